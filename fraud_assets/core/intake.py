@@ -1,0 +1,367 @@
+"""From a delivery to canonical rows: every row is either accepted or quarantined with its reasons.
+
+Columns are converted and checked as the contract says; nothing is repaired and nothing is dropped. Where a
+delivery comes from belongs to `adapters/sources.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fraud_assets.core.contract import ARROW_TYPES, Column, Contract, ContractError
+from fraud_assets.core.months import month_end, month_start
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+INTEGER = r"^[+-]?\d{1,18}$"
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
+
+
+class IntakeError(ValueError):
+    """A month that is refused whole; what was there before stays."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A month as its source gave it: its own column names, and what to call it in messages."""
+
+    rows: pa.Table
+    origin: str
+
+
+@dataclass(frozen=True)
+class Intake:
+    """A delivery after the contract: rows that keep it, label statements, and rows that break it.
+
+    Attributes:
+        transactions: columns of `Contract.transactions_schema`.
+        statements: columns of `Contract.labels_schema`, about the accepted rows.
+        quarantined: `source`, `row_number` (from 1, in the delivery), `reasons`, `original` (JSON).
+        reason_counts: how many rows broke each rule.
+    """
+
+    transactions: pa.Table
+    statements: pa.Table
+    quarantined: pa.Table
+    reason_counts: dict[str, int]
+
+
+def accept(delivery: Delivery, contract: Contract, month: str) -> Intake:
+    """Applies the contract to a month's delivery.
+
+    Raises:
+        ContractError: when a column of the contract is missing.
+        IntakeError: when the delivery is empty, or more than `quarantine_limit` of its rows break the contract.
+    """
+    rows, origin = delivery.rows, delivery.origin
+    _require_columns(rows, contract, origin, labels=True)
+    if rows.num_rows == 0:
+        raise IntakeError(
+            f"{origin} has no rows for {month}; an empty month is more often a broken feed than a quiet one, so it "
+            "is refused and the month stays as it was: deliver the rows and run the month again"
+        )
+    faults = _Faults(rows.num_rows)
+    columns = _columns(rows, contract, origin, faults)
+    _require_month(columns["event_timestamp"], month, faults)
+    is_fraud, known = _labels(rows, contract, columns["event_timestamp"], faults)
+
+    good = pa.array(~faults.any)
+    _refuse_beyond_limit(faults, contract, origin, month)
+    transactions = _accepted(columns, contract, good)
+    return Intake(
+        transactions,
+        _statements(transactions, is_fraud.filter(good), known.filter(good), contract),
+        _quarantined(rows, faults, origin),
+        faults.counts(),
+    )
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Rows to score, after the contract.
+
+    Attributes:
+        transactions: the rows that keep it.
+        transaction_ids: one value per delivered row; null where the row breaks the contract.
+        problems: a sentence for each row that breaks it.
+    """
+
+    transactions: pa.Table
+    transaction_ids: pa.Array
+    problems: list[str]
+
+
+def convert(rows: pa.Table, contract: Contract, origin: str) -> Converted:
+    """Applies the contract to rows of any months, without labels.
+
+    Raises:
+        ContractError: when a column of the contract is missing.
+    """
+    _require_columns(rows, contract, origin, labels=False)
+    faults = _Faults(rows.num_rows)
+    columns = _columns(rows, contract, origin, faults)
+    good = pa.array(~faults.any)
+    quarantined = _quarantined(rows, faults, origin)
+    problems = [
+        f"row {number} of {origin}: {reasons}"
+        for number, reasons in zip(
+            quarantined["row_number"].to_pylist(), quarantined["reasons"].to_pylist(), strict=True
+        )
+    ]
+    identifiers = pc.if_else(good, columns["transaction_id"], None)
+    if isinstance(identifiers, pa.ChunkedArray):
+        identifiers = identifiers.combine_chunks()
+    return Converted(_accepted(columns, contract, good), identifiers, problems)
+
+
+def _columns(rows: pa.Table, contract: Contract, origin: str, faults: _Faults) -> dict[str, pa.ChunkedArray]:
+    columns = {
+        "event_timestamp": _event_times(rows, contract, faults),
+        "transaction_id": _transaction_ids(rows, contract, origin, faults),
+    }
+    for name, column in contract.columns.items():
+        columns[name] = _checked(rows[column.column], name, column, faults)
+    return columns
+
+
+def _accepted(columns: dict[str, pa.ChunkedArray], contract: Contract, good: pa.Array) -> pa.Table:
+    schema = contract.transactions_schema()
+    return pa.table([columns[name] for name in schema.names], names=schema.names).filter(good).cast(schema)
+
+
+class _Faults:
+    """Which rows break which rule."""
+
+    def __init__(self, n: int) -> None:
+        self.any = np.zeros(n, bool)
+        self.rules: list[tuple[str, np.ndarray[Any, np.dtype[np.bool_]]]] = []
+
+    def add(self, rule: str, broken: pa.Array | pa.ChunkedArray | np.ndarray[Any, Any]) -> None:
+        """Records a rule in words, and the rows that break it."""
+        if not isinstance(broken, np.ndarray):
+            broken = np.asarray(pc.fill_null(broken, False))
+        if broken.any():
+            self.rules.append((rule, broken))
+            self.any |= broken
+
+    def counts(self) -> dict[str, int]:
+        """Rows per rule, most frequent first."""
+        return dict(Counter({rule: int(broken.sum()) for rule, broken in self.rules}).most_common())
+
+
+def _require_columns(rows: pa.Table, contract: Contract, origin: str, *, labels: bool) -> None:
+    needed = {"event_timestamp": contract.event_timestamp.column}
+    if labels:
+        needed["label"] = contract.label.column
+        if contract.label.known_at:
+            needed["label.known_at"] = contract.label.known_at
+    if contract.transaction_id:
+        needed["transaction_id"] = contract.transaction_id.column
+    needed |= {name: column.column for name, column in contract.columns.items()}
+    missing = {name: column for name, column in needed.items() if column not in rows.column_names}
+    if missing:
+        listed = ", ".join(f"{column!r} (for {name})" for name, column in missing.items())
+        raise ContractError(
+            f"{origin} lacks {listed}; it has {rows.column_names}: "
+            f"correct the file, or the mapping in contract {contract.name!r}"
+        )
+
+
+def _event_times(rows: pa.Table, contract: Contract, faults: _Faults) -> pa.ChunkedArray:
+    times = _timestamps(
+        rows[contract.event_timestamp.column], "event_timestamp", contract.event_timestamp.timezone,
+        contract.event_timestamp.format, faults,
+    )  # fmt: skip
+    faults.add("event_timestamp is missing", pc.is_null(rows[contract.event_timestamp.column]))
+    return times
+
+
+def _require_month(times: pa.ChunkedArray, month: str, faults: _Faults) -> None:
+    outside = pc.or_(
+        pc.less(times, pa.scalar(month_start(month), TIMESTAMP)),
+        pc.greater_equal(times, pa.scalar(month_end(month), TIMESTAMP)),
+    )
+    faults.add(f"event_timestamp lies outside {month}", outside)
+
+
+def _transaction_ids(rows: pa.Table, contract: Contract, origin: str, faults: _Faults) -> pa.ChunkedArray:
+    if contract.transaction_id is None:
+        return pa.chunked_array([pa.array([f"{origin}:{number}" for number in range(1, rows.num_rows + 1)])])
+    identifiers = _checked(rows[contract.transaction_id.column], "transaction_id", contract.transaction_id, faults)
+    seen = pd.Series(identifiers.to_pandas(types_mapper=pd.ArrowDtype))
+    faults.add("transaction_id appears earlier in the delivery", (seen.duplicated() & seen.notna()).to_numpy(bool))
+    return identifiers
+
+
+def _checked(values: pa.ChunkedArray, name: str, column: Column, faults: _Faults) -> pa.ChunkedArray:
+    converted = _CONVERTERS[column.type](values, name, faults)
+    if not column.nullable:
+        # A value that is there but unreadable has a reason of its own.
+        faults.add(f"{name} is missing", pc.is_null(values, nan_is_null=True))
+        if column.type == "string":
+            faults.add(f"{name} is missing", pc.equal(values.cast(pa.string()), ""))
+    if column.minimum is not None:
+        faults.add(f"{name} is below {column.minimum:g}", pc.less(converted, column.minimum))
+    if column.maximum is not None:
+        faults.add(f"{name} is above {column.maximum:g}", pc.greater(converted, column.maximum))
+    if column.categories is not None:
+        text = converted.cast(pa.string())
+        unknown = pc.and_(pc.is_valid(text), pc.invert(pc.is_in(text, pa.array(column.categories))))
+        faults.add(f"{name} is none of {list(column.categories)}", unknown)
+    return converted
+
+
+def _to_number(values: pa.ChunkedArray, name: str, faults: _Faults) -> pa.ChunkedArray:
+    if _is_text(values.type):
+        values = _parsed(values, NUMBER, pa.float64(), f"{name} is not a number", faults)
+    numbers = values.cast(pa.float64())
+    faults.add(f"{name} is not finite", pc.is_inf(numbers))
+    return pc.if_else(pc.is_finite(numbers), numbers, None)
+
+
+def _to_integer(values: pa.ChunkedArray, name: str, faults: _Faults) -> pa.ChunkedArray:
+    if _is_text(values.type):
+        return _parsed(values, INTEGER, pa.int64(), f"{name} is not a whole number", faults)
+    if pa.types.is_floating(values.type):
+        # Past 2**53 a float has lost digits: two identifiers may have become one.
+        whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), 2.0**53))
+        faults.add(f"{name} is not a whole number", pc.invert(whole))
+        return pc.if_else(whole, values, None).cast(pa.int64())
+    return values.cast(pa.int64())
+
+
+def _to_string(values: pa.ChunkedArray, name: str, faults: _Faults) -> pa.ChunkedArray:
+    text = values.cast(pa.string())
+    faults.add(f"{name} contains a zero byte", pc.match_substring(text, "\x00"))
+    return pc.if_else(pc.equal(text, ""), None, text)
+
+
+def _to_boolean(values: pa.ChunkedArray, name: str, faults: _Faults) -> pa.ChunkedArray:
+    if pa.types.is_boolean(values.type):
+        return values
+    text = pc.utf8_lower(values.cast(pa.string()))
+    true, false = pc.is_in(text, pa.array(["true", "1", "yes"])), pc.is_in(text, pa.array(["false", "0", "no"]))
+    known = pc.or_(true, false)
+    faults.add(f"{name} is neither true nor false", pc.and_(pc.is_valid(values), pc.invert(known)))
+    return pc.if_else(known, true, None)
+
+
+_CONVERTERS: dict[str, Callable[[pa.ChunkedArray, str, _Faults], pa.ChunkedArray]] = {
+    "number": _to_number,
+    "integer": _to_integer,
+    "string": _to_string,
+    "boolean": _to_boolean,
+}
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _parsed(
+    values: pa.ChunkedArray, pattern: str, kind: pa.DataType, rule: str, faults: _Faults
+) -> pa.ChunkedArray:
+    text = pc.utf8_trim_whitespace(values)
+    fits = pc.match_substring_regex(text, pattern)
+    faults.add(rule, pc.and_(pc.not_equal(text, ""), pc.invert(fits)))
+    return pc.if_else(fits, pc.utf8_ltrim(text, "+"), None).cast(kind)
+
+
+def _timestamps(
+    values: pa.ChunkedArray, name: str, timezone: str, form: str | None, faults: _Faults
+) -> pa.ChunkedArray:
+    given = pc.is_valid(values)
+    if _is_text(values.type):
+        given = pc.and_(given, pc.not_equal(values, ""))
+        series = pd.Series(values.to_pandas())
+        aware = series.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", regex=True, na=False) if form is None else None
+        parsed = pd.to_datetime(series, format=form or "ISO8601", utc=True, errors="coerce")
+        if aware is not None and timezone != "UTC":
+            local = parsed.dt.tz_localize(None).dt.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
+            parsed = parsed.where(aware, local.dt.tz_convert("UTC"))
+        elif timezone != "UTC":
+            parsed = parsed.dt.tz_localize(None).dt.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
+        times = pa.chunked_array([pa.Array.from_pandas(parsed.dt.tz_convert("UTC"), type=TIMESTAMP)])
+    elif pa.types.is_timestamp(values.type) and values.type.tz is None:
+        times = pc.assume_timezone(
+            values.cast(pa.timestamp("us"), safe=False), timezone, ambiguous="earliest", nonexistent="earliest"
+        ).cast(TIMESTAMP)
+    elif pa.types.is_timestamp(values.type):
+        times = values.cast(TIMESTAMP, safe=False)
+    else:
+        raise ContractError(f"{name} is of type {values.type}; a time must be a timestamp or text")
+    faults.add(f"{name} is not a time in {timezone}", pc.and_(given, pc.is_null(times)))
+    return times
+
+
+def _labels(
+    rows: pa.Table, contract: Contract, event_times: pa.ChunkedArray, faults: _Faults
+) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    label = contract.label
+    is_fraud = pc.fill_null(_as_label_text(rows[label.column], label.fraud_values), False)
+    if label.known_at is None:
+        return is_fraud, pc.add(event_times, pa.scalar(timedelta(days=label.delay_days or 0.0)))
+    known = _timestamps(rows[label.known_at], "label_timestamp", contract.event_timestamp.timezone, None, faults)
+    faults.add("label_timestamp is missing for a fraud", pc.and_(is_fraud, pc.is_null(rows[label.known_at])))
+    faults.add("label_timestamp lies before the transaction", pc.less(known, event_times))
+    latest = pc.add(event_times, pa.scalar(timedelta(days=label.max_delay_days)))
+    faults.add(f"label_timestamp lies over {label.max_delay_days:g} days late", pc.greater(known, latest))
+    return is_fraud, known
+
+
+def _as_label_text(values: pa.ChunkedArray, fraud_values: tuple[str, ...]) -> pa.ChunkedArray:
+    text = pc.utf8_lower(values.cast(pa.string()))
+    return pc.is_in(text, pa.array([value.lower() for value in fraud_values]))
+
+
+def _statements(
+    transactions: pa.Table, is_fraud: pa.ChunkedArray, known: pa.ChunkedArray, contract: Contract
+) -> pa.Table:
+    """Fraud is stated; that a transaction was genuine follows from its maturity (`labels_as_of`)."""
+    schema = contract.labels_schema()
+    n = transactions.num_rows
+    columns = {
+        "is_fraud": is_fraud,
+        "label_timestamp": known,
+        "label_source": pa.array([contract.label.label_source] * n, pa.string()),
+    }
+    stated = pa.table(
+        [columns[name] if name in columns else transactions[name] for name in schema.names], names=schema.names
+    )
+    return stated.filter(is_fraud).cast(schema)
+
+
+def _refuse_beyond_limit(faults: _Faults, contract: Contract, origin: str, month: str) -> None:
+    share = float(faults.any.mean())
+    if share > contract.quarantine_limit:
+        listed = "; ".join(f"{rule}: {count} rows" for rule, count in faults.counts().items())
+        raise IntakeError(
+            f"{origin}: {faults.any.sum()} of {faults.any.size} rows ({share:.1%}) break contract {contract.name!r}, "
+            f"more than its quarantine_limit of {contract.quarantine_limit:.1%}, so {month} is refused and stays as "
+            f"it was. {listed}"
+        )
+
+
+def _quarantined(rows: pa.Table, faults: _Faults, origin: str) -> pa.Table:
+    positions = np.flatnonzero(faults.any)
+    originals = rows.take(pa.array(positions)).to_pylist()
+    reasons = ["; ".join(rule for rule, broken in faults.rules if broken[position]) for position in positions]
+    return pa.table(
+        {
+            "source": pa.array([origin] * len(positions), pa.string()),
+            "row_number": pa.array(positions + 1, pa.int64()),
+            "reasons": pa.array(reasons, pa.string()),
+            "original": pa.array(
+                [json.dumps(row, default=str, ensure_ascii=False) for row in originals], pa.string()
+            ),
+        }
+    )

@@ -1,0 +1,209 @@
+"""The tables the assets materialise into: columns, month column and indexes, as data.
+
+How a table is written or read belongs to `adapters/table_io.py`; what its rows mean is said in the asset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from fraud_assets.core.contract import Contract
+from fraud_assets.core.features import feature_names
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A monthly-partitioned table.
+
+    Attributes:
+        name: the asset and the table.
+        schema: its columns; `month_column` is among them.
+        month_column: a timestamp or date column; a row belongs to the month its value lies in.
+        order: columns that fix the order of rows, and with it the digest of a month.
+        indexes: column lists to index.
+        volatile: columns that say when a row was written, and so are no part of the digest.
+    """
+
+    name: str
+    schema: pa.Schema
+    month_column: str
+    order: tuple[str, ...]
+    indexes: tuple[tuple[str, ...], ...] = ()
+    volatile: tuple[str, ...] = ()
+
+
+def raw_transactions(contract: Contract) -> Table:
+    """Transactions as the contract's source delivered them."""
+    schema = contract.transactions_schema().append(pa.field("ingested_at", TIMESTAMP, nullable=False))
+    return Table(
+        "raw_transactions",
+        schema,
+        "event_timestamp",
+        order=("event_timestamp", "transaction_id"),
+        # One transaction by its id, and online lookups of an entity's last days.
+        indexes=(("transaction_id",), *((entity, "event_timestamp") for entity in contract.entities)),
+        volatile=("ingested_at",),
+    )
+
+
+def quarantined_transactions(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
+    """Rows that broke the contract, with the reasons and their original values."""
+    schema = pa.schema(
+        [
+            pa.field("month", pa.date32(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("row_number", pa.int64(), nullable=False),
+            pa.field("reasons", pa.string(), nullable=False),
+            pa.field("original", pa.string(), nullable=False),
+        ]
+    )
+    return Table("quarantined_transactions", schema, "month", order=("source", "row_number"))
+
+
+def fraud_labels(contract: Contract) -> Table:
+    """Statements about transactions, in the month in which they became known."""
+    return Table(
+        "fraud_labels",
+        contract.labels_schema(),
+        "label_timestamp",
+        order=("label_timestamp", "transaction_id"),
+        indexes=(("transaction_id",), *((entity, "label_timestamp") for entity in contract.entities)),
+    )
+
+
+def transaction_features(contract: Contract) -> Table:
+    """Features of each transaction, from what was known when it happened."""
+    fields = [
+        pa.field("transaction_id", contract.transaction_id_type, nullable=False),
+        pa.field("event_timestamp", TIMESTAMP, nullable=False),
+        *(pa.field(entity, contract.transactions_schema().field(entity).type) for entity in contract.entities),
+        *(pa.field(name, pa.float32()) for name in feature_names(contract)),
+    ]
+    return Table(
+        "transaction_features", pa.schema(fields), "event_timestamp", order=("event_timestamp", "transaction_id")
+    )
+
+
+def drift_report(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
+    """One row per month, kind and feature, and one row with the month's verdict."""
+    schema = pa.schema(
+        [
+            pa.field("month", pa.date32(), nullable=False),
+            pa.field("kind", pa.string(), nullable=False),
+            pa.field("feature", pa.string(), nullable=False),
+            pa.field("method", pa.string(), nullable=False),
+            pa.field("n_reference", pa.int64()),
+            pa.field("n_current", pa.int64()),
+            *(
+                pa.field(name, pa.float64())
+                for name in (
+                    "psi", "jensen_shannon", "total_variation", "statistic", "p_value", "p_adjusted",
+                    "missing_reference", "missing_current", "median_reference", "median_current",
+                )
+            ),
+            pa.field("drift_status", pa.string(), nullable=False),
+            pa.field("reason", pa.string(), nullable=False),
+            pa.field("champion_version", pa.int64()),
+            pa.field("reference_from", pa.string()),
+            pa.field("reference_to", pa.string()),
+        ]
+    )  # fmt: skip
+    return Table("drift_report", schema, "month", order=("month", "kind", "feature"))
+
+
+def trained_model(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
+    """One row a month: the model trained with what was known at the month's end."""
+    schema = pa.schema(
+        [
+            pa.field("month", pa.date32(), nullable=False),
+            pa.field("as_of", TIMESTAMP, nullable=False),
+            pa.field("status", pa.string(), nullable=False),
+            pa.field("reason", pa.string(), nullable=False),
+            pa.field("model_name", pa.string()),
+            pa.field("model_version", pa.int64()),
+            pa.field("mlflow_run_id", pa.string()),
+            pa.field("family", pa.string()),
+            pa.field("training_from", TIMESTAMP),
+            pa.field("training_to", TIMESTAMP),
+            pa.field("n", pa.int64()),
+            pa.field("n_fraud", pa.int64()),
+            pa.field("validation_average_precision", pa.float64()),
+            pa.field("threshold", pa.float64()),
+            pa.field("model_digest", pa.string()),
+            pa.field("inputs_digest", pa.string()),
+        ]
+    )
+    return Table("trained_model", schema, "month", order=("month",))
+
+
+EVALUATION_METRICS = (
+    "average_precision", "average_precision_low", "average_precision_high",
+    "roc_auc", "roc_auc_low", "roc_auc_high",
+    "card_precision_at_100", "card_precision_at_100_low", "card_precision_at_100_high",
+    "recall_at_fpr_1pct", "value_detection_rate", "brier", "observed_over_expected",
+)  # fmt: skip
+
+
+def evaluation(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
+    """One row per month and role: champion, challenger and reference on the same out-of-time window."""
+    schema = pa.schema(
+        [
+            pa.field("month", pa.date32(), nullable=False),
+            pa.field("role", pa.string(), nullable=False),
+            pa.field("model_version", pa.int64(), nullable=False),
+            pa.field("family", pa.string(), nullable=False),
+            pa.field("trained_month", pa.string(), nullable=False),
+            pa.field("as_of", TIMESTAMP, nullable=False),
+            pa.field("window_from", TIMESTAMP, nullable=False),
+            pa.field("window_to", TIMESTAMP, nullable=False),
+            pa.field("n", pa.int64(), nullable=False),
+            pa.field("n_fraud", pa.int64(), nullable=False),
+            pa.field("prevalence", pa.float64(), nullable=False),
+            *(pa.field(name, pa.float64()) for name in EVALUATION_METRICS),
+            pa.field("ap_difference", pa.float64()),
+            pa.field("ap_difference_low", pa.float64()),
+            pa.field("ap_difference_high", pa.float64()),
+        ]
+    )
+    return Table("evaluation", schema, "month", order=("month", "role"))
+
+
+def champion(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
+    """One row a month: the promotion decision at the month's end, and what was live after it."""
+    schema = pa.schema(
+        [
+            pa.field("month", pa.date32(), nullable=False),
+            pa.field("validation_status", pa.string(), nullable=False),
+            pa.field("promoted", pa.bool_(), nullable=False),
+            pa.field("reasons", pa.string(), nullable=False),
+            pa.field("challenger_version", pa.int64()),
+            pa.field("champion_version", pa.int64()),
+        ]
+    )
+    return Table("champion", schema, "month", order=("month",))
+
+
+def fraud_bento(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
+    """One row a month: the package of the model that was live at the month's end."""
+    schema = pa.schema(
+        [
+            pa.field("month", pa.date32(), nullable=False),
+            pa.field("model_version", pa.int64()),
+            pa.field("bento_tag", pa.string()),
+            pa.field("model_digest", pa.string()),
+        ]
+    )
+    return Table("fraud_bento", schema, "month", order=("month",))
+
+
+TABLES = {
+    build.__name__: build
+    for build in (
+        raw_transactions, quarantined_transactions, fraud_labels, transaction_features, drift_report,
+        trained_model, evaluation, champion, fraud_bento,
+    )
+}  # fmt: skip

@@ -1,0 +1,112 @@
+"""Which rows a month may look at: everything in a month's partition is as known at the month's end.
+
+Training sees matured rows, evaluation the rows that matured during the month, drift the month itself beside the
+champion's window. What is computed on these rows belongs to `training.py`, `evaluation.py` and `drift.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from fraud_assets.core.features import HISTORY_DAYS
+from fraud_assets.core.months import month_end, month_start, shift_month
+
+REFERENCE_DAYS = 92  # a season; a longer reference tells of a world that is gone
+MINIMUM_REFERENCE_DAYS = 14  # every weekday twice
+SETTLED_DAYS = 28  # the reference taken instead, see `reference_window`
+
+
+@dataclass(frozen=True)
+class Window:
+    """Event times `start <= t < end`."""
+
+    start: datetime
+    end: datetime
+
+    @property
+    def days(self) -> float:
+        """Its length in days; negative when it is empty."""
+        return (self.end - self.start) / timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class TrainedMonth:
+    """A registered model and the month at whose end it was trained."""
+
+    month: str
+    version: int
+
+    @property
+    def as_of(self) -> datetime:
+        """The moment of knowledge it was trained with."""
+        return month_end(self.month)
+
+
+def matured_window(month: str, maturity_days: float) -> Window:
+    """The transactions whose truth became final during the month.
+
+    Each transaction lies in the window of exactly one month, and at that month's end all of its window is matured.
+    """
+    maturity = timedelta(days=maturity_days)
+    return Window(month_start(month) - maturity, month_end(month) - maturity)
+
+
+def months_back(maturity_days: float) -> int:
+    """How many months before M the matured window of M can begin."""
+    return -int(-maturity_days // 28)
+
+
+def choose_challenger(
+    trained: Iterable[TrainedMonth], month: str, maturity_days: float, champion: int | None
+) -> TrainedMonth | None:
+    """The newest model that can be judged in a month, other than the champion.
+
+    A model is judged on transactions from after its as-of time only; one that was trained after the middle of the
+    matured window would have too few of them and waits for the next month.
+    """
+    window = matured_window(month, maturity_days)
+    middle = window.start + (window.end - window.start) / 2
+    eligible = [model for model in trained if model.as_of <= middle and model.version != champion]
+    newest = max(eligible, key=lambda model: (model.month, model.version), default=None)
+    return newest
+
+
+def evaluation_window(month: str, maturity_days: float, models: Iterable[TrainedMonth]) -> Window:
+    """The part of the month's matured window that lies after the as-of time of every model in the comparison."""
+    window = matured_window(month, maturity_days)
+    return Window(max([window.start, *(model.as_of for model in models)]), window.end)
+
+
+def training_months(month: str, window_months: int, first_month: str) -> tuple[str, str]:
+    """First and last month whose rows a model of the month may see."""
+    return max(shift_month(month, 1 - window_months), first_month), month
+
+
+def reference_window(
+    training: Window, first_event: datetime, maturity_days: float, month: str
+) -> Window | None:
+    """The champion's training window, as far as it can be compared with the month.
+
+    In the first days of a platform's history, features that look back are still filling: such rows differ from any
+    later month without anything having changed, so they are left out. If that leaves less than
+    `MINIMUM_REFERENCE_DAYS`, the first `SETTLED_DAYS` after the history had filled are taken, if they had passed
+    before the month began.
+
+    Args:
+        training: first and last event time of the champion's training rows.
+        first_event: the first transaction the platform has.
+        maturity_days: of the contract; reports of fraud begin to arrive so long after the first transaction.
+        month: the month under test.
+
+    Returns:
+        The window, at most `REFERENCE_DAYS` long and entirely before the month; None when there is none.
+    """
+    settled = first_event + timedelta(days=HISTORY_DAYS + maturity_days)
+    start = max(training.start, training.end - timedelta(days=REFERENCE_DAYS), settled)
+    window = Window(start, min(training.end, month_start(month)))
+    if window.days >= MINIMUM_REFERENCE_DAYS:
+        return window
+    instead = Window(settled, settled + timedelta(days=SETTLED_DAYS))
+    return instead if instead.end <= month_start(month) else None
