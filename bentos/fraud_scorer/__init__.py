@@ -1,0 +1,1 @@
+"""Scores transactions with the promoted model."""

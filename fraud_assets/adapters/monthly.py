@@ -1,0 +1,142 @@
+"""Running the graph from the command line: the same assets, on the same instance, as Dagster's UI and daemon."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+from rich.console import Console
+
+from fraud_assets.adapters.dagster_storage import open_instance
+from fraud_assets.adapters.ledger_store import LedgerStore
+from fraud_assets.adapters.promotion import promote_by_hand
+from fraud_assets.adapters.registry import Registry
+from fraud_assets.adapters.table_io import open_store
+from fraud_assets.core.contract import Contract
+from fraud_assets.core.months import check_month, month_of, months_between, shift_month
+from fraud_assets.settings import Settings
+
+# Events are in the instance for anyone to read; on the screen they would drown what the command says.
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def months_to_run(contract: Contract, first: str | None, last: str | None, today: datetime) -> list[str]:
+    """The months asked for.
+
+    Raises:
+        ValueError: when a month is not one of the contract's, or is not over yet.
+    """
+    newest = min(contract.last_month or "9999-12", shift_month(month_of(today), -1))
+    first, last = check_month(first or contract.first_month), check_month(last or newest)
+    if first < contract.first_month or last > newest or first > last:
+        raise ValueError(
+            f"contract {contract.name!r} has the months {contract.first_month} to {newest}; {first} to {last} is not "
+            "within them: choose other months, or change first_month and last_month in the contract"
+        )
+    return months_between(first, last)
+
+
+def run_months(
+    job: dg.JobDefinition, settings: Settings, first: str | None, last: str | None, console: Console
+) -> list[dict[str, Any]]:
+    """Materialises every asset for each month, in order; a month that fails does not stop the next ones.
+
+    Returns:
+        For each month: `month`, `run_id`, `seconds`, `failed` (step and error, empty when all went well) and `facts`.
+    """
+    months = months_to_run(settings.loaded_contract, first, last, datetime.now(UTC))
+    outcomes = []
+    with open_instance(settings) as instance:
+        for month in months:
+            started = time.monotonic()
+            with console.status(f"[bold]{month}[/] transactions, features, drift, training, evaluation ..."):
+                result = job.execute_in_process(
+                    partition_key=month, instance=instance, run_config=QUIET, raise_on_error=False
+                )
+            outcome = {
+                "month": month,
+                "run_id": result.run_id,
+                "seconds": round(time.monotonic() - started, 1),
+                "failed": _failures(result),
+                "facts": _facts(result),
+            }
+            outcomes.append(outcome)
+            _report(outcome, console)
+    return outcomes
+
+
+def promote_version(job: dg.JobDefinition, settings: Settings, version: int, reason: str, actor: str) -> str:
+    """Makes a version champion by hand on the newest decided month, and packages it.
+
+    Returns:
+        The month.
+
+    Raises:
+        ValueError: when no month has been decided yet.
+    """
+    store = open_store(settings)
+    decided = list(store.months("champion"))
+    if not decided:
+        raise ValueError("no month has been evaluated yet, so there is nothing to promote on; use `fraud run`")
+    promote_by_hand(version, decided[-1], reason, LedgerStore(store.database), Registry(settings), actor=actor)
+    with open_instance(settings) as instance:
+        job.execute_in_process(
+            partition_key=decided[-1],
+            instance=instance,
+            run_config=QUIET,
+            asset_selection=[dg.AssetKey("champion"), dg.AssetKey("fraud_bento")],
+        )
+    return decided[-1]
+
+
+def _failures(result: dg.ExecuteInProcessResult) -> list[dict[str, str]]:
+    failures = []
+    for event in result.filter_events(lambda event: event.is_step_failure):
+        error = event.step_failure_data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        failures.append({"step": event.step_key or "", "error": error.message.strip() if error else "unknown"})
+    return failures
+
+
+def _facts(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    """What a person wants to see of a month while it runs."""
+    wanted = {
+        "raw_transactions": ("dagster/row_count", "fraud_rate", "quarantined"),
+        "drift_report": ("drift_status",),
+        "trained_model": ("outcome",),
+        "evaluation": ("average_precision_champion", "average_precision_challenger"),
+        "champion": ("champion_version", "validation_status"),
+    }
+    facts: dict[str, Any] = {}
+    for event in result.get_asset_materialization_events():
+        name = event.asset_key.path[-1] if event.asset_key else ""
+        metadata = event.step_materialization_data.materialization.metadata
+        facts |= {
+            f"{name}.{key}": metadata[key].value for key in wanted.get(name, ()) if key in metadata
+        }
+    return facts
+
+
+def _report(outcome: dict[str, Any], console: Console) -> None:
+    facts, month = outcome["facts"], outcome["month"]
+    parts = []
+    if "raw_transactions.dagster/row_count" in facts:
+        parts.append(f"{facts['raw_transactions.dagster/row_count']:>9,} transactions")
+        parts.append(f"{facts['raw_transactions.fraud_rate']:.2%} fraud")
+    if facts.get("raw_transactions.quarantined"):
+        parts.append(f"[yellow]{facts['raw_transactions.quarantined']:,} quarantined[/]")
+    if "drift_report.drift_status" in facts:
+        parts.append(f"drift {facts['drift_report.drift_status']}")
+    for role in ("champion", "challenger"):
+        if (value := facts.get(f"evaluation.average_precision_{role}")) is not None:
+            parts.append(f"{role} AP {value:.3f}")
+    if "champion.champion_version" in facts:
+        version = facts["champion.champion_version"]
+        parts.append(f"live: v{version}" if version is not None else "live: none yet")
+    mark = "[red]x[/]" if outcome["failed"] else "[green]\u2713[/]"
+    console.print(f"{mark} [bold]{month}[/]  {', '.join(parts)}  [dim]{outcome['seconds']} s[/]", highlight=False)
+    for failure in outcome["failed"]:
+        console.print(f"  [red]{failure['step']}[/]: {failure['error']}", highlight=False, soft_wrap=True)

@@ -1,0 +1,433 @@
+"""Packaging: a trained scikit-learn model as ONNX, and as a bento that serves it without anything else.
+
+What a model says about itself, and scoring, belong to `core/scoring.py`; the service that the bento runs to
+`bentos/fraud_scorer`; which version is packaged, and when, to the assets.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from fraud_assets.core.scoring import INPUT_NAME, OUTPUT_NAME, ModelManifest, ScoringError, digest_model
+
+# Fixed, so that the same model gives the same bytes whatever ONNX is installed. Version 5 of the tree
+# operators is the first whose thresholds, leaves and sums are all double.
+OPSETS = {"": 18, "ai.onnx.ml": 5}
+IR_VERSION = 10
+
+BENTO_NAME = "fraud_scorer"
+SERVICE = "bentos.fraud_scorer.service:FraudScorer"
+MODEL_FOLDER = Path("bentos/fraud_scorer/model")
+
+# What serving imports; BentoML adds itself.
+SERVING_PACKAGES = (
+    "adbc-driver-postgresql",
+    "duckdb",
+    "ibis-framework",
+    "numpy",
+    "onnxruntime",
+    "prometheus-client",
+    "pyarrow",
+    "pydantic",
+    "pyyaml",
+    "starlette",
+)
+PACKAGE_EXTRAS = {"ibis-framework": "[duckdb]"}
+
+
+class PackagingError(RuntimeError):
+    """A bento that cannot be built; the message carries what the build said."""
+
+
+@dataclass(frozen=True)
+class PackagedBento:
+    """A bento in a store.
+
+    Attributes:
+        tag: `fraud_scorer:v<model version>-<first 8 digits of digest>`.
+        path: its folder, which `bentoml serve` takes.
+        digest: SHA-256 over all that was put in: model, manifest, sources, requirements.
+    """
+
+    tag: str
+    path: Path
+    digest: str
+
+
+# --- ONNX ---------------------------------------------------------------------------------------------------
+
+
+class _Graph:
+    """Collects the nodes and constants of an ONNX graph, naming them in order."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+        self.constants: list[TensorProto] = []
+
+    def add(
+        self, operator: str, *inputs: str, output: str | None = None, domain: str = "", **attributes: Any
+    ) -> str:
+        name = output or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(
+            helper.make_node(operator, list(inputs), [name], name=name, domain=domain, **attributes)
+        )
+        return name
+
+    def constant(self, value: Any, dtype: Any = np.float64) -> str:
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value, dtype=dtype), name))
+        return name
+
+
+def to_onnx(estimator: Any, n_features: int) -> bytes:
+    """A fitted binary classifier as ONNX.
+
+    The graph takes `features`, float32 [n, n_features] with NaN for missing, and gives `probability`, float64
+    [n] of class 1. Inside it computes in double, as scikit-learn does: float32 thresholds would send rows
+    that lie next to a split to the other side, and float32 sums of leaves would cost three digits. The same
+    estimator gives the same bytes.
+
+    skl2onnx is not used: release 1.20 fails on HistGradientBoostingClassifier of scikit-learn 1.9 and on
+    SimpleImputer(add_indicator=True), computes in float32, and its bytes differ from call to call.
+
+    Args:
+        estimator: a fitted HistGradientBoostingClassifier or LogisticRegression, or a Pipeline of
+            SimpleImputer and StandardScaler steps that ends with one of them.
+        n_features: width of the input.
+
+    Raises:
+        ScoringError: for any other estimator, for categorical splits, or for other classes than 0 and 1.
+    """
+    *transformers, model = (
+        [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
+    )
+    if (known := getattr(estimator, "n_features_in_", n_features)) != n_features:
+        raise ScoringError(
+            f"the model was fitted on {known} features, not on {n_features}; give it those it knows"
+        )
+    if [int(label) for label in getattr(model, "classes_", ())] != [0, 1]:
+        raise ScoringError("only classifiers fitted on the two classes 0 and 1 can be converted")
+
+    graph = _Graph()
+    current = graph.add("Cast", INPUT_NAME, to=TensorProto.DOUBLE)
+    for step in transformers:
+        if isinstance(step, SimpleImputer):
+            current = _imputer(graph, current, step)
+        elif isinstance(step, StandardScaler):
+            current = _scaler(graph, current, step)
+        elif step is not None and step != "passthrough":
+            raise ScoringError(
+                f"{type(step).__name__} has no conversion to ONNX here; use SimpleImputer and "
+                "StandardScaler, or add it to packaging.to_onnx"
+            )
+    if isinstance(model, LogisticRegression):
+        weighted = graph.add("MatMul", current, graph.constant(model.coef_.reshape(-1, 1)))
+        logit = graph.add("Add", weighted, graph.constant(model.intercept_))
+    elif isinstance(model, HistGradientBoostingClassifier):
+        logit = _boosted_trees(graph, current, model)
+    else:
+        raise ScoringError(
+            f"{type(model).__name__} has no conversion to ONNX here; use LogisticRegression or "
+            "HistGradientBoostingClassifier, or add it to packaging.to_onnx"
+        )
+    probability = graph.add("Sigmoid", logit)
+    graph.add("Reshape", probability, graph.constant([-1], np.int64), output=OUTPUT_NAME)
+
+    proto: ModelProto = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "fraud_model",
+            [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["n", n_features])],
+            [helper.make_tensor_value_info(OUTPUT_NAME, TensorProto.DOUBLE, ["n"])],
+            initializer=graph.constants,
+        ),
+        producer_name="fraud_assets",
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in OPSETS.items()],
+    )
+    checker.check_model(proto)
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _imputer(graph: _Graph, current: str, imputer: SimpleImputer) -> str:
+    if not (isinstance(imputer.missing_values, float) and np.isnan(imputer.missing_values)):
+        raise ScoringError("only SimpleImputer(missing_values=nan) can be converted")
+    # A column without a single value when it was fitted has no statistic, and the imputer drops it.
+    kept = np.flatnonzero(~np.isnan(imputer.statistics_))
+    columns = graph.add("Gather", current, graph.constant(kept, np.int64), axis=1)
+    filled = graph.add(
+        "Where",
+        graph.add("IsNaN", columns),
+        graph.constant(imputer.statistics_[kept].reshape(1, -1)),
+        columns,
+    )
+    if imputer.indicator_ is None:
+        return filled
+    watched = graph.add("Gather", current, graph.constant(imputer.indicator_.features_, np.int64), axis=1)
+    indicator = graph.add("Cast", graph.add("IsNaN", watched), to=TensorProto.DOUBLE)
+    return graph.add("Concat", filled, indicator, axis=1)
+
+
+def _scaler(graph: _Graph, current: str, scaler: StandardScaler) -> str:
+    if scaler.mean_ is not None and scaler.with_mean:
+        current = graph.add("Sub", current, graph.constant(scaler.mean_.reshape(1, -1)))
+    if scaler.scale_ is not None:
+        current = graph.add("Div", current, graph.constant(scaler.scale_.reshape(1, -1)))
+    return current
+
+
+def _boosted_trees(graph: _Graph, current: str, model: HistGradientBoostingClassifier) -> str:
+    """The sum of leaves and baseline, before the logistic function.
+
+    Operator TreeEnsemble of ai.onnx.ml 5: `x <= split` goes to the true branch, NaN where the tree sends
+    missing values; leaves are numbered apart from inner nodes.
+    """
+    roots: list[int] = []
+    feature: list[int] = []
+    split: list[float] = []
+    missing_true: list[int] = []
+    children: dict[str, list[int]] = {"true": [], "false": []}
+    leaf_children: dict[str, list[int]] = {"true": [], "false": []}
+    weights: list[float] = []
+
+    for (predictor,) in model._predictors:
+        nodes = predictor.nodes
+        if nodes["is_categorical"].any():
+            raise ScoringError(
+                "categorical splits have no conversion to ONNX here; give the category as numbers"
+            )
+        roots.append(len(feature))
+        if nodes[0]["is_leaf"]:
+            # The operator knows no tree without a split: both branches of this one lead to the only leaf.
+            feature.append(0)
+            split.append(0.0)
+            missing_true.append(1)
+            for side in children:
+                children[side].append(len(weights))
+                leaf_children[side].append(1)
+            weights.append(float(nodes[0]["value"]))
+            continue
+        inner = ~nodes["is_leaf"].astype(bool)
+        number = np.where(inner, len(feature) + np.cumsum(inner) - 1, len(weights) + np.cumsum(~inner) - 1)
+        weights += nodes["value"][~inner].tolist()
+        feature += nodes["feature_idx"][inner].tolist()
+        split += nodes["num_threshold"][inner].tolist()
+        missing_true += nodes["missing_go_to_left"][inner].tolist()
+        for side, child in (("true", nodes["left"][inner]), ("false", nodes["right"][inner])):
+            children[side] += number[child].tolist()
+            leaf_children[side] += (~inner[child]).astype(int).tolist()
+
+    total = graph.add(
+        "TreeEnsemble",
+        current,
+        domain="ai.onnx.ml",
+        n_targets=1,
+        aggregate_function=1,  # sum
+        post_transform=0,  # none
+        tree_roots=roots,
+        nodes_featureids=[int(index) for index in feature],
+        nodes_splits=numpy_helper.from_array(np.array(split, dtype=np.float64), "nodes_splits"),
+        nodes_modes=numpy_helper.from_array(
+            np.zeros(len(feature), dtype=np.uint8), "nodes_modes"
+        ),  # x <= split
+        nodes_missing_value_tracks_true=[int(flag) for flag in missing_true],
+        nodes_truenodeids=children["true"],
+        nodes_trueleafs=leaf_children["true"],
+        nodes_falsenodeids=children["false"],
+        nodes_falseleafs=leaf_children["false"],
+        leaf_targetids=[0] * len(weights),
+        leaf_weights=numpy_helper.from_array(np.array(weights, dtype=np.float64), "leaf_weights"),
+    )
+    return graph.add("Add", total, graph.constant(model._baseline_prediction.reshape(1, 1)))
+
+
+# --- Bento --------------------------------------------------------------------------------------------------
+
+
+def build_bento(
+    onnx: bytes, manifest: ModelManifest, *, bentoml_home: Path, project_root: Path
+) -> PackagedBento:
+    """Builds the service around a model, or finds the bento built before.
+
+    The model lies inside the bento, next to the service that reads it: the bento is the pin, needs neither a
+    model store nor a registry, and can be exported, copied or put in a container as it is. Its tag follows
+    from its content, so that changed sources or requirements never hide under a known tag.
+
+    The build runs in a process of its own, because BentoML reads BENTOML_HOME once, at import, and imports
+    the service into the process that builds; and in a home of its own, from which the finished bento is moved
+    into the store in one step. Nothing is fetched: requirements are the versions installed here.
+
+    Args:
+        onnx: the model, as `to_onnx` makes it.
+        manifest: what it says about itself.
+        bentoml_home: the BentoML home in whose store the bento shall lie.
+        project_root: the folder that holds `fraud_assets/` and `bentos/`.
+
+    Raises:
+        ScoringError: when the bytes are not the manifest's model.
+        PackagingError: when sources are missing or BentoML refuses the build.
+    """
+    if digest_model(onnx) != manifest.model_digest:
+        raise ScoringError(
+            f"the ONNX bytes are not those of {manifest.model_name} version {manifest.model_version}: their "
+            "digest is "
+            f"{digest_model(onnx)[:12]}, the manifest says {manifest.model_digest[:12]}"
+        )
+    contents = _sources(project_root) | {
+        MODEL_FOLDER / "model.onnx": onnx,
+        MODEL_FOLDER / "manifest.json": manifest.to_json().encode(),
+    }
+    requirements = serving_requirements()
+    digest = _digest_contents(contents, requirements)
+    version = f"v{manifest.model_version}-{digest[:8]}"
+    packaged = PackagedBento(
+        f"{BENTO_NAME}:{version}", bentoml_home / "bentos" / BENTO_NAME / version, digest
+    )
+    if (packaged.path / "bento.yaml").is_file():
+        return packaged
+
+    scratch = bentoml_home / "tmp"
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="packaging-", dir=scratch) as folder:
+        context, home = Path(folder) / "context", Path(folder) / "home"
+        for relative, content in contents.items():
+            target = context / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        bentofile = {
+            "service": SERVICE,
+            "name": BENTO_NAME,
+            "description": (
+                f"Scores transactions with {manifest.model_name} version {manifest.model_version}, trained "
+                "for "
+                f"{manifest.trained_month}."
+            ),
+            "labels": {
+                "model_name": manifest.model_name,
+                "model_version": str(manifest.model_version),
+                "model_digest": manifest.model_digest,
+                "content_digest": digest,
+            },
+            "include": [relative.as_posix() for relative in contents],
+            # Locking would ask a package index; the versions are pinned already.
+            "python": {"packages": requirements, "lock_packages": False},
+        }
+        (context / "bentofile.yaml").write_text(yaml.safe_dump(bentofile, sort_keys=False), encoding="utf-8")
+        _run_build(context, home, version)
+        packaged.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            (home / "bentos" / BENTO_NAME / version).rename(packaged.path)
+        except OSError:
+            # Another process that built the same content was first.
+            if not (packaged.path / "bento.yaml").is_file():
+                raise
+    return packaged
+
+
+def serve_command(path: Path, port: int, *, host: str = "127.0.0.1") -> list[str]:
+    """The command that serves a bento's folder with this Python, for this machine only by default."""
+    return [sys.executable, "-m", "bentoml", "serve", str(path), "--host", host, "--port", str(port)]
+
+
+def serving_requirements() -> list[str]:
+    """What serving imports, pinned to the versions installed here; no index, no training or orchestration.
+
+    Raises:
+        PackagingError: when one of them is not installed.
+    """
+    try:
+        return [
+            f"{name}{PACKAGE_EXTRAS.get(name, '')}=={importlib.metadata.version(name)}"
+            for name in SERVING_PACKAGES
+        ]
+    except importlib.metadata.PackageNotFoundError as error:
+        raise PackagingError(
+            f"{error.name} is not installed, and serving needs it; install the project"
+        ) from error
+
+
+def _sources(project_root: Path) -> dict[Path, bytes]:
+    """The service and what it imports from the project, by path below the project's root.
+
+    Only that: a change of the drift tests shall not make a new package of an old model.
+    """
+    waiting = [project_root / "bentos/fraud_scorer/service.py"]
+    found: dict[Path, bytes] = {}
+    while waiting:
+        file = waiting.pop()
+        if file.relative_to(project_root) in found:
+            continue
+        if not file.is_file():
+            raise PackagingError(f"the service needs {file}, which is missing; give the project's root")
+        found[file.relative_to(project_root)] = content = file.read_bytes()
+        for module, certain in _project_imports(content).items():
+            parts = module.split(".")
+            path = project_root.joinpath(*parts)
+            path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+            if certain or path.is_file():
+                waiting.append(path)
+                waiting += [
+                    project_root.joinpath(*parts[:end], "__init__.py") for end in range(1, len(parts))
+                ]
+    return dict(sorted(found.items()))
+
+
+def _project_imports(source: bytes) -> dict[str, bool]:
+    """The project's modules that a source imports, and whether each is one for certain.
+
+    In `from fraud_assets.core import x`, x may be a module or something in one.
+    """
+    modules: dict[str, bool] = {}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            modules |= {f"{node.module}.{alias.name}": False for alias in node.names}
+            modules[node.module] = True
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name: True for alias in node.names}
+    return {name: sure for name, sure in modules.items() if name.split(".")[0] in ("fraud_assets", "bentos")}
+
+
+def _digest_contents(contents: dict[Path, bytes], requirements: list[str]) -> str:
+    digest = hashlib.sha256()
+    bentoml = f"bentoml=={importlib.metadata.version('bentoml')}"
+    for name, content in [
+        *((relative.as_posix(), content) for relative, content in sorted(contents.items())),
+        ("requirements", "\n".join([*requirements, bentoml]).encode()),
+    ]:
+        digest.update(f"{name}:{len(content)}:".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _run_build(context: Path, home: Path, version: str) -> None:
+    # Not the caller's PYTHONPATH: the service shall be imported from the context, as it will be when it
+    # serves.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment |= {"BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
+    command = [sys.executable, "-m", "bentoml", "build", ".", "--version", version, "--output", "tag"]
+    home.mkdir(parents=True)
+    build = subprocess.run(  # noqa: S603 - no part of the command comes from outside
+        command, env=environment, cwd=context, capture_output=True, text=True, check=False
+    )
+    if build.returncode != 0:
+        raise PackagingError(
+            f"bentoml build failed for {BENTO_NAME}:{version}:\n{build.stdout}{build.stderr}"
+        )

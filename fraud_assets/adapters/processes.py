@@ -1,0 +1,90 @@
+"""The long-running commands: Dagster and MLflow side by side for development, and the service."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from fraud_assets.adapters.dagster_storage import open_instance
+from fraud_assets.adapters.database import open_database
+from fraud_assets.adapters.packaging import serve_command
+from fraud_assets.adapters.registry import Registry
+from fraud_assets.adapters.status import read_status
+from fraud_assets.adapters.table_io import open_store
+from fraud_assets.settings import PROJECT_ROOT, Settings
+
+
+def run_together(settings: Settings) -> int:
+    """Runs `dagster dev` and, unless a server is set, the MLflow UI, until one ends or Ctrl-C.
+
+    Returns:
+        The exit code of the one that ended.
+    """
+    with open_instance(settings):
+        pass
+    environment = os.environ | {"DAGSTER_HOME": str(settings.dagster_home)}
+    commands = [
+        [_script("dagster"), "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(settings.dagster_port)]
+    ]
+    if settings.mlflow_uri is None:
+        registry = Registry(settings)
+        registry.client()
+        commands.append(
+            [
+                _script("mlflow"), "server", "--host", "127.0.0.1", "--port", str(settings.mlflow_port),
+                "--backend-store-uri", registry.tracking_uri,
+                "--artifacts-destination", settings.artifacts.as_uri(), "--workers", "1",
+            ]  # fmt: skip
+        )
+    print(f"Dagster: http://127.0.0.1:{settings.dagster_port}", flush=True)
+    print(f"MLflow:  {settings.mlflow_uri or f'http://127.0.0.1:{settings.mlflow_port}'}", flush=True)
+    processes = [
+        subprocess.Popen(command, cwd=PROJECT_ROOT, env=environment, start_new_session=True)  # noqa: S603
+        for command in commands
+    ]
+
+    def stop(*_: object) -> None:
+        for process in processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    while all(process.poll() is None for process in processes):
+        try:
+            processes[0].wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            continue
+    stop()
+    return max(process.wait() for process in processes)
+
+
+def serve_champion(settings: Settings, port: int, host: str) -> None:
+    """Becomes `bentoml serve` of the promoted bento, with the platform's database for history.
+
+    Raises:
+        ValueError: when nothing has been promoted and packaged yet.
+    """
+    store = open_store(settings)
+    from fraud_assets.adapters.ledger_store import LedgerStore
+
+    champion = read_status(store, LedgerStore(store.database))["champion"]
+    if champion is None or champion["bento_tag"] is None:
+        raise ValueError("no model has been promoted and packaged yet; use `make demo` or `fraud run`")
+    name, version = champion["bento_tag"].split(":")
+    path = settings.bentoml_home / "bentos" / name / version
+    environment = os.environ | {
+        "FRAUD_DATABASE_URL": open_database(settings).url,
+        "BENTOML_HOME": str(settings.bentoml_home),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
+    command = serve_command(path, port, host=host)
+    print(f"{champion['bento_tag']} at http://{host}:{port}", flush=True)
+    os.execve(command[0], command, environment)  # noqa: S606 - replaced, so that signals reach it
+
+
+def _script(name: str) -> str:
+    return str(Path(sys.executable).parent / name)

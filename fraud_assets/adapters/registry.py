@@ -1,0 +1,229 @@
+"""MLflow: runs, the model registry and its aliases, through dagster-mlflow's tracking class.
+
+Without FRAUD_MLFLOW_URI the tracking store is the platform's own database and artifacts lie in the home. Which
+version shall be champion is decided in `core/promotion.py`; the ledger, not the alias, is the record of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from fraud_assets.adapters.database import open_database
+from fraud_assets.adapters.packaging import to_onnx
+from fraud_assets.core.scoring import ModelManifest, digest_model
+from fraud_assets.core.training import Candidate, TrainingConfig, TrainingResult
+from fraud_assets.settings import Settings
+
+MODEL_NAME = "fraud"
+ALIASES = ("champion", "challenger", "previous_champion")
+
+
+class RegistryError(RuntimeError):
+    """The registry lacks what was asked of it."""
+
+
+class Registry:
+    """The runs and registered versions of one contract's model."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Binds to the settings' MLflow; connects when first used."""
+        self.settings = settings
+        self.experiment = settings.loaded_contract.name
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow server, or the `mlflow` schema of the platform's database."""
+        return self.settings.mlflow_uri or open_database(self.settings).schema_url("mlflow")
+
+    def client(self) -> Any:
+        """An MLflow client, with the experiment and the registered model there."""
+        mlflow = _mlflow()
+        mlflow.set_tracking_uri(self.tracking_uri)
+        client = mlflow.MlflowClient()
+        if client.get_experiment_by_name(self.experiment) is None:
+            # A server keeps artifacts where it was told to; without one they lie in the home.
+            location = None if self.settings.mlflow_uri else self.settings.artifacts.as_uri()
+            try:
+                client.create_experiment(self.experiment, artifact_location=location)
+            except mlflow.exceptions.MlflowException:
+                # Lost the race against another run; anything else shows in the next line.
+                if client.get_experiment_by_name(self.experiment) is None:
+                    raise
+        if not client.search_registered_models(f"name = '{MODEL_NAME}'"):
+            try:
+                client.create_registered_model(MODEL_NAME)
+            except mlflow.exceptions.MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+        return client
+
+    @contextmanager
+    def run(self, *, dagster_run_id: str, name: str, log: logging.Logger) -> Iterator[Any]:
+        """An MLflow run that carries the Dagster run's id, ended with this block.
+
+        dagster-mlflow's resource leaves ending the run to a hook, which ends it after the first op of a Dagster
+        run (dagster issue 21872); so its tracking class is used with the lifetime of a block.
+
+        Yields:
+            dagster-mlflow's `MlFlow`, with MLflow's fluent API as its methods.
+        """
+        self.client()
+        from dagster_mlflow.resources import MlFlow
+
+        context = SimpleNamespace(
+            log=log,
+            dagster_run=SimpleNamespace(job_name=name),
+            run_id=dagster_run_id,
+            resource_config={
+                "experiment_name": self.experiment,
+                "mlflow_tracking_uri": self.tracking_uri,
+                "extra_tags": {"contract": self.experiment},
+            },
+        )
+        tracking: Any = MlFlow(context)
+        try:
+            yield tracking
+        except BaseException:
+            tracking.end_run(status="FAILED")
+            raise
+        tracking.end_run()
+
+    def register(
+        self,
+        tracking: Any,
+        result: TrainingResult,
+        *,
+        month: str,
+        as_of: str,
+        features: tuple[str, ...],
+        contract_yaml: str,
+        config: TrainingConfig,
+    ) -> ModelManifest:
+        """Logs a training to the active run and registers its model, as `challenger`.
+
+        The run gets the parameters and metrics, the estimator in skops format (no pickle), and for serving the
+        ONNX models of the chosen candidate and of the reference, each with its manifest.
+
+        Returns:
+            The manifest of the new version.
+        """
+        client = self.client()
+        run_id = tracking.active_run().info.run_id
+        tracking.set_tag("mlflow.runName", f"{month} {result.chosen.family}")
+        tracking.set_tag("month", month)
+        tracking.log_params({**config.as_parameters(), "family": result.chosen.family, "as_of": as_of})
+        for candidate in result.candidates:
+            tracking.log_metric(f"validation_average_precision_{candidate.family}", candidate.average_precision)
+        tracking.log_metrics({"n": result.n, "n_fraud": result.n_fraud, "threshold": result.chosen.threshold})
+        self._log_skops(result.chosen.estimator)
+        source = f"runs:/{run_id}/serving"
+        version = int(client.create_model_version(MODEL_NAME, source, run_id, tags={"month": month}).version)
+
+        def package(candidate: Candidate, folder: str) -> ModelManifest:
+            onnx = to_onnx(candidate.estimator, len(features))
+            manifest = ModelManifest(
+                model_name=MODEL_NAME,
+                model_version=version,
+                trained_month=month,
+                as_of=as_of,
+                features=features,
+                threshold=candidate.threshold,
+                family=candidate.family,
+                contract_yaml=contract_yaml,
+                model_digest=digest_model(onnx),
+                metrics={"validation_average_precision": candidate.average_precision},
+            )
+            with tempfile.TemporaryDirectory() as scratch:
+                (Path(scratch) / "model.onnx").write_bytes(onnx)
+                (Path(scratch) / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+                tracking.log_artifacts(scratch, folder)
+            return manifest
+
+        package(result.reference, "reference")
+        manifest = package(result.chosen, "serving")
+        client.set_registered_model_alias(MODEL_NAME, "challenger", str(version))
+        return manifest
+
+    @staticmethod
+    def _log_skops(estimator: Any) -> None:
+        import mlflow.sklearn
+        import skops.io
+
+        # The types of our own estimators, listed as trusted so that the file can be loaded again; it holds no code.
+        trusted = skops.io.get_untrusted_types(data=skops.io.dumps(estimator))
+        with warnings.catch_warnings():
+            # Asks for a signature; the manifest names the features. Goes when mlflow stops asking at log time.
+            warnings.simplefilter("ignore")
+            mlflow.sklearn.log_model(
+                estimator, name="skops", serialization_format="skops", skops_trusted_types=trusted,
+                pip_requirements=["scikit-learn", "skops"],
+            )  # fmt: skip
+
+    def fetch(self, version: int, part: str = "serving") -> tuple[bytes, ModelManifest]:
+        """A registered version's ONNX bytes and manifest.
+
+        Args:
+            version: the version.
+            part: `serving` for the model itself, `reference` for the logistic regression trained beside it.
+
+        Raises:
+            RegistryError: when there is no such version.
+        """
+        mlflow = _mlflow()
+        client = self.client()
+        try:
+            run_id = client.get_model_version(MODEL_NAME, str(version)).run_id
+        except mlflow.exceptions.MlflowException as error:
+            raise RegistryError(
+                f"the registry has no version {version} of {MODEL_NAME!r}; `fraud status` lists what there is"
+            ) from error
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(client.download_artifacts(run_id, part, scratch))
+            onnx = (folder / "model.onnx").read_bytes()
+            manifest = ModelManifest.from_json((folder / "manifest.json").read_bytes())
+        return onnx, manifest
+
+    def has(self, version: int) -> bool:
+        """Whether the registry holds a version."""
+        mlflow = _mlflow()
+        client = self.client()
+        try:
+            client.get_model_version(MODEL_NAME, str(version))
+        except mlflow.exceptions.MlflowException:
+            return False
+        return True
+
+    def alias(self, name: str) -> int | None:
+        """The version an alias points to."""
+        mlflow = _mlflow()
+        client = self.client()
+        try:
+            return int(client.get_model_version_by_alias(MODEL_NAME, name).version)
+        except mlflow.exceptions.MlflowException:
+            return None
+
+    def promote(self, version: int) -> None:
+        """Points `champion` to a version, and `previous_champion` to the one before; nothing if it is there already."""
+        client = self.client()
+        previous = self.alias("champion")
+        if previous == version:
+            return
+        if previous is not None:
+            client.set_registered_model_alias(MODEL_NAME, "previous_champion", str(previous))
+        client.set_registered_model_alias(MODEL_NAME, "champion", str(version))
+
+
+def _mlflow() -> Any:
+    import mlflow
+
+    # Its migrations and hints go to people's terminals otherwise; errors are raised.
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    return mlflow

@@ -1,0 +1,75 @@
+"""What the platform stands at: what is live, since when and why, how good it is, and what drift says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fraud_assets.adapters.ledger_store import LedgerStore
+from fraud_assets.adapters.table_io import MonthStore
+from fraud_assets.core.ledger import champion_event
+
+SHOWN_TABLES = ("raw_transactions", "transaction_features", "drift_report", "trained_model", "evaluation")
+
+
+def read_status(store: MonthStore, ledger: LedgerStore) -> dict[str, Any]:
+    """The platform's state as plain values.
+
+    Returns:
+        `contract`; `champion`, None when nothing is live, else with `version`, `since`, `month`, `reasons`, `model`
+        (its training), `bento_tag`, `evaluation` and `reference` (the newest rows on the same window); `drift`, the
+        newest verdict or None; `decision`, the newest promotion decision or None; `months`, the stored months of each
+        table.
+    """
+    return {
+        "contract": store.contract.name,
+        "champion": _champion(store, ledger),
+        "drift": _last(store, "drift_report", kind="verdict"),
+        "decision": _last(store, "champion"),
+        "months": {name: list(store.months(name)) for name in SHOWN_TABLES},
+    }
+
+
+def read_drift(store: MonthStore, month: str | None) -> list[dict[str, Any]]:
+    """The rows of a month's drift report, the verdict first; of the newest month when none is given."""
+    stored = list(store.months("drift_report"))
+    if not stored or (month is not None and month not in stored):
+        wanted = f"of {month} " if month else ""
+        raise ValueError(f"there is no drift report {wanted}yet; stored months: {stored or 'none'}; use `fraud run`")
+    month = month or stored[-1]
+    rows: list[dict[str, Any]] = store.read("drift_report", first_month=month, last_month=month).to_pylist()
+    return sorted(rows, key=lambda row: (row["kind"] != "verdict", -(row["psi"] or 0.0)))
+
+
+def _champion(store: MonthStore, ledger: LedgerStore) -> dict[str, Any] | None:
+    event = champion_event(ledger.events())
+    if event is None:
+        return None
+    version = event.model_version
+    models = [row for row in store.read("trained_model").to_pylist() if row["model_version"] == version]
+    evaluation = store.read("evaluation").to_pylist()
+    # A champion that was promoted this month was judged as the challenger.
+    judged = [row for row in evaluation if row["model_version"] == version and row["role"] != "reference"]
+    reference = None
+    if judged:
+        month = judged[-1]["month"]
+        reference = next((row for row in evaluation if row["month"] == month and row["role"] == "reference"), None)
+    bentos = [row for row in store.read("fraud_bento").to_pylist() if row["model_version"] == version]
+    return {
+        "version": version,
+        "since": event.recorded_at,
+        "month": event.month,
+        "reasons": event.reasons,
+        "actor": event.actor,
+        "model": models[-1] if models else None,
+        "evaluation": judged[-1] if judged else None,
+        "reference": reference,
+        "bento_tag": bentos[-1]["bento_tag"] if bentos else None,
+    }
+
+
+def _last(store: MonthStore, name: str, kind: str | None = None) -> dict[str, Any] | None:
+    stored = list(store.months(name))
+    if not stored:
+        return None
+    rows: list[dict[str, Any]] = store.read(name, first_month=stored[-1], last_month=stored[-1]).to_pylist()
+    return next((row for row in rows if kind is None or row["kind"] == kind), None)
