@@ -1,0 +1,1 @@
+"""What Dagster sees: one thin file per asset, named after the asset."""

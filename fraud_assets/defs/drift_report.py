@@ -1,0 +1,74 @@
+"""`drift_report`: has the world changed since the champion's training window?"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pyarrow as pa
+
+from fraud_assets.core import plots
+from fraud_assets.core.drift import DriftConfig
+from fraud_assets.core.reports import compare_with_champion, drift_rows
+from fraud_assets.core.scoring import Scorer
+from fraud_assets.core.windows import Window
+from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, describe, picture, single_month
+from fraud_assets.defs.resources import Platform
+
+
+@dg.asset(
+    partitions_def=MONTHS,
+    backfill_policy=MONTH_BY_MONTH,
+    check_specs=[
+        dg.AssetCheckSpec(
+            "no_drift", asset="drift_report", description="The month resembles the champion's training window."
+        )
+    ],
+    **describe("drift_report", "monitoring", {"postgres"}),
+)
+def drift_report(
+    context: dg.AssetExecutionContext, platform: Platform, transaction_features: pa.Table
+) -> Iterator[dg.Output[pa.Table] | dg.AssetCheckResult]:
+    """One row is one feature of the month beside the champion's training window; one row is the month's verdict.
+
+    For analysts and the drift sensor, which starts a retraining when the verdict is DRIFT.
+    """
+    month = single_month(context)
+    version = platform.champion_before(month)
+    scorer = training = None
+    if version is not None:
+        scorer = Scorer(*platform.registry.fetch(version))
+        training = _training_window(platform, scorer.manifest.trained_month)
+    comparison = compare_with_champion(
+        month=month,
+        current=transaction_features,
+        scorer=scorer,
+        training=training,
+        first_event=platform.store.first_event(),
+        read=lambda first, last: platform.store.read("transaction_features", first_month=first, last_month=last),
+        contract=CONTRACT,
+        config=DriftConfig(),
+    )
+    report = comparison.report
+    psi = {row.feature: row.psi for row in report.rows if row.psi is not None}
+    yield dg.Output(
+        drift_rows(comparison, month, platform.store.table("drift_report").schema),
+        metadata={
+            "drift_status": report.drift_status,
+            "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in report.reasons)),
+            "champion_version": version,
+            "plot": picture(plots.bars(psi, "Population stability index by feature", DriftConfig().psi_limit)),
+        },
+    )
+    yield dg.AssetCheckResult(
+        passed=report.drift_status == "OK",
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"drift_status": report.drift_status},
+    )
+
+
+def _training_window(platform: Platform, trained_month: str) -> Window | None:
+    rows = platform.store.read(
+        "trained_model", ["month", "training_from", "training_to"], first_month=trained_month, last_month=trained_month
+    ).to_pylist()
+    if not rows or rows[0]["training_from"] is None:
+        return None
+    return Window(rows[0]["training_from"], rows[0]["training_to"])

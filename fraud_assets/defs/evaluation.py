@@ -1,0 +1,83 @@
+"""`evaluation`: is the live model still good, and is a newer one better?"""
+
+import dagster as dg
+import pyarrow as pa
+
+from fraud_assets.core import plots
+from fraud_assets.core.evaluation import EvaluationError, Role, evaluate_models
+from fraud_assets.core.labels import labels_as_of
+from fraud_assets.core.months import month_end, month_of, shift_month
+from fraud_assets.core.scoring import Scorer
+from fraud_assets.core.windows import TrainedMonth, Window, choose_challenger, evaluation_window, months_back
+from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, describe, months_before, picture, single_month
+from fraud_assets.defs.resources import Platform
+
+WINDOW = months_before(months_back(CONTRACT.maturity_days))
+EARLIER_MODELS = months_before(12, 1)
+
+
+@dg.asset(
+    partitions_def=MONTHS,
+    backfill_policy=MONTH_BY_MONTH,
+    deps=[
+        dg.AssetDep("transaction_features", partition_mapping=WINDOW),
+        dg.AssetDep("fraud_labels", partition_mapping=WINDOW),
+        dg.AssetDep("trained_model", partition_mapping=EARLIER_MODELS),
+    ],
+    **describe("evaluation", "models", {"postgres"}),
+)
+def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> dg.Output[pa.Table]:
+    """One row is one model (champion, challenger, reference) on the transactions that matured in the month.
+
+    For data scientists and the promotion decision. All roles are judged on the same transactions, all of them from
+    after the as-of time of every model, with labels as known at the month's end.
+    """
+    month = single_month(context)
+    schema = platform.store.table("evaluation").schema
+    models, window = _models(platform, month)
+    if not models:
+        return dg.Output(schema.empty_table(), metadata={"outcome": "no model is old enough to be judged yet"})
+    first = month_of(window.start)
+    features = platform.store.read("transaction_features", first_month=first, last_month=month)
+    statements = platform.store.read("fraud_labels", first_month=first, last_month=month)
+    labels = labels_as_of(features, statements, month_end(month), maturity_days=CONTRACT.maturity_days)
+    try:
+        rows = evaluate_models(features, labels, models, month=month, window=window, schema=schema)
+    except EvaluationError as error:
+        context.log.warning(f"{month}: {error}")
+        return dg.Output(schema.empty_table(), metadata={"outcome": str(error)})
+    found = rows.to_pylist()
+    shown = [
+        (f"{row['role']} v{row['model_version']}",)
+        + tuple(row[f"average_precision{end}"] for end in ("", "_low", "_high"))
+        for row in found
+    ]
+    return dg.Output(
+        rows,
+        metadata={
+            "outcome": f"{len(found)} models on {found[0]['n']:,} transactions",
+            "fraud_rate": found[0]["prevalence"],
+            **{f"average_precision_{row['role']}": row["average_precision"] for row in found},
+            "plot": picture(
+                plots.intervals(shown, "Average precision with 95 % interval (dashed: chance)", found[0]["prevalence"])
+            ),
+        },
+    )
+
+
+def _models(platform: Platform, month: str) -> tuple[dict[Role, Scorer], Window]:
+    """The scorers by role, and the window on which all of them can be judged."""
+    champion = platform.champion_before(month)
+    trained = platform.trained_months(shift_month(month, -1))
+    challenger = choose_challenger(trained, month, CONTRACT.maturity_days, champion)
+    models: dict[Role, Scorer] = {}
+    if champion is not None:
+        models["champion"] = Scorer(*platform.registry.fetch(champion))
+    if challenger is not None:
+        models["challenger"] = Scorer(*platform.registry.fetch(challenger.version))
+    compared = [TrainedMonth(scorer.manifest.trained_month, scorer.manifest.model_version) for scorer in models.values()]
+    window = evaluation_window(month, CONTRACT.maturity_days, compared)
+    if compared:
+        newest = max(compared, key=lambda model: model.as_of)
+        models["reference"] = Scorer(*platform.registry.fetch(newest.version, "reference"))
+    return models, window

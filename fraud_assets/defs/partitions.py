@@ -1,0 +1,67 @@
+"""The months, how assets' months depend on each other, and what all assets have in common.
+
+Dagster needs the months while it loads, so this is the one place that reads a setting then: the contract.
+"""
+
+import base64
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from fraud_assets.core.months import month_end
+from fraud_assets.core.tables import TABLES
+from fraud_assets.settings import Settings
+
+CONTRACT = Settings().loaded_contract
+
+MONTHS = dg.MonthlyPartitionsDefinition(
+    start_date=CONTRACT.first_month,
+    end_date=f"{month_end(CONTRACT.last_month):%Y-%m}" if CONTRACT.last_month else None,
+    fmt="%Y-%m",
+)
+RANGE_IN_ONE_RUN = dg.BackfillPolicy.single_run()
+MONTH_BY_MONTH = dg.BackfillPolicy.multi_run(1)
+
+
+def months_before(first: int, last: int = 0) -> dg.TimeWindowPartitionMapping:
+    """Depends on the months from `first` to `last` months before; those before the first month do not exist."""
+    return dg.TimeWindowPartitionMapping(
+        start_offset=-first, end_offset=-last, allow_nonexistent_upstream_partitions=True
+    )
+
+
+def describe(name: str, group: str, kinds: set[str]) -> dict[str, Any]:
+    """The arguments that every asset shares: months, group, owner, kinds, column schema."""
+    schema = TABLES[name](CONTRACT).schema
+    columns = [
+        dg.TableColumn(field.name, str(field.type), constraints=dg.TableColumnConstraints(nullable=field.nullable))
+        for field in schema
+    ]
+    return {
+        "group_name": group,
+        "owners": ["team:fraud"],
+        "kinds": kinds,
+        "metadata": {"dagster/column_schema": dg.TableSchema(columns), "dagster/table_name": f"public.{name}"},
+    }
+
+
+def picture(png: bytes) -> dg.MarkdownMetadataValue:
+    """A plot that the Dagster UI shows in place."""
+    return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def single_month(context: dg.AssetExecutionContext) -> str:
+    """The month of a run that has one."""
+    return str(context.partition_key)
+
+
+def month_column(rows: pa.Table, months: list[str]) -> pa.Table:
+    """The rows with their `month` as a first column.
+
+    Args:
+        rows: of one month each, in order.
+        months: the month of each row.
+    """
+    dates = pa.array([f"{month}-01" for month in months], pa.string()).cast(pa.date32())
+    return rows.add_column(0, "month", dates)

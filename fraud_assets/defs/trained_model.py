@@ -1,0 +1,113 @@
+"""`trained_model`: the challenger of a month, registered in MLflow."""
+
+from datetime import date
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from fraud_assets.core import plots
+from fraud_assets.core.digests import digest_text
+from fraud_assets.core.features import feature_names
+from fraud_assets.core.labels import labels_as_of
+from fraud_assets.core.months import month_end
+from fraud_assets.core.tables import trained_model as table
+from fraud_assets.core.training import TrainingConfig, TrainingError, train
+from fraud_assets.core.windows import training_months
+from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, describe, months_before, picture, single_month
+from fraud_assets.defs.resources import Platform
+
+WINDOW = months_before(TrainingConfig.window_months - 1)
+
+
+@dg.asset(
+    partitions_def=MONTHS,
+    backfill_policy=MONTH_BY_MONTH,
+    deps=[
+        dg.AssetDep("transaction_features", partition_mapping=WINDOW),
+        dg.AssetDep("fraud_labels", partition_mapping=WINDOW),
+    ],
+    **describe("trained_model", "models", {"scikitlearn", "mlflow", "postgres"}),
+)
+def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.Output[pa.Table]:
+    """One row is one month: the model trained with what was known at the month's end, or why there is none.
+
+    For the ML engineer. The model itself is in the MLflow registry under `model_version`. The same inputs give the
+    same model, so a month whose inputs have not changed keeps its version.
+    """
+    month = single_month(context)
+    settings, contract, store = platform.settings, platform.contract, platform.store
+    config = TrainingConfig(smote=settings.smote, review_capacity=settings.review_capacity)
+    names = feature_names(contract)
+    first, last = training_months(month, config.window_months, contract.first_month)
+    inputs = digest_text(
+        *(
+            f"{name} {known} {digest}"
+            for name in ("transaction_features", "fraud_labels")
+            for known, digest in store.months(name).items()
+            if first <= known <= last
+        ),
+        str(config),
+        str(names),
+    )
+    base = {"month": date.fromisoformat(f"{month}-01"), "as_of": month_end(month), "inputs_digest": inputs}
+    kept = _unchanged(platform, month, inputs)
+    if kept is not None:
+        return dg.Output(kept, metadata={"outcome": "inputs unchanged; the version trained before was kept"})
+    features = store.read("transaction_features", first_month=first, last_month=last)
+    statements = store.read("fraud_labels", last_month=last)
+    labels = labels_as_of(features, statements, month_end(month), maturity_days=contract.maturity_days)
+    try:
+        result = train(features, labels, names, maturity_days=contract.maturity_days, config=config)
+    except TrainingError as error:
+        context.log.warning(f"{month}: {error}")
+        row = base | {"status": "insufficient_data", "reason": str(error)}
+        return dg.Output(_table([row]), metadata={"outcome": str(error)})
+    with platform.registry.run(dagster_run_id=context.run_id, name=f"trained_model {month}", log=context.log) as tracking:
+        manifest = platform.registry.register(
+            tracking, result, month=month, as_of=month_end(month).isoformat(), features=names,
+            contract_yaml=settings.contract_path.read_text(encoding="utf-8"), config=config,
+        )  # fmt: skip
+        run_id = tracking.active_run().info.run_id
+    reason = f"{result.chosen.family} had the best validation AP, {result.chosen.average_precision:.3f}"
+    platform.ledger.record(
+        "registered", manifest.model_version, month, reason, actor=f"dagster run {context.run_id}", evidence=inputs
+    )
+    row = base | {
+        "status": "trained",
+        "reason": reason,
+        "model_name": manifest.model_name,
+        "model_version": manifest.model_version,
+        "mlflow_run_id": run_id,
+        "family": manifest.family,
+        "training_from": result.training_from,
+        "training_to": result.training_to,
+        "n": result.n,
+        "n_fraud": result.n_fraud,
+        "validation_average_precision": result.chosen.average_precision,
+        "threshold": manifest.threshold,
+        "model_digest": manifest.model_digest,
+    }
+    validated = {candidate.family: candidate.average_precision for candidate in result.candidates}
+    return dg.Output(
+        _table([row]),
+        metadata={
+            "outcome": f"version {manifest.model_version}: {reason}",
+            "fraud_rate": result.n_fraud / result.n,
+            "mlflow_run_id": run_id,
+            "plot": picture(plots.bars(validated, "Average precision on the out-of-time validation part")),
+        },
+    )
+
+
+def _unchanged(platform: Platform, month: str, inputs: str) -> pa.Table | None:
+    """The month's row, if it holds a registered model that was made from these inputs."""
+    there = platform.store.read("trained_model", first_month=month, last_month=month)
+    rows = there.to_pylist()
+    if not rows or rows[0]["inputs_digest"] != inputs or rows[0]["model_version"] is None:
+        return None
+    return there if platform.registry.has(rows[0]["model_version"]) else None
+
+
+def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=table(CONTRACT).schema)
