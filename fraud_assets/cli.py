@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from fraud_assets.core.errors import PlatformError
 from fraud_assets.settings import Settings
 
 app = typer.Typer(
@@ -30,12 +31,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 @contextmanager
 def _clear_errors() -> Iterator[None]:
     """What a user can mend is told in a sentence; anything else keeps its traceback."""
-    from fraud_assets.adapters.database import DatabaseError
-    from fraud_assets.adapters.registry import RegistryError
-
     try:
         yield
-    except (ValueError, DatabaseError, RegistryError, FileNotFoundError) as error:
+    except (ValueError, PlatformError) as error:
         Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True, markup=True)
         raise typer.Exit(1) from error
 
@@ -98,21 +96,24 @@ def status(as_json: Json = False) -> None:
 
 
 def _show_status(settings: Settings) -> None:
+    from fraud_assets.adapters.console import show_status
     from fraud_assets.adapters.ledger_store import LedgerStore
     from fraud_assets.adapters.status import read_status
     from fraud_assets.adapters.table_io import open_store
-    from fraud_assets.adapters.console import show_status
 
     store = open_store(settings)
     show_status(console, read_status(store, LedgerStore(store.database)))
 
 
 @app.command()
-def drift(month: Annotated[str | None, typer.Argument(help="YYYY-MM; the newest when absent.")] = None, as_json: Json = False) -> None:
+def drift(
+    month: Annotated[str | None, typer.Argument(help="YYYY-MM; the newest when absent.")] = None,
+    as_json: Json = False,
+) -> None:
     """A month's drift report: the verdict, its reasons, and every feature."""
+    from fraud_assets.adapters.console import show_drift
     from fraud_assets.adapters.status import read_drift
     from fraud_assets.adapters.table_io import open_store
-    from fraud_assets.adapters.console import show_drift
 
     with _clear_errors():
         rows = read_drift(open_store(_settings()), month)
@@ -143,7 +144,9 @@ def promote(
 @app.command()
 def score(
     file: Annotated[Path, typer.Argument(help="CSV or Parquet: raw transactions, or the model's features.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; CSV to the screen when absent.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write; CSV to the screen when absent.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score a file with the champion: the same rows plus score, decision and model_version."""

@@ -21,7 +21,11 @@ class Settings(BaseSettings):
     """The platform's settings; the field `home` is the variable `FRAUD_HOME`, and so on."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FRAUD_", env_file=PROJECT_ROOT / ".env", extra="ignore", frozen=True, env_ignore_empty=True
+        env_prefix="FRAUD_",
+        env_file=PROJECT_ROOT / ".env",
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
     )
 
     home: Path = Field(PROJECT_ROOT / ".fraud", description="The folder that holds everything local.")
@@ -33,24 +37,16 @@ class Settings(BaseSettings):
     )
     source_path: Path | None = Field(None, description="Folder of a parquet or csv source.")
     source_url: str | None = Field(None, description="Database of a postgres source.")
-    source_query: str | None = Field(
-        None, description="Table name, or SELECT statement, of a postgres source."
-    )
-    database_url: str | None = Field(
-        None, description="A PostgreSQL server to use instead of the embedded one."
-    )
-    mlflow_uri: str | None = Field(
-        None, description="An MLflow server to use instead of the database itself."
-    )
+    source_query: str | None = Field(None, description="Table name, or SELECT statement, of a postgres source.")
+    database_url: str | None = Field(None, description="A PostgreSQL server to use instead of the embedded one.")
+    mlflow_uri: str | None = Field(None, description="An MLflow server to use instead of the database itself.")
     simulator_customers: int = Field(2000, description="Customers of the simulated world.")
     simulator_terminals: int = Field(4000, description="Terminals of the simulated world.")
     simulator_seed: int = Field(7, description="Seed of the simulated world.")
     simulator_drift: str = Field(
         "", description="Drifts of the simulated world: kind@YYYY-MM[:strength], comma-separated."
     )
-    smote: bool = Field(
-        False, description="Balance the training rows of the logistic regression with SMOTE."
-    )
+    smote: bool = Field(False, description="Balance the training rows of the logistic regression with SMOTE.")
     review_capacity: int = Field(
         100, description="Cards a day that the analysts can review; sets the decision threshold."
     )

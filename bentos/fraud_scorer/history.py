@@ -23,6 +23,7 @@ DATABASE_VARIABLE = "FRAUD_DATABASE_URL"
 # A caller waits: better an honest 503 than a request that hangs.
 CONNECT_SECONDS = 3
 STATEMENT_SECONDS = 10
+STATEMENT_TIMED_OUT = "57014"  # PostgreSQL's query_canceled
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
@@ -77,12 +78,8 @@ class History:
             if wanted.num_rows == 0:
                 continue
             parameters = _arrays(wanted)
-            stored.append(
-                self._read(self._transactions_sql(entity), parameters, self._contract.transactions_schema())
-            )
-            statements.append(
-                self._read(self._statements_sql(entity), parameters, self._contract.labels_schema())
-            )
+            stored.append(self._read(self._transactions_sql(entity), parameters, self._contract.transactions_schema()))
+            statements.append(self._read(self._statements_sql(entity), parameters, self._contract.labels_schema()))
         transactions = _distinct(pa.concat_tables(stored), ["transaction_id"])
         seen = pc.is_in(transactions["transaction_id"], batch["transaction_id"].combine_chunks())
         known = pa.concat_tables([self._contract.labels_schema().empty_table(), *statements])
@@ -116,7 +113,7 @@ class History:
         )
 
     def _transactions_sql(self, entity: str) -> str:
-        columns = ", ".join(f't."{name}"' for name in self._contract.transactions_schema().names)
+        columns = ", ".join(f"t.{_quoted(name)}" for name in self._contract.transactions_schema().names)
         return f"""
             SELECT {columns} FROM {self._spans(entity)}
             JOIN raw_transactions t
@@ -125,7 +122,7 @@ class History:
         """
 
     def _statements_sql(self, entity: str) -> str:
-        columns = ", ".join(f's."{name}"' for name in self._contract.labels_schema().names)
+        columns = ", ".join(f"s.{_quoted(name)}" for name in self._contract.labels_schema().names)
         return f"""
             WITH reported AS (
                 SELECT l.transaction_id, max(w.until) AS until FROM {self._spans(entity)}
@@ -135,8 +132,8 @@ class History:
                 GROUP BY l.transaction_id
             )
             SELECT {columns} FROM reported
-            JOIN fraud_labels s ON s.transaction_id = reported.transaction_id AND s.label_timestamp <=
-            reported.until
+            JOIN fraud_labels s
+              ON s.transaction_id = reported.transaction_id AND s.label_timestamp <= reported.until
         """
 
     def _spans(self, entity: str) -> str:
@@ -151,22 +148,16 @@ class History:
 
     def _fetch(self, sql: str, parameters: pa.RecordBatch | None) -> pa.Table:
         with self._lock:
-            fresh = self._connection is None
-            try:
-                return self._execute(sql, parameters)
-            except adbc_driver_manager.OperationalError as error:
-                self._disconnect()
-                # A connection that was good before may have been cut since; a new one is tried once.
-                if fresh:
-                    raise self._unreachable(error) from None
-            except adbc_driver_manager.Error as error:
-                self._disconnect()
-                raise self._unreachable(error) from None
-            try:
-                return self._execute(sql, parameters)
-            except adbc_driver_manager.Error as error:
-                self._disconnect()
-                raise self._unreachable(error) from None
+            # A connection that was good before may have been cut since: then a new one is tried, once.
+            for last in (self._connection is None, True):
+                try:
+                    return self._execute(sql, parameters)
+                except adbc_driver_manager.Error as error:
+                    self._disconnect()
+                    cut = isinstance(error, adbc_driver_manager.OperationalError)
+                    if last or not cut or error.sqlstate == STATEMENT_TIMED_OUT:
+                        raise self._unreachable(error) from None
+        raise AssertionError("unreachable")
 
     def _execute(self, sql: str, parameters: pa.RecordBatch | None) -> pa.Table:
         if self._connection is None:
@@ -176,9 +167,7 @@ class History:
 
             limit = f"connect_timeout={CONNECT_SECONDS}"
             # Committed at once: an open transaction would keep months from being swapped.
-            self._connection = adbc.connect(
-                f"{self._url}{'&' if '?' in self._url else '?'}{limit}", autocommit=True
-            )
+            self._connection = adbc.connect(f"{self._url}{'&' if '?' in self._url else '?'}{limit}", autocommit=True)
             with self._connection.cursor() as cursor:
                 cursor.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
         with self._connection.cursor() as cursor:
@@ -198,16 +187,17 @@ class History:
                 f"the database of {DATABASE_VARIABLE} holds no history for this model: raw_transactions or "
                 "fraud_labels, or one of their columns, cannot be read"
             )
-        return HistoryError(
-            f"the database of {DATABASE_VARIABLE} cannot be reached or did not answer in time"
-        )
+        return HistoryError(f"the database of {DATABASE_VARIABLE} cannot be reached or did not answer in time")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _arrays(wanted: pa.Table) -> pa.RecordBatch:
     """The parameters of a statement: three arrays, and the span over all, by which months are skipped."""
     arrays = [
-        pa.ListArray.from_arrays([0, wanted.num_rows], wanted[name].combine_chunks())
-        for name in wanted.column_names
+        pa.ListArray.from_arrays([0, wanted.num_rows], wanted[name].combine_chunks()) for name in wanted.column_names
     ]
     ends = [pa.array([pc.min(wanted["since"])], TIMESTAMP), pa.array([pc.max(wanted["until"])], TIMESTAMP)]
     return pa.record_batch([*arrays, *ends], names=["ids", "since", "until", "first", "last"])
@@ -216,7 +206,5 @@ def _arrays(wanted: pa.Table) -> pa.RecordBatch:
 def _distinct(table: pa.Table, keys: list[str]) -> pa.Table:
     """The first row of each key: a row can be found by its customer and again by its terminal."""
     position = pa.array(range(table.num_rows), pa.int64())
-    firsts = (
-        table.select(keys).append_column("position", position).group_by(keys).aggregate([("position", "min")])
-    )
+    firsts = table.select(keys).append_column("position", position).group_by(keys).aggregate([("position", "min")])
     return table.take(firsts["position_min"].sort())

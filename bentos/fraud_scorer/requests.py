@@ -114,9 +114,7 @@ class RowChecker:
         number = Annotated[float, Strict(), Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX, allow_inf_nan=False)]
         self._features = _rows_of("Features", dict.fromkeys(features, number | None))
         fields: dict[str, Any] = {
-            "transaction_id": _plain_type(
-                contract.transaction_id.type if contract.transaction_id else "string"
-            ),
+            "transaction_id": _plain_type(contract.transaction_id.type if contract.transaction_id else "string"),
             "event_timestamp": Annotated[datetime, BeforeValidator(_instant)],
         }
         for name, column in contract.columns.items():
@@ -186,9 +184,7 @@ def _instant(value: object) -> datetime:
     return moment.astimezone(UTC)
 
 
-def _check(
-    adapter: TypeAdapter[list[dict[str, Any]]], rows: list[dict[str, Any]], place: str
-) -> list[dict[str, Any]]:
+def _check(adapter: TypeAdapter[list[dict[str, Any]]], rows: list[dict[str, Any]], place: str) -> list[dict[str, Any]]:
     try:
         return adapter.validate_python(rows)
     except ValidationError as error:

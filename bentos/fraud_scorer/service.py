@@ -72,9 +72,7 @@ class FraudScorer:
         self.contract = self.manifest.contract
         self.rows = RowChecker(self.manifest.features, self.contract)
         if unknown := sorted(set(self.manifest.features) - set(feature_names(self.contract))):
-            raise ScoringError(
-                f"this bento's sources do not make the model's features {unknown}; package it anew"
-            )
+            raise ScoringError(f"this bento's sources do not make the model's features {unknown}; package it anew")
         url = os.environ.get(DATABASE_VARIABLE)
         self.history = History(url, self.contract, HISTORY_DAYS) if url and self.contract.entities else None
         # Feature computation uses all cores by itself.
@@ -179,9 +177,7 @@ class FraudScorer:
         features = compute_features(
             transactions, statements, self.contract, start=first, end=last + timedelta(microseconds=1)
         )
-        return features.take(
-            pc.index_in(batch["transaction_id"], features["transaction_id"].combine_chunks())
-        )
+        return features.take(pc.index_in(batch["transaction_id"], features["transaction_id"].combine_chunks()))
 
     def _answer(self, probabilities: np.ndarray[Any, np.dtype[np.float64]], ids: list[Any] | None) -> bytes:
         decisions = self.scorer.decide(probabilities)

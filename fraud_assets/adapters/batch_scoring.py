@@ -60,7 +60,11 @@ def score_file(path: Path, scorer: Scorer, database: Database) -> tuple[pa.Table
         transactions = pa.concat_tables([stored, good])
     moments = pc.min_max(good["event_timestamp"]).as_py()
     features = compute_features(
-        transactions, statements, contract, start=moments["min"], end=moments["max"] + timedelta(microseconds=1)
+        transactions,
+        statements,
+        contract,
+        start=moments["min"],
+        end=moments["max"] + timedelta(microseconds=1),
     )
     scored = scorer.score_table(features)
     position = pc.index_in(converted.transaction_ids, features["transaction_id"].combine_chunks())

@@ -19,7 +19,7 @@ from fraud_assets.settings import PROJECT_ROOT, Settings
 DAGSTER_YAML = PROJECT_ROOT / "dagster.yaml"
 
 
-class FraudStorage(DagsterPostgresStorage):  # type: ignore[misc]
+class FraudStorage(DagsterPostgresStorage):
     """dagster-postgres' storage at the database that the settings name."""
 
     @classmethod

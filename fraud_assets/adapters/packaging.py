@@ -82,13 +82,9 @@ class _Graph:
         self.nodes: list[NodeProto] = []
         self.constants: list[TensorProto] = []
 
-    def add(
-        self, operator: str, *inputs: str, output: str | None = None, domain: str = "", **attributes: Any
-    ) -> str:
+    def add(self, operator: str, *inputs: str, output: str | None = None, domain: str = "", **attributes: Any) -> str:
         name = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(
-            helper.make_node(operator, list(inputs), [name], name=name, domain=domain, **attributes)
-        )
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], name=name, domain=domain, **attributes))
         return name
 
     def constant(self, value: Any, dtype: Any = np.float64) -> str:
@@ -116,13 +112,9 @@ def to_onnx(estimator: Any, n_features: int) -> bytes:
     Raises:
         ScoringError: for any other estimator, for categorical splits, or for other classes than 0 and 1.
     """
-    *transformers, model = (
-        [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
-    )
+    *transformers, model = [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
     if (known := getattr(estimator, "n_features_in_", n_features)) != n_features:
-        raise ScoringError(
-            f"the model was fitted on {known} features, not on {n_features}; give it those it knows"
-        )
+        raise ScoringError(f"the model was fitted on {known} features, not on {n_features}; give it those it knows")
     if [int(label) for label in getattr(model, "classes_", ())] != [0, 1]:
         raise ScoringError("only classifiers fitted on the two classes 0 and 1 can be converted")
 
@@ -211,9 +203,7 @@ def _boosted_trees(graph: _Graph, current: str, model: HistGradientBoostingClass
     for (predictor,) in model._predictors:
         nodes = predictor.nodes
         if nodes["is_categorical"].any():
-            raise ScoringError(
-                "categorical splits have no conversion to ONNX here; give the category as numbers"
-            )
+            raise ScoringError("categorical splits have no conversion to ONNX here; give the category as numbers")
         roots.append(len(feature))
         if nodes[0]["is_leaf"]:
             # The operator knows no tree without a split: both branches of this one lead to the only leaf.
@@ -245,9 +235,7 @@ def _boosted_trees(graph: _Graph, current: str, model: HistGradientBoostingClass
         tree_roots=roots,
         nodes_featureids=[int(index) for index in feature],
         nodes_splits=numpy_helper.from_array(np.array(split, dtype=np.float64), "nodes_splits"),
-        nodes_modes=numpy_helper.from_array(
-            np.zeros(len(feature), dtype=np.uint8), "nodes_modes"
-        ),  # x <= split
+        nodes_modes=numpy_helper.from_array(np.zeros(len(feature), dtype=np.uint8), "nodes_modes"),  # x <= split
         nodes_missing_value_tracks_true=[int(flag) for flag in missing_true],
         nodes_truenodeids=children["true"],
         nodes_trueleafs=leaf_children["true"],
@@ -262,9 +250,7 @@ def _boosted_trees(graph: _Graph, current: str, model: HistGradientBoostingClass
 # --- Bento --------------------------------------------------------------------------------------------------
 
 
-def build_bento(
-    onnx: bytes, manifest: ModelManifest, *, bentoml_home: Path, project_root: Path
-) -> PackagedBento:
+def build_bento(onnx: bytes, manifest: ModelManifest, *, bentoml_home: Path, project_root: Path) -> PackagedBento:
     """Builds the service around a model, or finds the bento built before.
 
     The model lies inside the bento, next to the service that reads it: the bento is the pin, needs neither a
@@ -298,9 +284,7 @@ def build_bento(
     requirements = serving_requirements()
     digest = _digest_contents(contents, requirements)
     version = f"v{manifest.model_version}-{digest[:8]}"
-    packaged = PackagedBento(
-        f"{BENTO_NAME}:{version}", bentoml_home / "bentos" / BENTO_NAME / version, digest
-    )
+    packaged = PackagedBento(f"{BENTO_NAME}:{version}", bentoml_home / "bentos" / BENTO_NAME / version, digest)
     if (packaged.path / "bento.yaml").is_file():
         return packaged
 
@@ -355,13 +339,10 @@ def serving_requirements() -> list[str]:
     """
     try:
         return [
-            f"{name}{PACKAGE_EXTRAS.get(name, '')}=={importlib.metadata.version(name)}"
-            for name in SERVING_PACKAGES
+            f"{name}{PACKAGE_EXTRAS.get(name, '')}=={importlib.metadata.version(name)}" for name in SERVING_PACKAGES
         ]
     except importlib.metadata.PackageNotFoundError as error:
-        raise PackagingError(
-            f"{error.name} is not installed, and serving needs it; install the project"
-        ) from error
+        raise PackagingError(f"{error.name} is not installed, and serving needs it; install the project") from error
 
 
 def _sources(project_root: Path) -> dict[Path, bytes]:
@@ -384,9 +365,7 @@ def _sources(project_root: Path) -> dict[Path, bytes]:
             path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
             if certain or path.is_file():
                 waiting.append(path)
-                waiting += [
-                    project_root.joinpath(*parts[:end], "__init__.py") for end in range(1, len(parts))
-                ]
+                waiting += [project_root.joinpath(*parts[:end], "__init__.py") for end in range(1, len(parts))]
     return dict(sorted(found.items()))
 
 
@@ -428,6 +407,4 @@ def _run_build(context: Path, home: Path, version: str) -> None:
         command, env=environment, cwd=context, capture_output=True, text=True, check=False
     )
     if build.returncode != 0:
-        raise PackagingError(
-            f"bentoml build failed for {BENTO_NAME}:{version}:\n{build.stdout}{build.stderr}"
-        )
+        raise PackagingError(f"bentoml build failed for {BENTO_NAME}:{version}:\n{build.stdout}{build.stderr}")

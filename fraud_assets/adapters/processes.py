@@ -27,17 +27,35 @@ def run_together(settings: Settings) -> int:
         pass
     environment = os.environ | {"DAGSTER_HOME": str(settings.dagster_home)}
     commands = [
-        [_script("dagster"), "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(settings.dagster_port)]
+        [
+            _script("dagster"),
+            "dev",
+            "-w",
+            "workspace.yaml",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(settings.dagster_port),
+        ]
     ]
     if settings.mlflow_uri is None:
         registry = Registry(settings)
         registry.client()
         commands.append(
             [
-                _script("mlflow"), "server", "--host", "127.0.0.1", "--port", str(settings.mlflow_port),
-                "--backend-store-uri", registry.tracking_uri,
-                "--artifacts-destination", settings.artifacts.as_uri(), "--workers", "1",
-            ]  # fmt: skip
+                _script("mlflow"),
+                "server",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(settings.mlflow_port),
+                "--backend-store-uri",
+                registry.tracking_uri,
+                "--artifacts-destination",
+                settings.artifacts.as_uri(),
+                "--workers",
+                "1",
+            ]
         )
     print(f"Dagster: http://127.0.0.1:{settings.dagster_port}", flush=True)
     print(f"MLflow:  {settings.mlflow_uri or f'http://127.0.0.1:{settings.mlflow_port}'}", flush=True)

@@ -7,6 +7,7 @@ version shall be champion is decided in `core/promotion.py`; the ledger, not the
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Any
 
 from fraud_assets.adapters.database import open_database
 from fraud_assets.adapters.packaging import to_onnx
+from fraud_assets.core.errors import PlatformError
 from fraud_assets.core.scoring import ModelManifest, digest_model
 from fraud_assets.core.training import Candidate, TrainingConfig, TrainingResult
 from fraud_assets.settings import Settings
@@ -25,7 +27,7 @@ MODEL_NAME = "fraud"
 ALIASES = ("champion", "challenger", "previous_champion")
 
 
-class RegistryError(RuntimeError):
+class RegistryError(PlatformError):
     """The registry lacks what was asked of it."""
 
 
@@ -36,6 +38,7 @@ class Registry:
         """Binds to the settings' MLflow; connects when first used."""
         self.settings = settings
         self.experiment = settings.loaded_contract.name
+        self._fetched: dict[tuple[int, str], tuple[bytes, ModelManifest]] = {}
 
     @property
     def tracking_uri(self) -> str:
@@ -75,7 +78,12 @@ class Registry:
             dagster-mlflow's `MlFlow`, with MLflow's fluent API as its methods.
         """
         self.client()
-        from dagster_mlflow.resources import MlFlow
+        from dagster import BetaWarning
+
+        with warnings.catch_warnings():
+            # dagster-mlflow calls its functions beta when it is imported and used; goes when it does not.
+            warnings.simplefilter("ignore", BetaWarning)
+            from dagster_mlflow.resources import MlFlow
 
         context = SimpleNamespace(
             log=log,
@@ -87,7 +95,9 @@ class Registry:
                 "extra_tags": {"contract": self.experiment},
             },
         )
-        tracking: Any = MlFlow(context)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BetaWarning)  # as above
+            tracking: Any = MlFlow(context)  # type: ignore[no-untyped-call]
         try:
             yield tracking
         except BaseException:
@@ -122,9 +132,11 @@ class Registry:
         for candidate in result.candidates:
             tracking.log_metric(f"validation_average_precision_{candidate.family}", candidate.average_precision)
         tracking.log_metrics({"n": result.n, "n_fraud": result.n_fraud, "threshold": result.chosen.threshold})
-        self._log_skops(result.chosen.estimator)
-        source = f"runs:/{run_id}/serving"
-        version = int(client.create_model_version(MODEL_NAME, source, run_id, tags={"month": month}).version)
+        logged = self._log_skops(result.chosen.estimator)
+        registered = client.create_model_version(
+            MODEL_NAME, logged.model_uri, run_id, tags={"month": month}, model_id=logged.model_id
+        )
+        version = int(registered.version)
 
         def package(candidate: Candidate, folder: str) -> ModelManifest:
             onnx = to_onnx(candidate.estimator, len(features))
@@ -152,7 +164,7 @@ class Registry:
         return manifest
 
     @staticmethod
-    def _log_skops(estimator: Any) -> None:
+    def _log_skops(estimator: Any) -> Any:
         import mlflow.sklearn
         import skops.io
 
@@ -161,7 +173,7 @@ class Registry:
         with warnings.catch_warnings():
             # Asks for a signature; the manifest names the features. Goes when mlflow stops asking at log time.
             warnings.simplefilter("ignore")
-            mlflow.sklearn.log_model(
+            return mlflow.sklearn.log_model(
                 estimator, name="skops", serialization_format="skops", skops_trusted_types=trusted,
                 pip_requirements=["scikit-learn", "skops"],
             )  # fmt: skip
@@ -176,6 +188,8 @@ class Registry:
         Raises:
             RegistryError: when there is no such version.
         """
+        if (known := self._fetched.get((version, part))) is not None:
+            return known
         mlflow = _mlflow()
         client = self.client()
         try:
@@ -188,6 +202,8 @@ class Registry:
             folder = Path(client.download_artifacts(run_id, part, scratch))
             onnx = (folder / "model.onnx").read_bytes()
             manifest = ModelManifest.from_json((folder / "manifest.json").read_bytes())
+        # A registered version never changes.
+        self._fetched[version, part] = onnx, manifest
         return onnx, manifest
 
     def has(self, version: int) -> bool:
@@ -221,6 +237,8 @@ class Registry:
 
 
 def _mlflow() -> Any:
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
 
     # Its migrations and hints go to people's terminals otherwise; errors are raised.

@@ -134,11 +134,15 @@ def read_csv(path: Path) -> pa.Table:
         return pyarrow.csv.read_csv(
             pa.BufferReader(text.removeprefix(b"\xef\xbb\xbf")),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True, null_values=["", "NULL"]
+                column_types=dict.fromkeys(names, pa.string()),
+                strings_can_be_null=True,
+                null_values=["", "NULL"],
             ),
         )
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path} cannot be read as UTF-8 CSV: {error}; correct the file, or deliver it again") from error
+        raise SourceError(
+            f"{path} cannot be read as UTF-8 CSV: {error}; correct the file, or deliver it again"
+        ) from error
 
 
 class PostgresSource:
@@ -153,7 +157,7 @@ class PostgresSource:
 
     def has(self, month: str) -> bool:
         """Whether any row lies in the month."""
-        return self._select("1", month, "LIMIT 1").num_rows > 0
+        return bool(self._select("1", month, "LIMIT 1").num_rows)
 
     def read(self, month: str) -> Delivery:
         """Reads the month's rows, all columns."""
@@ -165,7 +169,9 @@ class PostgresSource:
             # A column without a time zone is compared in the session's, which is thus the contract's.
             cursor.execute("SELECT set_config('TimeZone', $1, true)", [self.contract.event_timestamp.timezone])
             cursor.fetchall()
-            first, last = (sql.Literal(moment.isoformat()).as_string() for moment in (month_start(month), month_end(month)))
+            first, last = (
+                sql.Literal(moment.isoformat()).as_string() for moment in (month_start(month), month_end(month))
+            )
             cursor.execute(
                 f"SELECT {columns} FROM {self.relation} "
                 f"WHERE {column} >= timestamptz {first} AND {column} < timestamptz {last} {tail}"
@@ -231,7 +237,8 @@ def statements_known_in(source: Source, contract: Contract, months: Sequence[str
         found.append(
             statements.filter(
                 pc.and_(
-                    pc.greater_equal(known, pa.scalar(start, known.type)), pc.less(known, pa.scalar(end, known.type))
+                    pc.greater_equal(known, pa.scalar(start, known.type)),
+                    pc.less(known, pa.scalar(end, known.type)),
                 )
             )
         )

@@ -130,11 +130,7 @@ class MonthStore:
                 )
             )
             for columns in table.indexes:
-                run(
-                    sql.SQL("CREATE INDEX ON {} ({})").format(
-                        build, sql.SQL(", ").join(map(sql.Identifier, columns))
-                    )
-                )
+                run(sql.SQL("CREATE INDEX ON {} ({})").format(build, sql.SQL(", ").join(map(sql.Identifier, columns))))
             cursor.execute("SELECT to_regclass($1) IS NOT NULL", [f"months.{partition}"])
             if cursor.fetchone()[0]:
                 run(sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(parent, home))
@@ -257,7 +253,8 @@ class MonthStore:
         if not self.exists("month_versions"):
             return {}
         rows = self.database.query(
-            "SELECT DISTINCT ON (month) month, digest FROM month_versions WHERE table_name = $1 ORDER BY month, id DESC",
+            "SELECT DISTINCT ON (month) month, digest FROM month_versions "
+            "WHERE table_name = $1 ORDER BY month, id DESC",
             [name],
         )
         return dict(zip(rows["month"].to_pylist(), rows["digest"].to_pylist(), strict=True))
@@ -303,7 +300,8 @@ def _split(data: pa.Table, table: Table, months: Sequence[str]) -> dict[str, pa.
         if pa.types.is_date(column.type):
             start, end = start.date(), end.date()
         inside = pc.and_(
-            pc.greater_equal(column, pa.scalar(start, column.type)), pc.less(column, pa.scalar(end, column.type))
+            pc.greater_equal(column, pa.scalar(start, column.type)),
+            pc.less(column, pa.scalar(end, column.type)),
         )
         slices[month] = data.filter(inside)
     outside = data.num_rows - sum(rows.num_rows for rows in slices.values())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pyarrow as pa
 import yaml
@@ -61,6 +62,15 @@ class EventTime(_Section):
     timezone: str = "UTC"
     format: str | None = None
 
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"there is no time zone {value!r}; name one as in Europe/Paris, or UTC") from error
+        return value
+
 
 class Label(_Section):
     """How the source says which transactions were fraud, and when that became known.
@@ -113,7 +123,7 @@ class Contract(_Section):
     description: str = ""
     first_month: str
     last_month: str | None = None
-    file_pattern: str = "*{month}*"
+    file_pattern: Annotated[str, Field(pattern=r"^[^{}]*\{month\}[^{}]*$")] = "*{month}*"
     transaction_id: Column | None = None
     event_timestamp: EventTime
     customer_id: Column | None = None
@@ -134,7 +144,7 @@ class Contract(_Section):
     def _no_reserved_names(cls, value: dict[str, Column]) -> dict[str, Column]:
         reserved = {
             "transaction_id", "event_timestamp", "customer_id", "terminal_id", "amount", "ingested_at",
-            "is_fraud", "label_timestamp", "label_source", "month",
+            "is_fraud", "label_timestamp", "label_source", "month", "hour", "is_weekend", "score",
         }  # fmt: skip
         if clash := reserved & set(value):
             raise ValueError(f"attributes may not be called {sorted(clash)}: those are the platform's own names")
@@ -142,6 +152,12 @@ class Contract(_Section):
             if column.feature and column.type == "string":
                 raise ValueError(f"attribute {name!r} is text and cannot be a numeric feature; set feature: false")
         return value
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.last_month is not None and self.last_month < self.first_month:
+            raise ValueError(f"last_month {self.last_month} lies before first_month {self.first_month}")
+        return self
 
     @property
     def entities(self) -> tuple[str, ...]:

@@ -194,9 +194,7 @@ def measure_drift(
     windows = _windows(*days)
     for side, window in zip(("reference", "current"), windows, strict=True):
         if window.rows < config.min_rows:
-            return insufficient(
-                f"the {side} window has {window.rows:,} comparable rows and needs {config.min_rows:,}"
-            )
+            return insufficient(f"the {side} window has {window.rows:,} comparable rows and needs {config.min_rows:,}")
         if len(window.day_weight) < config.min_days:
             return insufficient(
                 f"the {side} window has {len(window.day_weight)} days on weekdays that both windows have "
@@ -378,13 +376,9 @@ def _days(table: pa.Table, side: str) -> IntArray:
     """Days since 1970-01-01 of the rows."""
     column = _column(table, "event_timestamp", side)
     if not pa.types.is_timestamp(column.type):
-        raise ValueError(
-            f"event_timestamp of the {side} table is {column.type}; it must be a timestamp in UTC"
-        )
+        raise ValueError(f"event_timestamp of the {side} table is {column.type}; it must be a timestamp in UTC")
     if column.null_count:
-        raise ValueError(
-            f"event_timestamp of the {side} table is null in {column.null_count:,} rows; quarantine them"
-        )
+        raise ValueError(f"event_timestamp of the {side} table is null in {column.null_count:,} rows; quarantine them")
     moments = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(pa.int64()).to_numpy()
     return cast(IntArray, moments // MICROSECONDS_PER_DAY)
 
@@ -663,12 +657,7 @@ def _status(measure: _Measure, p_adjusted: float | None, config: DriftConfig) ->
         f"{name} could not be compared: a window has fewer than {config.min_values} values of it, "
         "so only its share of missing was looked at"
     )
-    if (
-        p_adjusted is None
-        or measure.psi is None
-        or measure.total_variation is None
-        or measure.missing is None
-    ):
+    if p_adjusted is None or measure.psi is None or measure.total_variation is None or measure.missing is None:
         return "INSUFFICIENT_DATA", few
     facts = _facts(measure, measure.psi, measure.missing, p_adjusted, config)
     large = measure.psi >= config.psi_limit or measure.missing[1] - measure.missing[0] >= config.missing_limit
@@ -685,9 +674,7 @@ def _status(measure: _Measure, p_adjusted: float | None, config: DriftConfig) ->
     return "OK", f"{name} did not move beyond chance: {facts}"
 
 
-def _facts(
-    measure: _Measure, psi: float, missing: tuple[float, float], p_adjusted: float, config: DriftConfig
-) -> str:
+def _facts(measure: _Measure, psi: float, missing: tuple[float, float], p_adjusted: float, config: DriftConfig) -> str:
     """The numbers behind a verdict, in the words of an analyst."""
     facts = [f"PSI {psi:.{2 if psi >= 0.01 else 3}f} (limit {config.psi_limit:.2f})"]
     before, now = (f"{share * 100:.1f} %" for share in missing)
@@ -696,9 +683,7 @@ def _facts(
         facts.append(f"missing in {now} of rows, {before} before{limit}")
     if measure.medians[0] is not None and measure.medians[1] is not None:
         before, now = (_say(median) for median in measure.medians if median is not None)
-        facts.append(
-            f"its median stayed at {now}" if before == now else f"its median went from {before} to {now}"
-        )
+        facts.append(f"its median stayed at {now}" if before == now else f"its median went from {before} to {now}")
     facts.append("adjusted p below 0.001" if p_adjusted < 0.001 else f"adjusted p {p_adjusted:.3f}")
     return ", ".join(facts)
 
@@ -712,9 +697,7 @@ def _say(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _verdict(
-    rows: tuple[FeatureDrift, ...], windows: tuple[_Window, _Window], config: DriftConfig
-) -> DriftReport:
+def _verdict(rows: tuple[FeatureDrift, ...], windows: tuple[_Window, _Window], config: DriftConfig) -> DriftReport:
     """The report over its rows: the worst status, and in words what made it, the gravest first."""
     statuses = {row.status for row in rows}
     status: DriftStatus

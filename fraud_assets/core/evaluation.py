@@ -28,7 +28,13 @@ class EvaluationError(ValueError):
 
 
 def evaluate_models(
-    features: pa.Table, labels: pa.Table, models: Mapping[Role, Scorer], *, month: str, window: Window, schema: pa.Schema
+    features: pa.Table,
+    labels: pa.Table,
+    models: Mapping[Role, Scorer],
+    *,
+    month: str,
+    window: Window,
+    schema: pa.Schema,
 ) -> pa.Table:
     """Judges models on the matured transactions of a window.
 
@@ -64,13 +70,20 @@ def evaluate_models(
     amount = features["amount"].to_numpy() if "amount" in features.column_names else None
     cards, terminals = _codes(features, "customer_id"), _codes(features, "terminal_id")
     scores = {
-        role: scorer.probabilities(feature_matrix(features, scorer.manifest.features)) for role, scorer in models.items()
+        role: scorer.probabilities(feature_matrix(features, scorer.manifest.features))
+        for role, scorer in models.items()
     }
     rows = []
     for role, scorer in models.items():
         manifest = scorer.manifest
         metrics = evaluate_scores(
-            y, scores[role], cards=cards, days=days, amount=amount, threshold=manifest.threshold, replicates=REPLICATES
+            y,
+            scores[role],
+            cards=cards,
+            days=days,
+            amount=amount,
+            threshold=manifest.threshold,
+            replicates=REPLICATES,
         )
         row: dict[str, Any] = {
             "month": date.fromisoformat(f"{month}-01"),

@@ -21,6 +21,8 @@ WINDOWS = (1, 7, 30)
 HISTORY_DAYS = max(WINDOWS)
 # A terminal with one transaction and one fraud is no proof: shares are drawn towards zero by so many transactions.
 SMOOTHING = 10
+# Columns of ours beside those of the contract, whose attributes may have any name.
+MOMENT, ROW = "@moment", "@row"
 MONDAY_EPOCH_SHIFT = 3  # 1970-01-01 was a Thursday
 
 
@@ -43,7 +45,11 @@ def _entity_features(contract: Contract) -> list[str]:
     names = [f"count_{days}d" for days in WINDOWS]
     if contract.amount:
         names += [f"amount_mean_{days}d" for days in WINDOWS]
-        names += [f"amount_ratio_{HISTORY_DAYS}d", f"amount_z_{HISTORY_DAYS}d", f"amount_over_max_{HISTORY_DAYS}d"]
+        names += [
+            f"amount_ratio_{HISTORY_DAYS}d",
+            f"amount_z_{HISTORY_DAYS}d",
+            f"amount_over_max_{HISTORY_DAYS}d",
+        ]
     names.append("days_since_last")
     names += [f"known_frauds_{days}d" for days in WINDOWS[1:]]
     return [*names, f"known_fraud_share_{HISTORY_DAYS}d", "days_since_known_fraud"]
@@ -68,11 +74,11 @@ def compute_features(
         `transaction_id`, `event_timestamp`, the entities, then `feature_names(contract)` as float32 (null where
         there is nothing to say), ordered by `event_timestamp` and `transaction_id`.
     """
-    rows = transactions.append_column("t", transactions["event_timestamp"].cast(TIMESTAMP).cast(pa.int64()))
-    rows = rows.append_column("row", pa.array(range(rows.num_rows), pa.int64()))
+    rows = transactions.append_column(MOMENT, transactions["event_timestamp"].cast(TIMESTAMP).cast(pa.int64()))
+    rows = rows.append_column(ROW, pa.array(range(rows.num_rows), pa.int64()))
     reports = statements.append_column("t", statements["label_timestamp"].cast(TIMESTAMP).cast(pa.int64()))
     low = _microseconds(start) - HISTORY_DAYS * DAY
-    rows = rows.filter(pc.and_(pc.greater_equal(rows["t"], low), pc.less(rows["t"], _microseconds(end))))
+    rows = rows.filter(pc.and_(pc.greater_equal(rows[MOMENT], low), pc.less(rows[MOMENT], _microseconds(end))))
     reports = reports.filter(pc.less(reports["t"], _microseconds(end)))
 
     rows, reports = _nullable(rows), _nullable(reports)
@@ -80,14 +86,15 @@ def compute_features(
     try:
         table = ibis.memtable(rows)
         changes = _fraud_changes(ibis.memtable(reports))
-        result = table.filter(_.t >= _microseconds(start))
-        day_number = _.t // DAY
+        result = table.filter(_[MOMENT] >= _microseconds(start))
+        day_number = _[MOMENT] // DAY
         result = result.mutate(
-            hour=(_.t % DAY) / (DAY / 24), is_weekend=((day_number + MONDAY_EPOCH_SHIFT) % 7 >= 5).cast("int8")
+            hour=(_[MOMENT] % DAY) / (DAY / 24),
+            is_weekend=((day_number + MONDAY_EPOCH_SHIFT) % 7 >= 5).cast("int8"),
         )
         for entity in contract.entities:
-            result = result.left_join(_history(table, changes, entity, contract, _microseconds(start)), "row")
-            result = result.drop("row_right")
+            result = result.left_join(_history(table, changes, entity, contract, _microseconds(start)), ROW)
+            result = result.drop(f"{ROW}_right")
         names = feature_names(contract)
         result = result.select(
             "transaction_id",
@@ -118,19 +125,17 @@ def _fraud_changes(reports: ibis.Table) -> ibis.Table:
     return changes.filter(_.change != 0)
 
 
-def _history(
-    table: ibis.Table, changes: ibis.Table, entity: str, contract: Contract, start: int
-) -> ibis.Table:
+def _history(table: ibis.Table, changes: ibis.Table, entity: str, contract: Contract, start: int) -> ibis.Table:
     """One row per transaction since `start`: the entity's features, from a single stream of its events."""
     number = ibis.literal(None, type="int64")
     amount = table.amount if contract.amount else ibis.literal(None, type="float64")
     events = table.select(
-        "row", "t", entity=table[entity], amount=amount, seen=table.t, change=ibis.literal(0, type="int64"),
+        row=table[ROW], t=table[MOMENT], entity=table[entity], amount=amount, seen=table[MOMENT], change=ibis.literal(0, type="int64"),
         reported=number,
     ).union(
         changes.select(
             row=number, t=changes.t, entity=changes[entity], amount=ibis.literal(None, type="float64"), seen=number,
-            change=changes.change, reported=changes.t,
+            change=changes.change, reported=ibis.ifelse(changes.change > 0, changes.t, number),
         )
     )  # fmt: skip
     events = events.filter(_.entity.notnull())
@@ -142,7 +147,8 @@ def _history(
         if contract.amount:
             columns[f"amount_mean_{days}d"] = _.amount.mean().over(window)
         if days > WINDOWS[0]:
-            columns[f"known_frauds_{days}d"] = _.change.sum().over(window).fill_null(0)
+            # A report may have left the window before its withdrawal came into it.
+            columns[f"known_frauds_{days}d"] = ibis.greatest(_.change.sum().over(window).fill_null(0), 0)
         if days == HISTORY_DAYS:
             columns["last"] = _.seen.max().over(window)
             columns["last_report"] = _.reported.max().over(window)
@@ -158,9 +164,12 @@ def _history(
     }
     if contract.amount:
         mean = _[f"amount_mean_{HISTORY_DAYS}d"]
-        # One unit of currency keeps a history of nothing but zeros from dividing by zero.
-        derived[f"amount_ratio_{HISTORY_DAYS}d"] = _.amount / (mean + 1)
+        # One unit of currency keeps a history of nothing but zeros from dividing by zero, and so do sizes where
+        # refunds make amounts negative.
+        derived[f"amount_ratio_{HISTORY_DAYS}d"] = _.amount / (mean.abs() + 1)
         derived[f"amount_z_{HISTORY_DAYS}d"] = (_.amount - mean) / (_.spread + 1)
-        derived[f"amount_over_max_{HISTORY_DAYS}d"] = _.amount / (_.largest + 1)
+        derived[f"amount_over_max_{HISTORY_DAYS}d"] = _.amount / (_.largest.abs() + 1)
     events = events.mutate(**derived)
-    return events.select("row", **{_name(entity, feature): events[feature] for feature in _entity_features(contract)})
+    return events.select(
+        **{ROW: events.row}, **{_name(entity, feature): events[feature] for feature in _entity_features(contract)}
+    )

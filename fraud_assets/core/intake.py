@@ -18,11 +18,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.core.contract import ARROW_TYPES, Column, Contract, ContractError
+from fraud_assets.core.contract import Column, Contract, ContractError
 from fraud_assets.core.months import month_end, month_start
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-INTEGER = r"^[+-]?\d{1,18}$"
+INTEGER = r"^[+-]?\d+$"
+LARGEST_INTEGER = str(2**63 - 1)
+LARGEST_NUMBER = float(np.finfo(np.float32).max)  # what a model can be given
+OFFSET = r"[Tt ]\d.*(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 
 
@@ -64,6 +67,7 @@ def accept(delivery: Delivery, contract: Contract, month: str) -> Intake:
     """
     rows, origin = delivery.rows, delivery.origin
     _require_columns(rows, contract, origin, labels=True)
+    rows = _plain(rows, origin)
     if rows.num_rows == 0:
         raise IntakeError(
             f"{origin} has no rows for {month}; an empty month is more often a broken feed than a quiet one, so it "
@@ -107,6 +111,7 @@ def convert(rows: pa.Table, contract: Contract, origin: str) -> Converted:
         ContractError: when a column of the contract is missing.
     """
     _require_columns(rows, contract, origin, labels=False)
+    rows = _plain(rows, origin)
     faults = _Faults(rows.num_rows)
     columns = _columns(rows, contract, origin, faults)
     good = pa.array(~faults.any)
@@ -129,7 +134,7 @@ def _columns(rows: pa.Table, contract: Contract, origin: str, faults: _Faults) -
         "transaction_id": _transaction_ids(rows, contract, origin, faults),
     }
     for name, column in contract.columns.items():
-        columns[name] = _checked(rows[column.column], name, column, faults)
+        columns[name] = _checked(rows[column.column], name, column, origin, faults)
     return columns
 
 
@@ -167,6 +172,8 @@ def _require_columns(rows: pa.Table, contract: Contract, origin: str, *, labels:
     if contract.transaction_id:
         needed["transaction_id"] = contract.transaction_id.column
     needed |= {name: column.column for name, column in contract.columns.items()}
+    if twice := sorted({name for name in needed.values() if rows.column_names.count(name) > 1}):
+        raise ContractError(f"{origin} has more than one column called {twice}: correct the file")
     missing = {name: column for name, column in needed.items() if column not in rows.column_names}
     if missing:
         listed = ", ".join(f"{column!r} (for {name})" for name, column in missing.items())
@@ -176,12 +183,30 @@ def _require_columns(rows: pa.Table, contract: Contract, origin: str, *, labels:
         )
 
 
+def _plain(rows: pa.Table, origin: str) -> pa.Table:
+    """The rows with one type for text: dictionaries and views are how a file stores it, not what it says."""
+    for position, field in enumerate(rows.schema):
+        kind, column = field.type, rows.column(position)
+        if pa.types.is_dictionary(kind):
+            kind, column = kind.value_type, column.cast(kind.value_type)
+        if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_binary(kind):
+            try:
+                column = column.cast(pa.string())
+            except pa.ArrowInvalid as error:
+                raise ContractError(
+                    f"column {field.name!r} of {origin} is not UTF-8 text: {error}; correct the file"
+                ) from error
+        if column.type != field.type:
+            rows = rows.set_column(position, field.name, column)
+    return rows
+
+
 def _event_times(rows: pa.Table, contract: Contract, faults: _Faults) -> pa.ChunkedArray:
     times = _timestamps(
         rows[contract.event_timestamp.column], "event_timestamp", contract.event_timestamp.timezone,
         contract.event_timestamp.format, faults,
     )  # fmt: skip
-    faults.add("event_timestamp is missing", pc.is_null(rows[contract.event_timestamp.column]))
+    faults.add("event_timestamp is missing", _missing(rows[contract.event_timestamp.column]))
     return times
 
 
@@ -196,19 +221,24 @@ def _require_month(times: pa.ChunkedArray, month: str, faults: _Faults) -> None:
 def _transaction_ids(rows: pa.Table, contract: Contract, origin: str, faults: _Faults) -> pa.ChunkedArray:
     if contract.transaction_id is None:
         return pa.chunked_array([pa.array([f"{origin}:{number}" for number in range(1, rows.num_rows + 1)])])
-    identifiers = _checked(rows[contract.transaction_id.column], "transaction_id", contract.transaction_id, faults)
+    column = contract.transaction_id
+    identifiers = _checked(rows[column.column], "transaction_id", column, origin, faults)
     seen = pd.Series(identifiers.to_pandas(types_mapper=pd.ArrowDtype))
     faults.add("transaction_id appears earlier in the delivery", (seen.duplicated() & seen.notna()).to_numpy(bool))
     return identifiers
 
 
-def _checked(values: pa.ChunkedArray, name: str, column: Column, faults: _Faults) -> pa.ChunkedArray:
-    converted = _CONVERTERS[column.type](values, name, faults)
+def _checked(values: pa.ChunkedArray, name: str, column: Column, origin: str, faults: _Faults) -> pa.ChunkedArray:
+    try:
+        converted = _CONVERTERS[column.type](values, name, faults)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ContractError(
+            f"column {column.column!r} of {origin} is of type {values.type}, which cannot be read as "
+            f"{column.type} (for {name}): {error}"
+        ) from error
     if not column.nullable:
         # A value that is there but unreadable has a reason of its own.
-        faults.add(f"{name} is missing", pc.is_null(values, nan_is_null=True))
-        if column.type == "string":
-            faults.add(f"{name} is missing", pc.equal(values.cast(pa.string()), ""))
+        faults.add(f"{name} is missing", _missing(values, blank=column.type != "string"))
     if column.minimum is not None:
         faults.add(f"{name} is below {column.minimum:g}", pc.less(converted, column.minimum))
     if column.maximum is not None:
@@ -220,23 +250,47 @@ def _checked(values: pa.ChunkedArray, name: str, column: Column, faults: _Faults
     return converted
 
 
+def _missing(values: pa.ChunkedArray, *, blank: bool = True) -> pa.ChunkedArray:
+    """Where there is no value: null, NaN, empty text, and with `blank` also text of nothing but spaces."""
+    if _is_text(values.type):
+        text = pc.utf8_trim_whitespace(values) if blank else values
+        return pc.fill_null(pc.equal(text, ""), True)
+    return pc.is_null(values, nan_is_null=True)
+
+
 def _to_number(values: pa.ChunkedArray, name: str, faults: _Faults) -> pa.ChunkedArray:
     if _is_text(values.type):
-        values = _parsed(values, NUMBER, pa.float64(), f"{name} is not a number", faults)
-    numbers = values.cast(pa.float64())
+        text = pc.utf8_trim_whitespace(values)
+        fits = pc.match_substring_regex(text, NUMBER)
+        values = _parsed(text, fits, pa.float64(), f"{name} is not a number", faults)
+    numbers = values.cast(pa.float64(), safe=False)
     faults.add(f"{name} is not finite", pc.is_inf(numbers))
-    return pc.if_else(pc.is_finite(numbers), numbers, None)
+    size = pc.abs(numbers)
+    beyond = pc.and_(pc.is_finite(size), pc.greater(size, LARGEST_NUMBER))
+    faults.add(f"{name} is beyond {LARGEST_NUMBER:.1e}", beyond)
+    return pc.if_else(pc.less_equal(size, LARGEST_NUMBER), numbers, None)
 
 
 def _to_integer(values: pa.ChunkedArray, name: str, faults: _Faults) -> pa.ChunkedArray:
-    if _is_text(values.type):
-        return _parsed(values, INTEGER, pa.int64(), f"{name} is not a whole number", faults)
+    rule = f"{name} is not a whole number"
     if pa.types.is_floating(values.type):
         # Past 2**53 a float has lost digits: two identifiers may have become one.
         whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), 2.0**53))
-        faults.add(f"{name} is not a whole number", pc.invert(whole))
+        faults.add(rule, pc.and_(pc.invert(whole), pc.invert(pc.is_nan(values))))
         return pc.if_else(whole, values, None).cast(pa.int64())
-    return values.cast(pa.int64())
+    if pa.types.is_signed_integer(values.type):
+        return values.cast(pa.int64())
+    text = pc.utf8_trim_whitespace(values.cast(pa.string()))
+    if pa.types.is_decimal(values.type):
+        text = pc.replace_substring_regex(text, r"\.0*$", "")
+    digits = pc.utf8_ltrim(text, "+-0")
+    length = pc.utf8_length(digits)
+    # Of as many digits as the largest, the smaller number is the earlier text.
+    within = pc.or_(
+        pc.less(length, len(LARGEST_INTEGER)),
+        pc.and_(pc.equal(length, len(LARGEST_INTEGER)), pc.less_equal(digits, LARGEST_INTEGER)),
+    )
+    return _parsed(text, pc.and_(pc.match_substring_regex(text, INTEGER), within), pa.int64(), rule, faults)
 
 
 def _to_string(values: pa.ChunkedArray, name: str, faults: _Faults) -> pa.ChunkedArray:
@@ -249,7 +303,10 @@ def _to_boolean(values: pa.ChunkedArray, name: str, faults: _Faults) -> pa.Chunk
     if pa.types.is_boolean(values.type):
         return values
     text = pc.utf8_lower(values.cast(pa.string()))
-    true, false = pc.is_in(text, pa.array(["true", "1", "yes"])), pc.is_in(text, pa.array(["false", "0", "no"]))
+    true, false = (
+        pc.is_in(text, pa.array(["true", "1", "yes"])),
+        pc.is_in(text, pa.array(["false", "0", "no"])),
+    )
     known = pc.or_(true, false)
     faults.add(f"{name} is neither true nor false", pc.and_(pc.is_valid(values), pc.invert(known)))
     return pc.if_else(known, true, None)
@@ -264,14 +321,12 @@ _CONVERTERS: dict[str, Callable[[pa.ChunkedArray, str, _Faults], pa.ChunkedArray
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return bool(pa.types.is_string(kind))
 
 
 def _parsed(
-    values: pa.ChunkedArray, pattern: str, kind: pa.DataType, rule: str, faults: _Faults
+    text: pa.ChunkedArray, fits: pa.ChunkedArray, kind: pa.DataType, rule: str, faults: _Faults
 ) -> pa.ChunkedArray:
-    text = pc.utf8_trim_whitespace(values)
-    fits = pc.match_substring_regex(text, pattern)
     faults.add(rule, pc.and_(pc.not_equal(text, ""), pc.invert(fits)))
     return pc.if_else(fits, pc.utf8_ltrim(text, "+"), None).cast(kind)
 
@@ -279,22 +334,30 @@ def _parsed(
 def _timestamps(
     values: pa.ChunkedArray, name: str, timezone: str, form: str | None, faults: _Faults
 ) -> pa.ChunkedArray:
-    given = pc.is_valid(values)
+    if pa.types.is_null(values.type):
+        values = values.cast(TIMESTAMP)
+    given = pc.invert(_missing(values))
     if _is_text(values.type):
-        given = pc.and_(given, pc.not_equal(values, ""))
-        series = pd.Series(values.to_pandas())
-        aware = series.str.contains(r"(?:Z|[+-]\d\d:?\d\d)$", regex=True, na=False) if form is None else None
+        series = pd.Series(values.to_pandas(), dtype=object)
+        # pandas would ask the clock.
+        series = series.mask(series.str.strip().str.lower().isin(["now", "today"]))
         parsed = pd.to_datetime(series, format=form or "ISO8601", utc=True, errors="coerce")
-        if aware is not None and timezone != "UTC":
+        if timezone != "UTC":
             local = parsed.dt.tz_localize(None).dt.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
-            parsed = parsed.where(aware, local.dt.tz_convert("UTC"))
-        elif timezone != "UTC":
-            parsed = parsed.dt.tz_localize(None).dt.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
-        times = pa.chunked_array([pa.Array.from_pandas(parsed.dt.tz_convert("UTC"), type=TIMESTAMP)])
+            if form is None:
+                aware = series.str.contains(OFFSET, regex=True, na=False)
+                parsed = parsed.where(aware, local.dt.tz_convert("UTC"))
+            elif "%z" not in form:
+                parsed = local
+        times = pa.chunked_array([pa.Array.from_pandas(parsed)]).cast(TIMESTAMP, safe=False)
     elif pa.types.is_timestamp(values.type) and values.type.tz is None:
-        times = pc.assume_timezone(
-            values.cast(pa.timestamp("us"), safe=False), timezone, ambiguous="earliest", nonexistent="earliest"
-        ).cast(TIMESTAMP)
+        naive = values.cast(pa.timestamp("us"), safe=False)
+        earliest, latest = (
+            pc.assume_timezone(naive, timezone, ambiguous=choice, nonexistent=choice)
+            for choice in ("earliest", "latest")
+        )
+        # They differ in the hour that a night has twice, and in the one that it skips: no guess.
+        times = pc.if_else(pc.equal(earliest, latest), earliest, None).cast(TIMESTAMP)
     elif pa.types.is_timestamp(values.type):
         times = values.cast(TIMESTAMP, safe=False)
     else:
@@ -311,7 +374,7 @@ def _labels(
     if label.known_at is None:
         return is_fraud, pc.add(event_times, pa.scalar(timedelta(days=label.delay_days or 0.0)))
     known = _timestamps(rows[label.known_at], "label_timestamp", contract.event_timestamp.timezone, None, faults)
-    faults.add("label_timestamp is missing for a fraud", pc.and_(is_fraud, pc.is_null(rows[label.known_at])))
+    faults.add("label_timestamp is missing for a fraud", pc.and_(is_fraud, _missing(rows[label.known_at])))
     faults.add("label_timestamp lies before the transaction", pc.less(known, event_times))
     latest = pc.add(event_times, pa.scalar(timedelta(days=label.max_delay_days)))
     faults.add(f"label_timestamp lies over {label.max_delay_days:g} days late", pc.greater(known, latest))
@@ -335,7 +398,8 @@ def _statements(
         "label_source": pa.array([contract.label.label_source] * n, pa.string()),
     }
     stated = pa.table(
-        [columns[name] if name in columns else transactions[name] for name in schema.names], names=schema.names
+        [columns[name] if name in columns else transactions[name] for name in schema.names],
+        names=schema.names,
     )
     return stated.filter(is_fraud).cast(schema)
 
@@ -353,15 +417,27 @@ def _refuse_beyond_limit(faults: _Faults, contract: Contract, origin: str, month
 
 def _quarantined(rows: pa.Table, faults: _Faults, origin: str) -> pa.Table:
     positions = np.flatnonzero(faults.any)
-    originals = rows.take(pa.array(positions)).to_pylist()
+    originals = _original_rows(rows.take(pa.array(positions)))
     reasons = ["; ".join(rule for rule, broken in faults.rules if broken[position]) for position in positions]
     return pa.table(
         {
             "source": pa.array([origin] * len(positions), pa.string()),
             "row_number": pa.array(positions + 1, pa.int64()),
             "reasons": pa.array(reasons, pa.string()),
-            "original": pa.array(
-                [json.dumps(row, default=str, ensure_ascii=False) for row in originals], pa.string()
-            ),
+            "original": pa.array([json.dumps(row, default=str, ensure_ascii=False) for row in originals], pa.string()),
         }
     )
+
+
+def _original_rows(rows: pa.Table) -> list[dict[str, Any]]:
+    """The rows as JSON can hold them: times beyond year 9999 and numbers that are not finite as text."""
+    for position, field in enumerate(rows.schema):
+        if pa.types.is_timestamp(field.type):
+            rows = rows.set_column(position, field.name, rows.column(position).cast(pa.string()))
+    return [
+        {
+            name: str(value) if isinstance(value, float) and not np.isfinite(value) else value
+            for name, value in row.items()
+        }
+        for row in rows.to_pylist()
+    ]

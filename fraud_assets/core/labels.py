@@ -16,9 +16,7 @@ import pyarrow.compute as pc
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 
-def labels_as_of(
-    transactions: pa.Table, statements: pa.Table, as_of: datetime, *, maturity_days: float
-) -> pa.Table:
+def labels_as_of(transactions: pa.Table, statements: pa.Table, as_of: datetime, *, maturity_days: float) -> pa.Table:
     """The labels of transactions as they were known at `as_of`.
 
     The last statement known by then counts (`label_timestamp <= as_of`); of two at the same instant, fraud counts.
@@ -53,7 +51,7 @@ def labels_as_of(
                 SELECT transaction_id,
                        max_by(is_fraud, (label_timestamp, is_fraud)) AS is_fraud,
                        max(label_timestamp) AS label_timestamp,
-                       max_by(label_source, (label_timestamp, is_fraud)) AS label_source
+                       max_by(label_source, (label_timestamp, is_fraud, label_source)) AS label_source
                 FROM known GROUP BY transaction_id
             ), matured AS (
                 SELECT *, event_timestamp + $maturity AS matures, event_timestamp + $maturity <= $as_of AS is_matured

@@ -90,9 +90,7 @@ class Metrics:
                 row |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
             else:
                 row[name] = value
-        return {
-            name: value if value is not None and math.isfinite(value) else None for name, value in row.items()
-        }
+        return {name: value if value is not None and math.isfinite(value) else None for name, value in row.items()}
 
 
 def evaluate_scores(
@@ -156,8 +154,7 @@ def evaluate_scores(
     )
     evidence = _independent_cards(labels, codes)
     average_precision, roc_auc, card_precision = (
-        _interval(float(value[0]), sample, evidence, confidence)
-        for value, sample in zip(values, samples, strict=True)
+        _interval(float(value[0]), sample, evidence, confidence) for value, sample in zip(values, samples, strict=True)
     )
     is_probability = bool(scores.min() >= 0 and scores.max() <= 1)
     n_fraud, expected = int(labels.sum()), float(scores.sum())
@@ -173,9 +170,7 @@ def evaluate_scores(
         threshold=float(threshold),
         value_detection_rate=value_detection_rate(labels, scores, amount, threshold),
         brier=float(np.mean((scores - labels) ** 2)) if is_probability else math.nan,
-        observed_over_expected=(
-            math.nan if not is_probability else n_fraud / expected if expected > 0 else math.inf
-        ),
+        observed_over_expected=(math.nan if not is_probability else n_fraud / expected if expected > 0 else math.inf),
     )
 
 
@@ -224,16 +219,12 @@ def paired_ap_difference(
         levels = max(champion.levels, challenger.levels)
         value, *blocks = (
             challenger.ap_and_auc(counts)[0] - champion.ap_and_auc(counts)[0]
-            for counts in itertools.chain(
-                [np.ones((n_clusters, 1))], _resamples(n_clusters, levels, replicates, seed)
-            )
+            for counts in itertools.chain([np.ones((n_clusters, 1))], _resamples(n_clusters, levels, replicates, seed))
         )
         evidence = _independent_cards(labels, codes)
         intervals.append(_interval(float(value[0]), np.hstack(blocks), evidence, confidence))
     # An unknown interval is the widest of all.
-    return max(
-        intervals, key=lambda interval: interval.high - interval.low if interval.is_known else math.inf
-    )
+    return max(intervals, key=lambda interval: interval.high - interval.low if interval.is_known else math.inf)
 
 
 def average_precision(y: ArrayLike, score: ArrayLike, weight: ArrayLike | None = None) -> float:
@@ -315,9 +306,7 @@ def recall_at_fpr(y: ArrayLike, score: ArrayLike, false_positive_rate: float = 0
     return float(np.mean(scores[labels] > genuine[len(genuine) - 1 - allowed]))
 
 
-def value_detection_rate(
-    y: ArrayLike, score: ArrayLike, amount: ArrayLike | None, threshold: float
-) -> float | None:
+def value_detection_rate(y: ArrayLike, score: ArrayLike, amount: ArrayLike | None, threshold: float) -> float | None:
     """Share of the fraud amount that lies in transactions scoring at or above the threshold.
 
     Frauds without a known positive amount are left out of both sums; None when no other is there.
@@ -332,9 +321,7 @@ def value_detection_rate(
     return float(amounts[lost & (scores >= threshold)].sum() / amounts[lost].sum())
 
 
-def score_threshold(
-    score: ArrayLike, cards: ArrayLike | None, days: ArrayLike, capacity_per_day: int = 100
-) -> float:
+def score_threshold(score: ArrayLike, cards: ArrayLike | None, days: ArrayLike, capacity_per_day: int = 100) -> float:
     """The decision threshold by review capacity: at most this many cards a day are flagged, on average.
 
     A card is flagged on a day when one of its transactions scores at or above the threshold. Where a day has
@@ -497,13 +484,9 @@ def _checked(y: ArrayLike, score: ArrayLike, both_classes: bool = True) -> tuple
 def _checked_scores(score: ArrayLike) -> Floats:
     scores = np.asarray(score, dtype=np.float64)
     if scores.ndim != 1:
-        raise MetricsError(
-            f"scores have shape {scores.shape}; give one score for each transaction, shape (n,)"
-        )
+        raise MetricsError(f"scores have shape {scores.shape}; give one score for each transaction, shape (n,)")
     if not len(scores):
-        raise MetricsError(
-            "there is no transaction to evaluate; check the window and that its labels have matured"
-        )
+        raise MetricsError("there is no transaction to evaluate; check the window and that its labels have matured")
     if bad := int(np.sum(~np.isfinite(scores))):
         raise MetricsError(
             f"{bad:,} of {len(scores):,} scores are NaN or infinite; score these rows again or leave them out"
@@ -521,9 +504,7 @@ def _same_length(name: str, values: ArrayLike, n: int) -> NDArray[Any]:
 def _integers(name: str, values: ArrayLike, n: int) -> Codes:
     array = _same_length(name, values, n)
     if not np.issubdtype(array.dtype, np.integer):
-        raise MetricsError(
-            f"{name} are {array.dtype}; give integers, for example the codes of pandas.factorize"
-        )
+        raise MetricsError(f"{name} are {array.dtype}; give integers, for example the codes of pandas.factorize")
     return array.astype(np.int64)
 
 
@@ -556,9 +537,7 @@ def _count_matrix(rows: Codes, columns: Codes, shape: tuple[int, int]) -> Any:
 def _resamples(n_cards: int, levels: int, replicates: int, seed: int) -> Iterator[Floats]:
     """Blocks of how often each card was drawn, shape (cards, samples); block size does not alter draws."""
     if replicates < 1:
-        raise MetricsError(
-            f"replicates is {replicates}; an interval needs 1 or more, and 200 for a stable one"
-        )
+        raise MetricsError(f"replicates is {replicates}; an interval needs 1 or more, and 200 for a stable one")
     rng = np.random.default_rng(seed)
     width = max(1, _CELLS_AT_ONCE // max(n_cards, levels))
     for start in range(0, replicates, width):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime
 
-MONTH_PATTERN = re.compile(r"^\d{4}-(0[1-9]|1[0-2])$")
+MONTH_PATTERN = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
 
 def check_month(month: str) -> str:
@@ -14,7 +14,7 @@ def check_month(month: str) -> str:
     Raises:
         ValueError: for anything else, with the form that is expected.
     """
-    if not MONTH_PATTERN.match(month):
+    if not MONTH_PATTERN.fullmatch(month):
         raise ValueError(f"{month!r} is not a month; write it as YYYY-MM, for example 2018-04")
     return month
 

@@ -46,13 +46,13 @@ def daily_counts(timestamps: pa.ChunkedArray, title: str, marked: pa.ChunkedArra
     return _png(figure)
 
 
-def _per_day(timestamps: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def _per_day(timestamps: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     ordinals = timestamps.cast(pa.int64()).to_numpy() // DAY
     days, counts = np.unique(ordinals, return_counts=True)
     return days.astype("datetime64[D]"), counts
 
 
-def histogram(values: np.ndarray, title: str, unit: str) -> bytes:  # type: ignore[type-arg]
+def histogram(values: np.ndarray, title: str, unit: str) -> bytes:
     """The distribution of a number."""
     figure, axes = _figure()
     axes.hist(values, bins=40, color=ACCENT, alpha=0.8)

@@ -213,9 +213,7 @@ def _judge_pair(
     model = f"Version {challenger.version} (trained in {challenger.trained_month})"
     champion = f"the champion, version {champion_version}"
     beyond = f" by more than {policy.tolerance:g}" if policy.tolerance else ""
-    figures = (
-        f"AP {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] on {_window(challenger)}"
-    )
+    figures = f"AP {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] on {_window(challenger)}"
     if difference.low > policy.tolerance:
         reason = f"{model} is better than {champion}{beyond}: {figures}."
         return PromotionVerdict("passed", True, (reason,))
@@ -230,9 +228,7 @@ def _refuse(status: ValidationStatus, *reasons: str) -> PromotionVerdict:
 
 def _ap(evidence: ModelEvidence) -> Interval:
     low, high = evidence.average_precision_low, evidence.average_precision_high
-    return Interval(
-        evidence.average_precision, math.nan if low is None else low, math.nan if high is None else high
-    )
+    return Interval(evidence.average_precision, math.nan if low is None else low, math.nan if high is None else high)
 
 
 def _window(evidence: ModelEvidence) -> str:

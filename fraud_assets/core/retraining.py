@@ -40,9 +40,7 @@ class DriftSignal:
                 f"drift_status of {self.month} is {self.drift_status!r}; it must be one of {DRIFT_STATUSES}"
             )
         if not self.report_digest:
-            raise ValueError(
-                f"the drift report of {self.month} has no digest; materialise drift_report again"
-            )
+            raise ValueError(f"the drift report of {self.month} has no digest; materialise drift_report again")
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,7 @@ class Attempt:
             raise ValueError(f"attempts are numbered from 1, got {self.number}")
         if self.state not in get_args(AttemptState):
             raise ValueError(
-                f"attempt {self.number} has the state {self.state!r}; it must be one of "
-                f"{get_args(AttemptState)}"
+                f"attempt {self.number} has the state {self.state!r}; it must be one of {get_args(AttemptState)}"
             )
 
 
@@ -100,9 +97,7 @@ class RetrainingDecision:
     reasons: tuple[str, ...]
 
 
-def decide_retraining(
-    signal: DriftSignal, attempts: Sequence[Attempt], policy: RetrainingPolicy
-) -> RetrainingDecision:
+def decide_retraining(signal: DriftSignal, attempts: Sequence[Attempt], policy: RetrainingPolicy) -> RetrainingDecision:
     """Decides whether a month's drift report asks for a retraining now.
 
     Only DRIFT asks. One report asks once: no second run while one is in progress or after one succeeded, and

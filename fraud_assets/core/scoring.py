@@ -131,9 +131,7 @@ class ModelManifest(BaseModel):
                 f"{'.'.join(str(part) for part in problem['loc']) or 'manifest'}: {problem['msg']}"
                 for problem in error.errors()
             )
-            raise ScoringError(
-                f"this is not a model manifest: {problems}; package the model again"
-            ) from error
+            raise ScoringError(f"this is not a model manifest: {problems}; package the model again") from error
 
 
 class Scorer:
@@ -168,16 +166,11 @@ class Scorer:
         try:
             session = onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
         except LOAD_ERRORS as error:
-            raise ScoringError(
-                f"ONNX Runtime cannot read {name}: {error}; convert the model again"
-            ) from error
+            raise ScoringError(f"ONNX Runtime cannot read {name}: {error}; convert the model again") from error
         inputs, outputs = session.get_inputs(), session.get_outputs()
-        if [node.name for node in inputs] != [INPUT_NAME] or OUTPUT_NAME not in [
-            node.name for node in outputs
-        ]:
+        if [node.name for node in inputs] != [INPUT_NAME] or OUTPUT_NAME not in [node.name for node in outputs]:
             raise ScoringError(
-                f"{name} does not take {INPUT_NAME!r} and give {OUTPUT_NAME!r}; convert it with "
-                "packaging.to_onnx"
+                f"{name} does not take {INPUT_NAME!r} and give {OUTPUT_NAME!r}; convert it with packaging.to_onnx"
             )
         if (width := inputs[0].shape[1]) != len(manifest.features):
             raise ScoringError(

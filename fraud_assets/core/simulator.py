@@ -252,9 +252,7 @@ class SimulatorConfig:
         for name, most in (("terminals", self.terminals), ("customers", self.customers)):
             rate = getattr(self, f"compromised_{name}_per_day")
             if rate is not None and not 0 <= rate <= most:
-                raise ValueError(
-                    f"compromised_{name}_per_day is {rate!r}; it has to be between 0 and {most} ({name})"
-                )
+                raise ValueError(f"compromised_{name}_per_day is {rate!r}; it has to be between 0 and {most} ({name})")
         if len({(switch.kind, switch.since) for switch in self.drifts}) < len(self.drifts):
             raise ValueError("two drifts of the same kind begin in the same month; keep one of them")
         share = min(math.pi * self.radius**2 / SIDE**2, 1.0)
@@ -323,9 +321,7 @@ def _world(seed: int, customers: int, terminals: int, radius: float) -> _World:
     places = SIDE * _stream(seed, _Draw.TERMINALS).random((terminals, 2))
     reachable, reach = _terminals_within(homes, places, radius)
     segment = np.full(terminals + _new_terminals(terminals), len(SEGMENTS), dtype=np.int8)
-    segment[:terminals] = _stream(seed, _Draw.SEGMENTS).choice(
-        len(SEGMENTS), size=terminals, p=list(SEGMENTS.values())
-    )
+    segment[:terminals] = _stream(seed, _Draw.SEGMENTS).choice(len(SEGMENTS), size=terminals, p=list(SEGMENTS.values()))
     return _World(
         mean_amount=_between(MEAN_AMOUNT_RANGE, habits[:, 2]),
         transactions_per_day=_between(MEAN_TRANSACTIONS_PER_DAY_RANGE, habits[:, 3]),
@@ -421,9 +417,7 @@ def _simulate_day(
     def stream(draw: _Draw) -> np.random.Generator:
         return _stream(config.seed, draw, day)
 
-    customer = np.repeat(
-        np.arange(config.customers), stream(_Draw.COUNTS).poisson(world.transactions_per_day)
-    )
+    customer = np.repeat(np.arange(config.customers), stream(_Draw.COUNTS).poisson(world.transactions_per_day))
     # As published, whole seconds, and a transaction whose time falls outside the day does not happen.
     second = stream(_Draw.TIMES).normal(*TIME_OF_DAY, size=len(customer)).astype(np.int64)
     order = np.argsort(second, kind="stable")

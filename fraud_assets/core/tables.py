@@ -84,7 +84,10 @@ def transaction_features(contract: Contract) -> Table:
         *(pa.field(name, pa.float32()) for name in feature_names(contract)),
     ]
     return Table(
-        "transaction_features", pa.schema(fields), "event_timestamp", order=("event_timestamp", "transaction_id")
+        "transaction_features",
+        pa.schema(fields),
+        "event_timestamp",
+        order=("event_timestamp", "transaction_id"),
     )
 
 

@@ -69,8 +69,7 @@ def choose_challenger(
     window = matured_window(month, maturity_days)
     middle = window.start + (window.end - window.start) / 2
     eligible = [model for model in trained if model.as_of <= middle and model.version != champion]
-    newest = max(eligible, key=lambda model: (model.month, model.version), default=None)
-    return newest
+    return max(eligible, key=lambda model: (model.month, model.version), default=None)
 
 
 def evaluation_window(month: str, maturity_days: float, models: Iterable[TrainedMonth]) -> Window:
@@ -84,9 +83,7 @@ def training_months(month: str, window_months: int, first_month: str) -> tuple[s
     return max(shift_month(month, 1 - window_months), first_month), month
 
 
-def reference_window(
-    training: Window, first_event: datetime, maturity_days: float, month: str
-) -> Window | None:
+def reference_window(training: Window, first_event: datetime, maturity_days: float, month: str) -> Window | None:
     """The champion's training window, as far as it can be compared with the month.
 
     In the first days of a platform's history, features that look back are still filling: such rows differ from any

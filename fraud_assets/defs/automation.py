@@ -3,8 +3,11 @@
 Whether a report leads to a retraining is decided in `core/retraining.py`; the sensor gathers and wraps.
 """
 
+from typing import cast
+
 import dagster as dg
 
+from fraud_assets.core.drift import DriftStatus
 from fraud_assets.core.retraining import (
     Attempt,
     AttemptState,
@@ -63,16 +66,17 @@ def _new_reports(instance: dg.DagsterInstance, after: int) -> list[tuple[int, Dr
     page: str | None = None
     while True:
         found = instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=REPORT, after_storage_id=after), limit=100, cursor=page, ascending=True
+            dg.AssetRecordsFilter(asset_key=REPORT, after_storage_id=after),
+            limit=100,
+            cursor=page,
+            ascending=True,
         )
         for record in found.records:
             materialization = record.asset_materialization
             if materialization is None or record.partition_key is None:
                 continue
-            metadata = materialization.metadata
-            signal = DriftSignal(
-                record.partition_key, metadata["drift_status"].value, metadata["digest"].value
-            )
+            facts = {name: str(value.value) for name, value in materialization.metadata.items()}
+            signal = DriftSignal(record.partition_key, cast("DriftStatus", facts["drift_status"]), facts["digest"])
             reports.append((record.storage_id, signal))
         if not found.has_more:
             return reports
@@ -102,10 +106,17 @@ def _read_cursor(text: str | None) -> tuple[int, list[DriftSignal]]:
     if not text:
         return 0, []
     last_seen, *waiting = text.split("\n")
-    return int(last_seen), [DriftSignal(*line.split(" ")) for line in waiting]  # type: ignore[arg-type]
+    signals = []
+    for line in waiting:
+        month, status, digest = line.split(" ")
+        signals.append(DriftSignal(month, cast("DriftStatus", status), digest))
+    return int(last_seen), signals
 
 
 def _write_cursor(last_seen: int, waiting: list[DriftSignal]) -> str:
     return "\n".join(
-        [str(last_seen), *(f"{signal.month} {signal.drift_status} {signal.report_digest}" for signal in waiting)]
+        [
+            str(last_seen),
+            *(f"{signal.month} {signal.drift_status} {signal.report_digest}" for signal in waiting),
+        ]
     )

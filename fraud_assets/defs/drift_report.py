@@ -19,7 +19,9 @@ from fraud_assets.defs.resources import Platform
     backfill_policy=MONTH_BY_MONTH,
     check_specs=[
         dg.AssetCheckSpec(
-            "no_drift", asset="drift_report", description="The month resembles the champion's training window."
+            "no_drift",
+            asset="drift_report",
+            description="The month resembles the champion's training window.",
         )
     ],
     **describe("drift_report", "monitoring", {"postgres"}),
@@ -67,7 +69,10 @@ def drift_report(
 
 def _training_window(platform: Platform, trained_month: str) -> Window | None:
     rows = platform.store.read(
-        "trained_model", ["month", "training_from", "training_to"], first_month=trained_month, last_month=trained_month
+        "trained_model",
+        ["month", "training_from", "training_to"],
+        first_month=trained_month,
+        last_month=trained_month,
     ).to_pylist()
     if not rows or rows[0]["training_from"] is None:
         return None

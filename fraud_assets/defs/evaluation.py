@@ -9,7 +9,15 @@ from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.months import month_end, month_of, shift_month
 from fraud_assets.core.scoring import Scorer
 from fraud_assets.core.windows import TrainedMonth, Window, choose_challenger, evaluation_window, months_back
-from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, describe, months_before, picture, single_month
+from fraud_assets.defs.partitions import (
+    CONTRACT,
+    MONTH_BY_MONTH,
+    MONTHS,
+    describe,
+    months_before,
+    picture,
+    single_month,
+)
 from fraud_assets.defs.resources import Platform
 
 WINDOW = months_before(months_back(CONTRACT.maturity_days))
@@ -48,8 +56,7 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> dg.Outp
         return dg.Output(schema.empty_table(), metadata={"outcome": str(error)})
     found = rows.to_pylist()
     shown = [
-        (f"{row['role']} v{row['model_version']}",)
-        + tuple(row[f"average_precision{end}"] for end in ("", "_low", "_high"))
+        (f"{row['role']} v{row['model_version']}", *(row[f"average_precision{end}"] for end in ("", "_low", "_high")))
         for row in found
     ]
     return dg.Output(
@@ -75,7 +82,9 @@ def _models(platform: Platform, month: str) -> tuple[dict[Role, Scorer], Window]
         models["champion"] = Scorer(*platform.registry.fetch(champion))
     if challenger is not None:
         models["challenger"] = Scorer(*platform.registry.fetch(challenger.version))
-    compared = [TrainedMonth(scorer.manifest.trained_month, scorer.manifest.model_version) for scorer in models.values()]
+    compared = [
+        TrainedMonth(scorer.manifest.trained_month, scorer.manifest.model_version) for scorer in models.values()
+    ]
     window = evaluation_window(month, CONTRACT.maturity_days, compared)
     if compared:
         newest = max(compared, key=lambda model: model.as_of)

@@ -29,7 +29,8 @@ def fraud_bento(context: dg.AssetExecutionContext, platform: Platform) -> dg.Out
     base = {"month": date.fromisoformat(f"{month}-01"), "model_version": version}
     if version is None:
         return dg.Output(
-            pa.Table.from_pylist([base], schema=schema), metadata={"outcome": "no model has been promoted yet"}
+            pa.Table.from_pylist([base], schema=schema),
+            metadata={"outcome": "no model has been promoted yet"},
         )
     onnx, manifest = platform.registry.fetch(version)
     bento = build_bento(onnx, manifest, bentoml_home=platform.settings.bentoml_home, project_root=PROJECT_ROOT)

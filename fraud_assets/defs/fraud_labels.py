@@ -35,7 +35,9 @@ def fraud_labels(
     """
     found = statements_known_in(platform.source, platform.contract, list(context.partition_keys))
     rows = found.statements
-    delay = (rows["label_timestamp"].cast(pa.int64()).to_numpy() - rows["event_timestamp"].cast(pa.int64()).to_numpy()) / 8.64e10
+    delay = (
+        rows["label_timestamp"].cast(pa.int64()).to_numpy() - rows["event_timestamp"].cast(pa.int64()).to_numpy()
+    ) / 8.64e10
     yield dg.Output(
         rows,
         metadata={

@@ -42,7 +42,10 @@ def describe(name: str, group: str, kinds: set[str]) -> dict[str, Any]:
         "group_name": group,
         "owners": ["team:fraud"],
         "kinds": kinds,
-        "metadata": {"dagster/column_schema": dg.TableSchema(columns), "dagster/table_name": f"public.{name}"},
+        "metadata": {
+            "dagster/column_schema": dg.TableSchema(columns),
+            "dagster/table_name": f"public.{name}",
+        },
     }
 
 

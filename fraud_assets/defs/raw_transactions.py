@@ -57,7 +57,9 @@ def raw_transactions(
         metadata={
             "fraud_rate": stated.num_rows / max(good.num_rows, 1),
             "quarantined": bad.num_rows,
-            "plot": picture(plots.daily_counts(good["event_timestamp"], "Transactions a day", stated["event_timestamp"])),
+            "plot": picture(
+                plots.daily_counts(good["event_timestamp"], "Transactions a day", stated["event_timestamp"])
+            ),
         },
     )
     yield dg.AssetCheckResult(

@@ -14,7 +14,15 @@ from fraud_assets.core.months import month_end
 from fraud_assets.core.tables import trained_model as table
 from fraud_assets.core.training import TrainingConfig, TrainingError, train
 from fraud_assets.core.windows import training_months
-from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, describe, months_before, picture, single_month
+from fraud_assets.defs.partitions import (
+    CONTRACT,
+    MONTH_BY_MONTH,
+    MONTHS,
+    describe,
+    months_before,
+    picture,
+    single_month,
+)
 from fraud_assets.defs.resources import Platform
 
 WINDOW = months_before(TrainingConfig.window_months - 1)
@@ -63,7 +71,9 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         context.log.warning(f"{month}: {error}")
         row = base | {"status": "insufficient_data", "reason": str(error)}
         return dg.Output(_table([row]), metadata={"outcome": str(error)})
-    with platform.registry.run(dagster_run_id=context.run_id, name=f"trained_model {month}", log=context.log) as tracking:
+    with platform.registry.run(
+        dagster_run_id=context.run_id, name=f"trained_model {month}", log=context.log
+    ) as tracking:
         manifest = platform.registry.register(
             tracking, result, month=month, as_of=month_end(month).isoformat(), features=names,
             contract_yaml=settings.contract_path.read_text(encoding="utf-8"), config=config,
@@ -71,7 +81,12 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         run_id = tracking.active_run().info.run_id
     reason = f"{result.chosen.family} had the best validation AP, {result.chosen.average_precision:.3f}"
     platform.ledger.record(
-        "registered", manifest.model_version, month, reason, actor=f"dagster run {context.run_id}", evidence=inputs
+        "registered",
+        manifest.model_version,
+        month,
+        reason,
+        actor=f"dagster run {context.run_id}",
+        evidence=inputs,
     )
     row = base | {
         "status": "trained",
@@ -88,7 +103,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         "threshold": manifest.threshold,
         "model_digest": manifest.model_digest,
     }
-    validated = {candidate.family: candidate.average_precision for candidate in result.candidates}
+    validated: dict[str, float] = {candidate.family: candidate.average_precision for candidate in result.candidates}
     return dg.Output(
         _table([row]),
         metadata={

@@ -22,7 +22,10 @@ HISTORY = months_before(months_back(HISTORY_DAYS))
             partition_mapping=HISTORY,
             metadata={"columns": [name for name in raw_transactions(CONTRACT).schema.names if name != "ingested_at"]},
         ),
-        "fraud_labels": dg.AssetIn(partition_mapping=HISTORY),
+        # Further back: whether a statement is a first report, a repetition or a withdrawal shows in earlier ones.
+        "fraud_labels": dg.AssetIn(
+            partition_mapping=months_before(months_back(HISTORY_DAYS) + CONTRACT.label.lookback_months)
+        ),
     },
     **describe("transaction_features", "features", {"postgres", "duckdb"}),
 )
@@ -37,7 +40,11 @@ def transaction_features(
     features = pa.concat_tables(
         [
             compute_features(
-                raw_transactions, fraud_labels, platform.contract, start=month_start(month), end=month_end(month)
+                raw_transactions,
+                fraud_labels,
+                platform.contract,
+                start=month_start(month),
+                end=month_end(month),
             )
             for month in context.partition_keys
         ]

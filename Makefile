@@ -1,0 +1,55 @@
+# Everything a newcomer needs; each target sets up what it lacks. Needs Python 3.11 or newer, git and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || echo python3)
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: setup demo test lint format dev serve status bench-platform check-bento lock clean
+
+setup: $(STAMP)  ## a .venv with the locked packages, hashes checked
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: setup  ## six simulated months to a promoted, packaged model
+	$(BIN)/fraud run --from 2025-01 --to 2025-06
+
+test: setup lint  ## every check and test
+	$(BIN)/python -m pytest
+
+lint: setup  ## format, lint, types, import rule
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+dev: setup  ## Dagster UI on 3000 with daemon and sensor, MLflow UI on 5001
+	$(BIN)/fraud dev
+
+serve: setup  ## the promoted bento on 5000
+	$(BIN)/fraud serve
+
+status: setup
+	$(BIN)/fraud status
+
+bench-platform: setup  ## the platform against a bare script doing the same computing
+	$(BIN)/python -m benchmarks.platform
+
+check-bento: setup  ## serve the bento with only its own requirements, and compare with `fraud score`
+	$(BIN)/python -m benchmarks.bento
+
+lock:  ## requirements.lock from pyproject.toml
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --output-file requirements.lock
+	echo uv | uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --output-file requirements-uv.lock
+
+clean:  ## stop the embedded database and remove what was made
+	-@test -x $(BIN)/fraud && $(BIN)/fraud db stop
+	rm -rf .fraud .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
