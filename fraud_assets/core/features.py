@@ -130,8 +130,8 @@ def _history(table: ibis.Table, changes: ibis.Table, entity: str, contract: Cont
     number = ibis.literal(None, type="int64")
     amount = table.amount if contract.amount else ibis.literal(None, type="float64")
     events = table.select(
-        row=table[ROW], t=table[MOMENT], entity=table[entity], amount=amount, seen=table[MOMENT], change=ibis.literal(0, type="int64"),
-        reported=number,
+        row=table[ROW], t=table[MOMENT], entity=table[entity], amount=amount, seen=table[MOMENT],
+        change=ibis.literal(0, type="int64"), reported=number,
     ).union(
         changes.select(
             row=number, t=changes.t, entity=changes[entity], amount=ibis.literal(None, type="float64"), seen=number,
