@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 from fraud_assets.core.errors import PlatformError
 from fraud_assets.settings import Settings
@@ -34,13 +36,22 @@ def _clear_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, PlatformError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True, markup=True)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
 
 
 def _settings() -> Settings:
-    settings = Settings()
-    settings.workspace.mkdir(parents=True, exist_ok=True)
+    try:
+        settings = Settings()
+        settings.workspace.mkdir(parents=True, exist_ok=True)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"FRAUD_{'_'.join(map(str, problem['loc'])).upper()} is {problem['input']!r}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise ValueError(f"a setting cannot be used: {wrong}") from error
+    except OSError as error:
+        raise ValueError(f"FRAUD_HOME cannot be used: {error}; name a folder that you may write to") from error
     return settings
 
 
@@ -223,7 +234,7 @@ def stop() -> None:
     from fraud_assets.adapters.database import stop_embedded
 
     with _clear_errors():
-        settings = Settings()
+        settings = _settings()
         if settings.database_url:
             raise ValueError("FRAUD_DATABASE_URL names a server that this command did not start; stop it where it runs")
         print("stopped" if stop_embedded(settings.postgres_folder) else "was not running")

@@ -72,11 +72,18 @@ def score_file(path: Path, scorer: Scorer, database: Database) -> tuple[pa.Table
 
 
 def write_table(rows: pa.Table, path: Path) -> None:
-    """Writes Parquet or CSV, by the file's ending."""
-    if path.suffix == ".parquet":
-        pyarrow.parquet.write_table(rows, path)
-    else:
-        pyarrow.csv.write_csv(rows, path)
+    """Writes Parquet or CSV, by the file's ending.
+
+    Raises:
+        ValueError: when the file cannot be written.
+    """
+    try:
+        if path.suffix == ".parquet":
+            pyarrow.parquet.write_table(rows, path)
+        else:
+            pyarrow.csv.write_csv(rows, path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error}") from error
 
 
 def _beside(rows: pa.Table, scored: pa.Table) -> pa.Table:

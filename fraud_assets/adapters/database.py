@@ -54,11 +54,11 @@ class Database:
 
     def schema_url(self, schema: str) -> str:
         """The URL with `schema` as the search path, for tools that know no schemas."""
-        return (
-            make_url(self.url)
-            .update_query_dict({"options": f"-csearch_path={schema}"})
-            .render_as_string(hide_password=False)
-        )
+        url = make_url(self.url)
+        given = url.query.get("options", "")
+        options = [*(given if isinstance(given, str) else " ".join(given)).split(), f"-csearch_path={schema}"]
+        # Between tabs, because a space would be written as a plus sign, which libpq takes for itself.
+        return url.update_query_dict({"options": "\t".join(options)}).render_as_string(hide_password=False)
 
     @contextmanager
     def session(self) -> Iterator[psycopg.Connection[Any]]:
@@ -69,14 +69,7 @@ class Database:
     @contextmanager
     def bulk(self) -> Iterator[Any]:
         """An ADBC connection (Arrow in and out) in one transaction: committed at the end, else rolled back."""
-        # Kept for the next use: a new one asks the server for all its types first, 0.1 s each time.
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            # Here, because it brings pandas: a second for commands that need no tables.
-            import adbc_driver_postgresql.dbapi as adbc
-
-            connection = adbc.connect(self.url)
+        connection = self._connection()
         try:
             yield connection
             connection.commit()
@@ -85,6 +78,24 @@ class Database:
             connection.close()
             raise
         self._idle.append(connection)
+
+    def _connection(self) -> Any:
+        # Kept for the next use: a new one asks the server for all its types first, 0.1 s each time.
+        while self._idle:
+            connection = self._idle.pop()
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT 1")
+                    cursor.fetchone()
+            except connection.OperationalError:
+                # The server was restarted, or closed what lay idle.
+                connection.close()
+            else:
+                return connection
+        # Here, because it brings pandas: a second for commands that need no tables.
+        import adbc_driver_postgresql.dbapi as adbc
+
+        return adbc.connect(self.url)
 
     def close(self) -> None:
         """Closes the connections that were kept."""
@@ -144,7 +155,7 @@ def _open(database_url: str | None, folder: Path, contract_name: str) -> Databas
                     _create_database(connection, contract_name)
             database = Database(server.get_uri(contract_name))
         database.prepare(contract_name)
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
         raise DatabaseError(
             f"PostgreSQL cannot be reached: {error}; check FRAUD_DATABASE_URL, or unset it to use the embedded server"
         ) from error

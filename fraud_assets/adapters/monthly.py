@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
+from dagster._utils.error import SerializableErrorInfo
 from rich.console import Console
+from rich.markup import escape
 
 from fraud_assets.adapters.dagster_storage import open_instance
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.promotion import promote_by_hand
 from fraud_assets.adapters.registry import Registry
+from fraud_assets.adapters.sources import open_source
 from fraud_assets.adapters.table_io import open_store
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.months import check_month, month_of, months_between, shift_month
@@ -45,8 +48,12 @@ def run_months(
 
     Returns:
         For each month: `month`, `run_id`, `seconds`, `failed` (step and error, empty when all went well) and `facts`.
+
+    Raises:
+        ValueError: when a month cannot be run, or the settings name no source; nothing has run then.
     """
     months = months_to_run(settings.loaded_contract, first, last, datetime.now(UTC))
+    open_source(settings)
     outcomes = []
     with open_instance(settings) as instance:
         for month in months:
@@ -95,10 +102,20 @@ def _failures(result: dg.ExecuteInProcessResult) -> list[dict[str, str]]:
     failures = []
     for event in result.filter_events(lambda event: event.is_step_failure):
         error = event.step_failure_data.error
-        while error is not None and error.cause is not None:
+        # Dagster's own wrapping only: what an error was raised from says less than the error.
+        while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
             error = error.cause
-        failures.append({"step": event.step_key or "", "error": error.message.strip() if error else "unknown"})
+        failures.append({"step": event.step_key or "", "error": _sentence(error)})
+    if not failures and not result.success:
+        failures.append({"step": "run", "error": f"run {result.run_id} failed outside its steps; see it in the UI"})
     return failures
+
+
+def _sentence(error: SerializableErrorInfo | None) -> str:
+    if error is None:
+        return "unknown"
+    name, colon, rest = error.message.strip().partition(": ")
+    return rest if colon and name.rpartition(".")[2] == error.cls_name else error.message.strip()
 
 
 def _facts(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
@@ -137,4 +154,4 @@ def _report(outcome: dict[str, Any], console: Console) -> None:
     mark = "[red]x[/]" if outcome["failed"] else "[green]\u2713[/]"
     console.print(f"{mark} [bold]{month}[/]  {', '.join(parts)}  [dim]{outcome['seconds']} s[/]", highlight=False)
     for failure in outcome["failed"]:
-        console.print(f"  [red]{failure['step']}[/]: {failure['error']}", highlight=False, soft_wrap=True)
+        console.print(f"  [red]{failure['step']}[/]: {escape(failure['error'])}", highlight=False, soft_wrap=True)

@@ -10,6 +10,7 @@ import ast
 import hashlib
 import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -288,9 +289,8 @@ def build_bento(onnx: bytes, manifest: ModelManifest, *, bentoml_home: Path, pro
     if (packaged.path / "bento.yaml").is_file():
         return packaged
 
-    scratch = bentoml_home / "tmp"
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="packaging-", dir=scratch) as folder:
+    # Not below the home: its default name begins with a dot, and BentoML builds nothing from hidden folders.
+    with tempfile.TemporaryDirectory(prefix="packaging-") as folder:
         context, home = Path(folder) / "context", Path(folder) / "home"
         for relative, content in contents.items():
             target = context / relative
@@ -316,13 +316,16 @@ def build_bento(onnx: bytes, manifest: ModelManifest, *, bentoml_home: Path, pro
         }
         (context / "bentofile.yaml").write_text(yaml.safe_dump(bentofile, sort_keys=False), encoding="utf-8")
         _run_build(context, home, version)
+        # Copied beside its place first, as the two may be on different disks, then moved in one step.
         packaged.path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            (home / "bentos" / BENTO_NAME / version).rename(packaged.path)
-        except OSError:
-            # Another process that built the same content was first.
-            if not (packaged.path / "bento.yaml").is_file():
-                raise
+        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=packaged.path.parent) as incoming:
+            copied = shutil.copytree(home / "bentos" / BENTO_NAME / version, Path(incoming) / version)
+            try:
+                copied.rename(packaged.path)
+            except OSError:
+                # Another process that built the same content was first.
+                if not (packaged.path / "bento.yaml").is_file():
+                    raise
     return packaged
 
 

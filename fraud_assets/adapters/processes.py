@@ -25,7 +25,14 @@ def run_together(settings: Settings) -> int:
     """
     with open_instance(settings):
         pass
-    environment = os.environ | {"DAGSTER_HOME": str(settings.dagster_home)}
+    # The processes run in the project's folder: what the user gave relative to another one must not move.
+    environment = os.environ | {
+        "DAGSTER_HOME": str(settings.dagster_home),
+        "FRAUD_HOME": str(settings.home.expanduser().resolve()),
+        "FRAUD_CONTRACT": str(settings.contract_path),
+    }
+    if settings.source_folder is not None:
+        environment["FRAUD_SOURCE_PATH"] = str(settings.source_folder)
     commands = [
         [
             _script("dagster"),

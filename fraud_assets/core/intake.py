@@ -187,6 +187,12 @@ def _plain(rows: pa.Table, origin: str) -> pa.Table:
     """The rows with one type for text: dictionaries and views are how a file stores it, not what it says."""
     for position, field in enumerate(rows.schema):
         kind, column = field.type, rows.column(position)
+        if isinstance(kind, pa.UuidType):
+            column = pa.chunked_array([pa.array(map(_text_or_null, column.to_pylist()), pa.string())])
+        elif isinstance(kind, pa.BaseExtensionType):
+            # numeric of Postgres, for one, is text inside.
+            kind = kind.storage_type
+            column = pa.chunked_array([chunk.storage for chunk in column.chunks], kind)
         if pa.types.is_dictionary(kind):
             kind, column = kind.value_type, column.cast(kind.value_type)
         if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_binary(kind):
@@ -199,6 +205,10 @@ def _plain(rows: pa.Table, origin: str) -> pa.Table:
         if column.type != field.type:
             rows = rows.set_column(position, field.name, column)
     return rows
+
+
+def _text_or_null(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _event_times(rows: pa.Table, contract: Contract, faults: _Faults) -> pa.ChunkedArray:

@@ -200,6 +200,8 @@ def _fitted(family: Family, X: Floats, y: Bools, config: TrainingConfig) -> Any:
     # Undersampling, 2015). Weights would say the same, but scikit-learn 1.9 bins weighted rows seven times slower.
     shift = np.log(kept_share)
     if family == "hist_gradient_boosting":
+        # scikit-learn 1.9 fails on a column without a single value; on a constant one no tree ever splits.
+        X = np.where(np.isnan(X).all(axis=0), np.float32(0), X)
         trees = HistGradientBoostingClassifier(
             max_iter=150, learning_rate=0.07, max_leaf_nodes=15, min_samples_leaf=40, l2_regularization=1.0,
             early_stopping=False, random_state=config.seed,
