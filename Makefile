@@ -46,9 +46,9 @@ bench-platform: setup  ## the platform against a bare script doing the same comp
 check-bento: setup  ## serve the bento with only its own requirements, and compare with `fraud score`
 	$(BIN)/python -m benchmarks.bento
 
-lock:  ## requirements.lock from pyproject.toml
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --output-file requirements.lock
-	echo uv | uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --output-file requirements-uv.lock
+lock: setup  ## requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --output-file requirements.lock
+	echo uv | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --output-file requirements-uv.lock
 
 clean:  ## stop the embedded database and remove what was made
 	-@test -x $(BIN)/fraud && $(BIN)/fraud db stop

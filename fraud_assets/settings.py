@@ -28,7 +28,10 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
     )
 
-    home: Path = Field(PROJECT_ROOT / ".fraud", description="The folder that holds everything local.")
+    home: Path = Field(
+        PROJECT_ROOT / ".fraud",
+        description="The folder that holds everything local; a relative one counts from the project.",
+    )
     contract: Path = Field(
         PROJECT_ROOT / "contracts" / "simulator.yaml", description="The contract of the data source."
     )
@@ -70,14 +73,19 @@ class Settings(BaseSettings):
         return _existing(self.source_path) if self.source_path else None
 
     @property
+    def _home(self) -> Path:
+        # One home for one setting, from whichever folder a command is called.
+        return (PROJECT_ROOT / self.home.expanduser()).resolve()
+
+    @property
     def workspace(self) -> Path:
         """The folder, inside the home, of the contract's own artifacts, bentos and logs."""
-        return self.home.expanduser().resolve() / self.loaded_contract.name
+        return self._home / self.loaded_contract.name
 
     @property
     def postgres_folder(self) -> Path:
         """Data folder of the embedded PostgreSQL, shared by all contracts of a home."""
-        return self.home.expanduser().resolve() / "postgres"
+        return self._home / "postgres"
 
     @property
     def artifacts(self) -> Path:

@@ -35,8 +35,10 @@ def _live(champion: dict[str, Any] | None) -> Text:
     if champion is None:
         return Text.from_markup("[bold]Live:[/] no model has been promoted yet.")
     model = champion["model"] or {}
+    # The month may have been trained again since: its row is then about the newer version.
+    family = (champion["model"] or champion["evaluation"] or {}).get("family", "not evaluated yet")
     text = Text.from_markup(
-        f"[bold]Live:[/] version [bold]{champion['version']}[/], {model.get('family', 'unknown family')}, "
+        f"[bold]Live:[/] version [bold]{champion['version']}[/], {family}, "
         f"promoted on the evidence of {champion['month']} (at {champion['since']:%Y-%m-%d %H:%M} UTC)\n"
     )
     if model.get("training_from"):

@@ -18,7 +18,7 @@ from fraud_assets.settings import PROJECT_ROOT, Settings
 
 
 def run_together(settings: Settings) -> int:
-    """Runs `dagster dev` and, unless a server is set, the MLflow UI, until one ends or Ctrl-C.
+    """Runs `dg dev` and, unless a server is set, the MLflow UI, until one ends or Ctrl-C.
 
     Returns:
         The exit code of the one that ended.
@@ -34,16 +34,7 @@ def run_together(settings: Settings) -> int:
     if settings.source_folder is not None:
         environment["FRAUD_SOURCE_PATH"] = str(settings.source_folder)
     commands = [
-        [
-            _script("dagster"),
-            "dev",
-            "-w",
-            "workspace.yaml",
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(settings.dagster_port),
-        ]
+        [_script("dg"), "dev", "--use-active-venv", "--host", "127.0.0.1", "--port", str(settings.dagster_port)]
     ]
     if settings.mlflow_uri is None:
         registry = Registry(settings)
@@ -74,7 +65,7 @@ def run_together(settings: Settings) -> int:
     def stop(*_: object) -> None:
         for process in processes:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGINT)
+                os.killpg(process.pid, signal.SIGTERM)
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)

@@ -6,6 +6,7 @@ A source gives a month as it is delivered; what its columns mean is the contract
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,7 +92,13 @@ class FolderSource:
         tables = [read(path) for path in files]
         if any(set(table.column_names) != set(tables[0].column_names) for table in tables):
             raise SourceError(f"the files of {month} in {self.folder} have different columns")
-        return Delivery(pa.concat_tables(tables, promote_options="permissive"), ", ".join(p.name for p in files))
+        try:
+            rows = pa.concat_tables(tables, promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise SourceError(
+                f"the files of {month} in {self.folder} have columns of different types: {error}"
+            ) from error
+        return Delivery(rows, ", ".join(path.name for path in files))
 
     def _files(self, month: str) -> list[Path]:
         return sorted(self.folder.glob(self.pattern.format(month=month)))
@@ -133,13 +140,14 @@ def read_csv(path: Path) -> pa.Table:
         names = next(csv.reader([header]), [])
         return pyarrow.csv.read_csv(
             pa.BufferReader(text.removeprefix(b"\xef\xbb\xbf")),
+            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pa.string()),
                 strings_can_be_null=True,
                 null_values=["", "NULL"],
             ),
         )
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(
             f"{path} cannot be read as UTF-8 CSV: {error}; correct the file, or deliver it again"
         ) from error
@@ -149,11 +157,19 @@ class PostgresSource:
     """A table or SELECT statement of a Postgres database, cut into months by the event time's column."""
 
     def __init__(self, database: Database, query: str, contract: Contract) -> None:
-        """Takes the database, a table's name or a SELECT, and the contract that names the time column."""
+        """Takes the database, a table's name or a SELECT, and the contract that names the time column.
+
+        Raises:
+            SourceError: when the contract names no transaction_id: the rows of a query have no order that would
+                give them the same one each time.
+        """
+        if contract.transaction_id is None:
+            raise SourceError(f"a postgres source needs a transaction_id, and contract {contract.name!r} names none")
         self.database, self.contract, self.name = database, contract, query if len(query) < 60 else "query"
-        is_select = query.strip().lower().startswith(("select", "with"))
+        is_select = re.match(r"(select|with)\b", query.strip(), re.IGNORECASE)
         table = sql.Identifier(*query.strip().split(".")).as_string()
-        self.relation = f"({query.strip().rstrip(';')}) AS source" if is_select else table
+        # On a line of its own, the bracket is no part of a comment at the query's end.
+        self.relation = f"({query.strip().rstrip(';')}\n) AS source" if is_select else table
 
     def has(self, month: str) -> bool:
         """Whether any row lies in the month."""
@@ -164,19 +180,26 @@ class PostgresSource:
         return Delivery(self._select("*", month, ""), f"{self.name} {month}")
 
     def _select(self, columns: str, month: str, tail: str) -> pa.Table:
+        # Here, because it brings pandas: a second for commands that need no source.
+        from adbc_driver_manager import Error
+
         column = sql.Identifier(self.contract.event_timestamp.column).as_string()
-        with self.database.bulk() as connection, connection.cursor() as cursor:
-            # A column without a time zone is compared in the session's, which is thus the contract's.
-            cursor.execute("SELECT set_config('TimeZone', $1, true)", [self.contract.event_timestamp.timezone])
-            cursor.fetchall()
-            first, last = (
-                sql.Literal(moment.isoformat()).as_string() for moment in (month_start(month), month_end(month))
-            )
-            cursor.execute(
-                f"SELECT {columns} FROM {self.relation} "
-                f"WHERE {column} >= timestamptz {first} AND {column} < timestamptz {last} {tail}"
-            )
-            return cursor.fetch_arrow_table()
+        first, last = (sql.Literal(moment.isoformat()).as_string() for moment in (month_start(month), month_end(month)))
+        try:
+            with self.database.bulk() as connection, connection.cursor() as cursor:
+                # A column without a time zone is compared in the session's, which is thus the contract's.
+                cursor.execute("SELECT set_config('TimeZone', $1, true)", [self.contract.event_timestamp.timezone])
+                cursor.fetchall()
+                cursor.execute(
+                    f"SELECT {columns} FROM {self.relation} "
+                    f"WHERE {column} >= timestamptz {first} AND {column} < timestamptz {last} {tail}"
+                )
+                return cursor.fetch_arrow_table()
+        except Error as error:
+            raise SourceError(
+                f"{self.name} cannot be read for {month}: {error}; check FRAUD_SOURCE_URL, FRAUD_SOURCE_QUERY and the "
+                f"event_timestamp of contract {self.contract.name!r}"
+            ) from error
 
 
 def open_source(settings: Settings) -> Source:

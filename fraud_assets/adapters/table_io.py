@@ -111,8 +111,9 @@ class MonthStore:
             def run(statement: sql.Composable) -> None:
                 cursor.execute(statement.as_string())
 
-            # Two writers of one month take turns; readers are not held up by this.
-            run(sql.SQL("SELECT pg_advisory_xact_lock(hashtext({}))").format(sql.Literal(f"months.{partition}")))
+            # Writers of a table take turns, also of different months: each has the parent open when it detaches from
+            # it, and two would wait for each other. Readers are not held up by this.
+            run(sql.SQL("SELECT pg_advisory_xact_lock(hashtext({}))").format(sql.Literal(f"months.{table.name}")))
             if self._current_digest(cursor, table.name, month) == digest:
                 return MonthWrite(month, digest, rows.num_rows, changed=False)
             run(sql.SQL("DROP TABLE IF EXISTS {}").format(build))
@@ -228,12 +229,14 @@ class MonthStore:
             sql.SQL(", ").join(map(sql.Identifier, wanted)),
             sql.Identifier("public", table.name),
             sql.SQL(" AND ").join(conditions),
-            sql.SQL(", ").join(map(sql.Identifier, table.order)),
+            sql.SQL(", ").join(_ordered(table)),
         )
         if not self.exists(name):
             return schema.empty_table()
         rows = self.database.query(statement.as_string())
-        return rows.cast(schema)
+        # Months from before a column was declared do not have it.
+        older = [field.with_nullable(field.nullable or rows[field.name].null_count > 0) for field in schema]
+        return rows.cast(pa.schema(older))
 
     def first_event(self) -> datetime | None:
         """The time of the first transaction there is."""
@@ -267,6 +270,16 @@ class MonthStore:
         )
         row = cursor.fetchone()
         return row[0] if row else None
+
+
+def _ordered(table: Table) -> list[sql.Composable]:
+    """The columns to order by; text by its bytes, as Arrow does, whatever the language of the server."""
+    return [
+        sql.SQL('{} COLLATE "C"' if pa.types.is_string(table.schema.field(column).type) else "{}").format(
+            sql.Identifier(column)
+        )
+        for column in table.order
+    ]
 
 
 def _partition(table: Table, month: str) -> str:

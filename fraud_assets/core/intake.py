@@ -392,7 +392,10 @@ def _labels(
 
 
 def _as_label_text(values: pa.ChunkedArray, fraud_values: tuple[str, ...]) -> pa.ChunkedArray:
-    text = pc.utf8_lower(values.cast(pa.string()))
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8()) if "1" in fraud_values else values
+    # A column of numbers that once had gaps says 1.0 for 1.
+    text = pc.replace_substring_regex(pc.utf8_lower(values.cast(pa.string())), r"^(\d+)\.0+$", r"\1")
     return pc.is_in(text, pa.array([value.lower() for value in fraud_values]))
 
 

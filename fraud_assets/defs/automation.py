@@ -45,9 +45,10 @@ def drift_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     """
     last_seen, waiting = _read_cursor(context.cursor)
     signals = {signal.month: signal for signal in waiting}
-    for storage_id, signal in _new_reports(context.instance, last_seen):
+    for storage_id, signal in _new_reports(context, last_seen):
         last_seen = storage_id
-        signals[signal.month] = signal
+        if signal is not None:
+            signals[signal.month] = signal
     decisions = {
         month: decide_retraining(signal, _attempts(context.instance, month), RetrainingPolicy())
         for month, signal in sorted(signals.items())
@@ -61,26 +62,32 @@ def drift_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     return dg.SkipReason(reasons or "no drift report since the last tick")
 
 
-def _new_reports(instance: dg.DagsterInstance, after: int) -> list[tuple[int, DriftSignal]]:
-    reports = []
+def _new_reports(context: dg.SensorEvaluationContext, after: int) -> list[tuple[int, DriftSignal | None]]:
+    """The materialisations after `after`; None for one that says nothing of drift."""
+    reports: list[tuple[int, DriftSignal | None]] = []
     page: str | None = None
     while True:
-        found = instance.fetch_materializations(
+        found = context.instance.fetch_materializations(
             dg.AssetRecordsFilter(asset_key=REPORT, after_storage_id=after),
             limit=100,
             cursor=page,
             ascending=True,
         )
         for record in found.records:
-            materialization = record.asset_materialization
-            if materialization is None or record.partition_key is None:
-                continue
-            facts = {name: str(value.value) for name, value in materialization.metadata.items()}
-            signal = DriftSignal(record.partition_key, cast("DriftStatus", facts["drift_status"]), facts["digest"])
-            reports.append((record.storage_id, signal))
+            reports.append((record.storage_id, _signal(context, record)))
         if not found.has_more:
             return reports
         page = found.cursor
+
+
+def _signal(context: dg.SensorEvaluationContext, record: dg.EventLogRecord) -> DriftSignal | None:
+    materialization = record.asset_materialization
+    facts = {name: str(value.value) for name, value in (materialization.metadata if materialization else {}).items()}
+    if record.partition_key is None or "drift_status" not in facts or "digest" not in facts:
+        # As reported by hand in the UI: stopping at it would stop the sensor for good.
+        context.log.warning(f"a materialisation of drift_report ({record.partition_key}) has no verdict; passed over")
+        return None
+    return DriftSignal(record.partition_key, cast("DriftStatus", facts["drift_status"]), facts["digest"])
 
 
 def _attempts(instance: dg.DagsterInstance, month: str) -> list[Attempt]:

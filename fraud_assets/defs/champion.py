@@ -46,6 +46,7 @@ def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: 
         metadata={
             "champion_version": live,
             "validation_status": verdict.validation_status,
+            "fraud_rate": signals.challenger.prevalence if signals.challenger else None,
             "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in verdict.reasons)),
             "plot": picture(plots.bars(compared, "Average precision behind the decision")),
         },

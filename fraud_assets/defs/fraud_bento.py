@@ -6,8 +6,9 @@ import dagster as dg
 import pyarrow as pa
 
 from fraud_assets.adapters.packaging import build_bento
+from fraud_assets.core import plots
 from fraud_assets.core.months import shift_month
-from fraud_assets.defs.partitions import MONTH_BY_MONTH, MONTHS, describe, single_month
+from fraud_assets.defs.partitions import MONTH_BY_MONTH, MONTHS, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
 from fraud_assets.settings import PROJECT_ROOT
 
@@ -39,6 +40,7 @@ def fraud_bento(context: dg.AssetExecutionContext, platform: Platform) -> dg.Out
         pa.Table.from_pylist([row], schema=schema),
         metadata={
             "outcome": f"{bento.tag} holds version {version}",
+            "plot": picture(plots.bars(manifest.metrics, "What the packaged model showed when it was validated")),
             "bento": bento.tag,
             "path": dg.MetadataValue.path(str(bento.path)),
             "digest_of_bento": bento.digest,

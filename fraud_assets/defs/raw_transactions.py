@@ -50,7 +50,16 @@ def raw_transactions(
     good = good.append_column("ingested_at", pa.array([datetime.now(UTC)] * good.num_rows, TIMESTAMP))
     reasons = sum((Counter(intake.reason_counts) for intake in taken.values()), Counter())
     stated = pa.concat_tables([intake.statements for intake in taken.values()])
-    yield dg.Output(bad, "quarantined_transactions", metadata={"reasons": dict(reasons)})
+    yield dg.Output(
+        bad,
+        "quarantined_transactions",
+        metadata={
+            "reasons": dict(reasons),
+            "plot": picture(
+                plots.bars({rule: float(rows) for rule, rows in reasons.items()}, "Quarantined rows by reason")
+            ),
+        },
+    )
     yield dg.Output(
         good,
         "raw_transactions",

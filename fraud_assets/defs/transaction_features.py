@@ -2,6 +2,7 @@
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fraud_assets.core import plots
 from fraud_assets.core.features import HISTORY_DAYS, compute_features, feature_names
@@ -55,6 +56,13 @@ def transaction_features(
         features,
         metadata={
             "features": len(names),
+            "fraud_rate": _known_fraud_rate(features, fraud_labels),
             "plot": picture(plots.bars(missing, "Share of rows without a value, by feature")),
         },
     )
+
+
+def _known_fraud_rate(features: pa.Table, statements: pa.Table) -> float:
+    """The share of these transactions that is known as fraud by the month's end; rises as labels arrive."""
+    frauds = statements.filter(statements["is_fraud"])["transaction_id"].combine_chunks()
+    return float(pc.mean(pc.is_in(features["transaction_id"], frauds)).as_py() or 0.0)
