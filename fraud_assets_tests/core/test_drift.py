@@ -1,0 +1,662 @@
+"""Drift: figures worked out by hand, the test against a plain-loop version of its formulas, and verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.stats import chi2
+
+from fraud_assets.core import drift
+from fraud_assets.core.drift import (
+    DriftConfig,
+    holm,
+    insufficient,
+    jensen_shannon_distance,
+    measure_drift,
+    population_stability_index,
+    reference_cuts,
+    total_variation,
+    weekday_weights,
+)
+
+CONFIG = DriftConfig()
+CLUSTERS = ("customer_id", "terminal_id")
+
+
+def shares(*values):
+    return np.array(values, dtype=float)
+
+
+class World:
+    """Customers with a level and a pace of their own, at terminals with a level of theirs; nothing moves."""
+
+    def __init__(self, seed, customers=250, terminals=150):
+        self.rng = np.random.default_rng(seed)
+        self.level = self.rng.normal(3.5, 0.6, customers)
+        self.pace = self.rng.gamma(3, 0.4, customers)
+        self.surcharge = self.rng.normal(0, 0.3, terminals)
+
+    def window(self, start, days, day_shock=0.0):
+        """A table of `days` days from `start`."""
+        rng, customers = self.rng, len(self.level)
+        counts = rng.poisson(np.tile(self.pace, days))
+        customer = np.repeat(np.tile(np.arange(customers), days), counts)
+        day = np.repeat(np.repeat(np.arange(days), customers), counts)
+        terminal = (customer * 7 + rng.integers(0, 12, len(customer))) % len(self.surcharge)
+        shock = rng.normal(0, day_shock, days)
+        log_amount = self.level[customer] + self.surcharge[terminal] + shock[day]
+        seconds = rng.integers(0, 86_400, len(customer))
+        origin = np.datetime64(start, "us")
+        return pa.table(
+            {
+                "event_timestamp": pa.array(
+                    origin + day * np.timedelta64(1, "D") + seconds * np.timedelta64(1, "s"),
+                    pa.timestamp("us", tz="UTC"),
+                ),
+                "customer_id": customer,
+                "terminal_id": terminal,
+                "amount": np.exp(rng.normal(log_amount, 0.5)),
+                "customer_level": self.level[customer],
+                "noise": rng.normal(size=len(customer)),
+            }
+        )
+
+    def months(self, *, day_shock=0.0, pace_shock=0.0):
+        """Two months; `day_shock` moves all amounts of a day, `pace_shock` a customer's pace in June."""
+        may = self.window("2018-05-01", 31, day_shock)
+        if pace_shock:
+            self.pace = self.pace * self.rng.gamma(1 / pace_shock, pace_shock, len(self.pace))
+        return may, self.window("2018-06-01", 30, day_shock)
+
+
+def replaced(table, name, values):
+    return table.set_column(table.column_names.index(name), name, pa.array(values))
+
+
+def amounts(table):
+    return table["amount"].to_numpy().copy()
+
+
+def compare(reference, current, *features, clusters=CLUSTERS, config=CONFIG):
+    return measure_drift(reference, current, features=features, clusters=clusters, config=config)
+
+
+@pytest.fixture(scope="module")
+def months():
+    return World(seed=7).months()
+
+
+# Figures by hand.
+
+
+def test_psi_of_halves_against_quarters_is_a_quarter_of_the_logarithm_of_three():
+    # (1/4 - 1/2) ln(1/2) + (3/4 - 1/2) ln(3/2) = 1/4 (ln 2 + ln 3/2) = 1/4 ln 3
+    psi = population_stability_index(shares(0.5, 0.5), shares(0.25, 0.75), floor=1e-4)
+    assert psi == pytest.approx(0.25 * math.log(3))
+
+
+def test_psi_counts_an_empty_bin_as_the_floor():
+    # (0.9 - 1) ln 0.9 + (0.1 - 0.0001) ln(0.1 / 0.0001) = 0.010536 + 0.690085; bins empty on both sides: 0
+    psi = population_stability_index(shares(1, 0, 0), shares(0.9, 0.1, 0), floor=1e-4)
+    assert psi == pytest.approx(0.700621, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("reference", "current", "distance"),
+    [
+        (shares(0.3, 0.7), shares(0.3, 0.7), 0.0),
+        (shares(1, 0), shares(0, 1), 1.0),
+        # middle (3/4, 1/4): 1/2 log2(4/3) + 1/2 (1/2 log2(2/3) + 1/2 log2 2) = 0.311278, root 0.557923
+        (shares(1, 0), shares(0.5, 0.5), 0.557923),
+    ],
+)
+def test_the_jensen_shannon_distance_goes_from_0_to_1(reference, current, distance):
+    assert jensen_shannon_distance(reference, current) == pytest.approx(distance, abs=1e-6)
+
+
+def test_total_variation_is_the_share_of_rows_in_another_bin():
+    assert total_variation(shares(0.5, 0.3, 0.2), shares(0.4, 0.3, 0.3)) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("p_values", "adjusted"),
+    [
+        # ascending: 4 x 0.005, 3 x 0.01, 2 x 0.03 = 0.06, and 1 x 0.04 is not below the one before: 0.06
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),
+        ([0.4, 0.9], [0.8, 0.9]),
+        ([0.6, 0.7], [1.0, 1.0]),
+        ([0.2], [0.2]),
+        ([], []),
+    ],
+)
+def test_holm_multiplies_by_the_number_of_hypotheses_that_are_left(p_values, adjusted):
+    assert holm(p_values) == pytest.approx(adjusted)
+
+
+def test_a_weekday_that_comes_more_often_weighs_less():
+    # 2018-06-01 is a Friday: June has five Fridays and Saturdays and four of the others, so 20/5 and 20/4.
+    first = (date(2018, 6, 1) - date(1970, 1, 1)).days
+    weights = weekday_weights(np.arange(first, first + 30), range(7))
+    assert weights[:7].tolist() == [4, 4, 5, 5, 5, 5, 5]
+    assert weights[28:].tolist() == [4, 4]
+
+
+def test_days_of_a_weekday_that_is_not_asked_for_weigh_nothing():
+    assert weekday_weights(np.array([4, 5, 6]), [0, 2]).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "cuts"),
+    [
+        (np.arange(1.0, 101.0), np.arange(10.0, 100.0, 10.0)),
+        # 95 zeros and 5 ones: all deciles are 0, which gets a bin to itself
+        (np.repeat([0.0, 1.0], [95, 5]), [0.0, np.nextafter(0, 1)]),
+        (np.repeat([0.0, 1.0], [5, 95]), [1.0, np.nextafter(1, 2)]),
+        (np.full(100, 5.0), [5.0, np.nextafter(5, 6)]),
+        # 85 zeros: deciles 0 up to the eighth, then the value of rank 90
+        (np.concatenate([np.zeros(85), np.arange(1.0, 16.0)]), [0.0, np.nextafter(0, 1), 5.0]),
+    ],
+)
+def test_cuts_are_deciles_and_a_frequent_value_has_a_bin_to_itself(values, cuts):
+    assert reference_cuts(values, 10).tolist() == list(cuts)
+
+
+# The test statistic.
+
+
+def by_loops(reference, current, feature, clusters, cuts):
+    """Statistic and p by the formulas as they stand: one row, one cluster, one day at a time."""
+    number = len(cuts) + 2
+    sides = []
+    for table in (reference, current):
+        rows = table.to_pylist()
+        days_of = defaultdict(set)
+        for row in rows:
+            row["day"] = row["event_timestamp"].date()
+            days_of[row["day"].weekday()].add(row["day"])
+            value = row[feature]
+            missing = value is None or math.isnan(value)
+            row["bin"] = number - 1 if missing else sum(cut <= value for cut in cuts)
+        in_window = sum(len(days) for days in days_of.values())
+        for row in rows:
+            row["w"] = in_window / 7 / len(days_of[row["day"].weekday()])
+        total = sum(row["w"] for row in rows)
+        p = np.zeros(number)
+        for row in rows:
+            p[row["bin"]] += row["w"] / total
+        for row in rows:
+            row["u"] = row["w"] * (np.eye(number)[row["bin"]] - p) / total
+        sides.append((rows, days_of, p))
+    every = [(sign, row) for sign, (rows, _, _) in zip((-1, 1), sides, strict=True) for row in rows]
+    v_row = sum(np.outer(row["u"], row["u"]) for _, row in every)
+    v2 = (1 - len(clusters)) * v_row if clusters else v_row
+    for name in clusters:
+        u = defaultdict(lambda: np.zeros(number))
+        for sign, row in every:
+            u[row[name]] = u[row[name]] + sign * row["u"]
+        v2 = v2 + len(u) / (len(u) - 1) * sum(np.outer(x, x) for x in u.values())
+    v_day = np.zeros((number, number))
+    for rows, days_of, _ in sides:
+        for days in days_of.values():
+            u = [sum(row["u"] for row in rows if row["day"] == day) for day in sorted(days)]
+            u = np.array(u) - np.mean(u, axis=0)
+            v_day += len(days) / (len(days) - 1) * u.T @ u
+
+    def psd(matrix):
+        values, vectors = np.linalg.eigh(matrix)
+        return vectors @ np.diag(values.clip(0)) @ vectors.T
+
+    d, mean = sides[1][2] - sides[0][2], (sides[0][2] + sides[1][2]) / 2
+    keep = mean > 0
+    v = (psd(v2) + psd(v_day - v_row))[keep][:, keep] / np.sqrt(np.outer(mean[keep], mean[keep]))
+    alpha, nu = np.trace(v @ v) / np.trace(v), np.trace(v) ** 2 / np.trace(v @ v)
+    statistic = (d[keep] ** 2 / mean[keep]).sum() / alpha
+    return statistic, chi2.sf(statistic, nu)
+
+
+@pytest.mark.parametrize("clusters", [(), ("customer_id",), CLUSTERS])
+def test_the_statistic_is_that_of_the_formulas_taken_row_by_row(clusters):
+    world = World(seed=3, customers=40, terminals=30)
+    reference, current = world.window("2018-05-01", 17), world.window("2018-06-01", 16)
+    values = amounts(reference)
+    values[::9] = np.nan
+    reference = replaced(reference, "amount", values)
+    current = replaced(current, "amount", amounts(current) * 1.1)
+    row = compare(reference, current, "amount", clusters=clusters, config=DriftConfig(bins=5, min_rows=100)).rows[0]
+    cuts = reference_cuts(np.sort(values[~np.isnan(values)]), 5)
+    statistic, p_value = by_loops(reference, current, "amount", clusters, cuts)
+    assert row.statistic == pytest.approx(statistic, rel=1e-6)
+    assert row.p_value == pytest.approx(p_value, rel=1e-6)
+
+
+def p_values(worlds, feature="amount", clusters=CLUSTERS, **options):
+    """The p of each of as many worlds, in none of which anything moved."""
+    return [
+        compare(*World(seed).months(**options), feature, clusters=clusters).rows[0].p_value for seed in range(worlds)
+    ]
+
+
+def test_shocks_that_a_day_shares_are_no_more_often_called_drift_than_the_level_says():
+    # 5 of 100 are expected; 13 or more have a chance of 0.2 %. Without the day part it is about 37.
+    values = p_values(100, day_shock=0.15)
+    assert sum(p < 0.05 for p in values) <= 12
+    # Not by sleeping: p reaches all over.
+    assert min(values) < 0.1
+    assert max(values) > 0.8
+
+
+def test_customers_who_come_more_or_less_often_are_drift_only_to_those_who_take_rows_for_independent():
+    blind = p_values(20, "customer_level", clusters=(), pace_shock=0.3)
+    aware = p_values(20, "customer_level", pace_shock=0.3)
+    assert sum(p < 0.05 for p in blind) >= 15
+    assert sum(p < 0.05 for p in aware) <= 4  # expected 1; 5 or more have a chance of 0.3 %
+
+
+def test_the_calendar_of_a_month_is_not_drift():
+    # The same volume every day; May 2018 has five Tuesdays of 31 days (16 %), June four of 30 (13 %).
+    tables = []
+    for start, days in ((datetime(2018, 5, 1, tzinfo=UTC), 31), (datetime(2018, 6, 1, tzinfo=UTC), 30)):
+        moments = [start + timedelta(days=day, hours=hour) for day in range(days) for hour in range(20)]
+        tables.append(
+            pa.table(
+                {
+                    "event_timestamp": pa.array(moments, pa.timestamp("us", tz="UTC")),
+                    "tuesday": [float(moment.weekday() == 1) for moment in moments],
+                }
+            )
+        )
+    row = compare(*tables, "tuesday", clusters=()).rows[0]
+    assert row.total_variation == pytest.approx(0, abs=1e-12)
+    assert row.status == "OK"
+
+
+def test_a_large_move_that_chance_explains_is_not_drift():
+    # Twenty customers, other ones every month, each with one amount of their own: PSI is large, proof is not.
+    rng = np.random.default_rng(5)
+    tables = []
+    for month, first in (("2018-05-01", 0), ("2018-06-01", 100)):
+        customer = np.tile(np.arange(20), 30 * 3)
+        tables.append(
+            pa.table(
+                {
+                    "event_timestamp": pa.array(
+                        np.datetime64(month, "us") + np.repeat(np.arange(30), 60) * np.timedelta64(1, "D"),
+                        pa.timestamp("us", tz="UTC"),
+                    ),
+                    "customer_id": customer + first,
+                    "amount": rng.lognormal(3, 1, 20)[customer],
+                }
+            )
+        )
+    row = compare(*tables, "amount", clusters=("customer_id",)).rows[0]
+    assert row.psi > 0.1
+    assert row.status == "OK"
+    assert "no more than chance" in row.reason
+
+
+# Verdicts: months in which nothing moved, one thing changed per case.
+
+
+def test_months_in_which_nothing_moved_are_ok_and_say_so(months):
+    report = compare(*months, "amount", "customer_level", "noise")
+    assert report.drift_status == "OK"
+    assert report.reasons[0].startswith("none of 3 features moved beyond chance (smallest adjusted p ")
+    assert [row.feature for row in report.rows] == ["amount", "customer_level", "noise"]
+    assert all(row.reason for row in report.rows)
+
+
+def missing_share(share):
+    def change(values, rng):
+        values[rng.random(len(values)) < share] = np.nan
+        return values
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "words"),
+    [
+        (lambda values, rng: values * 1.05, "WATCH", "amount moved a little: PSI 0.0"),
+        (lambda values, rng: values * 2, "DRIFT", "its median went from "),
+        (missing_share(0.10), "DRIFT", "of rows, 0.0 % before (limit 5 points more)"),
+        (missing_share(0.01), "WATCH", "amount moved a little"),
+        (lambda values, rng: np.full_like(values, np.nan), "DRIFT", "missing in 100.0 % of rows"),
+        (lambda values, rng: -values, "DRIFT", "its median went from "),
+        (lambda values, rng: np.full_like(values, np.inf), "DRIFT", "its median went from "),
+        (lambda values, rng: values * 1.0001, "OK", "did not move beyond chance"),
+    ],
+)
+def test_the_verdict_on_a_change_of_all_amounts(months, change, status, words):
+    reference, current = months
+    changed = replaced(current, "amount", change(amounts(current), np.random.default_rng(1)))
+    report = compare(reference, changed, "amount", "noise")
+    assert report.drift_status == status
+    assert report.rows[0].status == status
+    assert words in report.rows[0].reason
+    assert report.rows[1].status == "OK"
+
+
+def test_the_reason_names_psi_medians_and_p(months):
+    reference, current = months
+    doubled = replaced(current, "amount", amounts(current) * 2)
+    row = compare(reference, doubled, "amount").rows[0]
+    before, now = np.median(amounts(reference)), np.median(amounts(doubled))
+    assert row.reason == (
+        f"amount moved: PSI {row.psi:.2f} (limit 0.10), its median went from {before:.3g} to {now:.3g}, "
+        "adjusted p below 0.001"
+    )
+
+
+def test_missing_values_that_rise_from_a_tenth_are_drift_although_psi_is_small(months):
+    rng = np.random.default_rng(2)
+    reference, current = (
+        replaced(table, "amount", missing_share(share)(amounts(table), rng))
+        for table, share in zip(months, (0.10, 0.17), strict=True)
+    )
+    row = compare(reference, current, "amount").rows[0]
+    assert row.psi < 0.1
+    assert row.missing_reference == pytest.approx(0.10, abs=0.01)
+    assert row.missing_current == pytest.approx(0.17, abs=0.01)
+    assert row.status == "DRIFT"
+
+
+def test_a_shift_too_small_to_act_on_is_not_watched_however_sure_it_is(months):
+    reference, current = months
+    shifted = replaced(current, "amount", amounts(current) * 1.05)
+    report = compare(reference, shifted, "amount", config=DriftConfig(min_total_variation=0.2))
+    assert report.rows[0].p_adjusted < 0.05
+    assert report.drift_status == "OK"
+    assert "moved by a trace only" in report.rows[0].reason
+
+
+def test_between_the_two_levels_of_p_a_large_move_is_watched_not_called_drift(months):
+    reference, current = months
+    doubled = replaced(current, "amount", amounts(current) * 2)
+    report = compare(reference, doubled, "amount", config=DriftConfig(drift_p=1e-300))
+    assert report.rows[0].p_adjusted > 1e-300
+    assert report.drift_status == "WATCH"
+    assert "may have moved" in report.rows[0].reason
+
+
+def test_p_is_adjusted_over_all_features_of_the_report(months):
+    row = compare(*months, "amount").rows[0]
+    assert row.p_adjusted == row.p_value
+    rows = compare(*months, "amount", "customer_level", "noise").rows
+    assert [row.p_adjusted for row in rows] == holm([row.p_value for row in rows])
+
+
+def test_the_gravest_reasons_come_first(months):
+    reference, current = months
+    current = replaced(current, "amount", amounts(current) * 1.05)
+    current = replaced(current, "noise", current["noise"].to_numpy() + 3)
+    report = compare(reference, current, "amount", "noise", "absent")
+    assert report.drift_status == "DRIFT"
+    assert [reason.split()[0] for reason in report.reasons] == ["noise", "amount", "absent"]
+
+
+def test_a_rise_of_the_volume_is_mentioned(months):
+    reference, current = months
+    more = pa.concat_tables([current, current.slice(0, current.num_rows // 5)])
+    reasons = compare(reference, more, "noise").reasons
+    assert any(reason.startswith("volume went from") for reason in reasons)
+    assert not any(reason.startswith("volume") for reason in compare(*months, "noise").reasons)
+
+
+def test_the_score_is_compared_as_a_prediction_without_being_named(months):
+    reference, current = (table.append_column("score", table["noise"]) for table in months)
+    rows = compare(reference, current, "amount").rows
+    assert [(row.feature, row.kind) for row in rows] == [("amount", "covariate"), ("score", "prediction")]
+    assert len(compare(reference, current, "score", "amount").rows) == 2
+
+
+# What cannot be compared.
+
+
+def test_no_champion_yet_is_a_report_without_rows():
+    report = insufficient("there is no champion yet")
+    assert (report.drift_status, report.reasons, report.rows) == (
+        "INSUFFICIENT_DATA",
+        ("there is no champion yet",),
+        (),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"), [(0, "has 0 comparable rows and needs 500"), (499, "has 499 comparable rows")]
+)
+def test_too_few_rows_on_either_side_are_insufficient(months, rows, words):
+    reference, current = months
+    for pair in ((reference.slice(0, rows), current), (reference, current.slice(0, rows))):
+        report = compare(*pair, "amount")
+        assert report.drift_status == "INSUFFICIENT_DATA"
+        # With one side empty no weekday is common, so the reference is the first to lack rows.
+        assert words in report.reasons[0]
+
+
+def test_too_few_days_are_insufficient(months):
+    report = compare(months[0], World(seed=7).window("2018-06-04", 4), "amount")
+    assert report.drift_status == "INSUFFICIENT_DATA"
+    assert report.reasons == ("the current window has 4 days on weekdays that both windows have and needs 5",)
+
+
+def test_a_single_week_is_enough(months):
+    reference, _ = months
+    week = World(seed=7).window("2018-06-04", 7)
+    assert compare(reference, week, "amount").drift_status == "OK"
+    doubled = replaced(week, "amount", amounts(week) * 2)
+    assert compare(reference, doubled, "amount").drift_status == "DRIFT"
+
+
+def test_weekdays_that_one_window_lacks_are_left_out():
+    # Monday to Friday only in the current window, and on the reference's weekends everything is different.
+    world = World(seed=8)
+    reference = world.window("2018-05-07", 28)
+    weekend = np.array([moment.weekday() >= 5 for moment in reference["event_timestamp"].to_pylist()])
+    reference = replaced(reference, "amount", np.where(weekend, 1e6, amounts(reference)))
+    current = world.window("2018-06-04", 5)
+    report = compare(reference, current, "amount")
+    assert report.drift_status == "OK"
+    working_days = reference.filter(pa.array(~weekend))
+    row, alone = report.rows[0], compare(working_days, current, "amount").rows[0]
+    assert (row.psi, row.statistic, row.median_reference) == (
+        alone.psi,
+        alone.statistic,
+        alone.median_reference,
+    )
+
+
+def test_no_features_are_insufficient(months):
+    assert compare(*months).drift_status == "INSUFFICIENT_DATA"
+
+
+def test_a_constant_is_ok_for_a_reason_of_its_own(months):
+    tables = [table.append_column("fixed", pa.array(np.full(table.num_rows, 5.0))) for table in months]
+    report = compare(*tables, "fixed", "noise")
+    row = report.rows[0]
+    assert (row.status, row.method, row.p_value, row.psi) == ("OK", "none", None, 0.0)
+    assert row.reason == "fixed is 5 in every row of both windows: nothing could move"
+    assert row.reason in report.reasons
+    assert report.rows[1].p_adjusted == report.rows[1].p_value
+
+
+def test_a_constant_that_becomes_another_is_drift(months):
+    tables = [
+        table.append_column("fixed", pa.array(np.full(table.num_rows, value)))
+        for table, value in zip(months, (5.0, 6.0), strict=True)
+    ]
+    row = compare(*tables, "fixed").rows[0]
+    assert row.status == "DRIFT"
+    assert row.p_value < 1e-12
+    assert row.total_variation == 1
+    assert math.isfinite(row.statistic)
+
+
+@pytest.mark.parametrize("nothing", [pa.nulls(1, pa.float64()), pa.array([math.nan]), pa.nulls(1)])
+def test_a_feature_missing_throughout_is_ok_for_a_reason_of_its_own(months, nothing):
+    tables = [table.append_column("empty", nothing.take(pa.array(np.zeros(table.num_rows, int)))) for table in months]
+    report = compare(*tables, "empty", "noise")
+    row = report.rows[0]
+    assert (row.status, row.p_value, row.missing_current, row.median_current) == ("OK", None, 1.0, None)
+    assert row.reason == "empty is missing in every row of both windows: nothing could move"
+    assert row.reason in report.reasons
+
+
+def test_a_column_that_one_window_lacks_is_not_silently_ok(months):
+    reference, current = months
+    for tables, side in (((reference, current.drop_columns(["amount"])), "current"), (months, "reference")):
+        if side == "reference":
+            tables = (reference.drop_columns(["amount"]), current)
+        report = compare(*tables, "amount", "noise")
+        assert report.rows[0].status == "INSUFFICIENT_DATA"
+        assert report.rows[0].reason == f"amount could not be compared: it is absent from the {side} window"
+        assert report.drift_status == "WATCH"
+        assert report.rows[0].reason in report.reasons
+
+
+def test_text_is_not_compared(months):
+    tables = [table.append_column("shop", pa.array(["a"] * table.num_rows)) for table in months]
+    report = compare(*tables, "shop")
+    assert report.drift_status == "INSUFFICIENT_DATA"
+    assert report.reasons == ("shop could not be compared: it is string, not a number, in the reference window",)
+
+
+def test_of_a_feature_with_few_values_only_the_share_of_missing_is_compared(months):
+    def with_values(table, number):
+        values = np.full(table.num_rows, np.nan)
+        values[:: table.num_rows // number] = 1.0
+        return table.append_column("rare", pa.array(values))
+
+    few = [with_values(table, 50) for table in months]
+    row = compare(*few, "rare").rows[0]
+    assert row.status == "INSUFFICIENT_DATA"
+    assert "fewer than 100 values" in row.reason
+    many_missing_now_there = with_values(months[1], months[1].num_rows)
+    assert compare(few[0], many_missing_now_there, "rare").rows[0].status == "DRIFT"
+
+
+# Same data, same figures.
+
+
+def test_neither_row_order_nor_chunks_nor_repetition_change_a_figure(months):
+    reference, current = months
+    shuffled = current.take(pa.array(np.random.default_rng(4).permutation(current.num_rows)))
+    chunked = pa.concat_tables([reference.slice(0, 1000), reference.slice(1000)])
+    features = ("amount", "customer_level", "noise")
+    first = compare(reference, current, *features)
+    assert repr(compare(reference, current, *features)) == repr(first)
+    assert repr(compare(chunked, shuffled, *features)) == repr(first)
+
+
+def test_row_order_does_not_even_change_the_digits_that_are_rounded_away(months, monkeypatch):
+    monkeypatch.setattr(drift, "_stable", float)
+    reference, current = months
+    shuffled = current.take(pa.array(np.random.default_rng(4).permutation(current.num_rows)))
+    backwards = reference.take(pa.array(np.arange(reference.num_rows)[::-1]))
+    features = ("amount", "customer_level", "noise")
+    assert repr(compare(backwards, shuffled, *features)) == repr(compare(reference, current, *features))
+
+
+def test_null_and_nan_both_mean_missing(months):
+    reference, current = months
+    values = missing_share(0.1)(amounts(current), np.random.default_rng(3))
+    as_null = current.set_column(current.column_names.index("amount"), "amount", pa.array(values, from_pandas=True))
+    assert compare(reference, as_null, "amount") == compare(reference, replaced(current, "amount", values), "amount")
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
+def test_the_type_of_the_ids_does_not_matter(months, kind):
+    as_text = [
+        table.set_column(
+            table.column_names.index("customer_id"),
+            "customer_id",
+            # Padded, so that text sorts as the numbers do.
+            pa.array([f"{number:06d}" for number in table["customer_id"].to_pylist()], pa.string()).cast(kind),
+        )
+        for table in months
+    ]
+    assert compare(*as_text, "amount") == compare(*months, "amount")
+
+
+def test_a_row_without_an_id_is_a_cluster_of_its_own(months):
+    def with_ids(table, ids):
+        return table.set_column(table.column_names.index("customer_id"), "customer_id", ids)
+
+    nulls, strangers = [], []
+    for table, first in zip(months, (10**6, 2 * 10**6), strict=True):
+        ids = table["customer_id"].to_pylist()
+        unknown = [row % 4 == 0 for row in range(len(ids))]
+        nulls.append(with_ids(table, pa.array([None if u else i for u, i in zip(unknown, ids, strict=True)])))
+        own = [first + row if u else i for row, (u, i) in enumerate(zip(unknown, ids, strict=True))]
+        strangers.append(with_ids(table, pa.array(own)))
+    left, right = (compare(*tables, "amount").rows[0] for tables in (nulls, strangers))
+    assert left.statistic == pytest.approx(right.statistic, rel=1e-7)
+    assert left.p_value == pytest.approx(right.p_value, rel=1e-7)
+
+
+def test_a_column_with_one_id_for_all_rows_tells_nothing_and_is_left_out(months):
+    single = [replaced(table, "terminal_id", np.zeros(table.num_rows, int)) for table in months]
+    row = compare(*single, "amount").rows[0]
+    assert row == compare(*months, "amount", clusters=("customer_id",)).rows[0]
+    assert row.method == "Rao-Scott chi-squared by day, customer_id"
+
+
+def test_ids_that_are_all_missing_are_rows_that_stand_alone(months):
+    without = [
+        table.set_column(table.column_names.index("customer_id"), "customer_id", pa.nulls(table.num_rows))
+        for table in months
+    ]
+    row, none = (compare(*without, "amount", clusters=clusters).rows[0] for clusters in (("customer_id",), ()))
+    # Apart from the correction for the number of clusters, n / (n - 1), there is no difference.
+    assert row.statistic == pytest.approx(none.statistic, rel=1e-3)
+
+
+# Mistakes of the caller.
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda table: table.drop_columns(["terminal_id"]), "current table has no column 'terminal_id'"),
+        (lambda table: table.drop_columns(["event_timestamp"]), "no column 'event_timestamp'"),
+        (
+            lambda table: table.set_column(
+                0, "event_timestamp", pa.nulls(table.num_rows, pa.timestamp("us", tz="UTC"))
+            ),
+            "null in",
+        ),
+        (
+            lambda table: table.set_column(0, "event_timestamp", table["event_timestamp"].cast(pa.int64())),
+            "must be a timestamp",
+        ),
+        (
+            lambda table: replaced(table, "customer_id", ["who"] * table.num_rows),
+            "customer_id is int64 in the reference, string in the current table",
+        ),
+    ],
+)
+def test_tables_without_what_every_table_has_are_refused(months, spoil, words):
+    reference, current = months
+    with pytest.raises(ValueError, match=words):
+        compare(reference, spoil(current), "amount")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bins": 1},
+        {"drift_p": 0.1},
+        {"watch_p": 1.0},
+        {"psi_limit": 0.0},
+        {"min_rows": 0},
+        {"min_days": 1},
+        {"share_floor": math.nan},
+    ],
+)
+def test_limits_out_of_range_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        DriftConfig(**wrong)

@@ -1,0 +1,213 @@
+"""Evaluation: every model on the same rows, and what the promotion decision is shown of it."""
+
+import datetime as dt
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from fraud_assets.adapters.packaging import to_onnx
+from fraud_assets.core import tables
+from fraud_assets.core.evaluation import EvaluationError, evaluate_models, promotion_signals
+from fraud_assets.core.promotion import ModelEvidence, decide_promotion
+from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model
+from fraud_assets.core.windows import Window
+
+UTC = dt.UTC
+WINDOW = Window(dt.datetime(2018, 6, 1, tzinfo=UTC), dt.datetime(2018, 6, 24, tzinfo=UTC))
+
+
+@pytest.fixture(scope="module")
+def schema(handbook_contract):
+    return tables.evaluation(handbook_contract).schema
+
+
+def scorer(slope, version, threshold=0.5, feature="a"):
+    """Probability = 1 / (1 + exp(-slope * feature))."""
+    model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
+    model.coef_, model.intercept_ = np.array([[float(slope)]]), np.array([0.0])
+    onnx = to_onnx(model, 1)
+    return Scorer(
+        onnx,
+        ModelManifest(
+            model_name="m", model_version=version, trained_month=f"2018-0{version}", as_of="2018-06-01T00:00:00+00:00",
+            features=(feature,), threshold=threshold, family="logistic_regression", contract_yaml="",
+            model_digest=digest_model(onnx),
+        ),
+    )  # fmt: skip
+
+
+def rows(*given):
+    """Rows of (day of June, customer, amount, a, is fraud, is matured)."""
+    day, customer, amount, a, fraud, matured = (list(column) for column in zip(*given, strict=True))
+    moment = [dt.datetime(2018, 6, 1, 12, tzinfo=UTC) + dt.timedelta(days=d - 1) for d in day]
+    features = pa.table(
+        {
+            "event_timestamp": pa.array(moment, pa.timestamp("us", "UTC")),
+            "customer_id": pa.array(customer, pa.int64()),
+            "terminal_id": pa.array([None] * len(day), pa.int64()),
+            "amount": pa.array(amount, pa.float32()),
+            "a": pa.array(a, pa.float32()),
+        }
+    )
+    return features, pa.table({"is_fraud": pa.array(fraud, pa.bool_()), "is_matured": pa.array(matured)})
+
+
+FOUR = [
+    (1, 1, 30.0, 0.9, True, True),
+    (2, 2, 50.0, 0.8, False, True),
+    (3, 3, 10.0, 0.7, True, True),
+    (4, 4, 5.0, 0.1, False, True),
+]
+
+
+def judged(given, models, schema, window=WINDOW):
+    features, labels = rows(*given)
+    table = evaluate_models(features, labels, models, month="2018-06", window=window, schema=schema)
+    assert table.schema == schema
+    return {row["role"]: row for row in table.to_pylist()}
+
+
+def test_a_model_is_judged_as_worked_out_by_hand(schema):
+    """AP is (1/1 + 2/3) / 2, three of four pairs are in order; of 40 in frauds, 30 score at or above sigmoid(0.85)."""
+    row = judged(FOUR, {"champion": scorer(1, 3, threshold=1 / (1 + np.exp(-0.85)))}, schema)["champion"]
+    assert row["average_precision"] == pytest.approx(5 / 6)
+    assert row["roc_auc"] == pytest.approx(0.75)
+    assert row["value_detection_rate"] == pytest.approx(0.75)
+    assert (row["n"], row["n_fraud"], row["prevalence"]) == (4, 2, 0.5)
+    # One fraud among the day's first hundred cards, on two of four days.
+    assert row["card_precision_at_100"] == pytest.approx(0.005)
+    scores = 1 / (1 + np.exp(-np.array([0.9, 0.8, 0.7, 0.1])))
+    assert row["observed_over_expected"] == pytest.approx(2 / scores.sum())
+    assert row["brier"] == pytest.approx(np.mean((scores - [1, 0, 1, 0]) ** 2))
+
+
+def test_a_row_says_who_was_judged_on_what(schema):
+    row = judged(FOUR, {"champion": scorer(1, 3)}, schema)["champion"]
+    assert row["month"] == dt.date(2018, 6, 1)
+    assert (row["model_version"], row["trained_month"], row["family"]) == (3, "2018-03", "logistic_regression")
+    assert (row["window_from"], row["window_to"]) == (WINDOW.start, WINDOW.end)
+    assert row["as_of"] == dt.datetime(2018, 7, 1, tzinfo=UTC)
+
+
+def test_rows_outside_the_window_or_not_matured_change_nothing(schema):
+    models = {"champion": scorer(1, 3), "challenger": scorer(-1, 4)}
+    others = [
+        (0, 9, 1e6, 5.0, False, True),
+        (24, 9, 1e6, 5.0, True, True),
+        (2, 9, 1e6, 5.0, True, False),
+        (2, 9, 1e6, 5.0, None, False),
+    ]
+    assert judged([*others, *FOUR], models, schema) == judged(FOUR, models, schema)
+
+
+def test_the_window_holds_its_first_instant_and_not_its_last(schema):
+    exact = Window(dt.datetime(2018, 6, 1, 12, tzinfo=UTC), dt.datetime(2018, 6, 4, 12, tzinfo=UTC))
+    assert judged(FOUR, {"champion": scorer(1, 3)}, schema, exact)["champion"]["n"] == 3
+
+
+def test_all_models_are_judged_on_the_same_rows_and_the_challengers_row_has_the_difference(schema):
+    """The other way round AP is (1/2 + 2/4) / 2, so the challenger is 1/2 - 5/6 better."""
+    models = {"champion": scorer(1, 3), "challenger": scorer(-1, 4), "reference": scorer(2, 4)}
+    found = judged(FOUR, models, schema)
+    assert set(found) == {"champion", "challenger", "reference"}
+    assert {(row["n"], row["n_fraud"], row["window_from"], row["window_to"]) for row in found.values()} == {
+        (4, 2, WINDOW.start, WINDOW.end)
+    }
+    assert found["challenger"]["ap_difference"] == pytest.approx(1 / 2 - 5 / 6)
+    assert found["champion"]["ap_difference"] is None
+    assert found["reference"]["ap_difference"] is None
+
+
+def test_models_of_different_features_are_judged_beside_each_other(schema):
+    found = judged(FOUR, {"champion": scorer(1, 3), "challenger": scorer(1, 4, feature="amount")}, schema)
+    # By amount: 50 genuine, 30 fraud, 10 fraud, 5 genuine.
+    assert found["challenger"]["average_precision"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+
+
+def test_a_source_without_entities_and_amount_is_judged_without_them(schema):
+    features, labels = rows(*FOUR)
+    features = features.select(["event_timestamp", "a"])
+    models = {"champion": scorer(1, 3), "challenger": scorer(-1, 4)}
+    table = evaluate_models(features, labels, models, month="2018-06", window=WINDOW, schema=schema)
+    assert table["value_detection_rate"].to_pylist() == [None, None]
+    assert table["average_precision"].to_pylist() == pytest.approx([5 / 6, 1 / 2])
+
+
+@pytest.mark.parametrize(
+    ("fraud", "counts"), [([False] * 4, "4 matured transactions, 0"), ([True] * 4, "4 matured transactions, 4")]
+)
+def test_a_window_of_one_class_is_refused_with_its_counts(schema, fraud, counts):
+    given = [(*row[:4], is_fraud, True) for row, is_fraud in zip(FOUR, fraud, strict=True)]
+    with pytest.raises(EvaluationError, match=f"2018-06-01 to 2018-06-24 has {counts} of them fraud"):
+        judged(given, {"champion": scorer(1, 3)}, schema)
+
+
+def test_a_window_without_rows_is_refused(schema):
+    with pytest.raises(EvaluationError, match="0 matured transactions"):
+        judged(FOUR, {"champion": scorer(1, 3)}, schema, Window(WINDOW.end, WINDOW.start))
+
+
+# What the decision is shown
+
+
+def many(n=400, seed=5):
+    """Frauds have higher a, and every row is a customer of its own."""
+    generator = np.random.default_rng(seed)
+    fraud = generator.random(n) < 0.3
+    a = generator.normal(size=n) + 2 * fraud
+    return [(1 + i % 20, i, 1.0, float(a[i]), bool(fraud[i]), True) for i in range(n)]
+
+
+def evaluation(given, models, schema):
+    features, labels = rows(*given)
+    return evaluate_models(features, labels, models, month="2018-06", window=WINDOW, schema=schema)
+
+
+def test_signals_hold_the_evidence_of_both_models_and_their_paired_difference(schema):
+    table = evaluation(many(), {"champion": scorer(-1, 3), "challenger": scorer(1, 4)}, schema)
+    signals = promotion_signals(table, "2018-06", champion=3)
+    row = next(row for row in table.to_pylist() if row["role"] == "challenger")
+    assert (signals.challenger_version, signals.champion_version) == (4, 3)
+    assert signals.challenger == ModelEvidence(
+        4, "2018-04", row["n"], row["n_fraud"], row["prevalence"], row["average_precision"],
+        row["average_precision_low"], row["average_precision_high"],
+    )  # fmt: skip
+    assert signals.ap_difference.low < signals.ap_difference.value < signals.ap_difference.high
+    assert decide_promotion(signals).promote
+
+
+def test_signals_of_a_first_challenger_have_no_champion_and_no_difference(schema):
+    table = evaluation(many(), {"challenger": scorer(1, 4), "reference": scorer(1, 4)}, schema)
+    signals = promotion_signals(table, "2018-06", champion=None)
+    assert (signals.champion_version, signals.champion, signals.ap_difference) == (None, None, None)
+    assert decide_promotion(signals).promote
+
+
+def test_signals_of_a_month_without_a_challenger_promote_nothing(schema):
+    table = evaluation(many(), {"champion": scorer(1, 3)}, schema)
+    signals = promotion_signals(table, "2018-06", champion=3)
+    assert (signals.challenger_version, signals.challenger) == (None, None)
+    assert not decide_promotion(signals).promote
+
+
+def test_signals_of_a_month_that_could_not_be_judged_promote_nothing(schema):
+    signals = promotion_signals(schema.empty_table(), "2018-06", champion=3)
+    assert (signals.champion_version, signals.champion) == (3, None)
+    assert not decide_promotion(signals).promote
+
+
+def test_an_unknown_interval_is_no_difference(schema):
+    """Both frauds are one customer's: how much the difference would vary between customers cannot be told."""
+    given = [(day, 1 if fraud else 9 + day, amount, a, fraud, matured) for day, _, amount, a, fraud, matured in FOUR]
+    table = evaluation(given, {"champion": scorer(1, 3), "challenger": scorer(-1, 4)}, schema)
+    signals = promotion_signals(table, "2018-06", champion=3)
+    assert signals.ap_difference is None
+    assert not decide_promotion(signals).promote
+
+
+def test_evidence_about_another_champion_than_the_live_one_is_refused(schema):
+    table = evaluation(many(), {"champion": scorer(-1, 3), "challenger": scorer(1, 4)}, schema)
+    with pytest.raises(ValueError, match="its evidence is about version 3"):
+        promotion_signals(table, "2018-06", champion=2)

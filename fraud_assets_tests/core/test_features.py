@@ -1,0 +1,397 @@
+"""Features: worked out by hand, and never from anything at or after the transaction's own instant."""
+
+import datetime as dt
+import math
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fraud_assets.core.contract import parse_contract
+from fraud_assets.core.digests import digest_table
+from fraud_assets.core.features import compute_features, feature_names
+from fraud_assets.core.intake import Delivery, accept
+from fraud_assets.core.months import month_end, month_start, months_between
+from fraud_assets.core.simulator import SimulatorConfig, simulate_month
+
+CONTRACT = parse_contract("""
+name: cards
+first_month: 2018-01
+transaction_id: {column: id, type: integer}
+event_timestamp: {column: at}
+customer_id: {column: customer, type: integer, nullable: true}
+terminal_id: {column: terminal, type: string}
+amount: {column: amount, type: number, nullable: true}
+label: {column: fraud, known_at: known}
+maturity_days: 7
+""")
+FLAT = parse_contract("""
+name: flat
+first_month: 2018-01
+transaction_id: {column: id, type: integer}
+event_timestamp: {column: at}
+attributes:
+  clicks: {column: clicks, type: integer, feature: true}
+  weight: {column: weight, type: number, nullable: true, feature: true}
+  city: {column: city, type: string}
+  t: {column: t, type: number, feature: true}
+  row: {column: row, type: number, feature: true}
+label: {column: fraud, delay_days: 7}
+maturity_days: 7
+""")
+START, END = dt.datetime(2018, 6, 1, tzinfo=dt.UTC), dt.datetime(2018, 9, 1, tzinfo=dt.UTC)
+MICROSECOND = dt.timedelta(microseconds=1)
+
+
+def at(day, hour=0.0):
+    """So many days and hours into the window."""
+    return START + dt.timedelta(days=day, hours=hour)
+
+
+def transactions(*rows):
+    """Rows of (id, moment, customer, terminal, amount)."""
+    columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[]] * 5
+    return pa.table(columns, schema=CONTRACT.transactions_schema())
+
+
+def statements(*rows):
+    """Rows of (transaction id, customer, terminal, is fraud, known at)."""
+    stated = [(row[0], START, row[1], row[2], row[3], row[4], "chargeback") for row in rows]
+    columns = [list(column) for column in zip(*stated, strict=True)] if rows else [[]] * 7
+    return pa.table(columns, schema=CONTRACT.labels_schema())
+
+
+def features(rows, stated=(), start=START, end=END):
+    table = compute_features(transactions(*rows), statements(*stated), CONTRACT, start=start, end=end)
+    return {row["transaction_id"]: row for row in table.to_pylist()}
+
+
+HISTORY = [
+    (1, at(0, 0), 7, "x", 10.0),
+    (2, at(4, 12), 7, "y", 30.0),
+    (3, at(9, 0), 7, "x", 20.0),
+    (4, at(9, 12), 7, "x", 60.0),
+]
+
+
+def test_counts_means_and_ratios_are_those_worked_out_by_hand():
+    """Before transaction 4 the customer had 20 in the last day, 30 and 20 in the last seven, all three in thirty.
+
+    Their mean is 20 and their standard deviation sqrt(200 / 3).
+    """
+    row = features(HISTORY)[4]
+    expected = {
+        "hour": 12.0,
+        "is_weekend": 1.0,  # 10 June 2018 was a Sunday
+        "amount": 60.0,
+        "customer_count_1d": 1.0,
+        "customer_count_7d": 2.0,
+        "customer_count_30d": 3.0,
+        "customer_amount_mean_1d": 20.0,
+        "customer_amount_mean_7d": 25.0,
+        "customer_amount_mean_30d": 20.0,
+        "customer_amount_ratio_30d": 60 / 21,
+        "customer_amount_z_30d": 40 / (math.sqrt(200 / 3) + 1),
+        "customer_amount_over_max_30d": 60 / 31,
+        "customer_days_since_last": 0.5,
+        "customer_known_frauds_7d": 0.0,
+        "customer_known_frauds_30d": 0.0,
+        "customer_known_fraud_share_30d": 0.0,
+        "customer_days_since_known_fraud": None,
+        # At terminal x: transactions 1 and 3.
+        "terminal_count_1d": 1.0,
+        "terminal_count_7d": 1.0,
+        "terminal_count_30d": 2.0,
+        "terminal_amount_mean_1d": 20.0,
+        "terminal_amount_mean_7d": 20.0,
+        "terminal_amount_mean_30d": 15.0,
+        "terminal_amount_ratio_30d": 60 / 16,
+        "terminal_amount_z_30d": 45 / 6,
+        "terminal_amount_over_max_30d": 60 / 21,
+        "terminal_days_since_last": 0.5,
+        "terminal_known_frauds_7d": 0.0,
+        "terminal_known_frauds_30d": 0.0,
+        "terminal_known_fraud_share_30d": 0.0,
+        "terminal_days_since_known_fraud": None,
+    }
+    assert tuple(sorted(expected)) == tuple(sorted(feature_names(CONTRACT)))
+    empty = {name for name, value in expected.items() if value is None}
+    assert {name for name in expected if row[name] is None} == empty
+    for name in expected.keys() - empty:
+        assert row[name] == pytest.approx(expected[name], rel=1e-6), name
+
+
+def test_the_first_transaction_of_an_entity_has_counts_of_zero_and_no_history():
+    row = features(HISTORY)[1]
+    assert row["customer_count_30d"] == 0
+    assert row["customer_known_frauds_30d"] == 0
+    for name in (
+        "amount_mean_30d",
+        "amount_ratio_30d",
+        "amount_z_30d",
+        "amount_over_max_30d",
+        "days_since_last",
+    ):
+        assert row[f"customer_{name}"] is None
+
+
+def test_frauds_count_for_customer_and_terminal_from_when_they_are_known_until_they_are_withdrawn():
+    """Transaction 1 is known as fraud on day 7. Transaction 2, on day 8, is withdrawn on day 9 at 6 o'clock."""
+    stated = [
+        (1, 7, "x", True, at(7)), (2, 7, "y", True, at(8)), (2, 7, "y", False, at(9, 6)),
+    ]  # fmt: skip
+    found = features(HISTORY, stated)
+    assert [found[number]["customer_known_frauds_7d"] for number in (1, 2, 3, 4)] == [0, 0, 2, 1]
+    assert [found[number]["terminal_known_frauds_7d"] for number in (1, 2, 3, 4)] == [0, 0, 1, 1]
+    # Shares are drawn towards zero by ten transactions; the customer had two before transaction 3, three before 4.
+    assert found[3]["customer_known_fraud_share_30d"] == pytest.approx(2 / 12)
+    assert found[4]["customer_known_fraud_share_30d"] == pytest.approx(1 / 13)
+    assert found[3]["customer_days_since_known_fraud"] == 1
+    assert found[4]["terminal_days_since_known_fraud"] == 2.5
+
+
+def test_a_withdrawal_is_not_a_newer_fraud():
+    stated = [(1, 7, "x", True, at(7)), (1, 7, "x", False, at(9, 6))]
+    row = features(HISTORY, stated)[4]
+    assert row["customer_known_frauds_30d"] == 0
+    assert row["customer_days_since_known_fraud"] in (None, 2.5)
+
+
+def test_a_fraud_that_is_withdrawn_after_it_left_the_window_leaves_no_negative_count():
+    rows = [(1, at(0), 7, "x", 1.0), (2, at(40), 7, "x", 1.0)]
+    row = features(rows, [(1, 7, "x", True, at(1)), (1, 7, "x", False, at(38))])[2]
+    assert row["customer_known_frauds_7d"] == 0
+    assert row["customer_known_frauds_30d"] == 0
+    assert row["customer_known_fraud_share_30d"] == 0
+
+
+def test_a_fraud_reported_twice_is_one_fraud():
+    stated = [(1, 7, "x", True, at(5)), (1, 7, "x", True, at(6))]
+    assert features(HISTORY, stated)[4]["customer_known_frauds_7d"] == 1
+
+
+@pytest.mark.parametrize(("gap", "counted"), [(dt.timedelta(days=1), 1), (dt.timedelta(days=1) + MICROSECOND, 0)])
+def test_a_window_reaches_back_to_its_days_to_the_microsecond(gap, counted):
+    row = features([(1, at(5), 7, "x", 1.0), (2, at(5) + gap, 7, "x", 1.0)])[2]
+    assert row["customer_count_1d"] == counted
+    assert row["customer_count_7d"] == 1
+
+
+def test_history_ends_after_thirty_days():
+    row = features([(1, at(0), 7, "x", 1.0), (2, at(30) + MICROSECOND, 7, "x", 1.0)])[2]
+    assert row["customer_count_30d"] == 0
+    assert row["customer_days_since_last"] is None
+
+
+def test_transactions_at_the_same_instant_do_not_see_each_other():
+    found = features([(1, at(1), 7, "x", 5.0), (2, at(2), 7, "x", 10.0), (3, at(2), 7, "x", 90.0)])
+    for number in (2, 3):
+        assert found[number]["customer_count_30d"] == 1
+        assert found[number]["customer_amount_mean_30d"] == 5
+        assert found[number]["customer_days_since_last"] == 1
+
+
+def test_a_statement_at_the_same_instant_is_not_yet_known():
+    found = features(HISTORY, [(1, 7, "x", True, at(9, 12))])
+    assert found[4]["customer_known_frauds_7d"] == 0
+    found = features(HISTORY, [(1, 7, "x", True, at(9, 12) - MICROSECOND)])
+    assert found[4]["customer_known_frauds_7d"] == 1
+
+
+def test_a_transaction_without_a_customer_has_no_customer_features_and_is_in_nobodys_history():
+    found = features([(1, at(1), None, "x", 5.0), (2, at(2), None, "x", 10.0), (3, at(3), 7, "x", 1.0)])
+    assert found[2]["customer_count_30d"] is None
+    assert found[2]["terminal_count_30d"] == 1
+    assert found[3]["customer_count_30d"] == 0
+    assert found[3]["terminal_count_30d"] == 2
+
+
+def test_an_unknown_amount_counts_as_a_transaction_and_not_as_an_amount():
+    found = features([(1, at(1), 7, "x", 6.0), (2, at(2), 7, "x", None), (3, at(3), 7, "x", 14.0)])
+    assert found[2]["amount"] is None
+    assert found[2]["customer_amount_ratio_30d"] is None
+    assert found[3]["customer_count_30d"] == 2
+    assert found[3]["customer_amount_mean_30d"] == 6
+
+
+@pytest.mark.parametrize("amounts", [[-1.0, 5.0], [0.0, 0.0], [-1.5, -0.5, 5.0], [3.4e38, 3.4e38, 1.0], [1.0, 3.4e38]])
+def test_no_history_makes_a_feature_infinite(amounts):
+    rows = [(number, at(number), 7, "x", amount) for number, amount in enumerate(amounts)]
+    for row in features(rows).values():
+        assert all(value is None or math.isfinite(value) for name in feature_names(CONTRACT) for value in [row[name]])
+
+
+def test_only_the_window_asked_for_is_given_in_order_of_time_and_identifier():
+    rows = [
+        (9, at(2), 7, "x", 1.0),
+        (4, at(2), 8, "x", 1.0),
+        (5, at(1), 7, "x", 1.0),
+        (6, at(3), 7, "x", 1.0),
+    ]
+    table = compute_features(transactions(*rows), statements(), CONTRACT, start=at(2), end=at(3))
+    assert table["transaction_id"].to_pylist() == [4, 9]
+    assert table.column_names == [
+        "transaction_id", "event_timestamp", "customer_id", "terminal_id", *feature_names(CONTRACT),
+    ]  # fmt: skip
+    assert {table.schema.field(name).type for name in feature_names(CONTRACT)} == {pa.float32()}
+
+
+def test_no_transactions_have_no_features():
+    table = compute_features(transactions(), statements(), CONTRACT, start=START, end=END)
+    assert table.num_rows == 0
+    assert set(feature_names(CONTRACT)) < set(table.column_names)
+
+
+def test_a_contract_without_entities_and_amount_has_the_clock_and_its_attributes():
+    assert feature_names(FLAT) == ("hour", "is_weekend", "clicks", "weight", "t", "row")
+    rows = pa.table(
+        [[2, 1], [at(0, 6), at(5, 18.5)], [3, 4], [None, 0.5], ["a", "b"], [0.25, 0.5], [8.0, 9.0]],
+        schema=FLAT.transactions_schema(),
+    )
+    table = compute_features(rows, FLAT.labels_schema().empty_table(), FLAT, start=START, end=END)
+    # 1 June 2018 was a Friday, so day 5 is a Wednesday.
+    assert table.drop_columns("event_timestamp").to_pylist() == [
+        {
+            "transaction_id": 2,
+            "hour": 6.0,
+            "is_weekend": 0.0,
+            "clicks": 3.0,
+            "weight": None,
+            "t": 0.25,
+            "row": 8.0,
+        },
+        {
+            "transaction_id": 1,
+            "hour": 18.5,
+            "is_weekend": 0.0,
+            "clicks": 4.0,
+            "weight": 0.5,
+            "t": 0.5,
+            "row": 9.0,
+        },
+    ]
+
+
+# Nothing from the future
+
+moments = st.integers(0, 45 * 4).map(lambda quarter_days: at(0, 6 * quarter_days))
+customers, terminals = st.sampled_from([7, 8, None]), st.sampled_from(["x", "y"])
+amounts = st.one_of(st.none(), st.integers(1, 500).map(float))
+histories = st.lists(st.tuples(moments, customers, terminals, amounts), min_size=2, max_size=14).map(
+    lambda rows: [(number, *row) for number, row in enumerate(rows, 1)]
+)
+reports = st.lists(st.tuples(st.integers(1, 14), customers, terminals, st.booleans(), moments), max_size=8)
+
+
+# A call takes a tenth of a second or more, whatever the number of rows.
+@settings(max_examples=settings.default.max_examples // 2)
+@given(histories, reports, st.data())
+def test_nothing_at_or_after_a_transaction_changes_its_features_or_earlier_ones(rows, stated, data):
+    mine = data.draw(st.sampled_from(rows), label="transaction")
+    now = mine[1]
+    changed = []
+    for row in rows:
+        if row[1] < now or row is mine:
+            changed.append(row)
+        elif data.draw(st.booleans(), label=f"keep {row[0]}"):
+            changed.append(
+                (
+                    row[0],
+                    data.draw(moments.filter(lambda t: t >= now)),
+                    *data.draw(st.tuples(customers, terminals, amounts)),
+                )
+            )
+    kept = [report for report in stated if report[4] < now]
+    later = data.draw(
+        st.lists(
+            st.tuples(st.integers(1, 14), customers, terminals, st.booleans(), moments.filter(lambda t: t >= now)),
+            max_size=4,
+        )
+    )
+    before, after = features(rows, stated), features(changed, kept + later)
+    for row in rows:
+        if row[1] < now or row is mine:
+            assert after[row[0]] == before[row[0]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda row: (row[0], row[1], row[2], row[3], row[4] + 1),
+        lambda row: (row[0], row[1], 8, row[3], row[4]),
+        lambda row: (row[0], row[1], row[2], "z", row[4]),
+        lambda row: None,
+    ],
+    ids=["amount", "customer", "terminal", "removed"],
+)
+@pytest.mark.parametrize(("moment", "seen"), [(at(9, 12) - MICROSECOND, True), (at(9, 12), False)])
+def test_a_change_is_seen_from_one_microsecond_later_on(change, moment, seen):
+    other = (5, moment, 7, "x", 20.0)
+    changed = change(other)
+    before = features([*HISTORY, other])[4]
+    after = features([*HISTORY, *([changed] if changed else [])])[4]
+    assert (before != after) is seen
+
+
+# The same month, however it is asked for
+
+
+@pytest.fixture(scope="module")
+def simulated(simulator_contract):
+    months = months_between("2025-01", "2025-04")
+    world = SimulatorConfig(customers=150, terminals=200, seed=3)
+    taken = [accept(Delivery(simulate_month(month, world), month), simulator_contract, month) for month in months]
+    return (
+        pa.concat_tables([intake.transactions for intake in taken]),
+        pa.concat_tables([intake.statements for intake in taken]),
+    )
+
+
+def month_features(rows, stated, contract, month="2025-03"):
+    return compute_features(rows, stated, contract, start=month_start(month), end=month_end(month))
+
+
+def test_a_month_is_the_same_with_more_history_and_with_the_future(simulated, simulator_contract):
+    rows, stated = simulated
+    whole = month_features(rows, stated, simulator_contract)
+    start, end = month_start("2025-03"), month_end("2025-03")
+    needed = pc.and_(
+        pc.greater_equal(
+            rows["event_timestamp"], pa.scalar(start - dt.timedelta(days=30), rows["event_timestamp"].type)
+        ),
+        pc.less(rows["event_timestamp"], pa.scalar(end, rows["event_timestamp"].type)),
+    )
+    known = stated.filter(pc.less(stated["label_timestamp"], pa.scalar(end, stated["label_timestamp"].type)))
+    alone = month_features(rows.filter(needed), known, simulator_contract)
+    assert 5_000 < whole.num_rows < rows.num_rows / 3
+    assert digest_table(alone) == digest_table(whole)
+
+
+def test_a_month_is_the_same_whatever_the_order_of_its_rows(simulated, simulator_contract):
+    rows, stated = simulated
+    shuffled = rows.take(pa.array(np.random.default_rng(1).permutation(rows.num_rows)))
+    turned = stated.take(pa.array(np.arange(stated.num_rows)[::-1]))
+    again = month_features(shuffled, turned, simulator_contract)
+    assert digest_table(again) == digest_table(month_features(rows, stated, simulator_contract))
+
+
+def test_a_simulated_terminal_with_known_frauds_is_seen_as_such(simulated, simulator_contract):
+    """A plain loop over the month says the same as the one definition."""
+    rows, stated = simulated
+    table = month_features(rows, stated, simulator_contract)
+    position = int(np.argmax(table["terminal_known_frauds_30d"].to_numpy()))
+    mine = table.slice(position, 1).to_pylist()[0]
+    now, since = mine["event_timestamp"], mine["event_timestamp"] - dt.timedelta(days=30)
+    known = [
+        s for s in stated.to_pylist() if s["terminal_id"] == mine["terminal_id"] and since <= s["label_timestamp"] < now
+    ]
+    seen = [
+        r for r in rows.to_pylist() if r["terminal_id"] == mine["terminal_id"] and since <= r["event_timestamp"] < now
+    ]
+    assert len(known) > 1
+    assert mine["terminal_known_frauds_30d"] == len(known)
+    assert mine["terminal_count_30d"] == len(seen)
+    assert mine["terminal_known_fraud_share_30d"] == pytest.approx(len(known) / (len(seen) + 10))

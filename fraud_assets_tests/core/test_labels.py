@@ -1,0 +1,160 @@
+"""Labels as of a moment: nothing from after it, and genuine only once matured."""
+
+import datetime as dt
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fraud_assets.core.labels import labels_as_of
+
+UTC = dt.UTC
+TIME = pa.timestamp("us", "UTC")
+MATURITY = 7
+
+
+def day(number, hour=0, microsecond=0):
+    return dt.datetime(2018, 4, 1, hour, 0, 0, microsecond, tzinfo=UTC) + dt.timedelta(days=number - 1)
+
+
+def transactions(*rows):
+    identifiers, times = [row[0] for row in rows], [row[1] for row in rows]
+    return pa.table({"transaction_id": pa.array(identifiers, pa.int64()), "event_timestamp": pa.array(times, TIME)})
+
+
+def statements(*rows):
+    columns = list(zip(*rows, strict=True)) or [[], [], [], []]
+    return pa.table(
+        {
+            "transaction_id": pa.array(columns[0], pa.int64()),
+            "is_fraud": pa.array(columns[1], pa.bool_()),
+            "label_timestamp": pa.array(columns[2], TIME),
+            "label_source": pa.array(columns[3], pa.string()),
+        }
+    )
+
+
+def labels(as_of, *stated, happened=None):
+    """The labels of transaction 1, which happened on day 1, unless others are given."""
+    return labels_as_of(
+        transactions(*(happened or [(1, day(1))])), statements(*stated), as_of, maturity_days=MATURITY
+    ).to_pylist()
+
+
+def test_a_transaction_without_a_report_is_unknown_until_the_instant_it_matures():
+    (before,) = labels(day(8) - dt.timedelta(microseconds=1))
+    assert before == {
+        "transaction_id": 1, "is_fraud": None, "label_timestamp": None, "label_source": None,
+        "is_matured": False,
+    }  # fmt: skip
+    (at,) = labels(day(8))
+    assert at == {
+        "transaction_id": 1, "is_fraud": False, "label_timestamp": day(8), "label_source": "auto_matured",
+        "is_matured": True,
+    }  # fmt: skip
+
+
+def test_a_report_counts_from_its_own_instant_on_and_before_maturity():
+    report = (1, True, day(3), "chargeback")
+    assert labels(day(3) - dt.timedelta(microseconds=1), report)[0]["is_fraud"] is None
+    (known,) = labels(day(3), report)
+    assert (known["is_fraud"], known["label_timestamp"], known["is_matured"]) == (True, day(3), False)
+
+
+def test_a_late_report_turns_a_genuine_transaction_into_a_fraud_and_not_before_it_is_known():
+    report = (1, True, day(40), "chargeback")
+    assert labels(day(39), report)[0]["is_fraud"] is False
+    assert labels(day(39), report)[0]["label_timestamp"] == day(8)
+    assert labels(day(40), report)[0]["is_fraud"] is True
+
+
+def test_a_repeated_report_takes_its_latest_time_and_source():
+    (label,) = labels(day(9), (1, True, day(5), "analyst"), (1, True, day(3), "chargeback"))
+    assert (label["is_fraud"], label["label_timestamp"], label["label_source"]) == (True, day(5), "analyst")
+
+
+def test_a_withdrawn_report_makes_a_transaction_genuine_even_before_maturity():
+    stated = [(1, True, day(2), "chargeback"), (1, False, day(4), "analyst")]
+    assert labels(day(3), *stated)[0]["is_fraud"] is True
+    (label,) = labels(day(4), *stated)
+    assert (label["is_fraud"], label["label_timestamp"], label["label_source"]) == (False, day(4), "analyst")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_contradicting_statements_at_one_instant_fraud_counts(order):
+    stated = [(1, True, day(2), "chargeback"), (1, False, day(2), "analyst")][::order]
+    (label,) = labels(day(9), *stated)
+    assert (label["is_fraud"], label["label_source"]) == (True, "chargeback")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_equal_statements_at_one_instant_the_source_does_not_depend_on_their_order(order):
+    stated = [(1, True, day(2), source) for source in ("analyst", "chargeback")][::order]
+    assert labels(day(9), *stated)[0]["label_source"] == "chargeback"
+
+
+def test_rows_keep_the_order_of_the_transactions():
+    happened = [(9, day(5)), (2, day(1)), (7, day(5)), (1, day(3))]
+    found = labels(day(30), (7, True, day(6), "analyst"), (2, True, day(2), "analyst"), happened=happened)
+    assert [(label["transaction_id"], label["is_fraud"]) for label in found] == [
+        (9, False), (2, True), (7, True), (1, False),
+    ]  # fmt: skip
+
+
+def test_a_statement_about_an_unknown_transaction_is_harmless():
+    stated = (1, True, day(2), "analyst")
+    assert labels(day(9), stated, (404, True, day(2), "analyst")) == labels(day(9), stated)
+
+
+def test_no_transactions_have_no_labels():
+    found = labels_as_of(transactions(), statements((1, True, day(2), "analyst")), day(9), maturity_days=MATURITY)
+    assert found.num_rows == 0
+
+
+def test_text_identifiers_are_labelled_like_numbers():
+    rows = transactions((1, day(1)), (2, day(1)))
+    stated = statements((2, True, day(2), "analyst"))
+    text = [
+        table.set_column(0, "transaction_id", table["transaction_id"].cast(pa.string())) for table in (rows, stated)
+    ]
+    assert labels_as_of(*text, day(9), maturity_days=MATURITY)["is_fraud"].to_pylist() == [False, True]
+
+
+def test_a_moment_without_a_time_zone_is_refused():
+    with pytest.raises(ValueError, match="has no time zone"):
+        labels(dt.datetime(2018, 4, 9))
+
+
+def test_a_fraction_of_a_day_may_be_the_maturity():
+    rows = transactions((1, day(1)))
+    for hour, expected in ((11, None), (12, False)):
+        found = labels_as_of(rows, statements(), day(1, hour), maturity_days=0.5)
+        assert found["is_fraud"].to_pylist() == [expected]
+
+
+moments = st.integers(0, 60 * 24).map(lambda hours: day(1) + dt.timedelta(hours=hours))
+histories = st.lists(
+    st.tuples(st.integers(1, 4), st.booleans(), moments, st.sampled_from(["analyst", "chargeback"])),
+    max_size=12,
+)
+HAPPENED = [(1, day(1)), (2, day(4)), (3, day(20)), (4, day(33))]
+
+
+@given(histories, histories, moments)
+def test_no_statement_from_after_the_moment_changes_what_was_known_then(stated, other, as_of):
+    past = [row for row in stated if row[2] <= as_of]
+    future = [row for row in other if row[2] > as_of]
+    assert labels(as_of, *past, *future, happened=HAPPENED) == labels(as_of, *past, happened=HAPPENED)
+    assert labels(as_of, *future, *past, happened=HAPPENED) == labels(as_of, *past, happened=HAPPENED)
+
+
+@given(histories, moments)
+def test_labels_are_those_of_a_reading_row_by_row(stated, as_of):
+    for label, (identifier, happened) in zip(labels(as_of, *stated, happened=HAPPENED), HAPPENED, strict=True):
+        known = sorted((row[2], row[1]) for row in stated if row[0] == identifier and row[2] <= as_of)
+        matures = happened + dt.timedelta(days=MATURITY)
+        expected = known[-1][1] if known else False if matures <= as_of else None
+        assert label["is_fraud"] is expected
+        assert label["is_matured"] is (matures <= as_of)
+        assert label["label_timestamp"] is None or label["label_timestamp"] <= as_of

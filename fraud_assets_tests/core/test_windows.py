@@ -1,0 +1,146 @@
+"""Windows: which rows a month may look at."""
+
+import datetime as dt
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fraud_assets.core.months import month_end, month_of, month_start, shift_month
+from fraud_assets.core.windows import (
+    TrainedMonth,
+    Window,
+    choose_challenger,
+    evaluation_window,
+    matured_window,
+    months_back,
+    reference_window,
+    training_months,
+)
+
+
+def utc(*parts):
+    return dt.datetime(*parts, tzinfo=dt.UTC)
+
+
+def test_the_matured_window_is_the_month_less_the_maturity():
+    assert matured_window("2018-06", 7) == Window(utc(2018, 5, 25), utc(2018, 6, 24))
+
+
+months = st.builds("{:04d}-{:02d}".format, st.integers(2000, 2100), st.integers(1, 12))
+maturities = st.one_of(st.integers(1, 120), st.floats(0.01, 120)).map(float)
+
+
+@given(
+    st.datetimes(utc(2000, 6, 1).replace(tzinfo=None), dt.datetime(2100, 1, 1), timezones=st.just(dt.UTC)), maturities
+)
+def test_each_instant_lies_in_the_matured_window_of_exactly_one_month(moment, maturity):
+    nearby = [shift_month(month_of(moment), shift) for shift in range(-1, 7)]
+    hits = [month for month in nearby if (w := matured_window(month, maturity)).start <= moment < w.end]
+    assert len(hits) == 1
+    # All of it is matured when the month ends.
+    assert moment + dt.timedelta(days=maturity) <= month_end(hits[0])
+
+
+@given(months, maturities)
+def test_months_back_reach_the_beginning_of_the_matured_window(month, maturity):
+    assert month_start(shift_month(month, -months_back(maturity))) <= matured_window(month, maturity).start
+
+
+@pytest.mark.parametrize(("maturity", "back"), [(1, 1), (28, 1), (28.5, 2), (30, 2), (56, 2), (57, 3)])
+def test_a_month_back_is_as_short_as_february(maturity, back):
+    assert months_back(maturity) == back
+
+
+# The matured window of June 2018 with 7 days runs from 25 May to 24 June; its middle is 9 June.
+
+
+def trained(*months):
+    return [TrainedMonth(month, version) for version, month in enumerate(months, 1)]
+
+
+def test_the_newest_model_that_leaves_half_the_window_is_the_challenger():
+    models = trained("2018-03", "2018-04", "2018-05", "2018-06")
+    assert choose_challenger(models, "2018-06", 7, champion=None) == TrainedMonth("2018-05", 3)
+
+
+def test_a_model_trained_after_the_middle_of_the_window_waits_for_the_next_month():
+    """With 21 days the window of June is 11 May to 10 June, its middle 26 May: a model of May is too new."""
+    models = trained("2018-04", "2018-05")
+    assert choose_challenger(models, "2018-06", 21, champion=None) == TrainedMonth("2018-04", 1)
+    assert choose_challenger(models, "2018-07", 21, champion=None) == TrainedMonth("2018-05", 2)
+
+
+def test_the_champion_does_not_challenge_itself():
+    assert choose_challenger(trained("2018-04", "2018-05"), "2018-06", 7, champion=2) == TrainedMonth("2018-04", 1)
+    assert choose_challenger(trained("2018-05"), "2018-06", 7, champion=1) is None
+
+
+def test_of_two_versions_of_a_month_the_later_one_challenges_whatever_their_order():
+    models = [TrainedMonth("2018-05", 9), TrainedMonth("2018-05", 10), TrainedMonth("2018-05", 2)]
+    assert choose_challenger(models, "2018-06", 7, champion=None).version == 10
+
+
+def test_without_models_there_is_no_challenger():
+    assert choose_challenger([], "2018-06", 7, champion=None) is None
+
+
+@given(months, st.floats(1, 90), st.lists(st.tuples(st.integers(0, 12), st.integers(1, 9)), max_size=6))
+def test_a_challenger_is_always_judged_on_at_least_half_of_the_window_and_on_its_own_future(month, maturity, ages):
+    models = [TrainedMonth(shift_month(month, -age), version) for age, version in ages]
+    chosen = choose_challenger(models, month, maturity, champion=1)
+    if chosen is not None:
+        window, whole = evaluation_window(month, maturity, [chosen]), matured_window(month, maturity)
+        assert window.start >= chosen.as_of
+        assert window.end == whole.end
+        assert window.days >= whole.days / 2
+
+
+def test_models_are_compared_after_the_as_of_time_of_the_newest():
+    models = trained("2018-03", "2018-05")
+    assert evaluation_window("2018-06", 7, models) == Window(utc(2018, 6, 1), utc(2018, 6, 24))
+    assert evaluation_window("2018-06", 7, models[:1]) == Window(utc(2018, 5, 25), utc(2018, 6, 24))
+    assert evaluation_window("2018-06", 7, []) == matured_window("2018-06", 7)
+
+
+def test_a_window_that_is_empty_has_negative_days():
+    assert Window(utc(2018, 6, 3), utc(2018, 6, 1)).days == -2
+
+
+@pytest.mark.parametrize(("window", "first"), [(1, "2018-06"), (3, "2018-04"), (12, "2018-04")])
+def test_a_model_sees_its_month_and_those_before_but_none_before_the_first(window, first):
+    assert training_months("2018-06", window, "2018-04") == (first, "2018-06")
+
+
+# With 7 days of maturity and a first transaction on 1 April, features have filled on 8 May.
+
+FIRST = utc(2018, 4, 1)
+
+
+def test_the_reference_is_the_part_of_the_training_window_in_which_features_had_filled():
+    training = Window(utc(2018, 4, 1), utc(2018, 6, 24))
+    assert reference_window(training, FIRST, 7, "2018-07") == Window(utc(2018, 5, 8), utc(2018, 6, 24))
+
+
+def test_the_reference_is_no_longer_than_a_season():
+    training = Window(utc(2018, 4, 1), utc(2018, 12, 25))
+    window = reference_window(training, FIRST, 7, "2019-01")
+    assert window == Window(utc(2018, 12, 25) - dt.timedelta(days=92), utc(2018, 12, 25))
+
+
+def test_the_reference_never_overlaps_the_month_under_test():
+    training = Window(utc(2018, 4, 1), utc(2018, 9, 24))
+    assert reference_window(training, FIRST, 7, "2018-08").end == utc(2018, 8, 1)
+
+
+def test_fourteen_days_are_enough_and_less_is_replaced_by_the_first_settled_weeks():
+    """A training window to 22 May has exactly 14 settled days; one to 21 May has 13."""
+    assert reference_window(Window(FIRST, utc(2018, 5, 22)), FIRST, 7, "2018-07").days == 14
+    window = reference_window(Window(FIRST, utc(2018, 5, 21)), FIRST, 7, "2018-07")
+    assert window == Window(utc(2018, 5, 8), utc(2018, 6, 5))
+
+
+def test_without_settled_weeks_before_the_month_there_is_no_reference():
+    """The settled weeks end on 5 June, which is not before June."""
+    assert reference_window(Window(FIRST, utc(2018, 4, 23)), FIRST, 7, "2018-06") is None
+    assert reference_window(Window(FIRST, utc(2018, 4, 23)), FIRST, 7, "2018-07") is not None

