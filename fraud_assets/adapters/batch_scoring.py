@@ -5,6 +5,7 @@ Features come from the same function, the same history and the same model as in 
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 from pathlib import Path
 
@@ -38,10 +39,7 @@ def score_file(path: Path, scorer: Scorer, database: Database) -> tuple[pa.Table
     """
     rows = read_table(path)
     if set(scorer.manifest.features) <= set(rows.column_names):
-        numbers = rows.select(list(scorer.manifest.features)).cast(
-            pa.schema([(name, pa.float32()) for name in scorer.manifest.features])
-        )
-        return _beside(rows, scorer.score_table(numbers)), []
+        return _beside(rows, scorer.score_table(_numbers(rows, scorer.manifest.features, path.name))), []
     contract = scorer.manifest.contract
     converted = convert(rows, contract, path.name)
     good = converted.transactions
@@ -86,7 +84,31 @@ def write_table(rows: pa.Table, path: Path) -> None:
         raise ValueError(f"{path} cannot be written: {error}") from error
 
 
+def _numbers(rows: pa.Table, names: tuple[str, ...], origin: str) -> pa.Table:
+    """The features, those that a CSV file gave as text as numbers."""
+    numbers = rows.select(list(names))
+    for position, name in enumerate(names):
+        values = numbers[name]
+        if pa.types.is_string(values.type):
+            values = pa.chunked_array([[_number(text, name, row, origin) for row, text in enumerate(values, 1)]])
+            numbers = numbers.set_column(position, name, values.cast(pa.float64()))
+    return numbers
+
+
+def _number(text: pa.StringScalar, name: str, row: int, origin: str) -> float | None:
+    value = text.as_py()
+    try:
+        number = None if value is None else float(value)
+    except ValueError:
+        number = math.inf
+    if number is not None and math.isinf(number):
+        raise ValueError(f"row {row} of {origin}: {name} is {value!r}, which is no finite number; correct the file")
+    return number
+
+
 def _beside(rows: pa.Table, scored: pa.Table) -> pa.Table:
+    # A file that was scored before gets new scores, not two columns of one name.
+    rows = rows.select([name for name in rows.column_names if name not in scored.column_names])
     for name in scored.column_names:
         rows = rows.append_column(name, scored[name])
     return rows

@@ -94,7 +94,10 @@ def show_drift(console: Console, rows: list[dict[str, Any]]) -> None:
         return
     table = Table(title=f"against {verdict['reference_from']} to {verdict['reference_to']}", title_justify="left")
     for name in ("feature", "kind", "status", "PSI", "adjusted p", "missing", "median"):
-        table.add_column(name, justify="left" if name in ("feature", "kind", "status") else "right")
+        # A name that is cut short names nothing; the figures may wrap.
+        table.add_column(
+            name, justify="left" if name in ("feature", "kind", "status") else "right", no_wrap=name == "feature"
+        )
     for row in features:
         colour = COLOURS[row["drift_status"]]
         table.add_row(

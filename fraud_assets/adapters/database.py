@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import warnings
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -51,6 +52,8 @@ class Database:
         """Takes a `postgresql://` URL; connects to nothing yet."""
         self.url = url
         self._idle: list[Any] = []
+        # ADBC complains of connections that are collected open, as when the cache of databases is emptied.
+        weakref.finalize(self, _close_all, self._idle)
 
     def schema_url(self, schema: str) -> str:
         """The URL with `schema` as the search path, for tools that know no schemas."""
@@ -99,8 +102,7 @@ class Database:
 
     def close(self) -> None:
         """Closes the connections that were kept."""
-        while self._idle:
-            self._idle.pop().close()
+        _close_all(self._idle)
 
     def query(self, sql: str, parameters: list[Any] | None = None) -> pa.Table:
         """Runs a SELECT with bound `$1, $2, ...` parameters.
@@ -133,6 +135,11 @@ class Database:
                 )
 
 
+def _close_all(connections: list[Any]) -> None:
+    while connections:
+        connections.pop().close()
+
+
 def open_database(settings: Settings) -> Database:
     """The settings' database, ready for use: started if embedded, with its schemas.
 
@@ -156,8 +163,9 @@ def _open(database_url: str | None, folder: Path, contract_name: str) -> Databas
             database = Database(server.get_uri(contract_name))
         database.prepare(contract_name)
     except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
+        said = " ".join(str(error).split())
         raise DatabaseError(
-            f"PostgreSQL cannot be reached: {error}; check FRAUD_DATABASE_URL, or unset it to use the embedded server"
+            f"PostgreSQL cannot be reached: {said}; check FRAUD_DATABASE_URL, or unset it to use the embedded server"
         ) from error
     return database
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 from rich.console import Console
 from rich.markup import escape
 
@@ -152,6 +152,8 @@ def _report(outcome: dict[str, Any], console: Console) -> None:
         version = facts["champion.champion_version"]
         parts.append(f"live: v{version}" if version is not None else "live: none yet")
     mark = "[red]x[/]" if outcome["failed"] else "[green]\u2713[/]"
-    console.print(f"{mark} [bold]{month}[/]  {', '.join(parts)}  [dim]{outcome['seconds']} s[/]", highlight=False)
+    console.print(
+        f"{mark} [bold]{month}[/]  {', '.join(parts)}  [dim]{outcome['seconds']} s[/]", highlight=False, soft_wrap=True
+    )
     for failure in outcome["failed"]:
         console.print(f"  [red]{failure['step']}[/]: {escape(failure['error'])}", highlight=False, soft_wrap=True)

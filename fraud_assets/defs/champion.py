@@ -30,7 +30,7 @@ def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: 
     verdict = decide_promotion(signals)
     live = apply_verdict(
         verdict, signals, platform.ledger, platform.registry,
-        actor=f"dagster run {context.run_id}", evidence=platform.store.months("evaluation").get(month, ""),
+        actor=f"dagster run {context.run.run_id}", evidence=platform.store.months("evaluation").get(month, ""),
     )  # fmt: skip
     row = {
         "month": date.fromisoformat(f"{month}-01"),

@@ -72,7 +72,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         row = base | {"status": "insufficient_data", "reason": str(error)}
         return dg.Output(_table([row]), metadata={"outcome": str(error)})
     with platform.registry.run(
-        dagster_run_id=context.run_id, name=f"trained_model {month}", log=context.log
+        dagster_run_id=context.run.run_id, name=f"trained_model {month}", log=context.log
     ) as tracking:
         manifest = platform.registry.register(
             tracking, result, month=month, as_of=month_end(month).isoformat(), features=names,
@@ -85,7 +85,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         manifest.model_version,
         month,
         reason,
-        actor=f"dagster run {context.run_id}",
+        actor=f"dagster run {context.run.run_id}",
         evidence=inputs,
     )
     row = base | {
