@@ -28,8 +28,10 @@ def run_together(settings: Settings) -> int:
     # The processes run in the project's folder: what the user gave relative to another one must not move.
     environment = os.environ | {
         "DAGSTER_HOME": str(settings.dagster_home),
-        "FRAUD_HOME": str(settings.home.expanduser().resolve()),
+        "FRAUD_HOME": str(settings.workspace.parent),
         "FRAUD_CONTRACT": str(settings.contract_path),
+        # Nothing here uses MLflow's background jobs; they are six more processes.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     if settings.source_folder is not None:
         environment["FRAUD_SOURCE_PATH"] = str(settings.source_folder)

@@ -93,7 +93,10 @@ def _signal(context: dg.SensorEvaluationContext, record: dg.EventLogRecord) -> D
 def _attempts(instance: dg.DagsterInstance, month: str) -> list[Attempt]:
     runs = instance.get_runs(dg.RunsFilter(tags={MONTH_TAG: month}))
     return [
-        Attempt(run.tags[DIGEST_TAG], int(run.tags[ATTEMPT_TAG]), STATES.get(run.status, "in_progress")) for run in runs
+        Attempt(run.tags[DIGEST_TAG], int(run.tags[ATTEMPT_TAG]), STATES.get(run.status, "in_progress"))
+        for run in runs
+        # Anyone may tag a run.
+        if DIGEST_TAG in run.tags and run.tags.get(ATTEMPT_TAG, "").isdigit()
     ]
 
 

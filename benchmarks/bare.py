@@ -1,0 +1,266 @@
+"""The platform's computing as a bare script: one process, Parquet files, no Dagster, MLflow, ledger or Postgres.
+
+What the platform is measured against, so it calls the same functions on the same rows and reaches the same
+decisions; it keeps no history of them, draws nothing, serves nothing, and a crash leaves half a month.
+
+    python -m benchmarks.bare --from 2025-01 --to 2025-06 --folder DIR --json FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
+
+from fraud_assets.adapters.packaging import to_onnx
+from fraud_assets.adapters.sources import Source, open_source, statements_known_in
+from fraud_assets.core.contract import Contract
+from fraud_assets.core.drift import DriftConfig
+from fraud_assets.core.evaluation import EvaluationError, Role, evaluate_models, promotion_signals
+from fraud_assets.core.features import HISTORY_DAYS, compute_features, feature_names
+from fraud_assets.core.intake import accept
+from fraud_assets.core.labels import labels_as_of
+from fraud_assets.core.months import month_end, month_of, month_start, months_between, shift_month
+from fraud_assets.core.promotion import decide_promotion
+from fraud_assets.core.reports import compare_with_champion
+from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model
+from fraud_assets.core.tables import TABLES
+from fraud_assets.core.training import Candidate, TrainingConfig, TrainingError, TrainingResult, train
+from fraud_assets.core.windows import (
+    TrainedMonth,
+    Window,
+    choose_challenger,
+    evaluation_window,
+    months_back,
+    training_months,
+)
+from fraud_assets.settings import Settings
+
+
+@dataclass(frozen=True)
+class BareMonth:
+    """What a month came to.
+
+    Attributes:
+        month: YYYY-MM.
+        drift_status: of its report.
+        average_precision: of each role that was judged.
+        validation_status: of the promotion decision.
+        champion_version: what was live after it.
+    """
+
+    month: str
+    drift_status: str
+    average_precision: dict[str, float]
+    validation_status: str
+    champion_version: int | None
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A trained month: the scorers of the model and of its reference, and the window it was trained on."""
+
+    trained: TrainedMonth
+    serving: Scorer
+    reference: Scorer
+    training: Window
+
+
+@dataclass
+class BareRun:
+    """The months of one source, computed one after the other.
+
+    Attributes:
+        source: delivers months.
+        contract: of the source.
+        contract_yaml: its text, which goes into manifests.
+        folder: where months are kept, one Parquet file a table and month.
+        config: how models are trained.
+    """
+
+    source: Source
+    contract: Contract
+    contract_yaml: str
+    folder: Path
+    config: TrainingConfig
+    _models: list[_Model] = field(default_factory=list)
+    _champion: int | None = None
+    _first_event: datetime | None = None
+
+    def run(self, months: Sequence[str]) -> list[BareMonth]:
+        """Computes the months, which must be in order and begin with the contract's first."""
+        return [self._month(month) for month in months]
+
+    def _month(self, month: str) -> BareMonth:
+        self._take_in(month)
+        features = self._features(month)
+        drift_status = self._drift(month, features)
+        evaluation = self._evaluate(month)
+        self._train(month)
+        signals = promotion_signals(evaluation, month, self._champion)
+        verdict = decide_promotion(signals)
+        if verdict.promote:
+            self._champion = signals.challenger_version
+        judged = {row["role"]: row["average_precision"] for row in evaluation.to_pylist()}
+        return BareMonth(month, drift_status, judged, verdict.validation_status, self._champion)
+
+    def _take_in(self, month: str) -> None:
+        taken = accept(self.source.read(month), self.contract, month)
+        self._write("raw_transactions", month, taken.transactions)
+        self._write("quarantined_transactions", month, taken.quarantined)
+        self._write("fraud_labels", month, statements_known_in(self.source, self.contract, [month]).statements)
+        first: datetime = pc.min(taken.transactions["event_timestamp"]).as_py()
+        self._first_event = min(self._first_event or first, first)
+
+    def _features(self, month: str) -> pa.Table:
+        back = months_back(HISTORY_DAYS)
+        features = compute_features(
+            self._read("raw_transactions", shift_month(month, -back), month),
+            self._read("fraud_labels", shift_month(month, -back - self.contract.label.lookback_months), month),
+            self.contract,
+            start=month_start(month),
+            end=month_end(month),
+        )
+        self._write("transaction_features", month, features)
+        return features
+
+    def _drift(self, month: str, features: pa.Table) -> str:
+        live = self._model(self._champion)
+        comparison = compare_with_champion(
+            month=month,
+            current=features,
+            scorer=live.serving if live else None,
+            training=live.training if live else None,
+            first_event=self._first_event,
+            read=lambda first, last: self._read("transaction_features", first, last),
+            contract=self.contract,
+            config=DriftConfig(),
+        )
+        return comparison.report.drift_status
+
+    def _train(self, month: str) -> None:
+        first, last = training_months(month, self.config.window_months, self.contract.first_month)
+        features = self._read("transaction_features", first, last)
+        statements = self._read("fraud_labels", self.contract.first_month, last)
+        maturity = self.contract.maturity_days
+        labels = labels_as_of(features, statements, month_end(month), maturity_days=maturity)
+        names = feature_names(self.contract)
+        try:
+            result = train(features, labels, names, maturity_days=maturity, config=self.config)
+        except TrainingError as error:
+            print(f"{month}: {error}", file=sys.stderr)
+            return
+        version = len(self._models) + 1
+        self._models.append(
+            _Model(
+                TrainedMonth(month, version),
+                self._scorer(result.chosen, month, version),
+                self._scorer(result.reference, month, version),
+                _span(result),
+            )
+        )
+
+    def _scorer(self, candidate: Candidate, month: str, version: int) -> Scorer:
+        names = feature_names(self.contract)
+        onnx = to_onnx(candidate.estimator, len(names))
+        manifest = ModelManifest(
+            model_name="bare",
+            model_version=version,
+            trained_month=month,
+            as_of=month_end(month).isoformat(),
+            features=names,
+            threshold=candidate.threshold,
+            family=candidate.family,
+            contract_yaml=self.contract_yaml,
+            model_digest=digest_model(onnx),
+        )
+        (self.folder / f"model_{version}_{candidate.family}.onnx").write_bytes(onnx)
+        return Scorer(onnx, manifest)
+
+    def _evaluate(self, month: str) -> pa.Table:
+        schema = TABLES["evaluation"](self.contract).schema
+        models, window = self._compared(month)
+        if not models:
+            return schema.empty_table()
+        first = month_of(window.start)
+        features = self._read("transaction_features", first, month)
+        statements = self._read("fraud_labels", first, month)
+        labels = labels_as_of(features, statements, month_end(month), maturity_days=self.contract.maturity_days)
+        try:
+            return evaluate_models(features, labels, models, month=month, window=window, schema=schema)
+        except EvaluationError as error:
+            print(f"{month}: {error}", file=sys.stderr)
+            return schema.empty_table()
+
+    def _compared(self, month: str) -> tuple[dict[Role, Scorer], Window]:
+        maturity = self.contract.maturity_days
+        trained = [model.trained for model in self._models]
+        challenger = choose_challenger(trained, month, maturity, self._champion)
+        by_role: dict[Role, _Model | None] = {
+            "champion": self._model(self._champion),
+            "challenger": self._model(challenger.version if challenger else None),
+        }
+        there = {role: model for role, model in by_role.items() if model is not None}
+        models: dict[Role, Scorer] = {role: model.serving for role, model in there.items()}
+        if there:
+            models["reference"] = max(there.values(), key=lambda model: model.trained.as_of).reference
+        return models, evaluation_window(month, maturity, [model.trained for model in there.values()])
+
+    def _model(self, version: int | None) -> _Model | None:
+        return None if version is None else self._models[version - 1]
+
+    def _write(self, name: str, month: str, rows: pa.Table) -> None:
+        order = [(column, "ascending") for column in TABLES[name](self.contract).order]
+        pyarrow.parquet.write_table(rows.sort_by(order), self.folder / f"{name}_{month}.parquet")
+
+    def _read(self, name: str, first: str, last: str) -> pa.Table:
+        files = [
+            self.folder / f"{name}_{month}.parquet"
+            for month in months_between(max(first, self.contract.first_month), last)
+        ]
+        return pa.concat_tables([pyarrow.parquet.read_table(file) for file in files])
+
+
+def _span(result: TrainingResult) -> Window:
+    return Window(result.training_from, result.training_to)
+
+
+def bare_run(settings: Settings, folder: Path) -> BareRun:
+    """A bare run of the settings' source and contract, with the settings' training.
+
+    Args:
+        settings: the platform's.
+        folder: an empty one.
+    """
+    return BareRun(
+        source=open_source(settings),
+        contract=settings.loaded_contract,
+        contract_yaml=settings.contract_path.read_text(encoding="utf-8"),
+        folder=folder,
+        config=TrainingConfig(smote=settings.smote, review_capacity=settings.review_capacity),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="The platform's computing in one process, without the platform.")
+    parser.add_argument("--from", dest="first", required=True, metavar="YYYY-MM", help="the contract's first month")
+    parser.add_argument("--to", dest="last", required=True, metavar="YYYY-MM")
+    parser.add_argument("--folder", type=Path, required=True, help="an empty folder for the months")
+    parser.add_argument("--json", type=Path, required=True, help="where to write what each month came to")
+    options = parser.parse_args(arguments)
+    found = bare_run(Settings(), options.folder).run(months_between(options.first, options.last))
+    outcomes: list[dict[str, Any]] = [asdict(month) for month in found]
+    options.json.write_text(json.dumps(outcomes, indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
