@@ -238,6 +238,15 @@ class MonthStore:
         older = [field.with_nullable(field.nullable or rows[field.name].null_count > 0) for field in schema]
         return rows.cast(pa.schema(older))
 
+    def require(self, name: str, month: str) -> None:
+        """Passes when a month of a table is there.
+
+        Raises:
+            TableError: when it is not; what is built on it would be built on older months without saying so.
+        """
+        if month not in self.months(name):
+            raise TableError(f"{name} has no {month} yet: materialise it first")
+
     def first_event(self) -> datetime | None:
         """The time of the first transaction there is."""
         if not self.exists("raw_transactions"):

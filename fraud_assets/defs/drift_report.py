@@ -34,6 +34,7 @@ def drift_report(
     For analysts and the drift sensor, which starts a retraining when the verdict is DRIFT.
     """
     month = single_month(context)
+    platform.store.require("transaction_features", month)
     version = platform.champion_before(month)
     scorer = training = None
     if version is not None:

@@ -8,30 +8,22 @@ from fraud_assets.core.evaluation import EvaluationError, Role, evaluate_models
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.months import month_end, month_of, shift_month
 from fraud_assets.core.scoring import Scorer
-from fraud_assets.core.windows import TrainedMonth, Window, choose_challenger, evaluation_window, months_back
+from fraud_assets.core.windows import TrainedMonth, Window, choose_challenger, evaluation_window
 from fraud_assets.defs.partitions import (
     CONTRACT,
     MONTH_BY_MONTH,
     MONTHS,
     describe,
-    months_before,
     picture,
     single_month,
 )
 from fraud_assets.defs.resources import Platform
 
-WINDOW = months_before(months_back(CONTRACT.maturity_days))
-EARLIER_MODELS = months_before(12, 1)
-
 
 @dg.asset(
     partitions_def=MONTHS,
     backfill_policy=MONTH_BY_MONTH,
-    deps=[
-        dg.AssetDep("transaction_features", partition_mapping=WINDOW),
-        dg.AssetDep("fraud_labels", partition_mapping=WINDOW),
-        dg.AssetDep("trained_model", partition_mapping=EARLIER_MODELS),
-    ],
+    deps=["transaction_features", "fraud_labels", "trained_model"],
     **describe("evaluation", "models", {"postgres"}),
 )
 def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> dg.Output[pa.Table]:
@@ -41,6 +33,7 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> dg.Outp
     after the as-of time of every model, with labels as known at the month's end.
     """
     month = single_month(context)
+    platform.store.require("transaction_features", month)
     schema = platform.store.table("evaluation").schema
     models, window = _models(platform, month)
     if not models:

@@ -8,14 +8,14 @@ import pyarrow as pa
 
 from fraud_assets.adapters.sources import statements_known_in
 from fraud_assets.core import plots
-from fraud_assets.defs.partitions import CONTRACT, MONTHS, RANGE_IN_ONE_RUN, describe, months_before, picture
+from fraud_assets.defs.partitions import MONTHS, RANGE_IN_ONE_RUN, describe, picture
 from fraud_assets.defs.resources import Platform
 
 
 @dg.asset(
     partitions_def=MONTHS,
     backfill_policy=RANGE_IN_ONE_RUN,
-    deps=[dg.AssetDep("raw_transactions", partition_mapping=months_before(CONTRACT.label.lookback_months))],
+    deps=["raw_transactions"],
     check_specs=[
         dg.AssetCheckSpec(
             "has_all_deliveries",

@@ -1,4 +1,8 @@
-"""The months, how assets' months depend on each other, and what all assets have in common.
+"""The months, and what all assets have in common.
+
+Every asset's month depends, for Dagster, on the same month of the assets before it, so that a backfill of some months
+runs these months, each in one run, oldest first. The earlier months that an asset also looks at it reads from the
+tables: told of them, Dagster would extend a backfill of one month to every later month that looks back at it.
 
 Dagster needs the months while it loads, so this is the one place that reads a setting then: the contract.
 """
@@ -22,13 +26,6 @@ MONTHS = dg.MonthlyPartitionsDefinition(
 )
 RANGE_IN_ONE_RUN = dg.BackfillPolicy.single_run()
 MONTH_BY_MONTH = dg.BackfillPolicy.multi_run(1)
-
-
-def months_before(first: int, last: int = 0) -> dg.TimeWindowPartitionMapping:
-    """Depends on the months from `first` to `last` months before; those before the first month do not exist."""
-    return dg.TimeWindowPartitionMapping(
-        start_offset=-first, end_offset=-last, allow_nonexistent_upstream_partitions=True
-    )
 
 
 def describe(name: str, group: str, kinds: set[str]) -> dict[str, Any]:

@@ -19,22 +19,16 @@ from fraud_assets.defs.partitions import (
     MONTH_BY_MONTH,
     MONTHS,
     describe,
-    months_before,
     picture,
     single_month,
 )
 from fraud_assets.defs.resources import Platform
 
-WINDOW = months_before(TrainingConfig.window_months - 1)
-
 
 @dg.asset(
     partitions_def=MONTHS,
     backfill_policy=MONTH_BY_MONTH,
-    deps=[
-        dg.AssetDep("transaction_features", partition_mapping=WINDOW),
-        dg.AssetDep("fraud_labels", partition_mapping=WINDOW),
-    ],
+    deps=["transaction_features", "fraud_labels"],
     **describe("trained_model", "models", {"scikitlearn", "mlflow", "postgres"}),
 )
 def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.Output[pa.Table]:
@@ -45,6 +39,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
     """
     month = single_month(context)
     settings, contract, store = platform.settings, platform.contract, platform.store
+    store.require("transaction_features", month)
     config = TrainingConfig(smote=settings.smote, review_capacity=settings.review_capacity)
     names = feature_names(contract)
     first, last = training_months(month, config.window_months, contract.first_month)
