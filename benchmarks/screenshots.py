@@ -17,25 +17,32 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from selenium.webdriver import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
 from benchmarks.browser import open_browser, wait_for_text
+from fraud_assets.core.tables import TABLES
 from fraud_assets.settings import PROJECT_ROOT
 
 DOCS = PROJECT_ROOT / "docs"
 FIRST, LAST = "2025-01", "2025-06"
+ASSETS = [*TABLES]
 DRIFT = f"amount_inflation@{LAST}:1.8"
 GRAPHQL_BACKFILL = """
 mutation ($assets: [AssetKeyInput!]!, $names: [String!]!) {
-  launchPartitionBackfill(backfillParams: {assetSelection: $assets, partitionNames: $names, title: "A corrected month"}) {
-    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
-  }
+  launchPartitionBackfill(
+    backfillParams: {assetSelection: $assets, partitionNames: $names, title: "A corrected month"}
+  ) { __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } }
 }
 """
-GRAPHQL_BACKFILL_STATUS = (
-    "query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }"
-)
+GRAPHQL_BACKFILL_STATUS = """
+query ($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } } }
+"""
 GRAPHQL_RUNS = 'query { runsOrError(filter: {pipelineName: "retraining"}) { ... on Runs { results { status } } } }'
 
 
@@ -54,7 +61,7 @@ def ask(port: int, query: str, **variables: Any) -> Any:
         return json.load(answer)["data"]
 
 
-def wait_until(done: Any, what: str, seconds: float = 240) -> Any:
+def wait_until(done: Any, what: str, seconds: float = 420) -> Any:
     """Calls `done` until it gives something true.
 
     Raises:
@@ -144,26 +151,32 @@ def photograph(ports: dict[str, int]) -> None:
     dagster = f"http://127.0.0.1:{ports['dagster']}"
     wait_until(lambda: ask(ports["dagster"], "query { version }"), "the webserver's start")
     wait_until(lambda: retraining_succeeded(ports["dagster"]), "the retraining that the sensor asks for")
-    identifier = backfill(
-        ports["dagster"],
-        ["raw_transactions", "quarantined_transactions", "fraud_labels"],
-        ["2025-04", "2025-05", "2025-06"],
-    )
+    identifier = backfill(ports["dagster"], ASSETS, ["2025-05", LAST])
     with open_browser() as driver:
 
-        def shoot(name: str, url: str, *texts: str, settle: float = 3) -> None:
+        def shoot(name: str, url: str, *texts: str, then: Callable[[], None] | None = None) -> None:
             driver.get(url)
             wait_for_text(driver, *texts, seconds=90)
-            time.sleep(settle)  # pictures and graphs are drawn after the text is there
+            time.sleep(4)  # graphs are drawn after the text is there
+            if then is not None:
+                then()
+                time.sleep(5)
             driver.save_screenshot(str(DOCS / f"{name}.png"))
             print(f"docs/{name}.png", flush=True)
 
-        shoot("lineage", f"{dagster}/asset-groups", "raw_transactions", "fraud_bento", settle=6)
-        shoot("asset", f"{dagster}/assets/evaluation?view=partitions&partition={LAST}", "average_precision", settle=6)
-        shoot("backfill", f"{dagster}/runs/b/{identifier}", "raw_transactions", settle=4)
-        shoot("sensor", f"{dagster}/locations/fraud_assets/sensors/drift_sensor", "drift_sensor", settle=6)
-        shoot("mlflow", f"http://127.0.0.1:{ports['mlflow']}/#/models/fraud", "champion", settle=4)
-        shoot("service", f"http://127.0.0.1:{ports['serve']}/", "/score", settle=3)
+        def expand_groups() -> None:
+            ActionChains(driver).key_down(Keys.ALT).send_keys("e").key_up(Keys.ALT).perform()
+
+        def show_plot() -> None:
+            driver.find_element(By.XPATH, "//*[text()='[Show Markdown]']").click()
+
+        asset = f"{dagster}/assets/evaluation?view=partitions&partition={LAST}"
+        shoot("lineage", f"{dagster}/asset-groups", "serving", then=expand_groups)
+        shoot("asset", asset, "average_precision_champion", "plot", then=show_plot)
+        shoot("backfill", f"{dagster}/runs/b/{identifier}", "Backfill", "raw_transactions")
+        shoot("sensor", f"{dagster}/locations/fraud_assets/sensors/drift_sensor", "retraining", "requested")
+        shoot("mlflow", f"http://127.0.0.1:{ports['mlflow']}/#/models/fraud", "Version 6", "champion")
+        shoot("service", f"http://127.0.0.1:{ports['serve']}/", "/score")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,168 @@
+"""MLflow as the platform uses it: what is registered, fetched and aliased."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fraud_assets.adapters.registry import MODEL_NAME, Registry, RegistryError
+from fraud_assets.adapters.table_io import open_store
+from fraud_assets.core.features import feature_names
+from fraud_assets.core.scoring import Scorer, digest_model
+from fraud_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from fraud_assets_tests.worlds import World
+
+pytest_plugins = ["fraud_assets_tests.worlds"]
+
+
+@pytest.fixture
+def registry(in_world: World) -> Registry:
+    """The registry of the shared world: read only."""
+    return Registry(in_world.settings)
+
+
+@pytest.fixture
+def spare(in_spare_world: World) -> Iterator[Registry]:
+    """The registry of the spare world; its aliases are put back."""
+    registry = Registry(in_spare_world.settings)
+    before = registry.alias("champion"), registry.alias("previous_champion")
+    yield registry
+    client = registry.client()
+    for name, version in zip(("champion", "previous_champion"), before, strict=True):
+        if version is None:
+            client.delete_registered_model_alias(MODEL_NAME, name)
+        else:
+            client.set_registered_model_alias(MODEL_NAME, name, str(version))
+
+
+def versions(world: World) -> list[int]:
+    rows = world.query("SELECT model_version FROM trained_model WHERE model_version IS NOT NULL ORDER BY 1")
+    return [version for (version,) in rows]
+
+
+def test_a_version_s_manifest_is_that_of_its_row_in_trained_model(registry: Registry, world: World) -> None:
+    rows = world.query(
+        "SELECT model_version, to_char(month, 'YYYY-MM'), family, threshold, model_digest FROM trained_model "
+        "WHERE model_version IS NOT NULL"
+    )
+    assert rows
+    for version, month, family, threshold, digest in rows:
+        onnx, manifest = registry.fetch(version)
+        found = (manifest.model_version, manifest.trained_month, manifest.family, manifest.threshold)
+        assert found == (version, month, family, threshold)
+        assert digest_model(onnx) == manifest.model_digest == digest
+        assert manifest.features == feature_names(world.settings.loaded_contract)
+
+
+def test_the_reference_beside_a_version_is_a_logistic_regression(registry: Registry, world: World) -> None:
+    onnx, manifest = registry.fetch(versions(world)[0], "reference")
+    assert manifest.family == "logistic_regression"
+    assert Scorer(onnx, manifest).probabilities(np.zeros((1, len(manifest.features)), np.float32)).shape == (1,)
+
+
+def test_the_skops_model_in_the_registry_scores_as_the_onnx_model_does(registry: Registry, world: World) -> None:
+    import mlflow.sklearn
+
+    version = versions(world)[-1]
+    onnx, manifest = registry.fetch(version)
+    rows = open_store(world.settings).read("transaction_features", first_month=world.months[-1]).slice(0, 500)
+    matrix = np.column_stack([rows[name].to_numpy().astype(np.float32) for name in manifest.features])
+    registry.client()
+    estimator = mlflow.sklearn.load_model(f"models:/{MODEL_NAME}/{version}")
+    np.testing.assert_allclose(
+        estimator.predict_proba(matrix)[:, 1], Scorer(onnx, manifest).probabilities(matrix), atol=1e-5
+    )
+
+
+def test_no_file_of_a_registered_version_is_a_pickle(world: World) -> None:
+    files = [path for path in world.settings.artifacts.rglob("*") if path.is_file()]
+    assert {"model.onnx", "manifest.json", "model.skops"} <= {path.name for path in files}
+    assert not [path for path in files if path.suffix in (".pkl", ".pickle", ".joblib")]
+    # A pickle begins with its protocol: 0x80, then 2 to 5.
+    assert not [path for path in files if path.read_bytes()[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")]
+
+
+def test_the_newest_version_is_the_challenger_and_the_ledger_s_champion_the_champion(
+    registry: Registry, world: World
+) -> None:
+    assert registry.alias("challenger") == versions(world)[-1]
+    promoted = world.query("SELECT model_version FROM ledger WHERE kind = 'promoted' ORDER BY month DESC LIMIT 1")
+    assert [(registry.alias("champion"),)] == promoted
+
+
+def test_an_alias_that_nobody_set_points_nowhere(registry: Registry) -> None:
+    assert registry.alias("nobody") is None
+
+
+def test_a_version_that_does_not_exist_is_no_version(registry: Registry, world: World) -> None:
+    assert not registry.has(99)
+    assert registry.has(versions(world)[0])
+    with pytest.raises(RegistryError, match="no version 99 of 'fraud'"):
+        registry.fetch(99)
+
+
+def test_promoting_moves_the_champion_and_remembers_the_one_before(spare: Registry, spare_world: World) -> None:
+    first, second = versions(spare_world)[:2]
+    spare.promote(first)
+    spare.promote(second)
+    assert (spare.alias("champion"), spare.alias("previous_champion")) == (second, first)
+
+
+def test_promoting_the_champion_again_keeps_the_one_before(spare: Registry, spare_world: World) -> None:
+    first, second = versions(spare_world)[:2]
+    spare.promote(first)
+    spare.promote(second)
+    spare.promote(second)
+    assert spare.alias("previous_champion") == first
+
+
+def test_a_run_ends_as_failed_when_its_block_fails(spare: Registry, spare_world: World) -> None:
+    run_ids = []
+
+    def training_that_fails() -> None:
+        with spare.run(dagster_run_id="fails", name="a test", log=logging.getLogger("test")) as tracking:
+            run_ids.append(tracking.active_run().info.run_id)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        training_that_fails()
+    [run_id] = run_ids
+    assert spare_world.query(f"SELECT status FROM mlflow.runs WHERE run_uuid = '{run_id}'") == [("FAILED",)]
+    import mlflow
+
+    assert mlflow.active_run() is None
+
+
+def test_two_runs_one_after_the_other_are_two_runs(spare: Registry) -> None:
+    found = []
+    for name in ("one", "two"):
+        with spare.run(dagster_run_id=name, name=name, log=logging.getLogger("test")) as tracking:
+            found.append(tracking.active_run().info.run_id)
+    assert len(set(found)) == 2
+
+
+def test_without_a_server_artifacts_lie_in_the_home(registry: Registry, world: World) -> None:
+    experiment = registry.client().get_experiment_by_name("simulator")
+    # The copy of a world keeps the address of the original.
+    assert experiment.artifact_location == world.settings.artifacts.as_uri()
+
+
+def test_an_mlflow_server_is_used_where_one_is_set(tmp_path: Path) -> None:
+    settings = Settings(mlflow_uri="http://127.0.0.1:9/", home=tmp_path)
+    assert Registry(settings).tracking_uri == "http://127.0.0.1:9/"
+
+
+def test_scores_do_not_depend_on_the_rows_beside_them(registry: Registry, world: World) -> None:
+    scorer = Scorer(*registry.fetch(versions(world)[-1]))
+    rows = open_store(world.settings).read("transaction_features", first_month=world.months[-1]).slice(0, 50)
+    together = scorer.score_table(rows)["score"].to_pylist()
+    alone = pa.concat_tables([scorer.score_table(rows.slice(row, 1)) for row in range(50)])["score"].to_pylist()
+    assert alone == pytest.approx(together, abs=1e-7)

@@ -1,0 +1,233 @@
+"""`fraud dev` as a person meets it: the UIs in a browser, the daemon's sensor, a backfill from the UI's own API."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
+
+from benchmarks.browser import open_browser, wait_for_text
+from fraud_assets_tests.browser import require_browser, wait
+
+if TYPE_CHECKING:
+    from fraud_assets_tests.worlds import World
+
+pytest_plugins = ["fraud_assets_tests.worlds"]
+
+GROUPS = ("transactions", "features", "monitoring", "models", "serving")
+RUNS = """
+query Runs($filter: RunsFilter) {
+  runsOrError(filter: $filter) { ... on Runs { results { runId jobName status tags { key value } } } }
+}
+"""
+BACKFILL = """
+mutation Launch($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message }
+  }
+}
+"""
+BACKFILL_STATUS = """
+query Status($id: String!) {
+  partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status numPartitions runs { runId status } } }
+}
+"""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A running `fraud dev`."""
+
+    world: World
+    dagster: str
+    mlflow: str
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """The data of a GraphQL answer."""
+        request = urllib.request.Request(
+            f"{self.dagster}/graphql", json.dumps({"query": query, "variables": variables}).encode(),
+            {"Content-Type": "application/json"},
+        )  # fmt: skip
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            found = json.load(answer)
+        assert "errors" not in found, found
+        return dict(found["data"])
+
+
+@pytest.fixture(scope="module")
+def platform(spare_world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """`fraud dev` on the spare world, on free ports; interrupted at the end, and then no process is left."""
+    from fraud_assets_tests.worlds import free_port
+
+    ports = {"FRAUD_DAGSTER_PORT": str(free_port()), "FRAUD_MLFLOW_PORT": str(free_port())}
+    dagster, mlflow = (f"http://127.0.0.1:{port}" for port in ports.values())
+    log = tmp_path_factory.mktemp("dev") / "log"
+    with spare_world.running(log, "dev", **ports) as process:
+
+        def answers(url: str) -> bool:
+            assert process.poll() is None, log.read_text()
+            try:
+                with urllib.request.urlopen(url, timeout=5) as answer:
+                    return answer.status == 200
+            except OSError:
+                return False
+
+        for url in (f"{dagster}/server_info", f"{mlflow}/health"):
+            wait(lambda url=url: answers(url), f"{url}\n{log.read_text()}", 120)  # type: ignore[misc]
+        yield Platform(spare_world, dagster, mlflow)
+
+
+@pytest.fixture(scope="module")
+def browser(platform: Platform) -> Iterator[WebDriver]:
+    require_browser()
+    with open_browser() as driver:
+        # The welcome that Dagster shows to a first visitor covers the page.
+        platform.ask("mutation { setNuxSeen }")
+        yield driver
+
+
+def test_the_daemon_s_sensor_retrains_the_month_that_drifted(platform: Platform) -> None:
+    month = platform.world.months[-1]
+
+    def ended() -> dict[str, Any] | None:
+        runs = platform.ask(RUNS, filter={"tags": [{"key": "fraud/retrain_month", "value": month}]})
+        found = runs["runsOrError"]["results"]
+        return found[0] if found and found[0]["status"] in ("SUCCESS", "FAILURE", "CANCELED") else None
+
+    run = wait(ended, f"the retraining of {month}", 180)
+    assert (run["jobName"], run["status"]) == ("retraining", "SUCCESS")
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    assert (tags["dagster/sensor_name"], tags["dagster/partition"]) == ("drift_sensor", month)
+
+
+def test_no_month_but_the_one_that_drifted_is_retrained(platform: Platform) -> None:
+    found = platform.ask(RUNS, filter={"tags": [{"key": "dagster/sensor_name", "value": "drift_sensor"}]})
+    tags = [{tag["key"]: tag["value"] for tag in run["tags"]} for run in found["runsOrError"]["results"]]
+    assert [tag["fraud/retrain_month"] for tag in tags] == [platform.world.months[-1]]
+
+
+def test_every_daemon_is_well(platform: Platform) -> None:
+    found = platform.ask("{ instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } } }")
+    daemons = found["instance"]["daemonHealth"]["allDaemonStatuses"]
+    assert {daemon["daemonType"]: daemon["healthy"] for daemon in daemons if daemon["required"]}
+    assert not [daemon for daemon in daemons if daemon["required"] and not daemon["healthy"]]
+
+
+def test_a_backfill_of_a_range_is_one_run_that_changes_nothing(platform: Platform) -> None:
+    world, months = platform.world, list(platform.world.months[:3])
+    tables = ("raw_transactions", "fraud_labels", "transaction_features", "month_versions")
+    before = {name: digest for name, digest in world.digests().items() if name in tables}
+    assets = ["quarantined_transactions", "raw_transactions", "fraud_labels", "transaction_features"]
+    launched = platform.ask(
+        BACKFILL, params={"assetSelection": [{"path": [name]} for name in assets], "partitionNames": months}
+    )["launchPartitionBackfill"]
+    assert launched["__typename"] == "LaunchBackfillSuccess", launched
+
+    def ended() -> dict[str, Any] | None:
+        status = platform.ask(BACKFILL_STATUS, id=launched["backfillId"])["partitionBackfillOrError"]
+        return status if status["status"] not in ("REQUESTED", "COMPLETING") else None
+
+    status = wait(ended, "the backfill", 180)
+    assert (status["status"], status["numPartitions"]) == ("COMPLETED_SUCCESS", 3)
+    assert [run["status"] for run in status["runs"]] == ["SUCCESS"]
+    assert {name: digest for name, digest in world.digests().items() if name in tables} == before
+
+
+def test_the_lineage_page_shows_every_asset(platform: Platform, browser: WebDriver) -> None:
+    expanded = ",".join(f"global%40global%3A{group}" for group in GROUPS)
+    browser.get(f"{platform.dagster}/asset-groups?expanded={expanded}")
+    wait_for_text(
+        browser, *GROUPS, "raw_transactions", "fraud_labels", "drift_report", "trained_model", "evaluation", "champion",
+        "fraud_bento",
+    )  # fmt: skip
+    # Long names are cut in the picture, and whole in what a mouse over them shows.
+    tooltips = {
+        found.get_attribute("data-tooltip") for found in browser.find_elements(By.CSS_SELECTOR, "[data-tooltip]")
+    }
+    assert {"quarantined_transactions", "transaction_features"} <= tooltips
+
+
+def test_an_asset_s_page_shows_what_it_is_and_what_it_holds(platform: Platform, browser: WebDriver) -> None:
+    browser.get(f"{platform.dagster}/assets/raw_transactions?view=overview")
+    wait_for_text(
+        browser, "One row is one transaction as the source delivered it", "event_timestamp", "merchant_segment",
+        "non-nullable", "transactions", "fraud", "fraud_rate", "quarantined", "Postgres",
+    )  # fmt: skip
+
+
+def test_an_asset_s_plot_opens_as_a_picture(platform: Platform, browser: WebDriver) -> None:
+    browser.get(f"{platform.dagster}/assets/drift_report?view=partitions&partition={platform.world.months[-1]}")
+    wait_for_text(browser, "drift_status", "DRIFT", "plot", "preview")
+    row = browser.find_element(By.XPATH, "//tr[td[normalize-space()='plot']]")
+    row.find_element(By.XPATH, ".//*[contains(text(), 'Show Markdown')]").click()
+    picture = wait(
+        lambda: browser.find_elements(By.CSS_SELECTOR, "img[src^='data:image/png']"), "the plot of drift_report"
+    )[0]
+    width, height = (
+        wait(lambda name=name: browser.execute_script(f"return arguments[0].natural{name}", picture), "its pixels")  # type: ignore[misc]
+        for name in ("Width", "Height")
+    )
+    assert width > 300
+    assert height > 150
+
+
+def test_a_preview_opens_as_a_table(platform: Platform, browser: WebDriver) -> None:
+    browser.get(f"{platform.dagster}/assets/raw_transactions?view=partitions&partition={platform.world.months[0]}")
+    wait_for_text(browser, "preview", "Show Markdown")
+    row = browser.find_element(By.XPATH, "//tr[td[normalize-space()='preview']]")
+    row.find_element(By.XPATH, ".//*[contains(text(), 'Show Markdown')]").click()
+    wait(
+        lambda: [
+            cell for cell in browser.find_elements(By.CSS_SELECTOR, "table th") if cell.text == "merchant_segment"
+        ],
+        "the preview's header",
+    )
+
+
+def test_a_check_s_page_tells_the_verdict(platform: Platform, browser: WebDriver) -> None:
+    browser.get(f"{platform.dagster}/assets/drift_report?view=checks")
+    wait_for_text(browser, "no_drift", "The month resembles the champion's training window.")
+
+
+def test_the_sensor_s_page_says_that_it_runs(platform: Platform, browser: WebDriver) -> None:
+    browser.get(f"{platform.dagster}/locations/fraud_assets/sensors/drift_sensor")
+    wait_for_text(browser, "drift_sensor", "retraining", "Running", "~30 sec")
+
+
+def test_mlflow_s_page_shows_the_registered_versions_and_their_aliases(platform: Platform, browser: WebDriver) -> None:
+    browser.get(f"{platform.mlflow}/#/models/fraud")
+    text = wait_for_text(browser, "Version 1", "Version 2", "champion", "challenger")
+    assert f": {platform.world.months[-1]}" in text
+
+
+def test_mlflow_s_page_shows_the_runs_with_their_metrics(platform: Platform, browser: WebDriver) -> None:
+    [(experiment,)] = platform.world.query("SELECT experiment_id FROM mlflow.experiments WHERE name = 'simulator'")
+    [(run,)] = platform.world.query(
+        f"SELECT mlflow_run_id FROM trained_model WHERE month = '{platform.world.months[-1]}-01'"
+    )
+    browser.get(f"{platform.mlflow}/#/experiments/{experiment}/runs/{run}")
+    wait_for_text(browser, "validation_average_precision", platform.world.months[-1])
+
+
+def test_the_ui_has_met_no_error(platform: Platform, browser: WebDriver) -> None:
+    browser.get(f"{platform.dagster}/overview/activity")
+    time.sleep(2)
+    problems = [
+        entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE" and "graphql" in entry["message"]
+    ]
+    assert problems == []
+
+
+def test_the_home_alone_holds_what_the_platform_wrote(platform: Platform) -> None:
+    """`fraud dev` runs in the project's folder and must leave nothing there."""
+    from fraud_assets.settings import PROJECT_ROOT
+
+    assert not [path for path in Path(PROJECT_ROOT).glob("*") if path.name in ("mlruns", "mlartifacts", "mlflow.db")]

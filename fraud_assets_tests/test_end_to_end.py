@@ -1,0 +1,339 @@
+"""The whole way, through the command: from a source's months to a promoted model, again, and with broken deliveries.
+
+What one command prints belongs to `test_cli.py`; what one asset holds to `defs/`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from fraud_assets.core.contract import load_contract
+from fraud_assets.core.months import month_end, month_start
+from fraud_assets.core.simulator import simulate_month
+from fraud_assets.settings import PROJECT_ROOT
+
+if TYPE_CHECKING:
+    from fraud_assets_tests.worlds import World
+
+pytest_plugins = ["fraud_assets_tests.worlds"]
+
+
+# A simulated world, from its first month to a promoted model
+
+
+def test_postgres_holds_as_many_transactions_a_month_as_the_source_delivers(world: World) -> None:
+    delivered = {month: simulate_month(month, world.simulator).num_rows for month in world.months}
+    for table in ("raw_transactions", "transaction_features"):
+        stored = world.query(f"SELECT to_char(event_timestamp, 'YYYY-MM'), count(*) FROM {table} GROUP BY 1")
+        assert dict(stored) == delivered
+
+
+def test_a_fraud_is_stated_in_the_month_in_which_its_report_arrived(world: World) -> None:
+    delivered = pa.concat_tables([simulate_month(month, world.simulator) for month in world.months])
+    frauds = delivered.filter(delivered["is_fraud"])
+    expected = {}
+    for month in world.months:
+        start, end = (
+            pa.scalar(moment, frauds["label_timestamp"].type) for moment in (month_start(month), month_end(month))
+        )
+        known = pc.and_(pc.greater_equal(frauds["label_timestamp"], start), pc.less(frauds["label_timestamp"], end))
+        expected[month] = pc.sum(known).as_py()
+    stored = world.query(
+        "SELECT to_char(label_timestamp, 'YYYY-MM'), count(*) FROM fraud_labels WHERE is_fraud GROUP BY 1"
+    )
+    assert dict(stored) == expected
+
+
+def test_no_transaction_carries_its_label(world: World) -> None:
+    columns = world.query("SELECT column_name FROM information_schema.columns WHERE table_name = 'raw_transactions'")
+    assert not {"is_fraud", "label_timestamp", "fraud_scenario"} & {name for (name,) in columns}
+
+
+def test_models_are_judged_only_on_what_happened_after_they_were_trained(world: World) -> None:
+    rows = world.query("SELECT role, month, trained_month, window_from, window_to FROM evaluation")
+    assert {role for role, *_ in rows} == {"champion", "challenger", "reference"}
+    for role, month, trained_month, window_from, window_to in rows:
+        assert window_from >= month_end(trained_month), (role, month)
+        # Two weeks before the month's end, when its last transactions have matured.
+        assert (month_end(f"{month:%Y-%m}") - window_to).days == 14, (role, month)
+
+
+def test_a_month_judges_all_its_models_on_the_same_transactions(world: World) -> None:
+    windows = world.query("SELECT count(DISTINCT (window_from, window_to, n, n_fraud)) FROM evaluation GROUP BY month")
+    assert {count for (count,) in windows} == {1}
+
+
+def test_an_evaluation_counts_the_matured_transactions_and_frauds_of_its_window(world: World) -> None:
+    counted = world.query(
+        """
+        SELECT e.n, e.n_fraud, count(*), count(*) FILTER (WHERE l.transaction_id IS NOT NULL)
+        FROM (SELECT DISTINCT month, window_from, window_to, as_of, n, n_fraud FROM evaluation) e
+        JOIN raw_transactions t ON t.event_timestamp >= e.window_from AND t.event_timestamp < e.window_to
+        LEFT JOIN fraud_labels l ON l.transaction_id = t.transaction_id AND l.is_fraud AND l.label_timestamp <= e.as_of
+        GROUP BY e.month, e.n, e.n_fraud
+        """
+    )
+    assert counted
+    for n, n_fraud, transactions, frauds in counted:
+        assert (n, n_fraud) == (transactions, frauds)
+
+
+def test_the_champion_finds_fraud_far_better_than_chance(world: World) -> None:
+    rows = world.query("SELECT average_precision, prevalence FROM evaluation WHERE role = 'champion'")
+    assert rows
+    for average_precision, prevalence in rows:
+        assert average_precision > 10 * prevalence
+
+
+def test_only_the_month_in_which_amounts_doubled_drifts(world: World) -> None:
+    rows = world.query("SELECT to_char(month, 'YYYY-MM'), drift_status FROM drift_report WHERE kind = 'verdict'")
+    verdicts = dict(rows)
+    assert verdicts[world.months[-1]] == "DRIFT"
+    assert set(verdicts) == set(world.months)
+    assert "DRIFT" not in [verdicts[month] for month in world.months[:-1]]
+
+
+def test_the_amount_is_among_what_drifted(world: World) -> None:
+    found = world.query(
+        f"SELECT drift_status, median_current / median_reference FROM drift_report "
+        f"WHERE month = '{world.months[-1]}-01' AND feature = 'amount' AND kind = 'covariate'"
+    )
+    [(status, ratio)] = found
+    assert status == "DRIFT"
+    assert ratio == pytest.approx(2, rel=0.15)
+
+
+def test_each_promoted_version_was_registered_and_then_validated(world: World) -> None:
+    events = world.query("SELECT kind, model_version FROM ledger ORDER BY number")
+    promoted = [version for kind, version in events if kind == "promoted"]
+    assert promoted
+    for version in promoted:
+        places = [events.index((kind, version)) for kind in ("registered", "validated", "promoted")]
+        assert places == sorted(places)
+
+
+def test_a_month_without_a_single_older_model_promotes_nothing(world: World) -> None:
+    first = world.query(f"SELECT promoted, champion_version FROM champion WHERE month = '{world.months[0]}-01'")
+    assert first == [(False, None)]
+
+
+def test_a_second_run_changes_no_row_and_registers_no_version(world: World) -> None:
+    registered = "SELECT (SELECT count(*) FROM mlflow.model_versions), (SELECT count(*) FROM mlflow.runs)"
+    before, versions = world.digests(), world.query(registered)
+    world.fraud("run", "--from", world.months[0], "--to", world.months[-1])
+    after = world.digests()
+    assert {name for name in before if before[name] != after.get(name)} == set()
+    assert after.keys() == before.keys()
+    assert world.query(registered) == versions
+
+
+# A table of one's own, without customers, terminals or history
+
+
+@pytest.fixture(scope="module")
+def flat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    from fraud_assets_tests.worlds import World, new_home, remove_home
+
+    flat = World(
+        new_home(),
+        {"FRAUD_CONTRACT": "contracts/flat_example.yaml", "FRAUD_SOURCE": "csv", "FRAUD_SOURCE_PATH": "examples"},
+        ("2024-01", "2024-02", "2024-03"),
+    )
+    try:
+        flat.fraud("run")
+        yield flat
+    finally:
+        remove_home(flat.home)
+
+
+def test_a_flat_table_goes_through_the_whole_graph(flat: World) -> None:
+    evaluated = flat.query("SELECT role, average_precision, prevalence FROM evaluation ORDER BY month")
+    assert evaluated
+    assert all(average_precision > 2 * prevalence for _, average_precision, prevalence in evaluated)
+
+
+def test_a_flat_table_has_all_delivered_rows_and_neither_customer_nor_terminal(flat: World) -> None:
+    assert flat.query("SELECT count(*) FROM raw_transactions") == [(4500,)]
+    columns = flat.query("SELECT column_name FROM information_schema.columns WHERE table_schema = 'public'")
+    assert not [name for (name,) in columns if "customer" in name or "terminal" in name]
+
+
+def test_without_months_given_a_run_covers_those_of_the_contract(flat: World) -> None:
+    stored = flat.query("SELECT DISTINCT month FROM month_versions WHERE table_name = 'raw_transactions' ORDER BY 1")
+    assert [month for (month,) in stored] == list(flat.months)
+
+
+# Broken deliveries
+
+
+ODD_CONTRACT = """
+name: odd
+first_month: 2023-12
+last_month: 2024-08
+file_pattern: "{month}.csv"
+transaction_id: {column: id, type: string}
+event_timestamp: {column: timestamp}
+amount: {column: amount, type: number, minimum: 0}
+attributes:
+  v1: {column: v1, type: number, feature: true}
+label: {column: fraud, fraud_values: ["1"], delay_days: 5}
+maturity_days: 7
+"""
+GOOD = ("2023-12", "2024-01", "2024-02", "2024-07", "2024-08")
+BROKEN = ("2024-03", "2024-04", "2024-05", "2024-06")
+HEADER = "id,timestamp,v1,amount,fraud\n"
+
+
+def _delivery(month: str, *, frauds: bool = True) -> str:
+    """280 rows, ten a day; every 20th is fraud, and has another v1."""
+    lines = []
+    for number in range(280):
+        moment = month_start(month).replace(day=number // 10 + 1, hour=number % 10 + 5)
+        fraud = frauds and number % 20 == 7
+        lines.append(
+            f"{month}-{number},{moment:%Y-%m-%d %H:%M:%S},{3 * fraud + number % 7 / 10},{5 + number % 13},{fraud:d}"
+        )
+    return HEADER + "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, dict[str, Any]]]:
+    """A world whose folder has every kind of broken month between good ones, and what its first run said."""
+    from fraud_assets_tests.worlds import World, new_home, remove_home
+
+    folder = tmp_path_factory.mktemp("odd")
+    contract = folder / "odd.yaml"
+    contract.write_text(ODD_CONTRACT)
+    for month in GOOD:
+        (folder / f"{month}.csv").write_text(_delivery(month, frauds=month not in ("2023-12", "2024-07")))
+    # 2024-03 was never delivered.
+    (folder / "2024-04.csv").write_text(_delivery("2024-04").replace("amount", "amt", 1))
+    (folder / "2024-05.csv").write_text(HEADER)
+    (folder / "2024-06.csv").write_bytes(b"\x1f\x8b\x08\x00 no gzip at all \xff\xfe")
+    world = World(
+        new_home(),
+        {"FRAUD_CONTRACT": str(contract), "FRAUD_SOURCE": "csv", "FRAUD_SOURCE_PATH": str(folder)},
+        GOOD + BROKEN,
+    )
+    try:
+        done = world.fraud("run", "--json", fails=True)
+        yield world, {outcome["month"]: outcome for outcome in json.loads(done.stdout)}
+    finally:
+        remove_home(world.home)
+
+
+def test_good_months_run_beside_broken_ones(odd: tuple[World, dict[str, Any]]) -> None:
+    _, outcomes = odd
+    assert {month for month, outcome in outcomes.items() if not outcome["failed"]} == set(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("month", "said"),
+    [
+        ("2024-03", "has no file '2024-03.csv' for 2024-03"),
+        ("2024-04", "2024-04.csv lacks 'amount' (for amount)"),
+        ("2024-05", "2024-05.csv has no rows for 2024-05"),
+        ("2024-06", "2024-06.csv cannot be read as UTF-8 CSV"),
+    ],
+)
+def test_a_broken_month_says_in_one_line_what_is_wrong_and_stops_there(
+    odd: tuple[World, dict[str, Any]], month: str, said: str
+) -> None:
+    world, outcomes = odd
+    [failure] = outcomes[month]["failed"]
+    assert failure["step"] == "raw_transactions"
+    assert said in failure["error"]
+    assert "\n" not in failure["error"]
+    assert world.query(f"SELECT count(*) FROM month_versions WHERE month = '{month}'") == [(0,)]
+
+
+def test_a_training_window_without_a_fraud_gives_no_model_and_says_so(odd: tuple[World, dict[str, Any]]) -> None:
+    world, _ = odd
+    [(status, reason, version)] = world.query(
+        "SELECT status, reason, model_version FROM trained_model WHERE month = '2023-12-01'"
+    )
+    assert (status, version) == ("insufficient_data", None)
+    assert "fraud" in reason
+
+
+def test_a_month_without_fraud_is_stored_and_judges_no_model_on_itself_alone(odd: tuple[World, dict[str, Any]]) -> None:
+    world, outcomes = odd
+    assert outcomes["2024-07"]["facts"]["raw_transactions.fraud_rate"] == 0.0
+    assert world.query("SELECT count(*) FROM raw_transactions WHERE event_timestamp >= '2024-07-01' "
+                       "AND event_timestamp < '2024-08-01'") == [(280,)]  # fmt: skip
+    assert world.query("SELECT count(*) FROM evaluation WHERE month = '2024-07-01'") == [(0,)]
+
+
+def test_a_failed_month_leaves_the_month_that_was_there_before(odd: tuple[World, dict[str, Any]]) -> None:
+    world, _ = odd
+    file = world.settings.source_folder / "2024-02.csv"  # type: ignore[operator]
+    delivered = file.read_bytes()
+    before = world.digests()
+    file.write_bytes(delivered[:4000] + b"\xff\xff")
+    try:
+        done = world.fraud("run", "--from", "2024-02", "--to", "2024-02", fails=True)
+    finally:
+        file.write_bytes(delivered)
+    assert "2024-02.csv cannot be read as UTF-8 CSV" in done.stdout
+    assert world.digests() == before
+
+
+def test_a_month_with_one_bad_row_in_ten_is_refused_and_the_old_one_stays(odd: tuple[World, dict[str, Any]]) -> None:
+    world, _ = odd
+    file = world.settings.source_folder / "2024-01.csv"  # type: ignore[operator]
+    delivered = file.read_text()
+    before = world.digests()
+    header, *lines = delivered.splitlines()
+    lines[::10] = [line.replace("2024-01-", "yesterday-") for line in lines[::10]]
+    file.write_text("\n".join([header, *lines]))
+    try:
+        done = world.fraud("run", "--from", "2024-01", "--to", "2024-01", fails=True)
+    finally:
+        file.write_text(delivered)
+    assert "28" in done.stdout
+    assert world.digests() == before
+
+
+def test_a_corrected_delivery_replaces_the_month(odd: tuple[World, dict[str, Any]]) -> None:
+    world, _ = odd
+    file = world.settings.source_folder / "2024-05.csv"  # type: ignore[operator]
+    empty = file.read_text()
+    file.write_text(_delivery("2024-05"))
+    try:
+        world.fraud("run", "--from", "2024-05", "--to", "2024-05")
+    finally:
+        file.write_text(empty)
+    stored = world.query("SELECT count(*) FROM raw_transactions WHERE to_char(event_timestamp, 'YYYY-MM') = '2024-05'")
+    assert stored == [(280,)]
+
+
+def test_another_contract_does_not_enter_a_database_that_is_taken(odd: tuple[World, dict[str, Any]]) -> None:
+    world, _ = odd
+    done = world.fraud(
+        "status", fails=True, FRAUD_DATABASE_URL=world.url,
+        FRAUD_CONTRACT=str(PROJECT_ROOT / "contracts" / "simulator.yaml"),
+    )  # fmt: skip
+    assert "holds the months of contract 'odd', not of 'simulator'" in done.stderr
+
+
+def test_the_examples_contract_is_what_this_module_expects() -> None:
+    contract = load_contract(PROJECT_ROOT / "contracts" / "flat_example.yaml")
+    assert (contract.first_month, contract.last_month, contract.entities) == ("2024-01", "2024-03", ())
+
+
+def test_rows_know_when_they_were_taken_in(world: World) -> None:
+    [(first, last)] = world.query("SELECT min(ingested_at), max(ingested_at) FROM raw_transactions")
+    assert isinstance(first, datetime)
+    assert first <= last <= datetime.now(first.tzinfo)
+
+
+def test_everything_local_lies_in_the_home(world: World) -> None:
+    assert {path.name for path in world.home.iterdir()} - {"postgres.lock"} == {"postgres", "simulator"}
+    assert {path.name for path in (world.home / "simulator").iterdir()} <= {"artifacts", "bentoml", "dagster"}

@@ -1,0 +1,215 @@
+"""Worlds for the end-to-end tests: built once a session, through the `fraud` command in a process of its own.
+
+A pytest plugin: a test module that needs a world says `pytest_plugins = ["fraud_assets_tests.worlds"]`. What is
+checked of a world belongs to the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psutil
+import psycopg
+import pytest
+
+from fraud_assets.adapters.database import stop_embedded
+from fraud_assets.core.simulator import SimulatorConfig, parse_drifts
+from fraud_assets.settings import PROJECT_ROOT, Settings
+
+MONTHS = ("2025-01", "2025-02", "2025-03", "2025-04")
+# Amounts double in the last month: far beyond what a calm month of a world this small shows.
+DRIFT = f"amount_inflation@{MONTHS[-1]}:2"
+COMMAND_SECONDS = 400
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings of dagster's that come with loading the definitions."""
+    # Pydantic 2.14 deprecates what dagster 1.13's resources read; goes when dagster does not.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:The .__fields__. attribute is deprecated:pydantic.warnings.PydanticDeprecatedSince20"
+    )
+
+
+@dataclass(frozen=True)
+class World:
+    """A home, the settings it was built with, and its months."""
+
+    home: Path
+    settings_given: dict[str, str]
+    months: tuple[str, ...] = ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of a process in this world; nothing of the developer's own."""
+        outside = {name: value for name, value in os.environ.items() if not name.startswith(("FRAUD_", "DAGSTER_"))}
+        return outside | {"COLUMNS": "200", "FRAUD_HOME": str(self.home)} | self.settings_given
+
+    def fraud(self, *arguments: str, fails: bool = False, **more: str) -> subprocess.CompletedProcess[str]:
+        """Runs the command; `more` are further variables. Fails the test on another outcome than the expected one."""
+        done = subprocess.run(
+            [sys.executable, "-m", "fraud_assets.cli", *arguments],
+            cwd=PROJECT_ROOT, env=self.environment | more, capture_output=True, text=True, timeout=COMMAND_SECONDS,
+        )  # fmt: skip
+        said = f"fraud {' '.join(arguments)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert (done.returncode != 0) == fails, said
+        assert "Traceback" not in done.stderr + done.stdout, said
+        return done
+
+    @contextmanager
+    def running(self, log: Path, *arguments: str, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A command that runs until it is interrupted, as by Ctrl-C at the end of this block.
+
+        Args:
+            log: file for what it prints.
+            arguments: of `fraud`.
+            more: further variables.
+
+        Raises:
+            AssertionError: when a process that it started outlives it; that one is killed.
+        """
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fraud_assets.cli", *arguments], cwd=PROJECT_ROOT,
+                env=self.environment | more, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        parent = psutil.Process(process.pid)
+        family: list[psutil.Process] = []
+        try:
+            yield process
+            family = parent.children(recursive=True) if process.poll() is None else []
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=90)
+            _, left = psutil.wait_procs(family, timeout=30)
+            # The database stays, for the next command.
+            names = [" ".join(one.cmdline()) for one in left if one.is_running() and "postgres" not in one.name()]
+            assert not names, f"fraud {' '.join(arguments)} left behind: {names}"
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                family += parent.children(recursive=True)
+            for one in [*family, parent]:
+                with suppress(psutil.NoSuchProcess):
+                    if "postgres" not in one.name():
+                        one.kill()
+            process.wait(timeout=10)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings as an object."""
+        given = {name.removeprefix("FRAUD_").lower(): value for name, value in self.settings_given.items()}
+        return Settings(home=self.home, **given)  # type: ignore[arg-type]
+
+    @cached_property
+    def simulator(self) -> SimulatorConfig:
+        """The simulated world behind the source."""
+        return SimulatorConfig(
+            customers=self.settings.simulator_customers,
+            terminals=self.settings.simulator_terminals,
+            seed=self.settings.simulator_seed,
+            drifts=parse_drifts(self.settings.simulator_drift),
+        )
+
+    @cached_property
+    def url(self) -> str:
+        """The database's URL, from the command."""
+        return self.fraud("db").stdout.strip()
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of a query."""
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(sql.encode()).fetchall()
+
+    def digests(self) -> dict[str, str]:
+        """One digest for each table of the platform, over all its rows and columns."""
+        names = [name for (name,) in self.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+        return {
+            name: self.query(f"SELECT md5(string_agg(md5(t::text), '' ORDER BY md5(t::text))) FROM \"{name}\" t")[0][0]
+            for name in sorted(names)
+        }
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def new_home() -> Path:
+    """A new folder with a short path."""
+    return Path(tempfile.mkdtemp(prefix="fraud"))
+
+
+def remove_home(home: Path) -> None:
+    """Stops the server of a home and removes it."""
+    stop_embedded(home / "postgres")
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def built() -> Iterator[tuple[World, World]]:
+    """The world, and a copy of it, from one `fraud run` over its months."""
+    given = {
+        "FRAUD_SIMULATOR_CUSTOMERS": "300",
+        "FRAUD_SIMULATOR_TERMINALS": "600",
+        "FRAUD_SIMULATOR_DRIFT": DRIFT,
+    }
+    original, copy = (World(new_home(), given, MONTHS) for _ in range(2))
+    try:
+        original.fraud("run", "--from", MONTHS[0], "--to", MONTHS[-1])
+        original.fraud("db", "stop")
+        # With its owners: the server of a home that root made belongs to another user.
+        subprocess.run(["cp", "-a", f"{original.home}/.", str(copy.home)], check=True)
+        yield original, copy
+    finally:
+        remove_home(original.home)
+        remove_home(copy.home)
+
+
+@pytest.fixture(scope="session")
+def world(built: tuple[World, World]) -> World:
+    """Four simulated months, the last of which drifts. Tests read it and leave it as it is."""
+    return built[0]
+
+
+@pytest.fixture(scope="session")
+def spare_world(built: tuple[World, World]) -> World:
+    """A copy of `world` for tests that change it; they leave it in working order."""
+    return built[1]
+
+
+@pytest.fixture
+def in_world(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """`world`, with its variables set in this process."""
+    for name, value in (world.settings_given | {"FRAUD_HOME": str(world.home)}).items():
+        monkeypatch.setenv(name, value)
+    return world
+
+
+@pytest.fixture
+def in_spare_world(spare_world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """`spare_world`, with its variables set in this process."""
+    for name, value in (spare_world.settings_given | {"FRAUD_HOME": str(spare_world.home)}).items():
+        monkeypatch.setenv(name, value)
+    return spare_world
+
+
+@pytest.fixture
+def world_instance(in_world: World) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of `world`."""
+    from fraud_assets.adapters.dagster_storage import open_instance
+
+    with open_instance(in_world.settings) as instance:
+        yield instance
