@@ -44,7 +44,7 @@ bench-platform: setup  ## the platform against a bare script doing the same comp
 	$(BIN)/python -m benchmarks.platform
 
 check-bento: setup  ## serve the bento with only its own requirements, and compare with `fraud score`
-	$(BIN)/python -m benchmarks.bento
+	$(BIN)/python -m benchmarks.bento_alone
 
 lock: setup  ## requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --output-file requirements.lock

@@ -173,7 +173,7 @@ def photograph(ports: dict[str, int]) -> None:
         asset = f"{dagster}/assets/evaluation?view=partitions&partition={LAST}"
         shoot("lineage", f"{dagster}/asset-groups", "serving", then=expand_groups)
         shoot("asset", asset, "average_precision_champion", "plot", then=show_plot)
-        shoot("backfill", f"{dagster}/runs/b/{identifier}", "Backfill", "raw_transactions")
+        shoot("backfill", f"{dagster}/runs/b/{identifier}", "raw_transactions")
         shoot("sensor", f"{dagster}/locations/fraud_assets/sensors/drift_sensor", "retraining", "requested")
         shoot("mlflow", f"http://127.0.0.1:{ports['mlflow']}/#/models/fraud", "Version 6", "champion")
         shoot("service", f"http://127.0.0.1:{ports['serve']}/", "/score")

@@ -16,6 +16,8 @@ from fraud_assets.adapters.status import read_status
 from fraud_assets.adapters.table_io import open_store
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
+STOP_SECONDS = 40  # a run that is under way is let finish its step
+
 
 def run_together(settings: Settings) -> int:
     """Runs `dg dev` and, unless a server is set, the MLflow UI, until one ends or Ctrl-C.
@@ -65,9 +67,10 @@ def run_together(settings: Settings) -> int:
     ]
 
     def stop(*_: object) -> None:
+        # Each takes its own children down; told at the same time as they, dg waits for them for good.
         for process in processes:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
+                process.terminate()
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
@@ -77,7 +80,16 @@ def run_together(settings: Settings) -> int:
         except subprocess.TimeoutExpired:
             continue
     stop()
-    return max(process.wait() for process in processes)
+    return max(_ended(process) for process in processes)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a process that was told to stop; what is left of it after a while is killed."""
+    try:
+        process.wait(timeout=STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+    return abs(process.wait())
 
 
 def serve_champion(settings: Settings, port: int, host: str) -> None:
