@@ -61,10 +61,7 @@ def run_together(settings: Settings) -> int:
         )
     print(f"Dagster: http://127.0.0.1:{settings.dagster_port}", flush=True)
     print(f"MLflow:  {settings.mlflow_uri or f'http://127.0.0.1:{settings.mlflow_port}'}", flush=True)
-    processes = [
-        subprocess.Popen(command, cwd=PROJECT_ROOT, env=environment, start_new_session=True)  # noqa: S603
-        for command in commands
-    ]
+    processes: list[subprocess.Popen[bytes]] = []
 
     def stop(*_: object) -> None:
         # Each takes its own children down; told at the same time as they, dg waits for them for good.
@@ -74,6 +71,9 @@ def run_together(settings: Settings) -> int:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+    # After the handlers: a signal that the caller ignores would be ignored by these for good.
+    for command in commands:
+        processes.append(subprocess.Popen(command, cwd=PROJECT_ROOT, env=environment, start_new_session=True))  # noqa: S603
     while all(process.poll() is None for process in processes):
         try:
             processes[0].wait(timeout=1)
