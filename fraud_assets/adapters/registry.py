@@ -196,7 +196,7 @@ class Registry:
             run_id = client.get_model_version(MODEL_NAME, str(version)).run_id
         except mlflow.exceptions.MlflowException as error:
             raise RegistryError(
-                f"the registry has no version {version} of {MODEL_NAME!r}; `fraud status` lists what there is"
+                f"the registry has no version {version} of {MODEL_NAME!r}; `make dev` shows what there is"
             ) from error
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(client.download_artifacts(run_id, part, scratch))

@@ -47,7 +47,7 @@ def describe(name: str, group: str, kinds: set[str]) -> dict[str, Any]:
 
 
 def picture(png: bytes) -> dg.MarkdownMetadataValue:
-    """A plot that the Dagster UI shows in place."""
+    """A plot that the Dagster UI opens on a click."""
     return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
 
 
