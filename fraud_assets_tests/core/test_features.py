@@ -3,6 +3,7 @@
 import datetime as dt
 import math
 
+import ibis
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from fraud_assets.core.contract import parse_contract
 from fraud_assets.core.digests import digest_table
 from fraud_assets.core.features import compute_features, feature_names
-from fraud_assets.core.intake import Delivery, accept
+from fraud_assets.core.intake import Delivery, Part, accept
 from fraud_assets.core.months import month_end, month_start, months_between
 from fraud_assets.core.simulator import SimulatorConfig, simulate_month
 
@@ -22,8 +23,9 @@ name: cards
 first_month: 2018-01
 transaction_id: {column: id, type: integer}
 event_timestamp: {column: at}
-customer_id: {column: customer, type: integer, nullable: true}
-terminal_id: {column: terminal, type: string}
+entities:
+  customer_id: {column: customer, type: integer, nullable: true}
+  terminal_id: {column: terminal, type: string}
 amount: {column: amount, type: number, nullable: true}
 label: {column: fraud, known_at: known}
 maturity_days: 7
@@ -286,7 +288,7 @@ histories = st.lists(st.tuples(moments, customers, terminals, amounts), min_size
 reports = st.lists(st.tuples(st.integers(1, 14), customers, terminals, st.booleans(), moments), max_size=8)
 
 
-# A call takes a tenth of a second or more, whatever the number of rows.
+# A call takes some hundredths of a second, whatever the number of rows.
 @settings(max_examples=settings.default.max_examples // 2)
 @given(histories, reports, st.data())
 def test_nothing_at_or_after_a_transaction_changes_its_features_or_earlier_ones(rows, stated, data):
@@ -343,9 +345,13 @@ def test_a_change_is_seen_from_one_microsecond_later_on(change, moment, seen):
 def simulated(simulator_contract):
     months = months_between("2025-01", "2025-04")
     world = SimulatorConfig(customers=150, terminals=200, seed=3)
-    taken = [accept(Delivery(simulate_month(month, world), month), simulator_contract, month) for month in months]
+    rows = {month: simulate_month(month, world) for month in months}
+    deliveries = {
+        month: Delivery([Part(month, lambda month=month: iter(rows[month].to_batches()))]) for month in months
+    }
+    taken = [accept(delivery, simulator_contract, month) for month, delivery in deliveries.items()]
     return (
-        pa.concat_tables([intake.transactions for intake in taken]),
+        pa.concat_tables([intake.transactions().read_all() for intake in taken]),
         pa.concat_tables([intake.statements for intake in taken]),
     )
 
@@ -395,3 +401,14 @@ def test_a_simulated_terminal_with_known_frauds_is_seen_as_such(simulated, simul
     assert mine["terminal_known_frauds_30d"] == len(known)
     assert mine["terminal_count_30d"] == len(seen)
     assert mine["terminal_known_fraud_share_30d"] == pytest.approx(len(known) / (len(seen) + 10))
+
+
+def test_the_expression_is_compiled_once_for_a_contract_whatever_is_asked(monkeypatch):
+    compiled = []
+    to_sql = ibis.to_sql
+    monkeypatch.setattr(ibis, "to_sql", lambda *given, **options: compiled.append(1) or to_sql(*given, **options))
+    renamed = CONTRACT.model_copy(update={"name": "compiled_once"})
+    for end in (at(5), at(10)):
+        compute_features(transactions(*HISTORY), statements(), renamed, start=START, end=end)
+    compute_features(transactions(), statements(), renamed, start=START, end=END)
+    assert len(compiled) == 1
