@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet
 
 from fraud_assets.adapters.packaging import to_onnx
-from fraud_assets.adapters.sources import Source, open_source, statements_known_in
+from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.drift import DriftConfig
 from fraud_assets.core.evaluation import EvaluationError, Role, evaluate_models, promotion_signals
@@ -93,6 +93,7 @@ class BareRun:
     folder: Path
     config: TrainingConfig
     _models: list[_Model] = field(default_factory=list)
+    _delivered: list[pa.Table] = field(default_factory=list)
     _champion: int | None = None
     _first_event: datetime | None = None
 
@@ -114,11 +115,21 @@ class BareRun:
         return BareMonth(month, drift_status, judged, verdict.validation_status, self._champion)
 
     def _take_in(self, month: str) -> None:
-        taken = accept(self.source.read(month), self.contract, month)
-        self._write("raw_transactions", month, taken.transactions)
+        with accept(self.source.read(month), self.contract, month) as taken:
+            transactions = taken.transactions().read_all()
+        self._write("raw_transactions", month, transactions)
         self._write("quarantined_transactions", month, taken.quarantined)
-        self._write("fraud_labels", month, statements_known_in(self.source, self.contract, [month]).statements)
-        first: datetime = pc.min(taken.transactions["event_timestamp"]).as_py()
+        self._delivered.append(taken.statements)
+        stated = pa.concat_tables(self._delivered)
+        self._write(
+            "fraud_labels",
+            month,
+            stated.filter(
+                (pc.field("label_timestamp") >= self.contract.month_start(month))
+                & (pc.field("label_timestamp") < self.contract.month_end(month))
+            ),
+        )
+        first: datetime = pc.min(transactions["event_timestamp"]).as_py()
         self._first_event = min(self._first_event or first, first)
 
     def _features(self, month: str) -> pa.Table:
@@ -196,7 +207,9 @@ class BareRun:
         statements = self._read("fraud_labels", first, month)
         labels = labels_as_of(features, statements, month_end(month), maturity_days=self.contract.maturity_days)
         try:
-            return evaluate_models(features, labels, models, month=month, window=window, schema=schema)
+            return evaluate_models(
+                features, labels, models, month=month, as_of=month_end(month), window=window, schema=schema
+            )
         except EvaluationError as error:
             print(f"{month}: {error}", file=sys.stderr)
             return schema.empty_table()

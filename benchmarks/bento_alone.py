@@ -20,7 +20,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import httpx
 import numpy as np
@@ -131,7 +130,7 @@ def source_rows(transactions: pa.Table, contract: Contract) -> pa.Table:
     moments = transactions["event_timestamp"].to_pylist()
     time_column = contract.event_timestamp
     if time_column.format is not None:
-        zone = ZoneInfo(time_column.timezone)
+        zone = contract.zone
         times = [moment.astimezone(zone).strftime(time_column.format) for moment in moments]
     else:
         times = [moment.isoformat() for moment in moments]

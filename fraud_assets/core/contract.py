@@ -6,18 +6,27 @@ source calls it. Reading and validating the YAML belongs here; reading the data 
 
 from __future__ import annotations
 
+import difflib
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
-from fraud_assets.core.months import check_month
+from fraud_assets.core.months import check_month, month_end, month_of, month_start
 
 ColumnType = Literal["integer", "number", "string", "boolean"]
 
+TIMESTAMP = pa.timestamp("us", tz="UTC")
 ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "integer": pa.int64(),
     "number": pa.float64(),
@@ -41,54 +50,142 @@ class Column(_Section):
         column: its name in the source.
         type: how it is stored.
         nullable: whether a row may lack it.
-        minimum, maximum: the closed range a number may lie in.
+        unit: what it is measured in, for people: EUR, seconds.
+        scale: for numbers, what is stored is the delivered value times this: 0.01 for cents that shall be euros.
+        minimum, maximum: the closed range in which a number may lie, as stored.
         categories: the only values allowed.
+        pattern: for text, a regular expression that the whole value must match.
         feature: whether a further attribute is given to models as a numeric feature.
     """
 
     column: str
     type: ColumnType = "string"
     nullable: bool = False
+    unit: str | None = None
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     minimum: float | None = None
     maximum: float | None = None
     categories: tuple[str, ...] | None = None
+    pattern: str | None = None
     feature: bool = False
+
+    @model_validator(mode="after")
+    def _rules_fit_the_type(self) -> Self:
+        numeric = self.type in ("integer", "number")
+        if not numeric and (self.minimum is not None or self.maximum is not None):
+            raise ValueError(f"minimum and maximum are for numbers, and column {self.column!r} is {self.type}")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError(f"no value of column {self.column!r} can lie in [{self.minimum:g}, {self.maximum:g}]")
+        if self.type != "number" and self.scale != 1:
+            raise ValueError(f"scale is for type number, and column {self.column!r} is {self.type}")
+        if self.pattern is not None:
+            if self.type != "string":
+                raise ValueError(f"pattern is for text, and column {self.column!r} is {self.type}")
+            try:
+                pc.match_substring_regex(pa.array([""]), self.pattern)
+            except pa.ArrowInvalid as error:
+                raise ValueError(f"pattern {self.pattern!r} is no regular expression: {error}") from error
+        return self
 
 
 class EventTime(_Section):
-    """When a transaction happened: source column, time zone of values without one, and an optional format."""
+    """When a transaction happened.
+
+    Attributes:
+        column: its name in the source.
+        format: as for strptime, such as `%d.%m.%Y %H:%M`; without one, ISO 8601 is read.
+        ambiguous: which of the two is meant by a time without an offset in the hour that a night of 25 hours has
+            twice. By default neither is guessed and the row is quarantined.
+    """
 
     column: str
-    timezone: str = "UTC"
     format: str | None = None
+    ambiguous: Literal["quarantine", "earliest", "latest"] = "quarantine"
 
-    @field_validator("timezone")
+
+class Csv(_Section):
+    """How the source writes text files.
+
+    Attributes:
+        delimiter: what stands between values; found from the header (comma, semicolon, tab or bar) when absent.
+        decimal: what stands before the decimals of a number.
+        encoding: of the file's text, by a name that Python knows.
+    """
+
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    decimal: Literal[".", ","] = "."
+    encoding: str = "utf-8"
+
+    @field_validator("encoding")
     @classmethod
-    def _known_zone(cls, value: str) -> str:
+    def _known_encoding(cls, value: str) -> str:
         try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError(f"there is no time zone {value!r}; name one as in Europe/Paris, or UTC") from error
+            "".encode(value)
+        except LookupError as error:
+            raise ValueError(f"there is no text encoding {value!r}; name one as in utf-8, cp1252, utf-16") from error
         return value
 
 
-class Label(_Section):
-    """How the source says which transactions were fraud, and when that became known.
+class _LabelValues(_Section):
+    """What a label's values mean, as text; upper and lower case are the same, and 1.0 is 1."""
+
+    fraud_values: Annotated[tuple[str, ...], Field(min_length=1)] = ("1", "true")
+    genuine_values: tuple[str, ...] = ("0", "false")
+
+    def _meanings(self) -> tuple[tuple[str, ...], ...]:
+        return (self.fraud_values, self.genuine_values)
+
+    @model_validator(mode="after")
+    def _one_meaning_each(self) -> Self:
+        words = [word.lower() for words in self._meanings() for word in set(words)]
+        if twice := sorted({word for word in words if words.count(word) > 1}):
+            raise ValueError(f"the label values {twice} have more than one meaning")
+        return self
+
+
+class LabelFeed(_LabelValues):
+    """Labels that come in files of their own, named by the month in which they became known.
 
     Attributes:
-        column: the label's column.
-        fraud_values: the values that mean fraud, as text.
+        file_pattern: name of a month's file; `{month}` stands for YYYY-MM.
+        transaction_id, is_fraud, label_timestamp: the feed's columns; a time without an offset is in the contract's
+            time zone.
+        label_source: the column that says who reported it; without one, it is `Label.label_source`.
+        fraud_values, genuine_values: the values of `is_fraud` that mean fraud and genuine, as text.
+        withdrawn_values: the values that take an earlier statement back.
+    """
+
+    file_pattern: Annotated[str, Field(pattern=r"^[^{}]*\{month\}[^{}]*$")]
+    transaction_id: str
+    is_fraud: str
+    label_timestamp: str
+    label_source: str | None = None
+    withdrawn_values: tuple[str, ...] = ("withdrawn",)
+
+    def _meanings(self) -> tuple[tuple[str, ...], ...]:
+        return (self.fraud_values, self.genuine_values, self.withdrawn_values)
+
+
+class Label(_LabelValues):
+    """How the source says which transactions were fraud, and when that became known.
+
+    Either a column of the transactions (`column`, with `known_at` or `delay_days`) or a `feed` of its own.
+
+    Attributes:
+        column: the label's column; a row that has no value there states nothing.
+        fraud_values, genuine_values: the values that mean fraud and genuine, as text; any other breaks the contract.
         known_at: column with the time at which the label became known, if the source has one.
         delay_days: otherwise, days from the transaction to the label.
+        feed: where labels come separately.
         max_delay_days: with `known_at`, the longest delay that is believed; later ones are quarantined.
         label_source: who reported it.
     """
 
-    column: str
-    fraud_values: tuple[str, ...] = ("1",)
+    column: str | None = None
     known_at: str | None = None
-    delay_days: Annotated[float, Field(ge=0)] | None = None
-    max_delay_days: Annotated[float, Field(ge=0)] = 62
+    delay_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    feed: LabelFeed | None = None
+    max_delay_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 62
     label_source: Literal["chargeback", "analyst", "customer_report"] = "chargeback"
 
     @property
@@ -98,10 +195,25 @@ class Label(_Section):
         return -int(-longest // 28)
 
     @model_validator(mode="after")
-    def _one_clock(self) -> Self:
-        if (self.known_at is None) == (self.delay_days is None):
+    def _one_origin_and_one_clock(self) -> Self:
+        if (self.column is None) == (self.feed is None):
+            raise ValueError("give exactly one of column (of the transactions) and feed (files of its own)")
+        if self.feed is not None:
+            if self.known_at is not None or self.delay_days is not None:
+                raise ValueError("known_at and delay_days belong to column; a feed says when in its label_timestamp")
+        elif (self.known_at is None) == (self.delay_days is None):
             raise ValueError("give exactly one of known_at (a column) and delay_days (a number)")
         return self
+
+
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,40}$")]
+
+RESERVED_NAMES = frozenset(
+    {
+        "transaction_id", "event_timestamp", "amount", "ingested_at", "is_fraud", "label_timestamp", "label_source",
+        "month", "hour", "is_weekend", "score", "origin",
+    }
+)  # fmt: skip
 
 
 class Contract(_Section):
@@ -110,9 +222,13 @@ class Contract(_Section):
     Attributes:
         name: names the local database and the folder of artifacts.
         first_month, last_month: the months that can exist; `last_month` is open when absent.
-        file_pattern: name of a month's file in a folder source; `{month}` stands for YYYY-MM.
+        timezone: of times without an offset, and the one in which months begin and end.
+        file_pattern: name of a month's file in a folder source; `{month}` stands for YYYY-MM. Without it, the files
+            hold all months, and a row belongs to the month of its event time.
+        csv: how text files are written.
         transaction_id, event_timestamp: what identifies a transaction, and when it happened.
-        customer_id, terminal_id, amount: present where the source has them.
+        entities: identifiers that have a history, by the platform's name: customer_id, terminal_id, ip_address.
+        amount: present where the source has it.
         attributes: further columns to keep, by the name the platform shall use.
         label: where labels come from.
         maturity_days: a transaction without a fraud report after so many days counts as genuine.
@@ -123,15 +239,16 @@ class Contract(_Section):
     description: str = ""
     first_month: str
     last_month: str | None = None
-    file_pattern: Annotated[str, Field(pattern=r"^[^{}]*\{month\}[^{}]*$")] = "*{month}*"
+    timezone: str = "UTC"
+    file_pattern: Annotated[str, Field(pattern=r"^[^{}]+$|^[^{}]*\{month\}[^{}]*$")] = "*{month}*"
+    csv: Csv = Csv()
     transaction_id: Column | None = None
     event_timestamp: EventTime
-    customer_id: Column | None = None
-    terminal_id: Column | None = None
+    entities: dict[_Name, Column] = {}
     amount: Column | None = None
-    attributes: dict[str, Column] = {}
+    attributes: dict[_Name, Column] = {}
     label: Label
-    maturity_days: Annotated[float, Field(gt=0)]
+    maturity_days: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     quarantine_limit: Annotated[float, Field(ge=0, le=1)] = 0.05
 
     @field_validator("first_month", "last_month", mode="before")
@@ -139,36 +256,86 @@ class Contract(_Section):
     def _months(cls, value: object) -> object:
         return check_month(str(value)) if value is not None else None
 
-    @field_validator("attributes")
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"there is no time zone {value!r}; name one as in Europe/Paris, or UTC") from error
+        return value
+
+    @field_validator("entities", "attributes")
     @classmethod
     def _no_reserved_names(cls, value: dict[str, Column]) -> dict[str, Column]:
-        reserved = {
-            "transaction_id", "event_timestamp", "customer_id", "terminal_id", "amount", "ingested_at",
-            "is_fraud", "label_timestamp", "label_source", "month", "hour", "is_weekend", "score",
-        }  # fmt: skip
-        if clash := reserved & set(value):
-            raise ValueError(f"attributes may not be called {sorted(clash)}: those are the platform's own names")
+        if clash := RESERVED_NAMES & set(value):
+            raise ValueError(f"no column may be called {sorted(clash)}: those are the platform's own names")
         for name, column in value.items():
             if column.feature and column.type == "string":
                 raise ValueError(f"attribute {name!r} is text and cannot be a numeric feature; set feature: false")
         return value
 
     @model_validator(mode="after")
-    def _in_order(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.last_month is not None and self.last_month < self.first_month:
             raise ValueError(f"last_month {self.last_month} lies before first_month {self.first_month}")
+        if both := set(self.entities) & set(self.attributes):
+            raise ValueError(f"{sorted(both)} are entities and attributes; name each once")
+        if self.label.feed is not None and self.transaction_id is None:
+            raise ValueError("a label feed names transactions by their id, and transaction_id is not given")
+        if self.label.feed is not None:
+            # In one folder, a file of labels would be read as one of transactions.
+            file = self.label.feed.file_pattern.replace("{month}", self.first_month)
+            if fnmatch(file, self.file_pattern.replace("{month}", self.first_month)):
+                raise ValueError(
+                    f"file_pattern {self.file_pattern!r} also takes the files of label.feed; make it narrower, for "
+                    "example transactions_{month}.csv"
+                )
         return self
-
-    @property
-    def entities(self) -> tuple[str, ...]:
-        """The identifiers that have a history: customer_id and terminal_id, where declared."""
-        return tuple(name for name in ("customer_id", "terminal_id") if getattr(self, name) is not None)
 
     @property
     def columns(self) -> dict[str, Column]:
         """The stored columns besides transaction_id and event_timestamp, in table order."""
-        own = {name: getattr(self, name) for name in ("customer_id", "terminal_id", "amount")}
-        return {name: column for name, column in own.items() if column is not None} | self.attributes
+        amount = {} if self.amount is None else {"amount": self.amount}
+        return self.entities | amount | self.attributes
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of `timezone`."""
+        return ZoneInfo(self.timezone)
+
+    def month_start(self, month: str) -> datetime:
+        """The first instant of the month, in UTC."""
+        return month_start(month, self.zone)
+
+    def month_end(self, month: str) -> datetime:
+        """The first instant after the month, in UTC: the as-of time of everything in the month's partition."""
+        return month_end(month, self.zone)
+
+    def month_of(self, moment: datetime) -> str:
+        """The month in which a moment lies.
+
+        Raises:
+            ValueError: for a moment without a time zone, which would be read in this machine's.
+        """
+        if moment.tzinfo is None:
+            raise ValueError(f"{moment} has no time zone")
+        return month_of(moment.astimezone(self.zone))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that decides which rows and features come out: when it changes, they may be stale.
+
+        A contract that says no more than the defaults has the digest of one that leaves them out.
+        """
+        unimportant: dict[str, Any] = dict.fromkeys(("name", "description", "file_pattern", "quarantine_limit"), True)
+        unimportant |= {"amount": {"unit"}, "entities": {"__all__": {"unit"}}, "attributes": {"__all__": {"unit"}}}
+        unimportant["label"] = {"feed": {"file_pattern"}}
+        if "{month}" in self.file_pattern:
+            # One set of files for all months puts rows outside of all of them into the first month's quarantine.
+            unimportant |= {"first_month": True, "last_month": True}
+        said = self.model_dump(mode="json", exclude=unimportant, exclude_defaults=True)
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
     @property
     def transaction_id_type(self) -> pa.DataType:
@@ -179,20 +346,24 @@ class Contract(_Section):
         """The schema of canonical transactions, without `ingested_at`."""
         fields = [
             pa.field("transaction_id", self.transaction_id_type, nullable=False),
-            pa.field("event_timestamp", pa.timestamp("us", tz="UTC"), nullable=False),
+            pa.field("event_timestamp", TIMESTAMP, nullable=False),
         ]
         fields += [pa.field(name, ARROW_TYPES[column.type], column.nullable) for name, column in self.columns.items()]
         return pa.schema(fields)
 
     def labels_schema(self) -> pa.Schema:
-        """The schema of label statements: one row is one statement about one transaction."""
+        """The schema of label statements: one row is one statement about one transaction.
+
+        `event_timestamp` and the entities are null where the transaction has not been seen; `is_fraud` is null where
+        an earlier statement is withdrawn.
+        """
         return pa.schema(
             [
                 pa.field("transaction_id", self.transaction_id_type, nullable=False),
-                pa.field("event_timestamp", pa.timestamp("us", tz="UTC"), nullable=False),
-                *(pa.field(name, ARROW_TYPES[getattr(self, name).type]) for name in self.entities),
-                pa.field("is_fraud", pa.bool_(), nullable=False),
-                pa.field("label_timestamp", pa.timestamp("us", tz="UTC"), nullable=False),
+                pa.field("event_timestamp", TIMESTAMP),
+                *(pa.field(name, ARROW_TYPES[column.type]) for name, column in self.entities.items()),
+                pa.field("is_fraud", pa.bool_()),
+                pa.field("label_timestamp", TIMESTAMP, nullable=False),
                 pa.field("label_source", pa.string(), nullable=False),
             ]
         )
@@ -213,11 +384,40 @@ def parse_contract(text: str, origin: str = "contract") -> Contract:
     except yaml.YAMLError as error:
         raise ContractError(f"{origin} is not valid YAML: {error}") from error
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'contract'}: {problem['msg']}"
-            for problem in error.errors()
-        )
+        problems = "; ".join(_in_words(problem) for problem in error.errors())
         raise ContractError(f"{origin} is not a valid contract: {problems}") from error
+
+
+def _in_words(problem: ErrorDetails) -> str:
+    """A field, what is wrong with it, and what to do."""
+    *above, name = problem["loc"] or ("contract",)
+    field = ".".join(map(str, problem["loc"])) or "contract"
+    if problem["type"] == "missing":
+        return f"{field} is required: add it"
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(above)
+        if above and name in Contract.model_fields:
+            return f"{field} is no field of a contract: {name} stands at the top"
+        alike = difflib.get_close_matches(str(name), known, n=1)
+        advice = f"did you mean {alike[0]}?" if alike else f"leave it out, or use one of {', '.join(known)}"
+        return f"{field} is no field of a contract: {advice}"
+    if problem["type"] == "model_type":
+        return f"{field} must consist of fields: {', '.join(_fields_at(problem['loc']))}"
+    if problem["type"] == "value_error":
+        return f"{field}: {problem['msg'].removeprefix('Value error, ')}"
+    return f"{field} is {problem['input']!r}: {problem['msg']}"
+
+
+def _fields_at(path: Sequence[int | str]) -> list[str]:
+    """The fields of the section that a path of field names leads to."""
+    section: type[BaseModel] = Contract
+    for part in path:
+        field = section.model_fields.get(str(part))
+        # The name of an entity or an attribute is no field, and leads to no other section.
+        if field is not None:
+            inside = [field.annotation, *get_args(field.annotation)]
+            section = next((kind for kind in inside if isinstance(kind, type) and issubclass(kind, BaseModel)), section)
+    return list(section.model_fields)
 
 
 def load_contract(path: Path) -> Contract:

@@ -6,7 +6,7 @@ Which window that is belongs to `windows.py`; the metrics to `metrics.py`; the d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core.metrics import Interval, Metrics, evaluate_scores, paired_ap_difference
-from fraud_assets.core.months import month_end
 from fraud_assets.core.promotion import ModelEvidence, PromotionSignals
 from fraud_assets.core.scoring import Scorer, feature_matrix
 from fraud_assets.core.windows import Window
@@ -33,6 +32,7 @@ def evaluate_models(
     models: Mapping[Role, Scorer],
     *,
     month: str,
+    as_of: datetime,
     window: Window,
     schema: pa.Schema,
 ) -> pa.Table:
@@ -43,6 +43,7 @@ def evaluate_models(
         labels: of the same transactions in the same order, as known at the month's end.
         models: by role.
         month: the partition.
+        as_of: the month's end.
         window: the event times to judge on.
         schema: of the evaluation table.
 
@@ -91,7 +92,7 @@ def evaluate_models(
             "model_version": manifest.model_version,
             "family": manifest.family,
             "trained_month": manifest.trained_month,
-            "as_of": month_end(month),
+            "as_of": as_of,
             "window_from": window.start,
             "window_to": window.end,
             **_columns(metrics),

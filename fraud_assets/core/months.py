@@ -1,9 +1,13 @@
-"""Months as the platform names them ("2018-04") and as half-open intervals of UTC time."""
+"""Months as the platform names them ("2018-04") and as half-open intervals of time.
+
+A month begins at midnight of its first day in the time zone that a contract names; which one that is belongs to
+`core/contract.py`.
+"""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, tzinfo
 
 MONTH_PATTERN = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
@@ -39,15 +43,20 @@ def shift_month(month: str, months: int) -> str:
     return f"{index // 12:04d}-{index % 12 + 1:02d}"
 
 
-def month_start(month: str) -> datetime:
-    """The first instant of the month, UTC."""
+def month_start(month: str, zone: tzinfo = UTC) -> datetime:
+    """The first instant of the month by the clocks of `zone`, in UTC.
+
+    >>> from zoneinfo import ZoneInfo
+    >>> month_start("2018-04", ZoneInfo("Europe/Paris")).isoformat()
+    '2018-03-31T22:00:00+00:00'
+    """
     year, number = (int(part) for part in check_month(month).split("-"))
-    return datetime(year, number, 1, tzinfo=UTC)
+    return datetime(year, number, 1, tzinfo=zone).astimezone(UTC)
 
 
-def month_end(month: str) -> datetime:
-    """The first instant after the month, UTC: the as-of time of everything in the month's partition."""
-    return month_start(shift_month(month, 1))
+def month_end(month: str, zone: tzinfo = UTC) -> datetime:
+    """The first instant after the month, in UTC: the as-of time of everything in the month's partition."""
+    return month_start(shift_month(month, 1), zone)
 
 
 def months_between(first: str, last: str) -> list[str]:

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.drift import DriftConfig, DriftReport, insufficient, measure_drift
 from fraud_assets.core.features import feature_names
-from fraud_assets.core.months import month_of
 from fraud_assets.core.scoring import Scorer, feature_matrix
 from fraud_assets.core.windows import Window, reference_window
 
@@ -61,14 +60,14 @@ def compare_with_champion(
     if scorer is None or training is None or first_event is None:
         return Comparison(insufficient("there is no champion yet, so there is no training window"), None, None)
     version = scorer.manifest.model_version
-    window = reference_window(training, first_event, contract.maturity_days, month)
+    window = reference_window(training, first_event, contract.maturity_days, month, contract.zone)
     if window is None:
         reason = (
             f"the training window of champion version {version} lies in the first days of the platform's history, when "
             "features that look back are still filling; later months have one that can be compared"
         )
         return Comparison(insufficient(reason), version, None)
-    rows = read(month_of(window.start), month_of(window.end))
+    rows = read(contract.month_of(window.start), contract.month_of(window.end))
     moment = rows["event_timestamp"]
     reference = rows.filter(
         pc.and_(
@@ -80,7 +79,7 @@ def compare_with_champion(
         _scored(reference, scorer),
         _scored(current, scorer),
         features=[name for name in feature_names(contract) if name not in CALENDAR_FEATURES],
-        clusters=contract.entities,
+        clusters=tuple(contract.entities),
         config=config,
     )
     return Comparison(report, version, window)

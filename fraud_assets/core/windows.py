@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from fraud_assets.core.features import HISTORY_DAYS
 from fraud_assets.core.months import month_end, month_start, shift_month
@@ -33,24 +33,25 @@ class Window:
 
 @dataclass(frozen=True)
 class TrainedMonth:
-    """A registered model and the month at whose end it was trained."""
+    """A registered model, the month at whose end it was trained, and the zone in which months are cut."""
 
     month: str
     version: int
+    zone: tzinfo = UTC
 
     @property
     def as_of(self) -> datetime:
         """The moment of knowledge it was trained with."""
-        return month_end(self.month)
+        return month_end(self.month, self.zone)
 
 
-def matured_window(month: str, maturity_days: float) -> Window:
+def matured_window(month: str, maturity_days: float, zone: tzinfo = UTC) -> Window:
     """The transactions whose truth became final during the month.
 
     Each transaction lies in the window of exactly one month, and at that month's end all of its window is matured.
     """
     maturity = timedelta(days=maturity_days)
-    return Window(month_start(month) - maturity, month_end(month) - maturity)
+    return Window(month_start(month, zone) - maturity, month_end(month, zone) - maturity)
 
 
 def months_back(maturity_days: float) -> int:
@@ -59,22 +60,22 @@ def months_back(maturity_days: float) -> int:
 
 
 def choose_challenger(
-    trained: Iterable[TrainedMonth], month: str, maturity_days: float, champion: int | None
+    trained: Iterable[TrainedMonth], month: str, maturity_days: float, champion: int | None, zone: tzinfo = UTC
 ) -> TrainedMonth | None:
     """The newest model that can be judged in a month, other than the champion.
 
     A model is judged on transactions from after its as-of time only; one that was trained after the middle of the
     matured window would have too few of them and waits for the next month.
     """
-    window = matured_window(month, maturity_days)
+    window = matured_window(month, maturity_days, zone)
     middle = window.start + (window.end - window.start) / 2
     eligible = [model for model in trained if model.as_of <= middle and model.version != champion]
     return max(eligible, key=lambda model: (model.month, model.version), default=None)
 
 
-def evaluation_window(month: str, maturity_days: float, models: Iterable[TrainedMonth]) -> Window:
+def evaluation_window(month: str, maturity_days: float, models: Iterable[TrainedMonth], zone: tzinfo = UTC) -> Window:
     """The part of the month's matured window that lies after the as-of time of every model in the comparison."""
-    window = matured_window(month, maturity_days)
+    window = matured_window(month, maturity_days, zone)
     return Window(max([window.start, *(model.as_of for model in models)]), window.end)
 
 
@@ -83,7 +84,9 @@ def training_months(month: str, window_months: int, first_month: str) -> tuple[s
     return max(shift_month(month, 1 - window_months), first_month), month
 
 
-def reference_window(training: Window, first_event: datetime, maturity_days: float, month: str) -> Window | None:
+def reference_window(
+    training: Window, first_event: datetime, maturity_days: float, month: str, zone: tzinfo = UTC
+) -> Window | None:
     """The champion's training window, as far as it can be compared with the month.
 
     In the first days of a platform's history, features that look back are still filling: such rows differ from any
@@ -96,14 +99,15 @@ def reference_window(training: Window, first_event: datetime, maturity_days: flo
         first_event: the first transaction the platform has.
         maturity_days: of the contract; reports of fraud begin to arrive so long after the first transaction.
         month: the month under test.
+        zone: in which months are cut.
 
     Returns:
         The window, at most `REFERENCE_DAYS` long and entirely before the month; None when there is none.
     """
     settled = first_event + timedelta(days=HISTORY_DAYS + maturity_days)
     start = max(training.start, training.end - timedelta(days=REFERENCE_DAYS), settled)
-    window = Window(start, min(training.end, month_start(month)))
+    window = Window(start, min(training.end, month_start(month, zone)))
     if window.days >= MINIMUM_REFERENCE_DAYS:
         return window
     instead = Window(settled, settled + timedelta(days=SETTLED_DAYS))
-    return instead if instead.end <= month_start(month) else None
+    return instead if instead.end <= month_start(month, zone) else None

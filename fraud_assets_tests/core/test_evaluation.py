@@ -16,6 +16,7 @@ from fraud_assets.core.windows import Window
 
 UTC = dt.UTC
 WINDOW = Window(dt.datetime(2018, 6, 1, tzinfo=UTC), dt.datetime(2018, 6, 24, tzinfo=UTC))
+AS_OF = dt.datetime(2018, 7, 1, tzinfo=dt.UTC)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ FOUR = [
 
 def judged(given, models, schema, window=WINDOW):
     features, labels = rows(*given)
-    table = evaluate_models(features, labels, models, month="2018-06", window=window, schema=schema)
+    table = evaluate_models(features, labels, models, month="2018-06", as_of=AS_OF, window=window, schema=schema)
     assert table.schema == schema
     return {row["role"]: row for row in table.to_pylist()}
 
@@ -130,7 +131,7 @@ def test_a_source_without_entities_and_amount_is_judged_without_them(schema):
     features, labels = rows(*FOUR)
     features = features.select(["event_timestamp", "a"])
     models = {"champion": scorer(1, 3), "challenger": scorer(-1, 4)}
-    table = evaluate_models(features, labels, models, month="2018-06", window=WINDOW, schema=schema)
+    table = evaluate_models(features, labels, models, month="2018-06", as_of=AS_OF, window=WINDOW, schema=schema)
     assert table["value_detection_rate"].to_pylist() == [None, None]
     assert table["average_precision"].to_pylist() == pytest.approx([5 / 6, 1 / 2])
 
@@ -162,7 +163,7 @@ def many(n=400, seed=5):
 
 def evaluation(given, models, schema):
     features, labels = rows(*given)
-    return evaluate_models(features, labels, models, month="2018-06", window=WINDOW, schema=schema)
+    return evaluate_models(features, labels, models, month="2018-06", as_of=AS_OF, window=WINDOW, schema=schema)
 
 
 def test_signals_hold_the_evidence_of_both_models_and_their_paired_difference(schema):

@@ -2,6 +2,7 @@
 
 import itertools
 from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -31,6 +32,21 @@ def test_a_month_runs_from_its_first_instant_to_that_of_the_next_in_utc():
     assert month_start("2018-12") == datetime(2018, 12, 1, tzinfo=UTC)
     assert month_end("2018-12") == datetime(2019, 1, 1, tzinfo=UTC)
     assert month_end("2020-02") - month_start("2020-02") == date(2020, 3, 1) - date(2020, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("month", "zone", "start"),
+    [
+        ("2018-04", "Europe/Paris", datetime(2018, 3, 31, 22, tzinfo=UTC)),
+        ("2018-12", "Europe/Paris", datetime(2018, 11, 30, 23, tzinfo=UTC)),
+        ("2018-04", "Asia/Tokyo", datetime(2018, 3, 31, 15, tzinfo=UTC)),
+        # On 1 October 2000 the clocks of Asuncion went from midnight to one o'clock: the month began at one.
+        ("2000-10", "America/Asuncion", datetime(2000, 10, 1, 4, tzinfo=UTC)),
+    ],
+)
+def test_a_month_begins_at_midnight_of_a_time_zone(month, zone, start):
+    assert month_start(month, ZoneInfo(zone)) == start
+    assert month_end(shift_month(month, -1), ZoneInfo(zone)) == start
 
 
 @given(names, st.integers(-600, 600))

@@ -525,7 +525,7 @@ def test_the_flat_example_keeps_its_contract(month: str, path: Path) -> None:
     assert month_start(month) <= times.min()
     assert times.max() < month_end(month)
     assert (rows[["v4", "amount"]] >= 0).all(axis=None)
-    assert contract.entities == ()
+    assert contract.entities == {}
 
 
 def test_four_in_a_hundred_flat_examples_are_fraud_and_their_features_tell() -> None:

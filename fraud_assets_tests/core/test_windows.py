@@ -1,6 +1,7 @@
 """Windows: which rows a month may look at."""
 
 import datetime as dt
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -144,3 +145,17 @@ def test_without_settled_weeks_before_the_month_there_is_no_reference():
     """The settled weeks end on 5 June, which is not before June."""
     assert reference_window(Window(FIRST, utc(2018, 4, 23)), FIRST, 7, "2018-06") is None
     assert reference_window(Window(FIRST, utc(2018, 4, 23)), FIRST, 7, "2018-07") is not None
+
+
+NEW_YORK = ZoneInfo("America/New_York")
+
+
+def test_where_months_are_cut_by_local_clocks_windows_and_as_of_times_follow_them():
+    """Midnight in New York is 04:00 UTC in summer: a model of June knows what happened until then."""
+    model = TrainedMonth("2018-06", 1, NEW_YORK)
+    assert model.as_of == utc(2018, 7, 1, 4)
+    assert matured_window("2018-07", 7, NEW_YORK) == Window(utc(2018, 6, 24, 4), utc(2018, 7, 25, 4))
+    assert evaluation_window("2018-07", 7, [model], NEW_YORK) == Window(utc(2018, 7, 1, 4), utc(2018, 7, 25, 4))
+    assert choose_challenger([model], "2018-07", 7, None, NEW_YORK) == model
+    training = Window(utc(2018, 4, 1), utc(2018, 9, 24))
+    assert reference_window(training, FIRST, 7, "2018-08", NEW_YORK).end == utc(2018, 8, 1, 4)
