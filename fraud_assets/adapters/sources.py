@@ -6,25 +6,28 @@ A source gives a month as it is delivered; what its columns mean is the contract
 from __future__ import annotations
 
 import csv
+import io
+import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 from psycopg import sql
 
 from fraud_assets.adapters.database import Database
-from fraud_assets.core.contract import Contract, ContractError
-from fraud_assets.core.intake import Delivery, IntakeError, accept
-from fraud_assets.core.months import month_end, month_start, months_between, shift_month
+from fraud_assets.core.contract import Contract, Csv
+from fraud_assets.core.digests import digest_text
+from fraud_assets.core.intake import Delivery, Part
 from fraud_assets.core.simulator import SimulatorConfig, parse_drifts, simulate_month
+from fraud_assets.core.spool import BATCH_ROWS
 from fraud_assets.settings import Settings
+
+CSV_BLOCK = 4 * 2**20  # bytes
 
 
 class SourceError(ValueError):
@@ -37,11 +40,14 @@ class Source(Protocol):
     def has(self, month: str) -> bool:
         """Whether there is anything to read for the month."""
 
+    def fingerprint(self, month: str) -> str | None:
+        """What changes when the month's delivery does, found without reading it; None where there is no telling."""
+
     def read(self, month: str) -> Delivery:
         """The month's rows, under the source's own column names.
 
         Raises:
-            SourceError: naming the file or query, and what to do.
+            SourceError: naming the file or query, and what to do; also while the parts are read.
         """
 
 
@@ -56,67 +62,163 @@ class SimulatorSource:
         """Always."""
         return True
 
+    def fingerprint(self, month: str) -> str:
+        """The world, and the month."""
+        return digest_text(repr(self.config), month)
+
     def read(self, month: str) -> Delivery:
         """Simulates the month."""
-        return Delivery(_simulated(month, self.config), f"simulator {month}")
+        part = Part(f"simulator {month}", lambda: iter(_simulated(month, self.config).to_batches(BATCH_ROWS)))
+        return Delivery([part], self.fingerprint(month))
 
 
-# A month's labels are told over the months after it, so each month is read again by the next ones.
-@lru_cache(maxsize=5)
+# A delivery that has an id twice is read twice.
+@lru_cache(maxsize=1)
 def _simulated(month: str, config: SimulatorConfig) -> pa.Table:
     return simulate_month(month, config)
 
 
 class FolderSource:
-    """A folder with one or more files a month, named by the contract's `file_pattern`."""
+    """A folder with one or more files a month, or with files that hold all months."""
 
-    def __init__(self, folder: Path, pattern: str, file_format: str) -> None:
-        """Takes the folder, a pattern such as `transactions_{month}.parquet`, and `parquet` or `csv`."""
-        self.folder, self.pattern, self.format = folder, pattern, file_format
+    def __init__(self, folder: Path, pattern: str, file_format: str, csv_style: Csv | None = None) -> None:
+        """Takes what says where the files are and how they are written.
+
+        Args:
+            folder: where they are.
+            pattern: their names, such as `transactions_{month}.parquet`; without `{month}`, a file has all months.
+            file_format: `parquet` or `csv`.
+            csv_style: how CSV files are written.
+        """
+        self.folder, self.pattern, self.format, self.csv_style = folder, pattern, file_format, csv_style or Csv()
 
     def has(self, month: str) -> bool:
         """Whether a file matches."""
         return bool(self._files(month))
 
+    def fingerprint(self, month: str) -> str | None:
+        """Names, sizes and times of the files; None when there are none."""
+        files = self._files(month)
+        return digest_text(*(f"{self._name(path)} {_state(path)}" for path in files)) if files else None
+
     def read(self, month: str) -> Delivery:
-        """Reads the month's files; CSV values stay text, for the contract to convert."""
+        """The month's files, in the order of their names; CSV values stay text, for the contract to convert."""
         if not self.folder.is_dir():
             raise SourceError(f"FRAUD_SOURCE_PATH {self.folder} is not a folder")
         files = self._files(month)
         if not files:
             names = sorted(path.name for path in self.folder.iterdir())[:12]
             raise SourceError(
-                f"{self.folder} has no file {self.pattern.format(month=month)!r} for {month}; it has {names}"
+                f"{self.folder} has no file {self.pattern.format(month=month)!r} for {month}; it has {names}: deliver "
+                "the file, or correct file_pattern in the contract"
             )
-        read = read_parquet if self.format == "parquet" else read_csv
-        tables = [read(path) for path in files]
-        if any(set(table.column_names) != set(tables[0].column_names) for table in tables):
-            raise SourceError(f"the files of {month} in {self.folder} have different columns")
+        fingerprint = self.fingerprint(month)
+        parts = [Part(self._name(path), partial(self._batches, path, _state(path))) for path in files]
+        return Delivery(parts, fingerprint, whole="{month}" not in self.pattern)
+
+    def _batches(self, path: Path, state: str) -> Iterator[pa.RecordBatch]:
+        """A file's rows, if it is from beginning to end the file that it was when it was found."""
         try:
-            rows = pa.concat_tables(tables, promote_options="permissive")
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            yield from parquet_batches(path) if self.format == "parquet" else csv_batches(path, self.csv_style)
+        except SourceError:
+            # Half a file is mostly one that is still being written.
+            if _state(path) == state:
+                raise
+        if _state(path) != state:
             raise SourceError(
-                f"the files of {month} in {self.folder} have columns of different types: {error}"
-            ) from error
-        return Delivery(rows, ", ".join(path.name for path in files))
+                f"{path} changed while it was read; deliver it under another name, rename it when it is complete, and "
+                "run the month again"
+            )
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
 
     def _files(self, month: str) -> list[Path]:
-        return sorted(self.folder.glob(self.pattern.format(month=month)))
+        return sorted(path for path in self.folder.glob(self.pattern.format(month=month)) if path.is_file())
 
 
-def read_parquet(path: Path) -> pa.Table:
+def _state(path: Path) -> str:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return "absent"
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def parquet_batches(path: Path) -> Iterator[pa.RecordBatch]:
     """A Parquet file's rows.
 
     Raises:
         SourceError: when it is no Parquet file, or a part of one.
     """
     try:
-        return pyarrow.parquet.read_table(path).replace_schema_metadata(None)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            yield from file.iter_batches(BATCH_ROWS)
     except (pa.ArrowInvalid, OSError) as error:
         raise SourceError(f"{path} cannot be read as Parquet: {error}; deliver the file again") from error
 
 
-def read_table(path: Path) -> pa.Table:
+def csv_batches(path: Path, style: Csv | None = None) -> Iterator[pa.RecordBatch]:
+    """A CSV file's rows, every value as text; a byte order mark and gzip are seen through.
+
+    Raises:
+        SourceError: when it is no CSV, or not in the encoding that `style` says.
+    """
+    style, names = style or Csv(), list[str]()
+    try:
+        with pa.input_stream(path, compression="detect") as stream:
+            delimiter, names = _header(stream, style)
+        with pa.input_stream(path, compression="detect") as stream:
+            yield from pyarrow.csv.open_csv(
+                stream,
+                # One thread, because only then an error says in which row it is.
+                read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK, encoding=style.encoding),
+                parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.string()),
+                    strings_can_be_null=True,
+                    null_values=["", "NULL"],
+                ),
+            )
+    except (pa.ArrowInvalid, OSError, UnicodeError, EOFError, csv.Error) as error:
+        problem = f"{_located(str(error), names)}; {_remedy(error, path)}"
+        raise SourceError(f"{path} cannot be read as {style.encoding.upper()} CSV: {problem}") from error
+
+
+def _header(stream: pa.NativeFile, style: Csv) -> tuple[str, list[str]]:
+    """The delimiter, and the names of the columns."""
+    encoding = "utf-8-sig" if style.encoding.lower().replace("_", "-") in ("utf-8", "utf8") else style.encoding
+    text = io.TextIOWrapper(io.BufferedReader(stream), encoding, errors="replace", newline="")
+    first = text.readline()
+    if "\ufffd" in first:
+        raise UnicodeError(f"its header {first.strip()!r} has bytes that mean nothing in {style.encoding}")
+    bare = re.sub(r'"[^"]*"', "", first)
+    # Of equally frequent ones the first; a header without any is a file of one column.
+    delimiter = style.delimiter or max(",;\t|", key=bare.count)
+    return delimiter, next(csv.reader(itertools.chain([first], text), delimiter=delimiter), [])
+
+
+def _located(problem: str, names: list[str]) -> str:
+    """An error of the reader with the column's name, and the row counted as elsewhere: from 1, without the header."""
+    problem = re.sub(r"Row #(\d+)", lambda found: f"row {int(found[1]) - 1}", problem)
+
+    def name(found: re.Match[str]) -> str:
+        return f"column {names[int(found[1])]!r}" if int(found[1]) < len(names) else found[0]
+
+    return re.sub(r"CSV column #(\d+)", name, problem)
+
+
+def _remedy(error: Exception, path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start in (b"\xff\xfe", b"\xfe\xff"):
+        return "it begins like UTF-16, which csv.encoding: utf-16 in the contract reads"
+    if isinstance(error, UnicodeError) or "UTF8" in str(error):
+        return "name the file's encoding in the contract (csv.encoding: cp1252 is that of Windows), or correct the file"
+    return "correct the file, or deliver it again"
+
+
+def read_table(path: Path, style: Csv | None = None) -> pa.Table:
     """A file's rows, Parquet or CSV by its ending.
 
     Raises:
@@ -124,33 +226,13 @@ def read_table(path: Path) -> pa.Table:
     """
     if not path.is_file():
         raise SourceError(f"there is no file {path}")
-    return read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
-
-
-def read_csv(path: Path) -> pa.Table:
-    """A CSV file's rows, every value as text; a byte order mark and gzip are seen through.
-
-    Raises:
-        SourceError: when it is no CSV in UTF-8.
-    """
-    try:
-        with pa.input_stream(path, compression="detect") as stream:
-            text = stream.read()
-        header = text.split(b"\n", 1)[0].decode("utf-8-sig").strip("\r\n")
-        names = next(csv.reader([header]), [])
-        return pyarrow.csv.read_csv(
-            pa.BufferReader(text.removeprefix(b"\xef\xbb\xbf")),
-            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                strings_can_be_null=True,
-                null_values=["", "NULL"],
-            ),
-        )
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(
-            f"{path} cannot be read as UTF-8 CSV: {error}; correct the file, or deliver it again"
-        ) from error
+    batches = list(parquet_batches(path) if path.suffix == ".parquet" else csv_batches(path, style))
+    if batches:
+        return pa.Table.from_batches(batches).replace_schema_metadata(None)
+    if path.suffix == ".parquet":
+        return pyarrow.parquet.read_schema(path).remove_metadata().empty_table()
+    with pa.input_stream(path, compression="detect") as stream:
+        return pa.schema([(name, pa.string()) for name in _header(stream, style or Csv())[1]]).empty_table()
 
 
 class PostgresSource:
@@ -173,29 +255,33 @@ class PostgresSource:
 
     def has(self, month: str) -> bool:
         """Whether any row lies in the month."""
-        return bool(self._select("1", month, "LIMIT 1").num_rows)
+        return any(batch.num_rows for batch in self._select("1", month, "LIMIT 1"))
+
+    def fingerprint(self, month: str) -> None:
+        """Nothing tells that rows changed but reading them all."""
 
     def read(self, month: str) -> Delivery:
-        """Reads the month's rows, all columns."""
-        return Delivery(self._select("*", month, ""), f"{self.name} {month}")
+        """The month's rows, all columns."""
+        return Delivery([Part(f"{self.name} {month}", partial(self._select, "*", month, ""))])
 
-    def _select(self, columns: str, month: str, tail: str) -> pa.Table:
+    def _select(self, columns: str, month: str, tail: str) -> Iterator[pa.RecordBatch]:
         # Here, because it brings pandas: a second for commands that need no source.
         from adbc_driver_manager import Error
 
         column = sql.Identifier(self.contract.event_timestamp.column).as_string()
-        first, last = (sql.Literal(moment.isoformat()).as_string() for moment in (month_start(month), month_end(month)))
+        bounds = (self.contract.month_start(month), self.contract.month_end(month))
+        first, last = (sql.Literal(moment.isoformat()).as_string() for moment in bounds)
         try:
             with self.database.bulk() as connection, connection.cursor() as cursor:
                 # A column without a time zone is compared in the session's, which is thus the contract's.
-                cursor.execute("SELECT set_config('TimeZone', $1, true)", [self.contract.event_timestamp.timezone])
+                cursor.execute("SELECT set_config('TimeZone', $1, true)", [self.contract.timezone])
                 cursor.fetchall()
                 cursor.execute(
                     f"SELECT {columns} FROM {self.relation} "
                     f"WHERE {column} >= timestamptz {first} AND {column} < timestamptz {last} {tail}"
                 )
-                return cursor.fetch_arrow_table()
-        except Error as error:
+                yield from cursor.fetch_record_batch()
+        except (Error, pa.ArrowException, OSError) as error:
             raise SourceError(
                 f"{self.name} cannot be read for {month}: {error}; check FRAUD_SOURCE_URL, FRAUD_SOURCE_QUERY and the "
                 f"event_timestamp of contract {self.contract.name!r}"
@@ -224,45 +310,4 @@ def open_source(settings: Settings) -> Source:
         return PostgresSource(Database(settings.source_url), settings.source_query, contract)
     if settings.source_folder is None:
         raise SourceError(f"a {settings.source} source needs FRAUD_SOURCE_PATH, the folder with the files")
-    return FolderSource(settings.source_folder, contract.file_pattern, settings.source)
-
-
-@dataclass(frozen=True)
-class KnownStatements:
-    """Label statements, and the deliveries whose statements could not be read, with the reason."""
-
-    statements: pa.Table
-    refused: dict[str, str]
-
-
-def statements_known_in(source: Source, contract: Contract, months: Sequence[str]) -> KnownStatements:
-    """The statements that became known during `months`, about transactions of these and of earlier months.
-
-    An earlier delivery that breaks the contract is reported, not fatal: its labels come when it has been corrected.
-
-    Args:
-        source: delivers transactions with their labels.
-        contract: says how far back a label can reach.
-        months: consecutive months, in order.
-    """
-    start, end = month_start(months[0]), month_end(months[-1])
-    first = max(shift_month(months[0], -contract.label.lookback_months), contract.first_month)
-    found, refused = [contract.labels_schema().empty_table()], {}
-    for month in months_between(first, months[-1]):
-        if not source.has(month):
-            continue
-        try:
-            statements = accept(source.read(month), contract, month).statements
-        except (SourceError, ContractError, IntakeError) as error:
-            refused[month] = str(error)
-            continue
-        known = statements["label_timestamp"]
-        found.append(
-            statements.filter(
-                pc.and_(
-                    pc.greater_equal(known, pa.scalar(start, known.type)),
-                    pc.less(known, pa.scalar(end, known.type)),
-                )
-            )
-        )
-    return KnownStatements(pa.concat_tables(found), refused)
+    return FolderSource(settings.source_folder, contract.file_pattern, settings.source, contract.csv)

@@ -1,32 +1,47 @@
 """From a delivery to canonical rows: every row is either accepted or quarantined with its reasons.
 
-Columns are converted and checked as the contract says; nothing is repaired and nothing is dropped. Where a
+A delivery streams through in batches: values are converted (`core/conversions.py`), the contract's rules are checked,
+and what is accepted waits in a spool until it is read in order. Nothing is repaired and nothing is dropped. Where a
 delivery comes from belongs to `adapters/sources.py`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Literal, Self
 
+import dataframely as dy
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.core.contract import Column, Contract, ContractError
-from fraud_assets.core.months import month_end, month_start
+from fraud_assets.core.contract import TIMESTAMP, Column, Contract, ContractError
+from fraud_assets.core.conversions import Unreadable, canonical_columns, event_times, label_columns
+from fraud_assets.core.spool import BATCH_ROWS, MEMORY, Spool
 
-TIMESTAMP = pa.timestamp("us", tz="UTC")
-INTEGER = r"^[+-]?\d+$"
-LARGEST_INTEGER = str(2**63 - 1)
-LARGEST_NUMBER = float(np.finfo(np.float32).max)  # what a model can be given
-OFFSET = r"[Tt ]\d.*(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
+Booleans = npt.NDArray[np.bool_]
+
+ORDER = ("event_timestamp", "transaction_id")
+QUARANTINED = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("row_number", pa.int64(), nullable=False),
+        pa.field("reasons", pa.string(), nullable=False),
+        pa.field("original", pa.string(), nullable=False),
+        pa.field("row_digest", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+    ]
+)
+DAY = 86_400_000_000  # microseconds
 
 
 class IntakeError(ValueError):
@@ -34,59 +49,129 @@ class IntakeError(ValueError):
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """A month as its source gave it: its own column names, and what to call it in messages."""
+class Decision:
+    """What a person decided about a quarantined row.
 
-    rows: pa.Table
-    origin: str
+    Attributes:
+        row_digest: names the row by its delivered values, wherever it comes from.
+        action: `release` accepts it although it breaks a rule that can be waived: a range, a category, a pattern, or
+            the longest label delay. What has no id or no time in the month cannot be stored and stays where it is.
+            `drop` leaves it out for good, without counting it against the month.
+    """
+
+    row_digest: str
+    action: Literal["release", "drop"]
 
 
 @dataclass(frozen=True)
+class Part:
+    """One file or query of a delivery.
+
+    Attributes:
+        origin: what to call it in messages; the same whenever it is delivered.
+        open: gives its rows from the start, under the source's own column names.
+    """
+
+    origin: str
+    open: Callable[[], Iterator[pa.RecordBatch]]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A month as its source gives it.
+
+    Attributes:
+        parts: in the order in which rows count as delivered.
+        fingerprint: changes when the delivery does; None where the source cannot tell.
+        whole: whether the parts hold all months, of which one is wanted.
+    """
+
+    parts: Sequence[Part]
+    fingerprint: str | None = None
+    whole: bool = False
+
+
+@dataclass
 class Intake:
     """A delivery after the contract: rows that keep it, label statements, and rows that break it.
 
+    A context manager: its end gives the memory and the disk of the rows back.
+
     Attributes:
-        transactions: columns of `Contract.transactions_schema`.
+        n_delivered: rows of the month, accepted or not.
+        n_transactions: rows accepted.
         statements: columns of `Contract.labels_schema`, about the accepted rows.
-        quarantined: `source`, `row_number` (from 1, in the delivery), `reasons`, `original` (JSON).
-        reason_counts: how many rows broke each rule.
+        quarantined: columns of `QUARANTINED`: `row_number` counts a source's data rows from 1, `original` is JSON,
+            `row_digest` names the delivered values wherever they come from, `status` is quarantined or dropped.
+        reason_counts: how many rows broke each rule, most frequent first.
+        daily_counts: accepted rows by days since 1970-01-01, UTC.
+        id_range: the smallest and the largest accepted id; None without rows.
+        accepted: the accepted rows, as they came.
+        is_in_order: whether they came in order.
     """
 
-    transactions: pa.Table
+    n_delivered: int
+    n_transactions: int
     statements: pa.Table
     quarantined: pa.Table
     reason_counts: dict[str, int]
+    daily_counts: dict[int, int]
+    id_range: tuple[Any, Any] | None
+    accepted: Spool
+    is_in_order: bool
+
+    def transactions(self) -> pa.RecordBatchReader:
+        """The accepted rows: columns of `Contract.transactions_schema`, by `event_timestamp` and `transaction_id`.
+
+        May be called again, and gives the same rows.
+        """
+        return self.accepted.reader() if self.is_in_order else self.accepted.in_order(ORDER)
+
+    def close(self) -> None:
+        """Gives the memory and the disk of the rows back."""
+        self.accepted.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
-def accept(delivery: Delivery, contract: Contract, month: str) -> Intake:
+def accept(
+    delivery: Delivery,
+    contract: Contract,
+    month: str,
+    decisions: Sequence[Decision] = (),
+    *,
+    earlier: pa.Table | None = None,
+    memory: int = MEMORY,
+) -> Intake:
     """Applies the contract to a month's delivery.
 
+    A delivery that has an id twice is read a second time: only then is it known which rows to hold back.
+
+    Args:
+        delivery: the month as it came, or all months.
+        contract: what to keep to.
+        month: the one wanted.
+        decisions: what people decided about quarantined rows of this month.
+        earlier: `transaction_id` and `month` of ids that an earlier month has; those rows are quarantined.
+        memory: bytes that accepted rows may take up before they wait on disk.
+
     Raises:
-        ContractError: when a column of the contract is missing.
+        ContractError: when a column of the contract is missing, or cannot be read.
         IntakeError: when the delivery is empty, or more than `quarantine_limit` of its rows break the contract.
     """
-    rows, origin = delivery.rows, delivery.origin
-    _require_columns(rows, contract, origin, labels=True)
-    rows = _plain(rows, origin)
-    if rows.num_rows == 0:
-        raise IntakeError(
-            f"{origin} has no rows for {month}; an empty month is more often a broken feed than a quiet one, so it "
-            "is refused and the month stays as it was: deliver the rows and run the month again"
-        )
-    faults = _Faults(rows.num_rows)
-    columns = _columns(rows, contract, origin, faults)
-    _require_month(columns["event_timestamp"], month, faults)
-    is_fraud, known = _labels(rows, contract, columns["event_timestamp"], faults)
-
-    good = pa.array(~faults.any)
-    _refuse_beyond_limit(faults, contract, origin, month)
-    transactions = _accepted(columns, contract, good)
-    return Intake(
-        transactions,
-        _statements(transactions, is_fraud.filter(good), known.filter(good), contract),
-        _quarantined(rows, faults, origin),
-        faults.counts(),
-    )
+    taking = _Taking(contract, month, delivery.whole, decisions, earlier, memory)
+    taking.read(delivery)
+    if not taking.ids_increase and len(repeated := taking.accepted.repeated("transaction_id")):
+        taking.accepted.close()
+        taking = _Taking(contract, month, delivery.whole, decisions, earlier, memory, repeated)
+        taking.read(delivery)
+    return taking.finished(", ".join(part.origin for part in delivery.parts))
 
 
 @dataclass(frozen=True)
@@ -110,347 +195,467 @@ def convert(rows: pa.Table, contract: Contract, origin: str) -> Converted:
     Raises:
         ContractError: when a column of the contract is missing.
     """
-    _require_columns(rows, contract, origin, labels=False)
-    rows = _plain(rows, origin)
-    faults = _Faults(rows.num_rows)
-    columns = _columns(rows, contract, origin, faults)
-    good = pa.array(~faults.any)
-    quarantined = _quarantined(rows, faults, origin)
-    problems = [
-        f"row {number} of {origin}: {reasons}"
-        for number, reasons in zip(
-            quarantined["row_number"].to_pylist(), quarantined["reasons"].to_pylist(), strict=True
-        )
-    ]
-    identifiers = pc.if_else(good, columns["transaction_id"], None)
-    if isinstance(identifiers, pa.ChunkedArray):
-        identifiers = identifiers.combine_chunks()
-    return Converted(_accepted(columns, contract, good), identifiers, problems)
+    _require_columns(rows.schema, contract, origin, labels=False)
+    batch = pa.RecordBatch.from_arrays([_one_array(column) for column in rows.columns], names=rows.column_names)
+    checked = _Rules(contract, None, labels=False).check(batch, origin, np.arange(1, rows.num_rows + 1))
+    reasons = checked.reasons()
+    reasons |= _Repeats(pc.unique(checked.columns["transaction_id"])).among(checked.ids(), ~checked.broken)
+    good = np.ones(rows.num_rows, bool)
+    good[list(reasons)] = False
+    return Converted(
+        pa.Table.from_batches([checked.transactions(contract, good)]),
+        pc.if_else(pa.array(good), checked.ids(), pa.scalar(None, contract.transaction_id_type)),
+        [f"row {position + 1} of {origin}: {'; '.join(reasons[position])}" for position in sorted(reasons)],
+    )
 
 
-def _columns(rows: pa.Table, contract: Contract, origin: str, faults: _Faults) -> dict[str, pa.ChunkedArray]:
-    columns = {
-        "event_timestamp": _event_times(rows, contract, faults),
-        "transaction_id": _transaction_ids(rows, contract, origin, faults),
-    }
-    for name, column in contract.columns.items():
-        columns[name] = _checked(rows[column.column], name, column, origin, faults)
-    return columns
+def _one_array(column: pa.ChunkedArray) -> pa.Array:
+    combined = column.combine_chunks()
+    return combined.combine_chunks() if isinstance(combined, pa.ChunkedArray) else combined
 
 
-def _accepted(columns: dict[str, pa.ChunkedArray], contract: Contract, good: pa.Array) -> pa.Table:
-    schema = contract.transactions_schema()
-    return pa.table([columns[name] for name in schema.names], names=schema.names).filter(good).cast(schema)
-
-
-class _Faults:
-    """Which rows break which rule."""
-
-    def __init__(self, n: int) -> None:
-        self.any = np.zeros(n, bool)
-        self.rules: list[tuple[str, np.ndarray[Any, np.dtype[np.bool_]]]] = []
-
-    def add(self, rule: str, broken: pa.Array | pa.ChunkedArray | np.ndarray[Any, Any]) -> None:
-        """Records a rule in words, and the rows that break it."""
-        if not isinstance(broken, np.ndarray):
-            broken = np.asarray(pc.fill_null(broken, False))
-        if broken.any():
-            self.rules.append((rule, broken))
-            self.any |= broken
-
-    def counts(self) -> dict[str, int]:
-        """Rows per rule, most frequent first."""
-        return dict(Counter({rule: int(broken.sum()) for rule, broken in self.rules}).most_common())
-
-
-def _require_columns(rows: pa.Table, contract: Contract, origin: str, *, labels: bool) -> None:
+def _require_columns(schema: pa.Schema, contract: Contract, origin: str, *, labels: bool) -> None:
     needed = {"event_timestamp": contract.event_timestamp.column}
-    if labels:
+    if labels and contract.label.column:
         needed["label"] = contract.label.column
         if contract.label.known_at:
             needed["label.known_at"] = contract.label.known_at
     if contract.transaction_id:
         needed["transaction_id"] = contract.transaction_id.column
     needed |= {name: column.column for name, column in contract.columns.items()}
-    if twice := sorted({name for name in needed.values() if rows.column_names.count(name) > 1}):
+    if twice := sorted({name for name in needed.values() if schema.names.count(name) > 1}):
         raise ContractError(f"{origin} has more than one column called {twice}: correct the file")
-    missing = {name: column for name, column in needed.items() if column not in rows.column_names}
+    missing = {name: column for name, column in needed.items() if column not in schema.names}
     if missing:
         listed = ", ".join(f"{column!r} (for {name})" for name, column in missing.items())
         raise ContractError(
-            f"{origin} lacks {listed}; it has {rows.column_names}: "
+            f"{origin} lacks {listed}; it has {schema.names}: "
             f"correct the file, or the mapping in contract {contract.name!r}"
         )
 
 
-def _plain(rows: pa.Table, origin: str) -> pa.Table:
-    """The rows with one type for text: dictionaries and views are how a file stores it, not what it says."""
-    for position, field in enumerate(rows.schema):
-        kind, column = field.type, rows.column(position)
-        if isinstance(kind, pa.UuidType):
-            column = pa.chunked_array([pa.array(map(_text_or_null, column.to_pylist()), pa.string())])
-        elif isinstance(kind, pa.BaseExtensionType):
-            # numeric of Postgres, for one, is text inside.
-            kind = kind.storage_type
-            column = pa.chunked_array([chunk.storage for chunk in column.chunks], kind)
-        if pa.types.is_dictionary(kind):
-            kind, column = kind.value_type, column.cast(kind.value_type)
-        if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_binary(kind):
-            try:
-                column = column.cast(pa.string())
-            except pa.ArrowInvalid as error:
-                raise ContractError(
-                    f"column {field.name!r} of {origin} is not UTF-8 text: {error}; correct the file"
-                ) from error
-        if column.type != field.type:
-            rows = rows.set_column(position, field.name, column)
-    return rows
+# Rules
 
 
-def _text_or_null(value: object) -> str | None:
-    return None if value is None else str(value)
+@dataclass(frozen=True)
+class _Rule:
+    """A rule about a column in words, and whether a person may waive it."""
+
+    column: str
+    words: str
+    can_be_waived: bool = False
 
 
-def _event_times(rows: pa.Table, contract: Contract, faults: _Faults) -> pa.ChunkedArray:
-    times = _timestamps(
-        rows[contract.event_timestamp.column], "event_timestamp", contract.event_timestamp.timezone,
-        contract.event_timestamp.format, faults,
-    )  # fmt: skip
-    faults.add("event_timestamp is missing", _missing(rows[contract.event_timestamp.column]))
-    return times
+@dataclass
+class _Checked:
+    """A batch after conversion and rules.
+
+    Attributes:
+        columns: canonical columns, and those of the label.
+        broken: the rows that break a rule.
+        masks: each rule that is broken, and where; in the order of the columns.
+    """
+
+    columns: dict[str, Any]
+    broken: Booleans
+    masks: list[tuple[_Rule, Booleans]]
+
+    def ids(self) -> pa.Array:
+        """The transaction ids."""
+        return self.columns["transaction_id"]
+
+    def reasons(self) -> dict[int, list[str]]:
+        """What is wrong with each row that breaks a rule, by its position."""
+        found: dict[int, list[str]] = {}
+        for rule, mask in self.masks:
+            for position in np.flatnonzero(mask).tolist():
+                found.setdefault(position, []).append(rule.words)
+        return found
+
+    def can_be_waived(self) -> Booleans:
+        """The rows that break no rule but those which a person may waive."""
+        result = np.ones(len(self.broken), bool)
+        for rule, mask in self.masks:
+            if not rule.can_be_waived:
+                result &= ~mask
+        return result
+
+    def transactions(self, contract: Contract, good: Booleans) -> pa.RecordBatch:
+        """The canonical columns of the good rows."""
+        schema = contract.transactions_schema()
+        batch = pa.record_batch([self.columns[name] for name in schema.names], names=schema.names)
+        return (batch if good.all() else batch.filter(pa.array(good))).cast(schema)
 
 
-def _require_month(times: pa.ChunkedArray, month: str, faults: _Faults) -> None:
-    outside = pc.or_(
-        pc.less(times, pa.scalar(month_start(month), TIMESTAMP)),
-        pc.greater_equal(times, pa.scalar(month_end(month), TIMESTAMP)),
-    )
-    faults.add(f"event_timestamp lies outside {month}", outside)
+class _Rules:
+    """The contract's rules for a month: as a dataframely schema, and in words."""
 
+    def __init__(self, contract: Contract, month: str | None, *, labels: bool, whole: bool = False) -> None:
+        self.contract, self.labels = contract, labels and contract.label.column is not None
+        self.words: dict[str, _Rule] = {}
+        self._members: dict[str, Any] = {"#row": dy.UInt32(nullable=False)}
+        self._add_moment(month, whole)
+        self._add_column("transaction_id", contract.transaction_id or Column(column="made of file and row"))
+        for name, column in contract.columns.items():
+            self._add_column(name, column)
+        if self.labels:
+            self._add_label()
+        self.schema: type[dy.Schema] = type("ContractSchema", (dy.Schema,), self._members)
 
-def _transaction_ids(rows: pa.Table, contract: Contract, origin: str, faults: _Faults) -> pa.ChunkedArray:
-    if contract.transaction_id is None:
-        return pa.chunked_array([pa.array([f"{origin}:{number}" for number in range(1, rows.num_rows + 1)])])
-    column = contract.transaction_id
-    identifiers = _checked(rows[column.column], "transaction_id", column, origin, faults)
-    seen = pd.Series(identifiers.to_pandas(types_mapper=pd.ArrowDtype))
-    faults.add("transaction_id appears earlier in the delivery", (seen.duplicated() & seen.notna()).to_numpy(bool))
-    return identifiers
+    def check(self, rows: pa.RecordBatch, origin: str, numbers: npt.NDArray[np.int64]) -> _Checked:
+        """Converts rows and checks each of them.
 
-
-def _checked(values: pa.ChunkedArray, name: str, column: Column, origin: str, faults: _Faults) -> pa.ChunkedArray:
-    try:
-        converted = _CONVERTERS[column.type](values, name, faults)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ContractError(
-            f"column {column.column!r} of {origin} is of type {values.type}, which cannot be read as "
-            f"{column.type} (for {name}): {error}"
-        ) from error
-    if not column.nullable:
-        # A value that is there but unreadable has a reason of its own.
-        faults.add(f"{name} is missing", _missing(values, blank=column.type != "string"))
-    if column.minimum is not None:
-        faults.add(f"{name} is below {column.minimum:g}", pc.less(converted, column.minimum))
-    if column.maximum is not None:
-        faults.add(f"{name} is above {column.maximum:g}", pc.greater(converted, column.maximum))
-    if column.categories is not None:
-        text = converted.cast(pa.string())
-        unknown = pc.and_(pc.is_valid(text), pc.invert(pc.is_in(text, pa.array(column.categories))))
-        faults.add(f"{name} is none of {list(column.categories)}", unknown)
-    return converted
-
-
-def _missing(values: pa.ChunkedArray, *, blank: bool = True) -> pa.ChunkedArray:
-    """Where there is no value: null, NaN, empty text, and with `blank` also text of nothing but spaces."""
-    if _is_text(values.type):
-        text = pc.utf8_trim_whitespace(values) if blank else values
-        return pc.fill_null(pc.equal(text, ""), True)
-    return pc.is_null(values, nan_is_null=True)
-
-
-def _to_number(values: pa.ChunkedArray, name: str, faults: _Faults) -> pa.ChunkedArray:
-    if _is_text(values.type):
-        text = pc.utf8_trim_whitespace(values)
-        fits = pc.match_substring_regex(text, NUMBER)
-        values = _parsed(text, fits, pa.float64(), f"{name} is not a number", faults)
-    numbers = values.cast(pa.float64(), safe=False)
-    faults.add(f"{name} is not finite", pc.is_inf(numbers))
-    size = pc.abs(numbers)
-    beyond = pc.and_(pc.is_finite(size), pc.greater(size, LARGEST_NUMBER))
-    faults.add(f"{name} is beyond {LARGEST_NUMBER:.1e}", beyond)
-    return pc.if_else(pc.less_equal(size, LARGEST_NUMBER), numbers, None)
-
-
-def _to_integer(values: pa.ChunkedArray, name: str, faults: _Faults) -> pa.ChunkedArray:
-    rule = f"{name} is not a whole number"
-    if pa.types.is_floating(values.type):
-        # Past 2**53 a float has lost digits: two identifiers may have become one.
-        whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), 2.0**53))
-        faults.add(rule, pc.and_(pc.invert(whole), pc.invert(pc.is_nan(values))))
-        return pc.if_else(whole, values, None).cast(pa.int64())
-    if pa.types.is_signed_integer(values.type):
-        return values.cast(pa.int64())
-    text = pc.utf8_trim_whitespace(values.cast(pa.string()))
-    if pa.types.is_decimal(values.type):
-        text = pc.replace_substring_regex(text, r"\.0*$", "")
-    digits = pc.utf8_ltrim(text, "+-0")
-    length = pc.utf8_length(digits)
-    # Of as many digits as the largest, the smaller number is the earlier text.
-    within = pc.or_(
-        pc.less(length, len(LARGEST_INTEGER)),
-        pc.and_(pc.equal(length, len(LARGEST_INTEGER)), pc.less_equal(digits, LARGEST_INTEGER)),
-    )
-    return _parsed(text, pc.and_(pc.match_substring_regex(text, INTEGER), within), pa.int64(), rule, faults)
-
-
-def _to_string(values: pa.ChunkedArray, name: str, faults: _Faults) -> pa.ChunkedArray:
-    text = values.cast(pa.string())
-    faults.add(f"{name} contains a zero byte", pc.match_substring(text, "\x00"))
-    return pc.if_else(pc.equal(text, ""), None, text)
-
-
-def _to_boolean(values: pa.ChunkedArray, name: str, faults: _Faults) -> pa.ChunkedArray:
-    if pa.types.is_boolean(values.type):
-        return values
-    text = pc.utf8_lower(values.cast(pa.string()))
-    true, false = (
-        pc.is_in(text, pa.array(["true", "1", "yes"])),
-        pc.is_in(text, pa.array(["false", "0", "no"])),
-    )
-    known = pc.or_(true, false)
-    faults.add(f"{name} is neither true nor false", pc.and_(pc.is_valid(values), pc.invert(known)))
-    return pc.if_else(known, true, None)
-
-
-_CONVERTERS: dict[str, Callable[[pa.ChunkedArray, str, _Faults], pa.ChunkedArray]] = {
-    "number": _to_number,
-    "integer": _to_integer,
-    "string": _to_string,
-    "boolean": _to_boolean,
-}
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind))
-
-
-def _parsed(
-    text: pa.ChunkedArray, fits: pa.ChunkedArray, kind: pa.DataType, rule: str, faults: _Faults
-) -> pa.ChunkedArray:
-    faults.add(rule, pc.and_(pc.not_equal(text, ""), pc.invert(fits)))
-    return pc.if_else(fits, pc.utf8_ltrim(text, "+"), None).cast(kind)
-
-
-def _timestamps(
-    values: pa.ChunkedArray, name: str, timezone: str, form: str | None, faults: _Faults
-) -> pa.ChunkedArray:
-    if pa.types.is_null(values.type):
-        values = values.cast(TIMESTAMP)
-    given = pc.invert(_missing(values))
-    if _is_text(values.type):
-        series = pd.Series(values.to_pandas(), dtype=object)
-        # pandas would ask the clock.
-        series = series.mask(series.str.strip().str.lower().isin(["now", "today"]))
-        parsed = pd.to_datetime(series, format=form or "ISO8601", utc=True, errors="coerce")
-        if timezone != "UTC":
-            local = parsed.dt.tz_localize(None).dt.tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
-            if form is None:
-                aware = series.str.contains(OFFSET, regex=True, na=False)
-                parsed = parsed.where(aware, local.dt.tz_convert("UTC"))
-            elif "%z" not in form:
-                parsed = local
-        times = pa.chunked_array([pa.Array.from_pandas(parsed)]).cast(TIMESTAMP, safe=False)
-    elif pa.types.is_timestamp(values.type) and values.type.tz is None:
-        naive = values.cast(pa.timestamp("us"), safe=False)
-        earliest, latest = (
-            pc.assume_timezone(naive, timezone, ambiguous=choice, nonexistent=choice)
-            for choice in ("earliest", "latest")
+        Args:
+            rows: as delivered.
+            origin: where they come from.
+            numbers: of the rows in `origin`, from 1.
+        """
+        unreadable = Unreadable()
+        columns = canonical_columns(rows, self.contract, origin, unreadable)
+        if self.contract.transaction_id is None:
+            columns["transaction_id"] = pa.array([f"{origin}:{number}" for number in numbers.tolist()], pa.string())
+        if self.labels:
+            columns |= label_columns(rows, self.contract, columns["event_timestamp"], origin, unreadable)
+        # Under a sign that no name has: a column may be called like a method of the schema's class, or like a rule.
+        frame = pl.DataFrame({f"@{name}": pl.Series(values) for name, values in columns.items()})
+        failure = self.schema.filter(frame.with_row_index("#row")).failure
+        masks = [(_Rule(column, words), mask) for column, words, mask in unreadable.reasons]
+        if len(failure):
+            details = failure.details()
+            for name, rule in self.words.items():
+                mask = np.zeros(rows.num_rows, bool)
+                mask[details["#row"].to_numpy()] = (details[name] == "invalid").to_numpy()
+                if rule.words.startswith(f"{rule.column} is missing"):
+                    # A value that is there but unreadable has a reason of its own.
+                    for column, _, unread in unreadable.reasons:
+                        mask &= ~unread if column == rule.column else True
+                masks.append((rule, mask))
+        order = ["event_timestamp", "transaction_id", *self.contract.columns, "is_fraud", "label_timestamp"]
+        masks = sorted(
+            ((rule, mask) for rule, mask in masks if mask.any()), key=lambda found: order.index(found[0].column)
         )
-        # They differ in the hour that a night has twice, and in the one that it skips: no guess.
-        times = pc.if_else(pc.equal(earliest, latest), earliest, None).cast(TIMESTAMP)
-    elif pa.types.is_timestamp(values.type):
-        times = values.cast(TIMESTAMP, safe=False)
-    else:
-        raise ContractError(f"{name} is of type {values.type}; a time must be a timestamp or text")
-    faults.add(f"{name} is not a time in {timezone}", pc.and_(given, pc.is_null(times)))
-    return times
+        broken = np.zeros(rows.num_rows, bool)
+        for _, mask in masks:
+            broken |= mask
+        return _Checked(columns, broken, masks)
 
-
-def _labels(
-    rows: pa.Table, contract: Contract, event_times: pa.ChunkedArray, faults: _Faults
-) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    label = contract.label
-    is_fraud = pc.fill_null(_as_label_text(rows[label.column], label.fraud_values), False)
-    if label.known_at is None:
-        return is_fraud, pc.add(event_times, pa.scalar(timedelta(days=label.delay_days or 0.0)))
-    known = _timestamps(rows[label.known_at], "label_timestamp", contract.event_timestamp.timezone, None, faults)
-    faults.add("label_timestamp is missing for a fraud", pc.and_(is_fraud, _missing(rows[label.known_at])))
-    faults.add("label_timestamp lies before the transaction", pc.less(known, event_times))
-    latest = pc.add(event_times, pa.scalar(timedelta(days=label.max_delay_days)))
-    faults.add(f"label_timestamp lies over {label.max_delay_days:g} days late", pc.greater(known, latest))
-    return is_fraud, known
-
-
-def _as_label_text(values: pa.ChunkedArray, fraud_values: tuple[str, ...]) -> pa.ChunkedArray:
-    if pa.types.is_boolean(values.type):
-        values = values.cast(pa.int8()) if "1" in fraud_values else values
-    # A column of numbers that once had gaps says 1.0 for 1.
-    text = pc.replace_substring_regex(pc.utf8_lower(values.cast(pa.string())), r"^(\d+)\.0+$", r"\1")
-    return pc.is_in(text, pa.array([value.lower() for value in fraud_values]))
-
-
-def _statements(
-    transactions: pa.Table, is_fraud: pa.ChunkedArray, known: pa.ChunkedArray, contract: Contract
-) -> pa.Table:
-    """Fraud is stated; that a transaction was genuine follows from its maturity (`labels_as_of`)."""
-    schema = contract.labels_schema()
-    n = transactions.num_rows
-    columns = {
-        "is_fraud": is_fraud,
-        "label_timestamp": known,
-        "label_source": pa.array([contract.label.label_source] * n, pa.string()),
-    }
-    stated = pa.table(
-        [columns[name] if name in columns else transactions[name] for name in schema.names],
-        names=schema.names,
-    )
-    return stated.filter(is_fraud).cast(schema)
-
-
-def _refuse_beyond_limit(faults: _Faults, contract: Contract, origin: str, month: str) -> None:
-    share = float(faults.any.mean())
-    if share > contract.quarantine_limit:
-        listed = "; ".join(f"{rule}: {count} rows" for rule, count in faults.counts().items())
-        raise IntakeError(
-            f"{origin}: {faults.any.sum()} of {faults.any.size} rows ({share:.1%}) break contract {contract.name!r}, "
-            f"more than its quarantine_limit of {contract.quarantine_limit:.1%}, so {month} is refused and stays as "
-            f"it was. {listed}"
-        )
-
-
-def _quarantined(rows: pa.Table, faults: _Faults, origin: str) -> pa.Table:
-    positions = np.flatnonzero(faults.any)
-    originals = _original_rows(rows.take(pa.array(positions)))
-    reasons = ["; ".join(rule for rule, broken in faults.rules if broken[position]) for position in positions]
-    return pa.table(
-        {
-            "source": pa.array([origin] * len(positions), pa.string()),
-            "row_number": pa.array(positions + 1, pa.int64()),
-            "reasons": pa.array(reasons, pa.string()),
-            "original": pa.array([json.dumps(row, default=str, ensure_ascii=False) for row in originals], pa.string()),
+    def _add_moment(self, month: str | None, whole: bool) -> None:
+        first, last = month, month
+        words = f"event_timestamp lies outside {month}"
+        if whole and month == self.contract.first_month:
+            last = self.contract.last_month
+            words = f"event_timestamp lies in no month of the contract ({month} to {last or 'now'})"
+        bounds = {
+            "min": self.contract.month_start(first) if first else None,
+            "max_exclusive": self.contract.month_end(last) if last else None,
         }
-    )
+        for rule, bound in bounds.items():
+            if bound is not None:
+                self.words[f"@event_timestamp|{rule}"] = _Rule("event_timestamp", words)
+        self._add("event_timestamp", _moments(nullable=False, **bounds))
+
+    def _add_column(self, name: str, column: Column) -> None:
+        words = {}
+        if column.minimum is not None:
+            words["min"] = f"is below {column.minimum:g}"
+        if column.maximum is not None:
+            words["max"] = f"is above {column.maximum:g}"
+        if column.categories is not None:
+            words["check__categories"] = f"is none of {list(column.categories)}"
+        if column.pattern is not None:
+            words["regex"] = f"does not match {column.pattern!r}"
+        for rule, text in words.items():
+            self.words[f"@{name}|{rule}"] = _Rule(name, f"{name} {text}", can_be_waived=True)
+        given: dict[str, Any] = {"nullable": column.nullable}
+        if column.categories is not None:
+            given["check"] = {"categories": _among(column.categories)}
+        if column.type == "string":
+            self._add(name, dy.String(**given, regex=f"^(?:{column.pattern})$" if column.pattern is not None else None))
+        elif column.type == "boolean":
+            self._add(name, dy.Bool(**given))
+        elif column.type == "number":
+            self._add(name, dy.Float64(**given, min=column.minimum, max=column.maximum))
+        else:
+            lowest = None if column.minimum is None else math.ceil(max(column.minimum, -(2.0**63)))
+            highest = None if column.maximum is None else math.floor(min(column.maximum, 2.0**63 - 1024))
+            self._add(name, dy.Int64(**given, min=lowest, max=highest))
+
+    def _add_label(self) -> None:
+        self._add("is_fraud", dy.Bool(nullable=True))
+        self._add("label_timestamp", _moments(nullable=True))
+        if self.contract.label.known_at is None:
+            return
+        fraud, known, event = pl.col("@is_fraud"), pl.col("@label_timestamp"), pl.col("@event_timestamp")
+        longest = self.contract.label.max_delay_days
+        for name, rule, words, can_be_waived in (
+            ("#known", ~(fraud & known.is_null()), "is missing for a fraud", False),
+            ("#after", known >= event, "lies before the transaction", False),
+            ("#soon", known <= event + timedelta(days=longest), f"lies over {longest:g} days late", True),
+        ):
+            self.words[name] = _Rule("label_timestamp", f"label_timestamp {words}", can_be_waived)
+            self._members[name] = dy.rule()(_constant(rule))
+
+    def _add(self, name: str, column: dy.Column) -> None:
+        if not column.nullable:
+            self.words[f"@{name}|nullability"] = _Rule(name, f"{name} is missing")
+        self._members[f"@{name}"] = column
 
 
-def _original_rows(rows: pa.Table) -> list[dict[str, Any]]:
-    """The rows as JSON can hold them: times beyond year 9999 and numbers that are not finite as text."""
-    for position, field in enumerate(rows.schema):
-        if pa.types.is_timestamp(field.type):
-            rows = rows.set_column(position, field.name, rows.column(position).cast(pa.string()))
+def _moments(**given: Any) -> dy.Datetime:
+    return dy.Datetime(time_zone="UTC", time_unit="us", **given)
+
+
+def _constant(expression: pl.Expr) -> Callable[[object], pl.Expr]:
+    return lambda _: expression
+
+
+def _among(categories: tuple[str, ...]) -> Callable[[pl.Expr], pl.Expr]:
+    return lambda values: values.cast(pl.String).is_in(categories)
+
+
+# Rows
+
+
+class _Repeats:
+    """Of ids that are there more than once, the first good row counts."""
+
+    def __init__(self, ids: pa.Array) -> None:
+        self._ids, self._seen = ids, np.zeros(len(ids), bool)
+
+    def among(self, ids: pa.Array, good: Booleans) -> dict[int, list[str]]:
+        """The reason for each good row that repeats an earlier one, by its position."""
+        which = pc.fill_null(pc.index_in(ids, value_set=self._ids), -1).to_numpy(zero_copy_only=False)
+        result = {}
+        for position in np.flatnonzero((which >= 0) & good).tolist():
+            if self._seen[which[position]]:
+                result[position] = ["transaction_id appears earlier in the delivery"]
+            self._seen[which[position]] = True
+        return result
+
+
+class _Taking:
+    """A delivery on its way through the contract."""
+
+    def __init__(
+        self,
+        contract: Contract,
+        month: str,
+        whole: bool,
+        decisions: Sequence[Decision],
+        earlier: pa.Table | None,
+        memory: int,
+        repeated: pa.Array | None = None,
+    ) -> None:
+        self.contract, self.month, self.whole = contract, month, whole
+        self.rules = _Rules(contract, month, labels=True, whole=whole)
+        self.actions = {decision.row_digest: decision.action for decision in decisions}
+        self.earlier = earlier
+        self.repeats = None if repeated is None else _Repeats(repeated)
+        self.accepted = Spool(contract.transactions_schema(), memory)
+        self.quarantined = Spool(QUARANTINED, memory)
+        self.statements: list[pa.RecordBatch] = []
+        self.n_delivered = self.n_dropped = 0
+        self.reasons: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+        self.days: Counter[int] = Counter()
+        self.is_in_order = True
+        self.ids_increase = True
+        self.id_range: tuple[Any, Any] | None = None
+        self._last: tuple[Any, Any] | None = None
+
+    def read(self, delivery: Delivery) -> None:
+        for part in delivery.parts:
+            number, schema = 1, None
+            for batch in part.open():
+                if batch.schema != schema:
+                    schema = batch.schema
+                    _require_columns(schema, self.contract, part.origin, labels=True)
+                for start in range(0, batch.num_rows, BATCH_ROWS):
+                    rows = batch.slice(start, BATCH_ROWS)
+                    self._take(rows, part.origin, np.arange(number, number + rows.num_rows))
+                    number += rows.num_rows
+
+    def finished(self, origin: str) -> Intake:
+        """The outcome.
+
+        Raises:
+            IntakeError: when nothing was delivered, or too little of it can be used.
+        """
+        if self.n_delivered == 0:
+            raise IntakeError(
+                f"{origin} has no rows for {self.month}; an empty month is more often a broken feed than a quiet one, "
+                "so it is refused and the month stays as it was: deliver the rows and run the month again"
+            )
+        limit, n_broken = self.contract.quarantine_limit, self.quarantined.n_rows - self.n_dropped
+        counts = dict(self.reasons.most_common())
+        if n_broken > limit * self.n_delivered:
+            listed = "; ".join(f"{words}: {count} rows, first {self.first[words]}" for words, count in counts.items())
+            raise IntakeError(
+                f"{origin}: {n_broken} of {self.n_delivered} rows ({n_broken / self.n_delivered:.1%}) break contract "
+                f"{self.contract.name!r}, more than its quarantine_limit of {limit:.1%}, so {self.month} is refused "
+                f"and stays as it was. Correct the file, or the contract, and run the month again. {listed}"
+            )
+        quarantined = pa.Table.from_batches(self.quarantined.batches(), QUARANTINED)
+        self.quarantined.close()
+        return Intake(
+            self.n_delivered,
+            self.accepted.n_rows,
+            pa.Table.from_batches(self.statements, self.contract.labels_schema()),
+            quarantined,
+            counts,
+            dict(self.days),
+            self.id_range,
+            self.accepted,
+            self.is_in_order,
+        )
+
+    def _take(self, rows: pa.RecordBatch, origin: str, numbers: npt.NDArray[np.int64]) -> None:
+        if self.whole:
+            mine = self._of_month(rows)
+            rows, numbers = rows.filter(pa.array(mine)), numbers[mine]
+        if rows.num_rows == 0:
+            return
+        self.n_delivered += rows.num_rows
+        checked = self.rules.check(rows, origin, numbers)
+        reasons = checked.reasons() if checked.broken.any() else {}
+        if reasons and self.actions:
+            for position in np.flatnonzero(checked.broken & checked.can_be_waived()).tolist():
+                if self.actions.get(_row_digest(_originals(rows, [position])[0])) == "release":
+                    del reasons[position]
+        good = np.ones(rows.num_rows, bool)
+        good[list(reasons)] = False
+        held_back = self._held_back(checked.ids(), good)
+        good[list(held_back)] = False
+        if not good.all():
+            self._quarantine(rows, origin, numbers, reasons | held_back)
+        self._accept(checked, good)
+
+    def _of_month(self, rows: pa.RecordBatch) -> Booleans:
+        """The rows of the month; with the first one also those that are of no month at all."""
+        contract = self.contract
+        times = event_times(rows, contract)
+        start, end = contract.month_start(self.month), contract.month_end(self.month)
+        mine = _within(times, start, end)
+        if self.month == contract.first_month:
+            mine |= ~_within(times, start, contract.month_end(contract.last_month) if contract.last_month else None)
+        return mine
+
+    def _held_back(self, ids: pa.Array, good: Booleans) -> dict[int, list[str]]:
+        """Good rows whose id another row has."""
+        result: dict[int, list[str]] = {}
+        if self.earlier is not None:
+            found = pc.index_in(ids, value_set=self.earlier["transaction_id"].combine_chunks())
+            months = self.earlier["month"].combine_chunks().take(found)
+            for position in np.flatnonzero(np.asarray(pc.is_valid(months)) & good).tolist():
+                result[position] = [f"transaction_id is already in {months[position]}"]
+        if self.repeats is not None:
+            good = good.copy()
+            good[list(result)] = False
+            result |= self.repeats.among(ids, good)
+        return result
+
+    def _quarantine(
+        self, rows: pa.RecordBatch, origin: str, numbers: npt.NDArray[np.int64], reasons: dict[int, list[str]]
+    ) -> None:
+        positions = sorted(reasons)
+        originals = _originals(rows, positions)
+        digests = [_row_digest(original) for original in originals]
+        dropped = [self.actions.get(digest) == "drop" for digest in digests]
+        self.n_dropped += sum(dropped)
+        for position, original in zip(positions, originals, strict=True):
+            for words in reasons[position]:
+                self.reasons[words] += 1
+                if words not in self.first:
+                    self.first[words] = f"row {numbers[position]} of {origin} ({self._delivered(original, words)})"
+        self.quarantined.write(
+            pa.record_batch(
+                [
+                    [origin] * len(positions),
+                    numbers[positions],
+                    ["; ".join(reasons[position]) for position in positions],
+                    [json.dumps(original, default=str, ensure_ascii=False) for original in originals],
+                    digests,
+                    ["dropped" if drop else "quarantined" for drop in dropped],
+                ],
+                schema=QUARANTINED,
+            )
+        )
+
+    def _delivered(self, original: dict[str, Any], words: str) -> str:
+        """The source's column that a reason is about, with its value."""
+        contract, name = self.contract, words.split(" ", 1)[0]
+        own = {
+            "event_timestamp": contract.event_timestamp.column,
+            "transaction_id": contract.transaction_id.column if contract.transaction_id else None,
+            "is_fraud": contract.label.column,
+            "label_timestamp": contract.label.known_at,
+        }
+        column = own[name] if name in own else contract.columns[name].column
+        return f"{column} = {str(original[column])[:80]!r}" if column in original else name
+
+    def _accept(self, checked: _Checked, good: Booleans) -> None:
+        batch = checked.transactions(self.contract, good)
+        if batch.num_rows == 0:
+            return
+        self._watch_order(batch)
+        moments = batch["event_timestamp"].cast(pa.int64()).to_numpy()
+        self.days.update(dict(zip(*map(np.ndarray.tolist, np.unique(moments // DAY, return_counts=True)), strict=True)))
+        lowest, highest = pc.min_max(batch["transaction_id"]).as_py().values()
+        if self.id_range is not None:
+            lowest, highest = min(lowest, self.id_range[0]), max(highest, self.id_range[1])
+        self.id_range = lowest, highest
+        self.accepted.write(batch)
+        if self.rules.labels:
+            self._state(checked, good)
+
+    def _watch_order(self, batch: pa.RecordBatch) -> None:
+        moments, ids = batch["event_timestamp"], batch["transaction_id"]
+        if self._last is not None:
+            moments, ids = (
+                pa.concat_arrays([pa.array([last], column.type), column])
+                for last, column in zip(self._last, (moments, ids), strict=True)
+            )
+        n = len(ids)
+        same, later = pc.equal(moments[1:], moments[: n - 1]), pc.greater(moments[1:], moments[: n - 1])
+        greater = pc.greater(ids[1:], ids[: n - 1])
+        # Made of file and row, no id is there twice.
+        if self.contract.transaction_id is not None and not pc.all(greater, min_count=0).as_py():
+            self.ids_increase = False
+        if not pc.all(pc.or_(later, pc.and_(same, greater)), min_count=0).as_py():
+            self.is_in_order = False
+        self._last = moments[-1], ids[-1]
+
+    def _state(self, checked: _Checked, good: Booleans) -> None:
+        """Fraud is stated; that a transaction was genuine follows from its maturity (`labels_as_of`)."""
+        schema = self.contract.labels_schema()
+        positions = pa.array(np.flatnonzero(good & np.asarray(pc.fill_null(checked.columns["is_fraud"], False))))
+        columns = {name: checked.columns[name].take(positions) for name in schema.names if name != "label_source"}
+        columns["label_source"] = pa.array([self.contract.label.label_source] * len(positions), pa.string())
+        batch = pa.record_batch([columns[name] for name in schema.names], names=schema.names)
+        self.statements.append(batch.cast(schema))
+
+
+def _within(times: pa.Array, start: datetime, end: datetime | None) -> Booleans:
+    inside = pc.greater_equal(times, pa.scalar(start, TIMESTAMP))
+    if end is not None:
+        inside = pc.and_(inside, pc.less(times, pa.scalar(end, TIMESTAMP)))
+    return np.asarray(pc.fill_null(inside, False))
+
+
+def _originals(rows: pa.RecordBatch, positions: Sequence[int]) -> list[dict[str, Any]]:
+    """Rows as JSON can hold them: times beyond year 9999 and numbers that are not finite as text."""
+    taken = pa.Table.from_batches([rows.take(pa.array(positions, pa.int64()))])
+    for position, column in enumerate(taken.schema):
+        if pa.types.is_timestamp(column.type):
+            taken = taken.set_column(position, column.name, taken.column(position).cast(pa.string()))
     return [
         {
-            name: str(value) if isinstance(value, float) and not np.isfinite(value) else value
+            name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in row.items()
         }
-        for row in rows.to_pylist()
+        for row in taken.to_pylist()
     ]
+
+
+def _row_digest(original: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(original, default=str, sort_keys=True).encode()).hexdigest()
