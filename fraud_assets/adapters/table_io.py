@@ -1,27 +1,41 @@
 """Months of tables in and out of Postgres: replaced whole in one transaction, read by month and column.
 
-A month is a native range partition. It is built beside the old one in the transaction that swaps it in, so a
-reader or a crash sees the old month or the new one. What a table's columns mean belongs to `core/tables.py`.
+A month is a native range partition; how one is built and swapped in belongs to `month_writer`. What a table's columns
+mean belongs to `core/tables.py`, and what makes a stored month stale to `core/staleness.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import dagster as dg
+import psycopg
 import pyarrow as pa
-import pyarrow.compute as pc
 from psycopg import sql
 
 from fraud_assets.adapters.database import Database, open_database
+from fraud_assets.adapters.month_writer import (
+    MonthWrite,
+    TableError,
+    checked,
+    conform,
+    index_month,
+    inside,
+    month_bounds,
+    partition_name,
+    write_month,
+)
 from fraud_assets.core.contract import Contract
-from fraud_assets.core.digests import digest_table, digest_text
-from fraud_assets.core.months import month_end, month_start
+from fraud_assets.core.digests import digest_text
+from fraud_assets.core.months import MONTH_PATTERN, months_between
+from fraud_assets.core.staleness import INPUTS_KEY, Inputs
 from fraud_assets.core.tables import TABLES, Table
 from fraud_assets.settings import Settings
+
+Rows: TypeAlias = pa.Table | Mapping[str, pa.Table | pa.RecordBatchReader]
 
 POSTGRES_TYPES = {
     pa.int64(): "bigint",
@@ -42,22 +56,13 @@ CREATE TABLE IF NOT EXISTS month_versions (
     n_rows bigint NOT NULL,
     written_at timestamptz NOT NULL DEFAULT now(),
     run_id text
-)
+);
+ALTER TABLE month_versions
+    ADD COLUMN IF NOT EXISTS inputs jsonb,
+    ADD COLUMN IF NOT EXISTS added bigint,
+    ADD COLUMN IF NOT EXISTS removed bigint,
+    ADD COLUMN IF NOT EXISTS altered bigint
 """
-
-
-class TableError(ValueError):
-    """Rows that do not fit the table or the months they were written for."""
-
-
-@dataclass(frozen=True)
-class MonthWrite:
-    """What writing one month did: its digest and rows, and whether anything changed."""
-
-    month: str
-    digest: str
-    n_rows: int
-    changed: bool
 
 
 class MonthStore:
@@ -79,122 +84,58 @@ class MonthStore:
     # Writing
 
     def replace_months(
-        self, name: str, data: pa.Table, months: Sequence[str], run_id: str | None = None
+        self,
+        name: str,
+        data: Rows,
+        months: Sequence[str],
+        *,
+        inputs: Inputs | Mapping[str, Inputs] | None = None,
+        run_id: str | None = None,
     ) -> list[MonthWrite]:
-        """Replaces each of `months` with its rows of `data`, each month in one transaction.
+        """Replaces each of `months` with its rows, in this order, each month in one transaction.
 
         A month whose rows are those already there is left as it is.
 
         Args:
             name: the table.
-            data: rows of these months and no others; columns as declared, in any order.
+            data: a table with the rows of these months and no others, columns as declared, in any order. Or the rows
+                by month: each month is asked for when it is its turn, and may be a stream, whose batches come in the
+                table's order; memory is then in proportion to a batch.
             months: the months to replace; one without rows becomes an empty month.
+            inputs: what the rows were made of, or that by month (`{"2018-04": {"raw_transactions": {...}}}`).
             run_id: the run to record.
 
         Raises:
-            TableError: when a column is missing, a value does not fit its type, or a row lies outside `months`.
+            TableError: when a column is missing, a value does not fit its type, a row lies outside its month, or a
+                stream is not in order. Months before the one at fault have been replaced.
         """
         table = self.table(name)
-        data = _conform(data, table)
-        slices = _split(data, table, months)
-        self._ensure_table(table)
-        return [self._replace(table, month, slices[month], run_id) for month in months]
-
-    def _replace(self, table: Table, month: str, rows: pa.Table, run_id: str | None) -> MonthWrite:
-        digest = digest_table(rows, ignore=table.volatile)
-        partition, staging = _partition(table, month), _partition(table, month) + "_new"
-        parent, home = sql.Identifier("public", table.name), sql.Identifier("months", partition)
-        build = sql.Identifier("months", staging)
-        first, last = _bounds(table, month)
-        with self.database.bulk() as connection, connection.cursor() as cursor:
-
-            def run(statement: sql.Composable) -> None:
-                cursor.execute(statement.as_string())
-
-            # Writers of a table take turns, also of different months: each has the parent open when it detaches from
-            # it, and two would wait for each other. Readers are not held up by this.
-            run(sql.SQL("SELECT pg_advisory_xact_lock(hashtext({}))").format(sql.Literal(f"months.{table.name}")))
-            if self._current_digest(cursor, table.name, month) == digest:
-                return MonthWrite(month, digest, rows.num_rows, changed=False)
-            run(sql.SQL("DROP TABLE IF EXISTS {}").format(build))
-            run(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING DEFAULTS)").format(build, parent))
-            if rows.num_rows:
-                cursor.adbc_ingest(staging, rows, mode="append", db_schema_name="months")
-            # The bounds as a constraint spare the scan when the month is attached.
-            run(
-                sql.SQL("ALTER TABLE {} ADD CONSTRAINT bounds CHECK ({} IS NOT NULL AND {} >= {} AND {} < {})").format(
-                    build,
-                    *(sql.Identifier(table.month_column),) * 2,
-                    sql.Literal(first),
-                    sql.Identifier(table.month_column),
-                    sql.Literal(last),
-                )
-            )
-            for columns in table.indexes:
-                run(sql.SQL("CREATE INDEX ON {} ({})").format(build, sql.SQL(", ").join(map(sql.Identifier, columns))))
-            cursor.execute("SELECT to_regclass($1) IS NOT NULL", [f"months.{partition}"])
-            if cursor.fetchone()[0]:
-                run(sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(parent, home))
-                run(sql.SQL("DROP TABLE {}").format(home))
-            run(sql.SQL("ALTER TABLE {} RENAME TO {}").format(build, sql.Identifier(partition)))
-            run(
-                sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
-                    parent, home, sql.Literal(first), sql.Literal(last)
-                )
-            )
-            run(sql.SQL("ALTER TABLE {} DROP CONSTRAINT bounds").format(home))
-            cursor.execute(
-                "INSERT INTO month_versions (table_name, month, digest, n_rows, run_id) VALUES ($1, $2, $3, $4, $5)",
-                [table.name, month, digest, rows.num_rows, run_id],
-            )
-        return MonthWrite(month, digest, rows.num_rows, changed=True)
-
-    def _ensure_table(self, table: Table) -> None:
+        bounds = {month: month_bounds(table, self.contract, month) for month in months}
+        given = _split(data, table, bounds) if isinstance(data, pa.Table) else data
+        writes = []
         with self.database.session() as connection:
-            connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.tables'))")
-            connection.execute(MONTH_VERSIONS)
-            there = dict(
-                connection.execute(
-                    "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute "
-                    "WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped",
-                    [f"public.{table.name}"],
-                ).fetchall()
-            )
-            parent = sql.Identifier("public", table.name)
-            if not there:
-                columns = sql.SQL(", ").join(
-                    sql.SQL("{} {}{}").format(
-                        sql.Identifier(field.name),
-                        sql.SQL(POSTGRES_TYPES[field.type]),
-                        sql.SQL("" if field.nullable else " NOT NULL"),
-                    )
-                    for field in table.schema
-                )
-                month_column = sql.Identifier(table.month_column)
-                connection.execute(
-                    sql.SQL("CREATE TABLE {} ({}) PARTITION BY RANGE ({})").format(parent, columns, month_column)
-                )
-                for index in table.indexes:
-                    connection.execute(
-                        sql.SQL("CREATE INDEX ON {} ({})").format(
-                            parent, sql.SQL(", ").join(map(sql.Identifier, index))
-                        )
-                    )
-                return
-            for field in table.schema:
-                wanted = POSTGRES_TYPES[field.type]
-                found = there.get(field.name)
-                if found is None:
-                    connection.execute(
-                        sql.SQL("ALTER TABLE {} ADD COLUMN {} {}").format(
-                            parent, sql.Identifier(field.name), sql.SQL(wanted)
-                        )
-                    )
-                elif found not in (wanted, "timestamp with time zone" if wanted == "timestamptz" else wanted):
-                    raise TableError(
-                        f"column {field.name!r} of {table.name} is {found} in the database and {wanted} in the "
-                        "contract; a stored column keeps its type: give the attribute another name, or use another home"
-                    )
+            _ensure(connection, table)
+            for month in months:
+                rows = given[month]
+                if not isinstance(rows, pa.Table):
+                    rows = checked(rows, table, month, bounds[month])
+                elif given is data:
+                    rows = _split(rows, table, {month: bounds[month]})[month]
+                own = _own_inputs(inputs, month)
+                writes.append(write_month(connection, table, month, bounds[month], rows, inputs=own, run_id=run_id))
+                connection.commit()
+        return writes
+
+    def index_months(self, name: str, months: Sequence[str]) -> None:
+        """Builds the table's indexes for those of `months` that are stored and lack them, one month at a time.
+
+        From then on the month after an indexed one, and one that replaces it, are indexed when they are written:
+        serving looks up what happened lately.
+        """
+        with self.database.session() as connection:
+            for month in months:
+                index_month(connection, self.table(name), month)
+                connection.commit()
 
     # Reading
 
@@ -215,28 +156,82 @@ class MonthStore:
             last_month: the last month, included, or None for no end.
 
         Returns:
-            The rows; empty, with the declared columns, when there are none or the table does not exist yet.
+            The rows; empty, with the declared columns, when there are none or the table does not exist yet. The
+            schema's metadata names the digest of each month read (`core/staleness.py`).
+
+        Raises:
+            TableError: when a table with many rows a month is asked for without any month.
         """
         table = self.table(name)
+        if table.by_range_only and first_month is None and last_month is None:
+            raise TableError(f"reading all of {name} takes every month there is: name first_month or last_month")
         wanted = list(columns) if columns is not None else table.schema.names
         schema = pa.schema([table.schema.field(column) for column in wanted])
-        first = _bounds(table, first_month or self.contract.first_month)[0]
-        conditions = [sql.SQL("{} >= {}").format(sql.Identifier(table.month_column), sql.Literal(first))]
-        if last_month is not None:
-            last = _bounds(table, last_month)[1]
-            conditions.append(sql.SQL("{} < {}").format(sql.Identifier(table.month_column), sql.Literal(last)))
-        statement = sql.SQL("SELECT {} FROM {} WHERE {} ORDER BY {}").format(
-            sql.SQL(", ").join(map(sql.Identifier, wanted)),
-            sql.Identifier("public", table.name),
-            sql.SQL(" AND ").join(conditions),
-            sql.SQL(", ").join(_ordered(table)),
-        )
-        if not self.exists(name):
-            return schema.empty_table()
-        rows = self.database.query(statement.as_string())
+        digests, rows = self._read(table, wanted, first_month or self.contract.first_month, last_month)
+        if rows is None:
+            rows = schema.empty_table()
+        elif set(table.order) <= set(wanted) and not table.in_order(rows):
+            rows = rows.sort_by([(column, "ascending") for column in table.order])
         # Months from before a column was declared do not have it.
         older = [field.with_nullable(field.nullable or rows[field.name].null_count > 0) for field in schema]
-        return rows.cast(pa.schema(older))
+        named = self._months_of_contract(first_month, last_month or max(digests, default=None))
+        return _with_inputs(rows.cast(pa.schema(older)), {name: {month: digests.get(month) for month in named}})
+
+    def head(self, name: str, month: str, n: int = 5) -> pa.Table:
+        """The first rows of a stored month."""
+        table = self.table(name)
+        statement = sql.SQL("SELECT {} FROM {} LIMIT {}").format(
+            sql.SQL(", ").join(map(sql.Identifier, table.schema.names)),
+            sql.Identifier("months", partition_name(table, month)),
+            sql.Literal(n),
+        )
+        return self.database.query(statement.as_string())
+
+    def _read(
+        self, table: Table, columns: list[str], first_month: str, last_month: str | None
+    ) -> tuple[dict[str, str], pa.Table | None]:
+        """The digests of the table's months and the rows of a range, both as of one moment."""
+        column = sql.Identifier(table.month_column)
+        first = month_bounds(table, self.contract, first_month)[0]
+        conditions = [sql.SQL("{} >= {}").format(column, sql.Literal(first))]
+        if last_month is not None:
+            end = month_bounds(table, self.contract, last_month)[1]
+            conditions.append(sql.SQL("{} < {}").format(column, sql.Literal(end)))
+        statement = sql.SQL("SELECT {} FROM {} WHERE {}").format(
+            sql.SQL(", ").join(map(sql.Identifier, columns)),
+            sql.Identifier("public", table.name),
+            sql.SQL(" AND ").join(conditions),
+        )
+        if not set(table.order) <= set(columns):
+            # Rows are stored in order, so that sorting is left out where it can be seen whether they came in order.
+            statement += sql.SQL(" ORDER BY {}").format(sql.SQL(", ").join(_ordered(table)))
+        with self.database.bulk() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass($1) IS NULL", [f"public.{table.name}"])
+            if cursor.fetchone()[0]:
+                return {}, None
+            connection.commit()
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            # Before the first query, which fixes the moment: a month that is swapped between the two would be seen
+            # as the new partition without its rows.
+            cursor.execute(
+                sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE")
+                .format(sql.Identifier("public", table.name))
+                .as_string()
+            )
+            cursor.execute(DIGESTS, [table.name])
+            digests = cursor.fetch_arrow_table()
+            cursor.execute(statement.as_string())
+            rows = cursor.fetch_arrow_table()
+        return dict(zip(digests["month"].to_pylist(), digests["digest"].to_pylist(), strict=True)), rows
+
+    def _months_of_contract(self, first: str | None, last: str | None) -> list[str]:
+        """The months of a range that the contract can have; none when there is no last."""
+        if last is None:
+            return []
+        return months_between(
+            max(first or self.contract.first_month, self.contract.first_month),
+            min(last, self.contract.last_month or last),
+        )
 
     def require(self, name: str, month: str) -> None:
         """Passes when a month of a table is there.
@@ -249,10 +244,16 @@ class MonthStore:
 
     def first_event(self) -> datetime | None:
         """The time of the first transaction there is."""
-        if not self.exists("raw_transactions"):
+        stored = {row["month"]: row["n_rows"] for row in self.versions("raw_transactions").to_pylist()}
+        month = min((month for month, n_rows in stored.items() if n_rows), default=None)
+        if month is None:
             return None
-        first = self.database.query("SELECT min(event_timestamp) AS first FROM raw_transactions")["first"][0].as_py()
-        return cast("datetime | None", first)
+        # Of one month: without an index on the time, the first of all would be looked for in every month.
+        first = self.database.query(
+            "SELECT min(event_timestamp) FROM raw_transactions WHERE event_timestamp < $1::timestamptz",
+            [self.contract.month_end(month).isoformat()],
+        )
+        return cast("datetime", first[0][0].as_py())
 
     def exists(self, name: str) -> bool:
         """Whether the table has been created."""
@@ -264,21 +265,92 @@ class MonthStore:
         """The months that are stored, in order, each with its current digest."""
         if not self.exists("month_versions"):
             return {}
-        rows = self.database.query(
-            "SELECT DISTINCT ON (month) month, digest FROM month_versions "
-            "WHERE table_name = $1 ORDER BY month, id DESC",
-            [name],
-        )
+        rows = self.database.query(DIGESTS, [name])
         return dict(zip(rows["month"].to_pylist(), rows["digest"].to_pylist(), strict=True))
 
-    @staticmethod
-    def _current_digest(cursor: Any, name: str, month: str) -> str | None:
-        cursor.execute(
-            "SELECT digest FROM month_versions WHERE table_name = $1 AND month = $2 ORDER BY id DESC LIMIT 1",
+    def current(self) -> dict[tuple[str, str], tuple[str, Inputs | None]]:
+        """Of every stored month, by table and month: its digest and what it was made of (None where not recorded)."""
+        with self.database.session() as connection:
+            _ensure(connection)
+            rows = connection.execute(
+                "SELECT DISTINCT ON (table_name, month) table_name, month, digest, inputs FROM month_versions "
+                "ORDER BY table_name, month, id DESC"
+            ).fetchall()
+        return {(name, month): (digest, inputs) for name, month, digest, inputs in rows}
+
+    def versions(self, name: str, month: str | None = None) -> pa.Table:
+        """All versions of a table's months, oldest first, or those of one month.
+
+        Returns:
+            Columns id, month, digest, n_rows, written_at, run_id, inputs (JSON), added, removed, altered. Two versions
+            that follow each other with one digest are the same rows, made of other inputs.
+        """
+        with self.database.session() as connection:
+            _ensure(connection)
+        return self.database.query(
+            "SELECT id, month, digest, n_rows, written_at, run_id, inputs::text AS inputs, added, removed, altered "
+            "FROM month_versions WHERE table_name = $1 AND ($2::text IS NULL OR month = $2::text) ORDER BY id",
             [name, month],
         )
-        row = cursor.fetchone()
-        return row[0] if row else None
+
+
+DIGESTS = "SELECT DISTINCT ON (month) month, digest FROM month_versions WHERE table_name = $1 ORDER BY month, id DESC"
+
+
+def _ensure(connection: psycopg.Connection[Any], table: Table | None = None) -> None:
+    """Brings the database to what is declared, and commits.
+
+    Raises:
+        TableError: when a stored column has another type.
+    """
+    if _amendments(connection, table):
+        # Looked at again under the lock: another process may have been first. Not before, because what is there
+        # already needs no turn, and because adding a column that is there waits for readers and holds up others.
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.tables'))")
+        for statement in _amendments(connection, table):
+            connection.execute(statement)
+    connection.commit()
+
+
+def _amendments(connection: psycopg.Connection[Any], table: Table | None) -> list[sql.Composed]:
+    """The statements that the database lacks to be as declared."""
+    columns = "SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute "
+    columns += "WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
+    versions = {row[0] for row in connection.execute(columns, ["public.month_versions"])}
+    statements = [] if "altered" in versions else [sql.Composed([sql.SQL(MONTH_VERSIONS)])]
+    if table is None:
+        return statements
+    there = {name: (kind, not_null) for name, kind, not_null in connection.execute(columns, [f"public.{table.name}"])}
+    parent = sql.Identifier("public", table.name)
+    declared = {
+        field.name: sql.SQL("{} {}").format(sql.Identifier(field.name), sql.SQL(POSTGRES_TYPES[field.type]))
+        for field in table.schema
+    }
+    if not there:
+        listed = [
+            column if table.schema.field(name).nullable else column + sql.SQL(" NOT NULL")
+            for name, column in declared.items()
+        ]
+        month_column = sql.Identifier(table.month_column)
+        create = sql.SQL("CREATE TABLE {} ({}) PARTITION BY RANGE ({})")
+        return [*statements, create.format(parent, sql.SQL(", ").join(listed), month_column)]
+    for name, column in declared.items():
+        if name not in there:
+            # Months from before do not have it.
+            statements.append(sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(parent, column))
+            continue
+        wanted = POSTGRES_TYPES[table.schema.field(name).type]
+        if there[name][0] not in (wanted, "timestamp with time zone" if wanted == "timestamptz" else wanted):
+            raise TableError(
+                f"column {name!r} of {table.name} is {there[name][0]} in the database and {wanted} in the contract; "
+                "a stored column keeps its type: give the attribute another name, or use another home"
+            )
+    for name, (_, not_null) in there.items():
+        # A column that may be empty from now on, or that is declared no longer and will be.
+        if not_null and (name not in declared or table.schema.field(name).nullable):
+            drop = sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL")
+            statements.append(drop.format(parent, sql.Identifier(name)))
+    return statements
 
 
 def _ordered(table: Table) -> list[sql.Composable]:
@@ -291,44 +363,25 @@ def _ordered(table: Table) -> list[sql.Composable]:
     ]
 
 
-def _partition(table: Table, month: str) -> str:
-    return f"{table.name}_{month.replace('-', '_')}"
+def _with_inputs(rows: pa.Table, inputs: Inputs) -> pa.Table:
+    return rows.replace_schema_metadata({INPUTS_KEY: json.dumps(inputs)})
 
 
-def _bounds(table: Table, month: str) -> tuple[str, str]:
-    start, end = month_start(month), month_end(month)
-    if pa.types.is_date(table.schema.field(table.month_column).type):
-        return start.date().isoformat(), end.date().isoformat()
-    return start.isoformat(), end.isoformat()
+def _own_inputs(inputs: Inputs | Mapping[str, Inputs] | None, month: str) -> Inputs | None:
+    """A month's inputs, whether they were given for all months or by month."""
+    if inputs and all(MONTH_PATTERN.fullmatch(name) for name in inputs):
+        return cast("Mapping[str, Inputs]", inputs)[month]
+    return cast("Inputs | None", inputs)
 
 
-def _conform(data: pa.Table, table: Table) -> pa.Table:
-    """The declared columns in the declared order and types, rows in the table's order."""
-    if missing := [name for name in table.schema.names if name not in data.column_names]:
-        raise TableError(f"rows for {table.name} lack the columns {missing}")
-    try:
-        data = data.select(table.schema.names).cast(table.schema)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError) as error:
-        raise TableError(f"rows for {table.name} do not fit its columns: {error}") from error
-    return data.sort_by([(column, "ascending") for column in table.order])
-
-
-def _split(data: pa.Table, table: Table, months: Sequence[str]) -> dict[str, pa.Table]:
-    column = data[table.month_column]
-    slices = {}
-    for month in months:
-        start: Any = month_start(month)
-        end: Any = month_end(month)
-        if pa.types.is_date(column.type):
-            start, end = start.date(), end.date()
-        inside = pc.and_(
-            pc.greater_equal(column, pa.scalar(start, column.type)),
-            pc.less(column, pa.scalar(end, column.type)),
-        )
-        slices[month] = data.filter(inside)
-    outside = data.num_rows - sum(rows.num_rows for rows in slices.values())
-    if outside:
-        raise TableError(f"{outside} rows for {table.name} lie outside the months {list(months)}")
+def _split(rows: pa.Table, table: Table, bounds: Mapping[str, tuple[Any, Any]]) -> dict[str, pa.Table]:
+    """The rows of each month, in the table's order."""
+    rows = conform(rows, table)
+    if not table.in_order(rows):
+        rows = rows.sort_by([(column, "ascending") for column in table.order])
+    slices = {month: rows.filter(inside(rows, table, limits)) for month, limits in bounds.items()}
+    if outside := rows.num_rows - sum(own.num_rows for own in slices.values()):
+        raise TableError(f"{outside} rows for {table.name} lie outside the months {list(bounds)}")
     return slices
 
 
@@ -344,18 +397,36 @@ class PostgresMonthIOManager(dg.ConfigurableIOManager):
     metadata is read with these columns only.
     """
 
-    def handle_output(self, context: dg.OutputContext, obj: pa.Table) -> None:
-        """Replaces the months of this run, and says what that changed."""
+    def handle_output(self, context: dg.OutputContext, obj: Rows) -> None:
+        """Replaces the months of this run, and says what that changed.
+
+        The asset says in its output's metadata, under `inputs`, what the rows were made of (`inputs_of`), for all
+        months or by month.
+
+        Raises:
+            TableError: when it does not, or as `MonthStore.replace_months`.
+        """
         store = open_store(Settings())
         name, months = context.asset_key.path[-1], list(context.asset_partition_keys)
-        writes = store.replace_months(name, obj, months, context.run_id)
+        said = context.output_metadata.get("inputs")
+        inputs = cast("Inputs | None", said.value if isinstance(said, dg.JsonMetadataValue) else said)
+        if not inputs:
+            raise TableError(
+                f"the asset {name} does not say what its rows were made of, so nobody could tell when they are stale: "
+                'return them with metadata={"inputs": inputs_of(...)}'
+            )
+        writes = store.replace_months(name, obj, months, inputs=inputs, run_id=context.run_id)
         context.add_output_metadata(
             {
                 "dagster/row_count": sum(write.n_rows for write in writes),
                 "dagster/relation_identifier": f"{store.contract.name}.public.{name}",
                 "changed_months": [write.month for write in writes if write.changed],
+                **{
+                    count: sum(getattr(write, count) or 0 for write in writes)
+                    for count in ("added", "removed", "altered")
+                },
                 "digest": digest_text(*(write.digest for write in writes)) if len(writes) > 1 else writes[0].digest,
-                "preview": dg.MetadataValue.md(_preview(obj)),
+                "preview": dg.MetadataValue.md(_preview(store.head(name, months[0]))),
             }
         )
 
@@ -367,12 +438,12 @@ class PostgresMonthIOManager(dg.ConfigurableIOManager):
         name = context.asset_key.path[-1]
         if not months:
             schema = store.table(name).schema
-            return schema.empty_table().select(columns or schema.names)
+            return _with_inputs(schema.empty_table().select(columns or schema.names), {name: {}})
         return store.read(name, columns, first_month=months[0], last_month=months[-1])
 
 
-def _preview(rows: pa.Table, n: int = 5) -> str:
-    """The first rows as a Markdown table; text is cut to keep the page readable."""
+def _preview(rows: pa.Table) -> str:
+    """Rows as a Markdown table; text is cut to keep the page readable."""
     if rows.num_rows == 0:
         return "*no rows*"
 
@@ -383,5 +454,5 @@ def _preview(rows: pa.Table, n: int = 5) -> str:
 
     names = rows.column_names
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
-    lines += ["| " + " | ".join(cell(row[name]) for name in names) + " |" for row in rows.slice(0, n).to_pylist()]
+    lines += ["| " + " | ".join(cell(row[name]) for name in names) + " |" for row in rows.to_pylist()]
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.features import feature_names
@@ -24,16 +25,34 @@ class Table:
         schema: its columns; `month_column` is among them.
         month_column: a timestamp or date column; a row belongs to the month its value lies in.
         order: columns that fix the order of rows, and with it the digest of a month.
-        indexes: column lists to index.
+        key: columns that name a row of a month, never missing and never shared by two; by them a row is found again
+            in another version of the month. Empty where rows have no name.
+        indexes: column lists that lookups need; built for the months that are looked up (`MonthStore.index_months`).
         volatile: columns that say when a row was written, and so are no part of the digest.
+        by_range_only: whether there are many rows a month, so that reading all months must be asked for by name.
     """
 
     name: str
     schema: pa.Schema
     month_column: str
     order: tuple[str, ...]
+    key: tuple[str, ...] = ()
     indexes: tuple[tuple[str, ...], ...] = ()
     volatile: tuple[str, ...] = ()
+    by_range_only: bool = False
+
+    def in_order(self, rows: pa.Table) -> bool:
+        """Whether the rows are in the table's order; missing values come last."""
+        before, after = rows.slice(0, max(rows.num_rows - 1, 0)), rows.slice(1)
+        follows: pa.ChunkedArray = pa.chunked_array([pa.repeat(True, after.num_rows)])
+        for column in reversed(self.order):
+            one, other = before[column], after[column]
+            less, equal = pc.less(one, other), pc.equal(one, other)
+            if one.null_count or other.null_count:
+                less = pc.fill_null(less, pc.and_(pc.is_valid(one), pc.is_null(other)))
+                equal = pc.fill_null(equal, pc.and_(pc.is_null(one), pc.is_null(other)))
+            follows = pc.or_(less, pc.and_(equal, follows))
+        return bool(pc.all(follows, min_count=0).as_py())
 
 
 def raw_transactions(contract: Contract) -> Table:
@@ -44,9 +63,11 @@ def raw_transactions(contract: Contract) -> Table:
         schema,
         "event_timestamp",
         order=("event_timestamp", "transaction_id"),
-        # One transaction by its id, and online lookups of an entity's last days.
-        indexes=(("transaction_id",), *((entity, "event_timestamp") for entity in contract.entities)),
+        key=("transaction_id",),
+        # Online lookups of an entity's last days.
+        indexes=tuple((entity, "event_timestamp") for entity in contract.entities),
         volatile=("ingested_at",),
+        by_range_only=True,
     )
 
 
@@ -59,19 +80,39 @@ def quarantined_transactions(contract: Contract) -> Table:  # noqa: ARG001 - all
             pa.field("row_number", pa.int64(), nullable=False),
             pa.field("reasons", pa.string(), nullable=False),
             pa.field("original", pa.string(), nullable=False),
+            pa.field("row_digest", pa.string(), nullable=False),
+            pa.field("status", pa.string(), nullable=False),
         ]
     )
-    return Table("quarantined_transactions", schema, "month", order=("source", "row_number"))
+    return Table(
+        "quarantined_transactions", schema, "month", order=("month", "source", "row_number"), by_range_only=True
+    )
+
+
+def delivered_labels(contract: Contract) -> Table:
+    """Statements that came with a month's transactions, in the month of the transactions they are about."""
+    schema = contract.labels_schema()
+    position = schema.get_field_index("event_timestamp")
+    return Table(
+        "delivered_labels",
+        # They name transactions of the same delivery, so the time is always known.
+        schema.set(position, schema.field(position).with_nullable(False)),
+        "event_timestamp",
+        order=("event_timestamp", "transaction_id", "label_timestamp", "label_source", "is_fraud"),
+        by_range_only=True,
+    )
 
 
 def fraud_labels(contract: Contract) -> Table:
-    """Statements about transactions, in the month in which they became known."""
+    """Every statement about a transaction, in the month in which it became known; `origin` says where it came from."""
     return Table(
         "fraud_labels",
-        contract.labels_schema(),
+        contract.labels_schema().append(pa.field("origin", pa.string(), nullable=False)),
         "label_timestamp",
-        order=("label_timestamp", "transaction_id"),
+        order=("label_timestamp", "transaction_id", "label_source", "origin", "is_fraud"),
+        # Online lookups: an entity's last reports, and the earlier statements about the same transactions.
         indexes=(("transaction_id",), *((entity, "label_timestamp") for entity in contract.entities)),
+        by_range_only=True,
     )
 
 
@@ -88,6 +129,8 @@ def transaction_features(contract: Contract) -> Table:
         pa.schema(fields),
         "event_timestamp",
         order=("event_timestamp", "transaction_id"),
+        key=("transaction_id",),
+        by_range_only=True,
     )
 
 
@@ -206,7 +249,7 @@ def fraud_bento(contract: Contract) -> Table:  # noqa: ARG001 - all table functi
 TABLES = {
     build.__name__: build
     for build in (
-        raw_transactions, quarantined_transactions, fraud_labels, transaction_features, drift_report,
-        trained_model, evaluation, champion, fraud_bento,
+        raw_transactions, quarantined_transactions, delivered_labels, fraud_labels, transaction_features,
+        drift_report, trained_model, evaluation, champion, fraud_bento,
     )
 }  # fmt: skip

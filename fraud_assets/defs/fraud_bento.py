@@ -7,38 +7,41 @@ import pyarrow as pa
 
 from fraud_assets.adapters.packaging import build_bento
 from fraud_assets.core import plots
-from fraud_assets.core.months import shift_month
 from fraud_assets.defs.partitions import MONTH_BY_MONTH, MONTHS, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
 from fraud_assets.settings import PROJECT_ROOT
 
 
 @dg.asset(
-    deps=["champion"],
     partitions_def=MONTHS,
     backfill_policy=MONTH_BY_MONTH,
     **describe("fraud_bento", "serving", {"bentoml", "postgres"}),
 )
-def fraud_bento(context: dg.AssetExecutionContext, platform: Platform) -> dg.Output[pa.Table]:
+def fraud_bento(context: dg.AssetExecutionContext, platform: Platform, champion: pa.Table) -> dg.Output[pa.Table]:
     """One row is one month: the bento with the model that was live after it.
 
     For whoever deploys. The bento holds the model, its manifest and the service, and needs no registry.
     """
     month = single_month(context)
     schema = platform.store.table("fraud_bento").schema
-    version = platform.champion_before(shift_month(month, 1))
+    version = champion["champion_version"][0].as_py()
+    inputs = platform.made_of(champion)
     base = {"month": date.fromisoformat(f"{month}-01"), "model_version": version}
     if version is None:
         return dg.Output(
             pa.Table.from_pylist([base], schema=schema),
-            metadata={"outcome": "no model has been promoted yet"},
+            metadata={"outcome": "no model has been promoted yet", "inputs": inputs},
         )
     onnx, manifest = platform.registry.fetch(version)
+    # Serving looks up the last days of an entity, and all earlier statements about its transactions.
+    platform.store.index_months("raw_transactions", list(platform.store.months("raw_transactions"))[-2:])
+    platform.store.index_months("fraud_labels", list(platform.store.months("fraud_labels")))
     bento = build_bento(onnx, manifest, bentoml_home=platform.settings.bentoml_home, project_root=PROJECT_ROOT)
     row = base | {"bento_tag": bento.tag, "model_digest": manifest.model_digest}
     return dg.Output(
         pa.Table.from_pylist([row], schema=schema),
         metadata={
+            "inputs": inputs,
             "outcome": f"{bento.tag} holds version {version}",
             "plot": picture(plots.bars(manifest.metrics, "What the packaged model showed when it was validated")),
             "bento": bento.tag,

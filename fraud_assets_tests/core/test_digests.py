@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraud_assets.core.digests import digest_table, digest_text
+from fraud_assets.core.digests import SLICE_ROWS, TableDigest, digest_table, digest_text
 
 UTC = dt.UTC
 BASE = pa.table(
@@ -33,6 +33,32 @@ def test_chunks_slices_and_the_order_of_columns_are_no_part_of_the_value():
     assert digest_table(padded.slice(1, 3)) == digest_table(BASE)
     assert digest_table(pa.concat_tables([BASE.slice(0, 1), BASE.slice(1)])) == digest_table(BASE)
     assert digest_table(BASE.select(BASE.column_names[::-1])) == digest_table(BASE)
+
+
+LONG = pa.table({"n": pa.array(range(2 * SLICE_ROWS + 7), pa.int64()), "t": ["x"] * (2 * SLICE_ROWS + 7)})
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, SLICE_ROWS - 1, SLICE_ROWS, SLICE_ROWS + 1, 2 * SLICE_ROWS, LONG.num_rows])
+@pytest.mark.parametrize("size", [1_000, SLICE_ROWS, 100_000])
+def test_a_stream_has_the_digest_of_the_table_whatever_its_batches(n_rows, size):
+    table = LONG.slice(0, n_rows)
+    digest = TableDigest(table.schema)
+    for batch in table.to_batches(max_chunksize=size):
+        digest.update(batch)
+    assert digest.hexdigest() == digest_table(table)
+
+
+def test_a_stream_may_have_its_columns_in_another_order_and_columns_to_ignore():
+    digest = TableDigest(LONG.schema, ignore=["t"])
+    digest.update(LONG.select(["t", "n"]))
+    assert digest.hexdigest() == digest_table(LONG.select(["n"]))
+
+
+@pytest.mark.parametrize("position", [0, SLICE_ROWS - 1, SLICE_ROWS, 2 * SLICE_ROWS + 6])
+def test_a_value_in_any_slice_is_part_of_the_digest(position):
+    values = LONG["n"].to_pylist()
+    values[position] = -1
+    assert digest_table(LONG.set_column(0, "n", pa.array(values, pa.int64()))) != digest_table(LONG)
 
 
 def test_what_lies_under_a_null_is_no_part_of_the_value():
