@@ -1,31 +1,39 @@
 """Label time: what was known about a transaction, and when.
 
-A label feed holds statements ("transaction 17 was fraud, known since 3 May"). `labels_as_of` is the only way from
-statements to labels: it uses no statement from after the as-of time, and calls a transaction genuine only when it
-has matured without a report.
+A label feed holds statements ("transaction 17 was fraud, known since 3 May"; "what was said of it is withdrawn").
+`labels_as_of` is the only way from statements to labels: it uses no statement from after the as-of time, and calls a
+transaction genuine only when it has matured without a report. Where statements come from belongs to `label_feed.py`,
+how many are still missing to `completeness.py`.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
-import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-TIMESTAMP = pa.timestamp("us", tz="UTC")
+from fraud_assets.core.contract import TIMESTAMP
+
+WITHDRAWN = 0  # of statements at one instant: below genuine (1) and fraud (2)
 
 
 def labels_as_of(transactions: pa.Table, statements: pa.Table, as_of: datetime, *, maturity_days: float) -> pa.Table:
     """The labels of transactions as they were known at `as_of`.
 
-    The last statement known by then counts (`label_timestamp <= as_of`); of two at the same instant, fraud counts.
-    Without a statement a transaction is genuine once `event_timestamp + maturity_days <= as_of`, else unknown.
+    The last statement known by then counts (`label_timestamp <= as_of`), in whatever order the statements come. Of
+    several at the same instant fraud counts before genuine, and either before a withdrawal. Where a withdrawal is
+    the last, nothing has been said. Where nothing has been said, a transaction is genuine once
+    `event_timestamp + maturity_days <= as_of`, else unknown.
+
+    Nothing can be known of a transaction before it happened: such statements are left out (`count_premature`).
 
     Args:
         transactions: at least `transaction_id` and `event_timestamp`.
-        statements: at least `transaction_id`, `is_fraud`, `label_timestamp`, `label_source`; any times, any order,
-            any number a transaction, also about transactions that are not there.
+        statements: at least `transaction_id`, `is_fraud` (null = withdrawn), `label_timestamp`, `label_source`; any
+            times, any order, any number a transaction, also about transactions that are not there.
         as_of: the moment of knowledge, with a time zone.
         maturity_days: days without a report after which a transaction counts as genuine.
 
@@ -36,36 +44,48 @@ def labels_as_of(transactions: pa.Table, statements: pa.Table, as_of: datetime, 
     """
     if as_of.tzinfo is None:
         raise ValueError(f"as_of {as_of} has no time zone; pass an aware datetime")
-    rows = transactions.select(["transaction_id", "event_timestamp"]).append_column(
-        "position", pa.array(range(transactions.num_rows), pa.int64())
+    rows = transactions.select(["transaction_id", "event_timestamp"])
+    happened = rows["event_timestamp"].cast(TIMESTAMP)
+    matures = pc.add(happened, pa.scalar(timedelta(days=maturity_days), pa.duration("us")))
+    is_matured = pc.less_equal(matures, pa.scalar(as_of, TIMESTAMP))
+    said = _last_said(rows, statements, as_of)
+    is_stated = pc.is_valid(said["is_fraud"])
+    columns = {
+        "transaction_id": rows["transaction_id"],
+        "is_fraud": pc.if_else(is_stated, said["is_fraud"], _where(is_matured, False)),
+        "label_timestamp": pc.if_else(is_stated, said["label_timestamp"], _where(is_matured, matures)),
+        "label_source": pc.if_else(is_stated, said["label_source"], _where(is_matured, "auto_matured")),
+        "is_matured": is_matured,
+    }
+    return pa.table(columns)
+
+
+def _where(condition: pa.ChunkedArray, value: Any) -> pa.ChunkedArray:
+    return pc.if_else(condition, value, None)
+
+
+def _last_said(rows: pa.Table, statements: pa.Table, as_of: datetime) -> pa.Table:
+    """The last statement about each of `rows`, in their order; nulls where there is none."""
+    known = statements.select(["transaction_id", "is_fraud", "label_timestamp", "label_source"])
+    known = known.filter(pc.less_equal(known["label_timestamp"], pa.scalar(as_of, TIMESTAMP)))
+    positions = pa.array(np.arange(rows.num_rows))
+    about = rows.append_column("position", positions).join(known, "transaction_id", join_type="inner")
+    about = about.filter(pc.greater_equal(about["label_timestamp"], about["event_timestamp"]))
+    verdict = pc.fill_null(pc.add(about["is_fraud"].cast(pa.int8()), pa.scalar(1, pa.int8())), WITHDRAWN)
+    about = about.append_column("verdict", verdict).sort_by(
+        [(column, "ascending") for column in ("position", "label_timestamp", "verdict", "label_source")]
     )
-    known = statements.filter(pc.less_equal(statements["label_timestamp"], pa.scalar(as_of, TIMESTAMP)))
-    maturity = timedelta(days=maturity_days)
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.register("rows", rows)
-        connection.register("known", known)
-        return connection.sql(
-            """
-            WITH last AS (
-                SELECT transaction_id,
-                       max_by(is_fraud, (label_timestamp, is_fraud)) AS is_fraud,
-                       max(label_timestamp) AS label_timestamp,
-                       max_by(label_source, (label_timestamp, is_fraud, label_source)) AS label_source
-                FROM known GROUP BY transaction_id
-            ), matured AS (
-                SELECT *, event_timestamp + $maturity AS matures, event_timestamp + $maturity <= $as_of AS is_matured
-                FROM rows
-            )
-            SELECT matured.transaction_id,
-                   CASE WHEN last.is_fraud IS NOT NULL THEN last.is_fraud WHEN is_matured THEN false END AS is_fraud,
-                   CASE WHEN last.is_fraud IS NOT NULL THEN last.label_timestamp WHEN is_matured THEN matures END
-                       AS label_timestamp,
-                   CASE WHEN last.is_fraud IS NOT NULL THEN last.label_source WHEN is_matured THEN 'auto_matured' END
-                       AS label_source,
-                   is_matured
-            FROM matured LEFT JOIN last USING (transaction_id)
-            ORDER BY position
-            """,
-            params={"maturity": maturity, "as_of": as_of},
-        ).to_arrow_table()
+    position = about["position"].to_numpy()
+    last = np.flatnonzero(np.append(position[1:] != position[:-1], [True] * (len(position) > 0)))
+    where = np.full(rows.num_rows, -1)
+    where[position[last]] = last
+    return about.take(pa.array(where, mask=where < 0))
+
+
+def count_premature(statements: pa.Table) -> int:
+    """How many statements say that they were known before their transaction happened.
+
+    Args:
+        statements: at least `event_timestamp` (null where the transaction has not been seen) and `label_timestamp`.
+    """
+    return int(pc.sum(pc.less(statements["label_timestamp"], statements["event_timestamp"])).as_py() or 0)

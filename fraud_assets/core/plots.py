@@ -28,11 +28,10 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def daily_counts(timestamps: pa.ChunkedArray, title: str, marked: pa.ChunkedArray | None = None) -> bytes:
-    """Rows a day as bars, and a second series of timestamps as a line on its own axis."""
+def daily_counts(rows: Mapping[int, int], title: str, marked: pa.ChunkedArray | None = None) -> bytes:
+    """Rows a day, by days since 1970-01-01, as bars, and a series of timestamps as a line on its own axis."""
     figure, axes = _figure()
-    days, counts = _per_day(timestamps)
-    axes.bar(days, counts, color=ACCENT, alpha=0.75, width=0.8)
+    axes.bar(np.array(list(rows)).astype("datetime64[D]"), list(rows.values()), color=ACCENT, alpha=0.75, width=0.8)
     axes.set_title(title, loc="left", fontsize=10, color=INK)
     axes.set_ylabel("rows a day", fontsize=8, color=INK)
     if marked is not None and len(marked):
@@ -58,6 +57,22 @@ def histogram(values: np.ndarray, title: str, unit: str) -> bytes:
     axes.hist(values, bins=40, color=ACCENT, alpha=0.8)
     axes.set_title(title, loc="left", fontsize=10, color=INK)
     axes.set_xlabel(unit, fontsize=8, color=INK)
+    return _png(figure)
+
+
+def shares(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> bytes:
+    """Shares that rise in steps with the days, one curve a name; the first is the one to compare with."""
+    figure, axes = _figure()
+    longest = max((days[-1] for days, _ in curves.values() if len(days)), default=1.0)
+    for (name, (days, share)), colour in zip(curves.items(), (FAINT, ACCENT), strict=False):
+        if len(days):
+            axes.step([0, *days, longest], [0, *share, share[-1]], where="post", color=colour, label=name)
+    axes.set_title(title, loc="left", fontsize=10, color=INK)
+    axes.set_xlabel("days", fontsize=8, color=INK)
+    axes.set_xlim(0, longest)
+    axes.set_ylim(0, 1.02)
+    if axes.lines:
+        axes.legend(fontsize=8, frameon=False, loc="lower right")
     return _png(figure)
 
 

@@ -4,10 +4,8 @@ import datetime as dt
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from fraud_assets.core.labels import labels_as_of
+from fraud_assets.core.labels import count_premature, labels_as_of
 
 UTC = dt.UTC
 TIME = pa.timestamp("us", "UTC")
@@ -74,11 +72,50 @@ def test_a_repeated_report_takes_its_latest_time_and_source():
     assert (label["is_fraud"], label["label_timestamp"], label["label_source"]) == (True, day(5), "analyst")
 
 
-def test_a_withdrawn_report_makes_a_transaction_genuine_even_before_maturity():
+def test_a_contradicting_report_makes_a_transaction_genuine_even_before_maturity():
     stated = [(1, True, day(2), "chargeback"), (1, False, day(4), "analyst")]
     assert labels(day(3), *stated)[0]["is_fraud"] is True
     (label,) = labels(day(4), *stated)
     assert (label["is_fraud"], label["label_timestamp"], label["label_source"]) == (False, day(4), "analyst")
+
+
+def test_after_a_withdrawal_nothing_has_been_said_until_the_next_statement():
+    stated = [(1, True, day(2), "chargeback"), (1, None, day(4), "analyst"), (1, True, day(20), "analyst")]
+    assert labels(day(3), *stated)[0]["is_fraud"] is True
+    (unknown,) = labels(day(4), *stated)
+    assert (unknown["is_fraud"], unknown["label_timestamp"], unknown["label_source"]) == (None, None, None)
+    (matured,) = labels(day(8), *stated)
+    assert (matured["is_fraud"], matured["label_timestamp"], matured["label_source"]) == (False, day(8), "auto_matured")
+    assert labels(day(20), *stated)[0]["is_fraud"] is True
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(("verdict", "expected"), [(True, True), (False, False)])
+def test_of_a_verdict_and_a_withdrawal_at_one_instant_the_verdict_counts(verdict, expected, order):
+    stated = [(1, verdict, day(2), "analyst"), (1, None, day(2), "chargeback")][::order]
+    (label,) = labels(day(3), *stated)
+    assert (label["is_fraud"], label["label_source"]) == (expected, "analyst")
+
+
+def test_a_statement_from_before_its_transaction_is_left_out_and_one_of_its_instant_counts():
+    happened = [(1, day(5)), (2, day(5))]
+    premature = (1, True, day(5) - dt.timedelta(microseconds=1), "analyst")
+    found = labels(day(6), premature, (2, True, day(5), "analyst"), happened=happened)
+    assert [label["is_fraud"] for label in found] == [None, True]
+
+
+def test_premature_statements_are_counted_where_their_transaction_is_known():
+    known = pa.array([day(4), day(5), day(6), day(1)], TIME)
+    happened = pa.array([day(5), day(5), day(5), None], TIME)
+    assert count_premature(pa.table({"event_timestamp": happened, "label_timestamp": known})) == 1
+    nothing = pa.array([], TIME)
+    assert count_premature(pa.table({"event_timestamp": nothing, "label_timestamp": nothing})) == 0
+
+
+def test_an_id_that_occurs_twice_is_labelled_twice_each_from_its_own_time_on():
+    happened = [(1, day(1)), (1, day(10))]
+    found = labels(day(12), (1, True, day(5), "analyst"), happened=happened)
+    assert [label["is_fraud"] for label in found] == [True, None]
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -131,30 +168,3 @@ def test_a_fraction_of_a_day_may_be_the_maturity():
     for hour, expected in ((11, None), (12, False)):
         found = labels_as_of(rows, statements(), day(1, hour), maturity_days=0.5)
         assert found["is_fraud"].to_pylist() == [expected]
-
-
-moments = st.integers(0, 60 * 24).map(lambda hours: day(1) + dt.timedelta(hours=hours))
-histories = st.lists(
-    st.tuples(st.integers(1, 4), st.booleans(), moments, st.sampled_from(["analyst", "chargeback"])),
-    max_size=12,
-)
-HAPPENED = [(1, day(1)), (2, day(4)), (3, day(20)), (4, day(33))]
-
-
-@given(histories, histories, moments)
-def test_no_statement_from_after_the_moment_changes_what_was_known_then(stated, other, as_of):
-    past = [row for row in stated if row[2] <= as_of]
-    future = [row for row in other if row[2] > as_of]
-    assert labels(as_of, *past, *future, happened=HAPPENED) == labels(as_of, *past, happened=HAPPENED)
-    assert labels(as_of, *future, *past, happened=HAPPENED) == labels(as_of, *past, happened=HAPPENED)
-
-
-@given(histories, moments)
-def test_labels_are_those_of_a_reading_row_by_row(stated, as_of):
-    for label, (identifier, happened) in zip(labels(as_of, *stated, happened=HAPPENED), HAPPENED, strict=True):
-        known = sorted((row[2], row[1]) for row in stated if row[0] == identifier and row[2] <= as_of)
-        matures = happened + dt.timedelta(days=MATURITY)
-        expected = known[-1][1] if known else False if matures <= as_of else None
-        assert label["is_fraud"] is expected
-        assert label["is_matured"] is (matures <= as_of)
-        assert label["label_timestamp"] is None or label["label_timestamp"] <= as_of

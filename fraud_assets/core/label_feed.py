@@ -1,0 +1,289 @@
+"""Label statements from files, and a month's statements from everywhere they come from.
+
+A file's rows are taken or refused with their reasons; none is repaired. Statements from deliveries, from a feed and
+from added files are put together, each once, and get the time and the entities of their transaction where that has
+been seen. Files and tables themselves belong to `adapters/label_feed.py`, what a statement means to `labels.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fraud_assets.core.contract import TIMESTAMP, Column, Contract, ContractError, LabelFeed
+from fraud_assets.core.conversions import Unreadable, to_column, to_times
+from fraud_assets.core.digests import digest_text
+
+SOURCES = ("chargeback", "analyst", "customer_report")
+# What `fraud labels add` reads; label_timestamp and label_source may be absent.
+ADDED_FILE = LabelFeed(
+    file_pattern="{month}",
+    transaction_id="transaction_id",
+    is_fraud="is_fraud",
+    label_timestamp="label_timestamp",
+    label_source="label_source",
+    fraud_values=("true", "1", "yes", "fraud"),
+    genuine_values=("false", "0", "no", "genuine", "legit"),
+    withdrawn_values=("withdrawn", "withdraw", "retracted"),
+)
+
+
+@dataclass(frozen=True)
+class StatedRows:
+    """A label file's rows after reading.
+
+    Attributes:
+        taken: `transaction_id`, `is_fraud` (null = withdrawn), `label_timestamp`, `label_source`, `file`,
+            `row_number` (from 1), `is_dated` (whether the row itself says when it became known).
+        refused: `file`, `row_number`, `reasons`, `original` (JSON of the values as they came).
+    """
+
+    taken: pa.Table
+    refused: pa.Table
+
+
+def read_statements(
+    rows: pa.Table,
+    layout: LabelFeed,
+    contract: Contract,
+    *,
+    file: str,
+    now: datetime,
+    month: str | None = None,
+) -> StatedRows:
+    """Reads the rows of a label file.
+
+    Args:
+        rows: as they came; of a CSV file all values are text.
+        layout: the file's columns and what its values mean.
+        contract: says the type of transaction_id, the time zone of times without one, and the months there are.
+        file: what to call the file.
+        now: the present moment; nothing can have become known after it. It also dates rows without a time of their
+            own where `month` is absent.
+        month: of a feed's file, in which all its statements became known. Then each row must have a time.
+
+    Raises:
+        ContractError: when a column is missing, or of a type that cannot be read.
+    """
+    wanted = [layout.transaction_id, layout.is_fraud] + ([layout.label_timestamp] if month else [])
+    if missing := [name for name in wanted if name not in rows.column_names]:
+        raise ContractError(
+            f"{file} has the columns {rows.column_names} and lacks {missing}; rename its columns, or add them"
+        )
+    faults = _Faults(rows.num_rows)
+    columns = {name: rows[name].combine_chunks() for name in rows.column_names}
+    identifiers = _identifiers(columns[layout.transaction_id], layout.transaction_id, contract, file, faults)
+    is_fraud = _verdicts(columns[layout.is_fraud], layout, faults)
+    known = _known(columns.get(layout.label_timestamp), layout, contract, month, now, faults)
+    sources = _sources(columns.get(layout.label_source or ""), layout, contract, faults)
+    taken = pa.table(
+        {
+            "transaction_id": identifiers,
+            "is_fraud": is_fraud,
+            "label_timestamp": pc.fill_null(known, pa.scalar(now, TIMESTAMP)),
+            "label_source": sources,
+            "file": pa.array([file] * rows.num_rows, pa.string()),
+            "row_number": pa.array(np.arange(1, rows.num_rows + 1)),
+            "is_dated": pc.is_valid(known),
+        }
+    )
+    return _split(taken, rows, faults, file)
+
+
+def refuse_premature(read: StatedRows, happened: pa.Table, rows: pa.Table) -> StatedRows:
+    """Refuses the statements that say they were known before their transaction happened.
+
+    Args:
+        read: what was read of `rows`.
+        happened: `transaction_id` and `event_timestamp` of the transactions that have been seen; one row each.
+        rows: as for `read_statements`.
+    """
+    at = pc.index_in(read.taken["transaction_id"], value_set=happened["transaction_id"].combine_chunks())
+    event = happened["event_timestamp"].combine_chunks().take(at.combine_chunks())
+    premature = pc.fill_null(pc.less(read.taken["label_timestamp"], event), False)
+    bad = read.taken.filter(premature)
+    reasons = [
+        f"label_timestamp {known:%Y-%m-%d %H:%M:%S} lies before its transaction, {then:%Y-%m-%d %H:%M:%S}: correct "
+        "it, or the transaction_id, and add the row again"
+        for known, then in zip(bad["label_timestamp"].to_pylist(), event.filter(premature).to_pylist(), strict=True)
+    ]
+    numbers = bad["row_number"].to_numpy()
+    files = bad["file"].to_pylist()
+    refused = _refused(rows, numbers, reasons, files[0] if files else "")
+    together = pa.concat_tables([read.refused, refused]).sort_by("row_number")
+    return StatedRows(read.taken.filter(pc.invert(premature)), together)
+
+
+def gather_statements(parts: Sequence[pa.Table], happened: pa.Table, contract: Contract) -> pa.Table:
+    """A month's statements from everywhere, each once, with what is known of their transactions.
+
+    Statements with the same transaction, verdict and time are one, whoever made them: the source that `labels_as_of`
+    would name is kept. A statement about a transaction that has not been seen stays, without its time and entities.
+
+    Args:
+        parts: tables with `transaction_id`, `is_fraud`, `label_timestamp`, `label_source`, `origin`, and where they
+            are known `event_timestamp` and the entities.
+        happened: `transaction_id`, `event_timestamp` and the entities of the transactions that the others may be
+            about; of an id that occurs twice the earlier counts.
+        contract: says which entities there are.
+
+    Returns:
+        Columns of `Contract.labels_schema` and `origin`, ordered by time, transaction and verdict.
+    """
+    schema = contract.labels_schema().append(pa.field("origin", pa.string(), nullable=False))
+    looked_up = ["event_timestamp", *contract.entities]
+    first = _first_of_each(happened.sort_by([("event_timestamp", "ascending")]), ["transaction_id"])
+    filled = []
+    for part in parts:
+        if "event_timestamp" not in part.column_names:
+            at = pc.index_in(part["transaction_id"], value_set=first["transaction_id"].combine_chunks())
+            for name in looked_up:
+                part = part.append_column(name, first[name].combine_chunks().take(at.combine_chunks()))
+        filled.append(part.select(schema.names).cast(_nullable(schema)))
+    stated = pa.concat_tables([_nullable(schema).empty_table(), *filled])
+    key = ["label_timestamp", "transaction_id", "is_fraud"]
+    stated = stated.sort_by(
+        [(name, "ascending") for name in key] + [("label_source", "descending"), ("event_timestamp", "ascending")]
+        + [("origin", "ascending")]
+    )  # fmt: skip
+    return _first_of_each(stated, key).select(schema.names).cast(schema)
+
+
+def statement_digest(transaction_id: object, is_fraud: bool | None, label_timestamp: datetime) -> str:
+    """The name of a statement: the same for the same transaction, verdict and time."""
+    return digest_text(str(transaction_id), str(is_fraud), str(pa.scalar(label_timestamp, TIMESTAMP).value))
+
+
+def _first_of_each(rows: pa.Table, key: list[str]) -> pa.Table:
+    numbered = rows.append_column("@row", pa.array(np.arange(rows.num_rows)))
+    return rows.take(numbered.group_by(key).aggregate([("@row", "min")])["@row_min"].sort())
+
+
+def _nullable(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_nullable(True) for field in schema])
+
+
+class _Faults:
+    """Which rows break which rules; a rule names the column and says what to do."""
+
+    def __init__(self, n: int) -> None:
+        self.rules: list[tuple[str, np.ndarray[Any, np.dtype[np.bool_]]]] = []
+        self.any = np.zeros(n, dtype=bool)
+        self.unreadable = Unreadable()
+
+    def add(self, rule: str, broken: pa.Array) -> None:
+        rows = np.asarray(pc.fill_null(broken, False).to_numpy(zero_copy_only=False), dtype=bool)
+        if rows.any():
+            self.rules.append((rule, rows))
+            self.any |= rows
+
+    def take_unreadable(self, remedy: str) -> None:
+        """Makes rules of what the conversions have noted so far."""
+        for _, reason, rows in self.unreadable.reasons:
+            self.add(f"{reason}: {remedy}", pa.array(rows))
+        self.unreadable = Unreadable()
+
+
+def _as_text(values: pa.Array) -> pa.Array:
+    """Trimmed text; null where there is nothing."""
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    text = pc.utf8_trim_whitespace(values.cast(pa.string()))
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+
+
+def _absent(values: pa.Array) -> pa.Array:
+    return pc.is_null(_as_text(values)) if pa.types.is_string(values.type) else pc.is_null(values, nan_is_null=True)
+
+
+def _identifiers(values: pa.Array, name: str, contract: Contract, file: str, faults: _Faults) -> pa.Array:
+    faults.add(f"{name} is missing: name the transaction", _absent(values))
+    declared = contract.transaction_id
+    column = Column(column=name, type=declared.type if declared else "string")
+    identifiers = to_column(values, name, column, contract, file, faults.unreadable)
+    faults.take_unreadable("write the id as the transactions have it")
+    return identifiers
+
+
+def _verdicts(values: pa.Array, layout: LabelFeed, faults: _Faults) -> pa.Array:
+    # A column of numbers that once had gaps says 1.0 for 1.
+    text = pc.replace_substring_regex(pc.utf8_lower(_as_text(values)), r"^(\d+)\.0+$", r"\1")
+    meanings = (layout.fraud_values, layout.genuine_values, layout.withdrawn_values)
+    fraud, genuine, withdrawn = (pc.is_in(text, pa.array([word.lower() for word in words])) for words in meanings)
+    allowed = ", ".join(word for words in meanings for word in words)
+    faults.add(f"{layout.is_fraud} is missing: write one of {allowed}", pc.is_null(text))
+    unknown = pc.invert(pc.or_(pc.or_(fraud, genuine), withdrawn))
+    faults.add(f"{layout.is_fraud} is none of {allowed}: write one of them", pc.and_(pc.is_valid(text), unknown))
+    return pc.if_else(withdrawn, pa.scalar(None, pa.bool_()), fraud)
+
+
+def _known(
+    given: pa.Array | None, layout: LabelFeed, contract: Contract, month: str | None, now: datetime, faults: _Faults
+) -> pa.Array:
+    """When each statement became known; null where the row does not say."""
+    name, last = layout.label_timestamp, contract.last_month
+    if given is None:
+        given = pa.nulls(len(faults.any), TIMESTAMP)
+    if pa.types.is_date(given.type):
+        given = given.cast(pa.timestamp("us"))
+    known, absent = to_times(given, name, contract, faults.unreadable), _absent(given)
+    faults.take_unreadable("write it as 2018-04-30T23:59:59, with an offset where that is not unique")
+    if month is not None:
+        faults.add(f"{name} is missing: say when it became known", absent)
+        faults.add(
+            f"{name} lies outside {month}, the month of the file: move the row to the file of its month",
+            _outside(known, contract.month_start(month), contract.month_end(month)),
+        )
+    faults.add(
+        f"{name} lies in the future: correct it, or deliver the row when the time has come",
+        pc.greater(known, pa.scalar(now, TIMESTAMP)),
+    )
+    faults.add(
+        f"{name} lies outside the months of contract {contract.name!r}, {contract.first_month} to {last or 'now'}: say "
+        "when it became known, or change first_month and last_month in the contract",
+        _outside(
+            pc.if_else(absent, pa.scalar(now, TIMESTAMP), known),
+            contract.month_start(contract.first_month),
+            contract.month_end(last) if last else datetime.max.replace(tzinfo=UTC),
+        ),
+    )
+    return known
+
+
+def _outside(times: pa.Array, start: datetime, end: datetime) -> pa.Array:
+    return pc.or_(pc.less(times, pa.scalar(start, TIMESTAMP)), pc.greater_equal(times, pa.scalar(end, TIMESTAMP)))
+
+
+def _sources(given: pa.Array | None, layout: LabelFeed, contract: Contract, faults: _Faults) -> pa.Array:
+    name, default = layout.label_source, contract.label.label_source
+    if given is None:
+        return pa.array([default] * len(faults.any), pa.string())
+    text = pc.utf8_lower(_as_text(given))
+    unknown = pc.and_(pc.is_valid(text), pc.invert(pc.is_in(text, pa.array(SOURCES))))
+    faults.add(f"{name} is none of {', '.join(SOURCES)}: write one of them, or leave it empty", unknown)
+    return pc.fill_null(text, default)
+
+
+def _split(taken: pa.Table, rows: pa.Table, faults: _Faults, file: str) -> StatedRows:
+    positions = np.flatnonzero(faults.any)
+    reasons = ["; ".join(rule for rule, broken in faults.rules if broken[position]) for position in positions]
+    return StatedRows(taken.filter(pa.array(~faults.any)), _refused(rows, positions + 1, reasons, file))
+
+
+def _refused(rows: pa.Table, numbers: np.ndarray[Any, Any], reasons: Sequence[str], file: str) -> pa.Table:
+    originals = rows.take(pa.array(numbers - 1, pa.int64())).to_pylist()
+    return pa.table(
+        {
+            "file": pa.array([file] * len(originals), pa.string()),
+            "row_number": pa.array(numbers, pa.int64()),
+            "reasons": pa.array(reasons, pa.string()),
+            "original": pa.array([json.dumps(row, default=str, ensure_ascii=False) for row in originals], pa.string()),
+        }
+    )
