@@ -7,10 +7,11 @@ import getpass
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -40,10 +41,11 @@ def _clear_errors() -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-def _settings() -> Settings:
+def _settings(*, create: bool = True) -> Settings:
     try:
         settings = Settings()
-        settings.workspace.mkdir(parents=True, exist_ok=True)
+        if create:
+            settings.workspace.mkdir(parents=True, exist_ok=True)
     except ValidationError as error:
         wrong = "; ".join(
             f"FRAUD_{'_'.join(map(str, problem['loc'])).upper()} is {problem['input']!r}: {problem['msg']}"
@@ -92,28 +94,70 @@ def run(
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """What is live, since when and why, how good it is, and what drift says."""
-    from fraud_assets.adapters.ledger_store import LedgerStore
-    from fraud_assets.adapters.status import read_status
-    from fraud_assets.adapters.table_io import open_store
-
+    """What is live, since when and why, how good it is, what drift says, and what is stale."""
     with _clear_errors():
         settings = _settings()
         if as_json:
-            store = open_store(settings)
-            _print_json(read_status(store, LedgerStore(store.database)))
+            _print_json(_read_status(settings))
         else:
             _show_status(settings)
 
 
-def _show_status(settings: Settings) -> None:
-    from fraud_assets.adapters.console import show_status
+def _read_status(settings: Settings) -> dict[str, Any]:
     from fraud_assets.adapters.ledger_store import LedgerStore
+    from fraud_assets.adapters.refresh import open_stale
     from fraud_assets.adapters.status import read_status
     from fraud_assets.adapters.table_io import open_store
 
     store = open_store(settings)
-    show_status(console, read_status(store, LedgerStore(store.database)))
+    return read_status(store, LedgerStore(store.database), open_stale(settings))
+
+
+def _show_status(settings: Settings) -> None:
+    from fraud_assets.adapters.console import show_status
+
+    show_status(console, _read_status(settings))
+
+
+@app.command()
+def refresh(
+    first: Annotated[str | None, typer.Option("--from", help="First month, YYYY-MM.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last month, YYYY-MM.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is stale and why; run nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make anew what is stale, and nothing else: what was built on labels or months that have changed since."""
+    from fraud_assets.adapters.console import show_refresh
+    from fraud_assets.adapters.refresh import refresh_months
+
+    with _clear_errors():
+        told = Console(stderr=True) if as_json else console
+        outcome = refresh_months(_graph(), _settings(), first, last, told, dry_run=dry_run)
+        if as_json:
+            _print_json(outcome)
+        else:
+            show_refresh(console, outcome)
+    if outcome["failed"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def versions(
+    table: Annotated[str, typer.Argument(help="The table, such as raw_transactions.")],
+    month: Annotated[str | None, typer.Argument(help="YYYY-MM; all months when absent.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Every version that a table's months have had: when it was written, by which run, and what that changed."""
+    from fraud_assets.adapters.console import show_versions
+    from fraud_assets.adapters.status import read_versions
+    from fraud_assets.adapters.table_io import open_store
+
+    with _clear_errors():
+        rows = read_versions(open_store(_settings()), table, month)
+        if as_json:
+            _print_json(rows)
+        else:
+            show_versions(console, table, rows)
 
 
 @app.command()
@@ -188,6 +232,206 @@ def score(
         print(f"not scored: {problem}", file=sys.stderr)
     if problems:
         raise typer.Exit(1)
+
+
+contracts = typer.Typer(no_args_is_help=True, help="Contracts: check one, or draft one for a new file.")
+app.add_typer(contracts, name="contract")
+
+
+@contracts.command("check")
+def check_contract(
+    file: Annotated[Path, typer.Argument(help="The contract.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="File or folder to try it on; the configured source when absent.")
+    ] = None,
+    month: Annotated[str | None, typer.Option("--month", help="YYYY-MM; the first there is when absent.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a contract says, and what it makes of a month of data; nothing is written."""
+    from fraud_assets.adapters.console import show_contract, show_data_check
+    from fraud_assets.adapters.contract_files import check_contract
+
+    with _clear_errors():
+        contract, check = check_contract(file, data, month, lambda: _settings(create=False))
+        found = check and check.to_dict()
+        if as_json:
+            _print_json({"file": file, "contract": contract.model_dump(mode="json"), "data": found})
+        else:
+            show_contract(console, contract)
+            if found:
+                show_data_check(console, found)
+    if check and check.refused:
+        raise typer.Exit(1)
+
+
+@contracts.command("draft")
+def draft_contract(
+    file: Annotated[Path, typer.Argument(help="CSV or Parquet that no contract describes yet.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to write, as contracts/NAME.yaml; the screen when absent.")
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The contract's name; the file's when absent.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a first contract for a file, for a person to finish."""
+    from fraud_assets.adapters.contract_files import draft_file, write_draft
+    from fraud_assets.core.drafting import to_confirm
+
+    with _clear_errors():
+        draft = draft_file(file, name)
+        if out is not None:
+            write_draft(draft, out)
+    if as_json:
+        _print_json({"file": file, "out": out, "contract": draft, "to_confirm": to_confirm(draft)})
+    elif out is None:
+        print(draft, end="")
+    else:
+        console.print(f"{out} is written. To confirm:", highlight=False, soft_wrap=True)
+        for question in to_confirm(draft):
+            console.print(f"- {escape(question)}", highlight=False, soft_wrap=True)
+        console.print(f"Then: fraud contract check {out} --data {file}", highlight=False, soft_wrap=True)
+
+
+quarantine = typer.Typer(no_args_is_help=True, help="Rows that broke the contract: list them, release them, drop them.")
+app.add_typer(quarantine, name="quarantine")
+Rows = Annotated[list[str] | None, typer.Argument(help="Rows, by the ids that `list` shows.")]
+Month = Annotated[str | None, typer.Option("--month", help="Only rows of this month, YYYY-MM.")]
+All = Annotated[bool, typer.Option("--all", help="All rows, or all that the other options choose.")]
+Containing = Annotated[str | None, typer.Option("--reason-contains", help="All rows with a reason like this.")]
+Because = Annotated[str, typer.Option("--because", help="Why; kept beside the decision.")]
+
+
+@quarantine.command("list")
+def list_quarantine(
+    month: Month = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="Only rows with a reason like this.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="At most so many rows.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Rows in quarantine: how many for which reason, and the first of them."""
+    from fraud_assets.adapters.console import show_quarantine
+    from fraud_assets.adapters.quarantine import list_rows
+    from fraud_assets.adapters.table_io import open_store
+
+    with _clear_errors():
+        listed = list_rows(open_store(_settings()).database, month, reason, limit)
+        _print_json(listed) if as_json else show_quarantine(console, listed)
+
+
+@quarantine.command("release")
+def release(
+    because: Because,
+    rows: Rows = None,
+    month: Month = None,
+    everything: All = False,
+    reason: Containing = None,
+    as_json: Json = False,
+) -> None:
+    """Accept rows although they break a range, a category, a pattern or the longest label delay."""
+    _decide("release", because, rows or [], month, everything, reason, as_json)
+
+
+@quarantine.command("drop")
+def drop(
+    because: Because,
+    rows: Rows = None,
+    month: Month = None,
+    everything: All = False,
+    reason: Containing = None,
+    as_json: Json = False,
+) -> None:
+    """Leave rows out for good; they no longer count against their month."""
+    _decide("drop", because, rows or [], month, everything, reason, as_json)
+
+
+def _decide(
+    action: Literal["release", "drop"],
+    because: str,
+    rows: list[str],
+    month: str | None,
+    everything: bool,
+    reason: str | None,
+    as_json: bool,
+) -> None:
+    from fraud_assets.adapters.console import show_decided
+    from fraud_assets.adapters.quarantine import choose_rows, decide
+    from fraud_assets.adapters.refresh import open_stale
+    from fraud_assets.adapters.status import as_row
+    from fraud_assets.adapters.table_io import open_store
+
+    with _clear_errors():
+        settings = _settings()
+        store = open_store(settings)
+        chosen = choose_rows(store.database, rows, month, reason, everything=everything)
+        decided = decide(_graph(), settings, store, chosen, action, because, actor=getpass.getuser())
+        outcome = decided.to_dict() | {"action": action, "stale": [as_row(one) for one in open_stale(settings)]}
+        _print_json(outcome) if as_json else show_decided(console, outcome)
+    if decided.remaining or decided.failed:
+        raise typer.Exit(1)
+
+
+labels = typer.Typer(no_args_is_help=True, help="Labels: add a file of them, and see how complete they are.")
+app.add_typer(labels, name="labels")
+
+
+@labels.command("add")
+def add_labels(
+    file: Annotated[Path, typer.Argument(help="CSV or Parquet with transaction_id and is_fraud.")],
+    as_json: Json = False,
+) -> None:
+    """Take in a chargeback or analyst file: any time, any month, about any transaction, seen yet or not.
+
+    Columns transaction_id and is_fraud (true, false or withdrawn), and where they are known label_timestamp (now when
+    absent) and label_source (chargeback, analyst, customer_report). Rows that cannot be used are named, with what to
+    do, and kept; the others are taken.
+    """
+    from datetime import UTC, datetime
+
+    from fraud_assets.adapters.console import show_added
+    from fraud_assets.adapters.label_feed import add_file
+    from fraud_assets.adapters.refresh import open_stale
+    from fraud_assets.adapters.status import as_row
+    from fraud_assets.adapters.table_io import open_store
+
+    with _clear_errors():
+        settings = _settings()
+        store = open_store(settings)
+        added = add_file(_graph, settings, store, file, now=datetime.now(UTC))
+        outcome = asdict(added) | {"stale": [as_row(one) for one in open_stale(settings)]}
+        if as_json:
+            _print_json(outcome)
+        else:
+            show_added(console, outcome)
+    if added.refused or added.failed:
+        raise typer.Exit(1)
+
+
+@labels.command("completeness")
+def label_completeness(
+    month: Annotated[str | None, typer.Option("--month", help="YYYY-MM; the newest when absent.")] = None,
+    as_json: Json = False,
+) -> None:
+    """How many frauds of each month are known at a month's end, and how many are expected still to come."""
+    from fraud_assets.adapters.console import show_completeness
+    from fraud_assets.adapters.label_feed import completeness_rows, read_completeness
+    from fraud_assets.adapters.table_io import open_store
+
+    with _clear_errors():
+        store = open_store(_settings())
+        found = read_completeness(store, _stored_month(store.months("fraud_labels"), month))
+        if as_json:
+            _print_json({"as_of": found.as_of, "months": completeness_rows(found)})
+        else:
+            show_completeness(console, found.as_of, completeness_rows(found))
+
+
+def _stored_month(stored: Iterable[str], month: str | None) -> str:
+    months = sorted(stored)
+    if not months:
+        raise ValueError("there are no labels yet; use `fraud run`")
+    if month not in (None, *months):
+        raise ValueError(f"there are no labels of {month}; there are some of {months[0]} to {months[-1]}")
+    return month or months[-1]
 
 
 db = typer.Typer(invoke_without_command=True, help="The database: prints its URL; --psql opens it, --query asks it.")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from fraud_assets.core.contract import Column, Contract
+from fraud_assets.core.staleness import in_words
+
 COLOURS = {"OK": "green", "WATCH": "yellow", "DRIFT": "red", "INSUFFICIENT_DATA": "dim"}
+LEFT: dict[str, Any] = {"title_justify": "left", "title_style": ""}
 METRICS = {
     "average_precision": "average precision",
     "roc_auc": "ROC AUC",
@@ -23,12 +29,60 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
     if status["champion"] and status["champion"]["evaluation"]:
         parts += ["", _metrics(status["champion"])]
     parts += ["", _drift_line(status["drift"])]
+    if status["stale"]:
+        parts += ["", stale_table(status["stale"])]
     console.print(Panel(Group(*parts), title=f"fraud platform: {status['contract']}", expand=False, padding=(1, 2)))
     commands = Table.grid(padding=(0, 2))
     commands.add_row("[bold]make dev[/]", "the graph, runs and sensor (port 3000), the models (5001)")
     commands.add_row("[bold]make serve[/]", "the live model over HTTP (port 5000)")
     commands.add_row("[bold]fraud status[/]", "this summary again (.venv/bin/fraud); --json for machines")
     console.print(commands)
+
+
+def stale_table(stale: list[dict[str, Any]], limit: int = 3) -> Table:
+    """The stale months by table, with the first `limit` of the changes behind it."""
+    table = Table(title=f"Stale: {len(stale)} months of tables; `fraud refresh` makes them anew", **LEFT)
+    for name in ("table", "months", "why"):
+        table.add_column(name, no_wrap=name == "table")
+    for name in dict.fromkeys(row["table"] for row in stale):
+        rows = [row for row in stale if row["table"] == name]
+        known: list[str] = list(dict.fromkeys(reason for row in rows for reason in row["changes"]))
+        more = [f"and {len(known) - limit} more changes"] if len(known) > limit else []
+        why = known[:limit] + more or ["built on what is stale; may turn out unchanged"]
+        table.add_row(name, in_words(row["month"] for row in rows), "\n".join(why))
+    return table
+
+
+def show_refresh(console: Console, outcome: dict[str, Any]) -> None:
+    """What a refresh did, or with `--dry-run` would do."""
+    rebuilt, left = outcome["rebuilt"], outcome["left"]
+    changed = [one for one in rebuilt if one["changed"]]
+    if rebuilt or outcome["failed"]:
+        console.print(
+            f"{len(rebuilt)} made anew, {len(changed)} of them changed; {len(left)} still stale.", highlight=False
+        )
+    elif not left:
+        console.print("Nothing is stale.")
+    if left:
+        console.print(stale_table(left))
+
+
+def show_versions(console: Console, table: str, versions: list[dict[str, Any]]) -> None:
+    """The versions of a table's months."""
+    shown = Table(title=f"Versions of {table}", **LEFT)
+    for name in ("month", "digest", "rows", "written (UTC)", "run", "added", "removed", "altered"):
+        shown.add_column(name, justify="right" if name in ("rows", "added", "removed", "altered") else "left")
+    for row in versions:
+        counts = ("-" if row[name] is None else f"{row[name]:,}" for name in ("added", "removed", "altered"))
+        shown.add_row(
+            row["month"],
+            row["digest"][:12],
+            f"{row['n_rows']:,}",
+            f"{row['written_at'].astimezone(UTC):%Y-%m-%d %H:%M}",
+            (row["run_id"] or "-")[:8],
+            *counts,
+        )
+    console.print(shown)
 
 
 def _live(champion: dict[str, Any] | None) -> Text:
@@ -114,3 +168,173 @@ def show_drift(console: Console, rows: list[dict[str, Any]]) -> None:
 
 def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
+
+
+def show_quarantine(console: Console, listed: dict[str, Any]) -> None:
+    """Counts of quarantined rows by month and reason, then rows."""
+    if not listed["counts"]:
+        console.print("No row is in quarantine.")
+        return
+    counts = Table(title="Rows by month and reason", **LEFT)
+    for name in ("month", "status", "rows", "reason"):
+        counts.add_column(name, justify="right" if name == "rows" else "left")
+    for row in listed["counts"]:
+        counts.add_row(row["month"], row["status"], f"{row['rows']:,}", Text(row["reason"]))
+    console.print(counts)
+    rows = Table(title="Rows: name one by its id in `fraud quarantine release` or `drop`", **LEFT)
+    for name in ("row", "month", "source", "number", "reasons", "original"):
+        # An id that is cut names nothing; the values may be cut, because the table has them whole.
+        rows.add_column(name, no_wrap=name != "reasons", overflow="ellipsis", min_width=12 if name == "row" else None)
+    for row in listed["rows"]:
+        values = ", ".join(f"{name}={value}" for name, value in row["original"].items())
+        mark = " (dropped)" if row["status"] == "dropped" else ""
+        cells = (row["source"], f"{row['row_number']:,}", row["reasons"] + mark, values)
+        rows.add_row(row["row"], row["month"], *(Text(cell) for cell in cells))
+    console.print(rows)
+
+
+def show_decided(console: Console, outcome: dict[str, Any]) -> None:
+    """What came of releasing or dropping rows."""
+    done = "accepted" if outcome["action"] == "release" else "dropped for good"
+    if outcome["settled"]:
+        console.print(f"{len(outcome['settled']):,} rows are now {done}.", highlight=False)
+    for row in outcome["remaining"]:
+        console.print(f"[yellow]not stored[/] {row['row']}: {escape(row['remedy'])}", highlight=False, soft_wrap=True)
+    for month, error in outcome["failed"].items():
+        console.print(
+            f"[red]{month}[/] was not taken in again, and the decision waits for its next run: {escape(error)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if outcome["stale"]:
+        console.print(stale_table(outcome["stale"]))
+
+
+def show_contract(console: Console, contract: Contract) -> None:
+    """What a contract says."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
+    for subject, said in _said(contract):
+        table.add_row(subject, Text(said))
+    console.print(table)
+
+
+def _said(contract: Contract) -> list[tuple[str, str]]:
+    time, label = contract.event_timestamp, contract.label
+    form = f"as {time.format}" if time.format else "as ISO 8601 or a timestamp"
+    if "{month}" in contract.file_pattern:
+        files = f"one set of files a month, {contract.file_pattern}"
+    else:
+        files = f"all in {contract.file_pattern}"
+    lines = [
+        ("contract", f"{contract.name}: {contract.description or 'no description'}"),
+        ("months", f"{contract.first_month} to {contract.last_month or 'now'}, cut in {contract.timezone}; {files}"),
+        (
+            "identifier",
+            _column(contract.transaction_id) if contract.transaction_id else "none: its file and row number stand in",
+        ),
+        ("time", f"{time.column}, {form}; in {contract.timezone} where it carries no offset"),
+    ]
+    lines += [("entity", f"{name}: {_column(column)}") for name, column in contract.entities.items()]
+    lines.append(("amount", _column(contract.amount) if contract.amount else "none"))
+    lines += [("attribute", f"{name}: {_column(column)}") for name, column in contract.attributes.items()]
+    fraud, genuine = (", ".join(values) for values in (label.fraud_values, label.genuine_values))
+    if label.feed:
+        fraud, genuine = ", ".join(label.feed.fraud_values), ", ".join(label.feed.genuine_values)
+        lines.append(("label", f"{label.feed.is_fraud} in {label.feed.file_pattern}: fraud is {fraud}; not {genuine}"))
+    else:
+        known = f"in {label.known_at}, at most {label.max_delay_days:g} days" if label.known_at else None
+        known = known or f"{label.delay_days:g} days after the event"
+        lines.append(("label", f"{label.column}: fraud is {fraud}; genuine is {genuine}; known {known}"))
+    lines.append(("maturity", f"genuine without a report after {contract.maturity_days:g} days"))
+    lines.append(
+        ("refused", f"a month of which more than {contract.quarantine_limit:.1%} of the rows break the contract")
+    )
+    return lines
+
+
+def _column(column: Column) -> str:
+    rules: list[str] = [column.type]
+    if column.unit:
+        rules.append(f"in {column.unit}")
+    if column.scale != 1:
+        rules.append(f"times {column.scale:g}")
+    if column.minimum is not None:
+        rules.append(f"from {column.minimum:g}")
+    if column.maximum is not None:
+        rules.append(f"up to {column.maximum:g}")
+    if column.categories is not None:
+        rules.append(f"one of {', '.join(column.categories)}")
+    if column.pattern is not None:
+        rules.append(f"matching {column.pattern}")
+    if column.nullable:
+        rules.append("may be missing")
+    if column.feature:
+        rules.append("a feature")
+    return f"{column.column} ({', '.join(rules)})"
+
+
+def show_data_check(console: Console, check: dict[str, Any]) -> None:
+    """What a contract makes of a month of data."""
+    rates = [] if check["fraud_rate"] is None else [f"{check['fraud_rate']:.2%} fraud"]
+    rates += [] if check["label_share"] is None else [f"{check['label_share']:.1%} with a label"]
+    console.print(
+        f"\n[bold]{check['month']}[/]: {check['n_delivered']:,} rows, {check['n_accepted']:,} accepted, "
+        f"{check['n_quarantined']:,} quarantined" + "".join(f", {rate}" for rate in rates),
+        highlight=False,
+    )
+    for reason in check["reasons"]:
+        console.print(f"  [yellow]{reason['rows']:,}[/] {escape(reason['reason'])}", highlight=False)
+        for row in reason["examples"]:
+            values = ", ".join(f"{name}={value}" for name, value in row["original"].items())
+            line = Text(f"    row {row['row_number']} of {row['source']}: {values}", no_wrap=True, overflow="ellipsis")
+            console.print(line)
+    if check["refused"]:
+        console.print(f"[red]{escape(check['refused'])}[/]", highlight=False, soft_wrap=True)
+
+
+def show_added(console: Console, added: dict[str, Any]) -> None:
+    """What came of a label file, and what is stale now."""
+    for row in added["refused"]:
+        console.print(
+            f"[yellow]{escape(added['file'])} row {row['row_number']}[/]: {escape(row['reasons'])}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(
+        f"{added['taken']:,} statements taken, {added['repeated']:,} repeated, {len(added['refused']):,} refused; "
+        f"{added['unseen']:,} about transactions that have not been seen.",
+        highlight=False,
+    )
+    if added["materialized"]:
+        console.print(f"fraud_labels made anew: {in_words(added['materialized'])}", highlight=False)
+    if added["waiting"]:
+        console.print(f"Taken in when they are run: {in_words(added['waiting'])}", highlight=False)
+    for month, error in added["failed"].items():
+        console.print(f"[red]fraud_labels {month}[/]: {escape(error)}", highlight=False, soft_wrap=True)
+    if added["stale"]:
+        console.print(stale_table(added["stale"]))
+
+
+def show_completeness(console: Console, as_of: datetime, months: list[dict[str, Any]]) -> None:
+    """Months of transactions with their known frauds and those still to come."""
+    table = Table(title=f"Frauds known at {as_of:%Y-%m-%d %H:%M} UTC", **LEFT)
+    table.add_column("month")
+    table.add_column("labels")
+    for name in ("transactions", "matured", "frauds", "share known", "still to come (95 %)", "expected"):
+        table.add_column(name, justify="right")
+    for row in months:
+        colour = "red" if row["is_short"] else "green" if row["status"] == "matured" else "yellow"
+        to_come, low, high = (row[f"still_to_come{end}"] for end in ("", "_low", "_high"))
+        table.add_row(
+            row["month"],
+            f"[{colour}]{'too few' if row['is_short'] else row['status']}[/]",
+            f"{row['n']:,}",
+            f"{row['n_matured'] / max(row['n'], 1):.0%}",
+            f"{row['n_fraud']:,}",
+            _number(row["known_share"], ".1%"),
+            "-" if to_come is None else f"{to_come:,.0f} [{low:,.0f}, {high:,.0f}]",
+            "-" if row["expected"] is None else f"{row['expected']:,.0f}, at least {row['expected_low']:,.0f}",
+        )
+    console.print(table)
