@@ -325,7 +325,7 @@ def test_another_contract_does_not_enter_a_database_that_is_taken(odd: tuple[Wor
 
 def test_the_examples_contract_is_what_this_module_expects() -> None:
     contract = load_contract(PROJECT_ROOT / "contracts" / "flat_example.yaml")
-    assert (contract.first_month, contract.last_month, contract.entities) == ("2024-01", "2024-03", ())
+    assert (contract.first_month, contract.last_month, tuple(contract.entities)) == ("2024-01", "2024-03", ())
 
 
 def test_rows_know_when_they_were_taken_in(world: World) -> None:

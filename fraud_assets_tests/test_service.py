@@ -43,8 +43,9 @@ name: cards
 first_month: 2024-01
 transaction_id: {column: id, type: integer}
 event_timestamp: {column: time}
-customer_id: {column: customer, type: integer}
-terminal_id: {column: terminal, type: string, nullable: true}
+entities:
+  customer_id: {column: customer, type: integer}
+  terminal_id: {column: terminal, type: string, nullable: true}
 amount: {column: amount, type: number, minimum: 0, maximum: 100000}
 attributes:
   channel: {column: channel, categories: [chip, online], nullable: true}

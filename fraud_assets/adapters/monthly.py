@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,9 +19,10 @@ from fraud_assets.adapters.registry import Registry
 from fraud_assets.adapters.sources import open_source
 from fraud_assets.adapters.table_io import open_store
 from fraud_assets.core.contract import Contract
-from fraud_assets.core.months import check_month, month_of, months_between, shift_month
+from fraud_assets.core.months import check_month, months_between, shift_month
 from fraud_assets.settings import Settings
 
+CHANGES = ("added", "removed", "altered")
 # Events are in the instance for anyone to read; on the screen they would drown what the command says.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -31,7 +33,7 @@ def months_to_run(contract: Contract, first: str | None, last: str | None, today
     Raises:
         ValueError: when a month is not one of the contract's, or is not over yet.
     """
-    newest = min(contract.last_month or "9999-12", shift_month(month_of(today), -1))
+    newest = min(contract.last_month or "9999-12", shift_month(contract.month_of(today), -1))
     first, last = check_month(first or contract.first_month), check_month(last or newest)
     if first < contract.first_month or last > newest or first > last:
         raise ValueError(
@@ -66,7 +68,7 @@ def run_months(
                 "month": month,
                 "run_id": result.run_id,
                 "seconds": round(time.monotonic() - started, 1),
-                "failed": _failures(result),
+                "failed": failures_of(result),
                 "facts": _facts(result),
             }
             outcomes.append(outcome)
@@ -98,7 +100,8 @@ def promote_version(job: dg.JobDefinition, settings: Settings, version: int, rea
     return decided[-1]
 
 
-def _failures(result: dg.ExecuteInProcessResult) -> list[dict[str, str]]:
+def failures_of(result: dg.ExecuteInProcessResult) -> list[dict[str, str]]:
+    """The steps that failed, each with its error in a sentence."""
     failures = []
     for event in result.filter_events(lambda event: event.is_step_failure):
         error = event.step_failure_data.error
@@ -121,7 +124,7 @@ def _sentence(error: SerializableErrorInfo | None) -> str:
 def _facts(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     """What a person wants to see of a month while it runs."""
     wanted = {
-        "raw_transactions": ("dagster/row_count", "fraud_rate", "quarantined"),
+        "raw_transactions": ("dagster/row_count", "fraud_rate", "quarantined", *CHANGES),
         "drift_report": ("drift_status",),
         "trained_model": ("outcome",),
         "evaluation": ("average_precision_champion", "average_precision_challenger"),
@@ -143,6 +146,8 @@ def _report(outcome: dict[str, Any], console: Console) -> None:
         parts.append(f"{facts['raw_transactions.fraud_rate']:.2%} fraud")
     if facts.get("raw_transactions.quarantined"):
         parts.append(f"[yellow]{facts['raw_transactions.quarantined']:,} quarantined[/]")
+    if changes := changes_in_words({name: facts.get(f"raw_transactions.{name}") for name in CHANGES}):
+        parts.append(f"[yellow]delivered again: {changes}[/]")
     if "drift_report.drift_status" in facts:
         parts.append(f"drift {facts['drift_report.drift_status']}")
     for role in ("champion", "challenger"):
@@ -155,5 +160,19 @@ def _report(outcome: dict[str, Any], console: Console) -> None:
     console.print(
         f"{mark} [bold]{month}[/]  {', '.join(parts)}  [dim]{outcome['seconds']} s[/]", highlight=False, soft_wrap=True
     )
-    for failure in outcome["failed"]:
+    show_failures(outcome["failed"], console)
+
+
+def changes_in_words(counts: Mapping[str, int | None]) -> str:
+    """Rows added, removed and altered against the version before; empty when there are none.
+
+    >>> changes_in_words({"added": 1200, "removed": 0, "altered": 3})
+    '1,200 added, 3 altered'
+    """
+    return ", ".join(f"{count:,} {name}" for name in CHANGES if (count := counts.get(name)))
+
+
+def show_failures(failed: list[dict[str, str]], console: Console) -> None:
+    """One line a failed step."""
+    for failure in failed:
         console.print(f"  [red]{failure['step']}[/]: {escape(failure['error'])}", highlight=False, soft_wrap=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.registry import Registry
-from fraud_assets.core.ledger import EventKind, champion_version
+from fraud_assets.core.ledger import BY_HAND, EventKind, champion_event, champion_version
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.promotion import PromotionSignals, PromotionVerdict
+from fraud_assets.core.staleness import Inputs
 
 
 def apply_verdict(
@@ -16,16 +17,20 @@ def apply_verdict(
     registry: Registry,
     *,
     actor: str,
-    evidence: str,
+    evidence: Inputs,
 ) -> int | None:
     """Records the verdict on a challenger, and points the alias to what is live.
 
-    A verdict on an older month, as in a backfill, is recorded too but does not displace a later promotion.
+    A verdict on an older month, as in a backfill, is recorded too but does not displace a later promotion. If on new
+    evidence there is nothing left to promote, the month's own earlier promotion is refused.
 
     Returns:
         The version that was live after the month.
     """
     version, month = signals.challenger_version, signals.month
+    if version is None:
+        standing = champion_event([event for event in ledger.events() if event.month == month])
+        version = standing.model_version if standing and not standing.by_hand else None
     if version is not None and version != signals.champion_version:
         reasons = " ".join(verdict.reasons)
         outcome: EventKind = "validated" if verdict.promote else "refused"
@@ -46,7 +51,7 @@ def promote_by_hand(
     """
     registry.fetch(version)
     number = len(ledger.events())
-    ledger.record("promoted", version, month, reason, actor=actor, evidence=f"by hand, after event {number}")
+    ledger.record("promoted", version, month, reason, actor=actor, evidence={BY_HAND: {"after event": str(number)}})
     follow_ledger(ledger, registry)
 
 

@@ -151,6 +151,8 @@ class Registry:
                 contract_yaml=contract_yaml,
                 model_digest=digest_model(onnx),
                 metrics={"validation_average_precision": candidate.average_precision},
+                training_from=result.training_from,
+                training_to=result.training_to,
             )
             with tempfile.TemporaryDirectory() as scratch:
                 (Path(scratch) / "model.onnx").write_bytes(onnx)

@@ -1,24 +1,35 @@
-"""What the platform stands at: what is live, since when and why, how good it is, and what drift says."""
+"""What the platform stands at: what is live, since when and why, how good it is, what drift says, what is stale."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.ledger import champion_event
+from fraud_assets.core.months import check_month
+from fraud_assets.core.staleness import Stale, in_words
+from fraud_assets.core.tables import TABLES
 
 SHOWN_TABLES = ("raw_transactions", "transaction_features", "drift_report", "trained_model", "evaluation")
 
 
-def read_status(store: MonthStore, ledger: LedgerStore) -> dict[str, Any]:
+def read_status(store: MonthStore, ledger: LedgerStore, stale: Sequence[Stale] = ()) -> dict[str, Any]:
     """The platform's state as plain values.
+
+    Args:
+        store: the tables.
+        ledger: the ledger.
+        stale: the stale months, as `adapters/refresh.py` finds them.
 
     Returns:
         `contract`; `champion`, None when nothing is live, else with `version`, `since`, `month`, `reasons`, `model`
         (its training), `bento_tag`, `evaluation` and `reference` (the newest rows on the same window); `drift`, the
         newest verdict or None; `decision`, the newest promotion decision or None; `months`, the stored months of each
-        table.
+        table; `stale`, for each stale month `table`, `month`, `changes` (what it was made of and has changed; none
+        where it is only built on stale months) and `reasons` (both).
     """
     return {
         "contract": store.contract.name,
@@ -26,7 +37,32 @@ def read_status(store: MonthStore, ledger: LedgerStore) -> dict[str, Any]:
         "drift": _last(store, "drift_report", kind="verdict"),
         "decision": _last(store, "champion"),
         "months": {name: list(store.months(name)) for name in SHOWN_TABLES},
+        "stale": [as_row(one) for one in stale],
     }
+
+
+def as_row(stale: Stale) -> dict[str, Any]:
+    """A stale month as plain values; see `read_status`."""
+    return {
+        "table": stale.table,
+        "month": stale.month,
+        "changes": list(stale.changes),
+        "reasons": list(stale.reasons),
+    }
+
+
+def read_versions(store: MonthStore, table: str, month: str | None) -> list[dict[str, Any]]:
+    """Every version that a table's months have had, oldest first, each with what it was made of.
+
+    Raises:
+        ValueError: for a name that is no table, or a month that was never stored.
+    """
+    if table not in TABLES:
+        raise ValueError(f"{table!r} is no table; there are {', '.join(TABLES)}")
+    versions: list[dict[str, Any]] = store.versions(table, check_month(month) if month else None).to_pylist()
+    if month and not versions:
+        raise ValueError(f"{table} has no {month}; stored months: {in_words(store.months(table)) or 'none'}")
+    return [row | {"inputs": json.loads(row["inputs"]) if row["inputs"] else None} for row in versions]
 
 
 def read_drift(store: MonthStore, month: str | None) -> list[dict[str, Any]]:

@@ -6,11 +6,16 @@ Events are facts in order and are never changed. Storing them belongs to `adapte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from fraud_assets.core.staleness import Inputs
+
 EventKind = Literal["registered", "validated", "refused", "approved", "promoted", "rolled_back", "retired"]
+
+BY_HAND = "by hand"
+"""The name of the evidence of a person's decision."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,8 @@ class Event:
         month: the month on whose evidence; a model trained at the end of M is decided on in a later month.
         reasons: why, as sentences.
         actor: who or what did it.
+        evidence: what it was decided on, by name: table to month to digest (`core/staleness.py`). A version of a month
+            that has been replaced since is still named in `month_versions`, with what that was made of.
     """
 
     number: int
@@ -34,13 +41,21 @@ class Event:
     month: str
     reasons: str
     actor: str
+    evidence: Inputs = field(default_factory=dict)
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether a person decided it."""
+        return BY_HAND in self.evidence
 
 
 def champion_version(events: Sequence[Event], before_month: str | None = None) -> int | None:
     """The version that is live after all events, or was before the decision of a month.
 
     Time here is the time of the evidence: a decision of an earlier month that is written later, as in a backfill,
-    does not displace one of a later month.
+    does not displace one of a later month. Of two decisions of one month, as when it was decided again on labels that
+    arrived late, the later one counts, and with a refusal what was live before the month stays live; but what a person
+    decided about a month stands against the platform.
 
     Args:
         events: any, in any order.
@@ -51,7 +66,12 @@ def champion_version(events: Sequence[Event], before_month: str | None = None) -
 
 def champion_event(events: Sequence[Event], before_month: str | None = None) -> Event | None:
     """The event that made the champion what it is; see `champion_version`."""
-    moves = [event for event in events if event.kind in ("promoted", "rolled_back")]
-    if before_month is not None:
-        moves = [event for event in moves if event.month < before_month]
-    return max(moves, key=lambda event: (event.month, event.number), default=None)
+    standing: dict[str, Event | None] = {}
+    for event in sorted(events, key=lambda event: event.number):
+        decided = standing.get(event.month)
+        if event.kind not in ("promoted", "rolled_back", "refused") or (before_month and event.month >= before_month):
+            continue
+        if decided is None or event.by_hand or not decided.by_hand:
+            standing[event.month] = None if event.kind == "refused" else event
+    moves = [event for event in standing.values() if event is not None]
+    return max(moves, key=lambda event: event.month, default=None)

@@ -64,6 +64,8 @@ class ModelManifest(BaseModel):
         model_version: its version in the registry, from 1.
         trained_month: the month it was trained for, YYYY-MM.
         as_of: what was known at this instant trained it; ISO 8601 with a time zone.
+        training_from, training_to: event times of the first and last transaction it was trained on; None in manifests
+            from before they were noted.
         features: names of the features, in the order of the model's input columns.
         threshold: probability, 0 to 1, from which a transaction is sent to review.
         family: the kind of model.
@@ -84,6 +86,8 @@ class ModelManifest(BaseModel):
     contract_yaml: str
     model_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     metrics: dict[str, float] = {}
+    training_from: datetime | None = None
+    training_to: datetime | None = None
 
     @field_validator("trained_month")
     @classmethod

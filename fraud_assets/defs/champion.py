@@ -8,7 +8,9 @@ import pyarrow as pa
 from fraud_assets.adapters.promotion import apply_verdict
 from fraud_assets.core import plots
 from fraud_assets.core.evaluation import promotion_signals
+from fraud_assets.core.months import shift_month
 from fraud_assets.core.promotion import decide_promotion
+from fraud_assets.core.staleness import champion_inputs
 from fraud_assets.defs.partitions import MONTH_BY_MONTH, MONTHS, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
 
@@ -28,14 +30,14 @@ def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: 
     before = platform.champion_before(month)
     signals = promotion_signals(evaluation, month, before)
     verdict = decide_promotion(signals)
-    live = apply_verdict(
-        verdict, signals, platform.ledger, platform.registry,
-        actor=f"dagster run {context.run.run_id}", evidence=platform.store.months("evaluation").get(month, ""),
-    )  # fmt: skip
+    evidence = platform.made_of(evaluation, champion_inputs(month, before))
+    actor = f"dagster run {context.run.run_id}"
+    live = apply_verdict(verdict, signals, platform.ledger, platform.registry, actor=actor, evidence=evidence)
     row = {
         "month": date.fromisoformat(f"{month}-01"),
         "validation_status": verdict.validation_status,
-        "promoted": verdict.promote,
+        # What a person has decided about the month stands.
+        "promoted": verdict.promote and live == signals.challenger_version,
         "reasons": "\n".join(verdict.reasons),
         "challenger_version": signals.challenger_version,
         "champion_version": live,
@@ -44,6 +46,8 @@ def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: 
     return dg.Output(
         pa.Table.from_pylist([row], schema=platform.store.table("champion").schema),
         metadata={
+            # A promotion by hand, or one of an earlier month that is written later, makes the row another.
+            "inputs": platform.made_of(evidence, champion_inputs(shift_month(month, 1), live)),
             "champion_version": live,
             "validation_status": verdict.validation_status,
             "fraud_rate": signals.challenger.prevalence if signals.challenger else None,

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fraud_assets.core import plots
 from fraud_assets.core.drift import DriftConfig
 from fraud_assets.core.reports import compare_with_champion, drift_rows
-from fraud_assets.core.scoring import Scorer
+from fraud_assets.core.scoring import ModelManifest, Scorer
+from fraud_assets.core.staleness import champion_inputs, inputs_of
 from fraud_assets.core.windows import Window
 from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
@@ -36,17 +38,28 @@ def drift_report(
     month = single_month(context)
     platform.store.require("transaction_features", month)
     version = platform.champion_before(month)
-    scorer = training = None
+    inputs = platform.made_of(transaction_features, champion_inputs(month, version))
+
+    def read(columns: list[str] | None, first: str, last: str) -> pa.Table:
+        nonlocal inputs
+        rows = platform.store.read("transaction_features", columns, first_month=first, last_month=last)
+        inputs = inputs_of(inputs, rows)
+        return rows
+
+    scorer = training = first_event = None
     if version is not None:
         scorer = Scorer(*platform.registry.fetch(version))
-        training = _training_window(platform, scorer.manifest.trained_month)
+        training = _training_window(scorer.manifest)
+        # From the first month of the contract on: one that arrives later makes the platform's history longer.
+        oldest = next(iter(platform.store.months("transaction_features")))
+        first_event = pc.min(read(["event_timestamp"], CONTRACT.first_month, oldest)["event_timestamp"]).as_py()
     comparison = compare_with_champion(
         month=month,
         current=transaction_features,
         scorer=scorer,
         training=training,
-        first_event=platform.store.first_event(),
-        read=lambda first, last: platform.store.read("transaction_features", first_month=first, last_month=last),
+        first_event=first_event,
+        read=lambda first, last: read(None, first, last),
         contract=CONTRACT,
         config=DriftConfig(),
     )
@@ -55,6 +68,7 @@ def drift_report(
     yield dg.Output(
         drift_rows(comparison, month, platform.store.table("drift_report").schema),
         metadata={
+            "inputs": inputs,
             "drift_status": report.drift_status,
             "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in report.reasons)),
             "champion_version": version,
@@ -68,13 +82,8 @@ def drift_report(
     )
 
 
-def _training_window(platform: Platform, trained_month: str) -> Window | None:
-    rows = platform.store.read(
-        "trained_model",
-        ["month", "training_from", "training_to"],
-        first_month=trained_month,
-        last_month=trained_month,
-    ).to_pylist()
-    if not rows or rows[0]["training_from"] is None:
+def _training_window(manifest: ModelManifest) -> Window | None:
+    """From the manifest and not from `trained_model`, whose row may be about a newer model of the same month."""
+    if manifest.training_from is None or manifest.training_to is None:
         return None
-    return Window(rows[0]["training_from"], rows[0]["training_to"])
+    return Window(manifest.training_from, manifest.training_to)

@@ -6,8 +6,9 @@ import pyarrow as pa
 from fraud_assets.core import plots
 from fraud_assets.core.evaluation import EvaluationError, Role, evaluate_models
 from fraud_assets.core.labels import labels_as_of
-from fraud_assets.core.months import month_end, month_of, shift_month
+from fraud_assets.core.months import shift_month
 from fraud_assets.core.scoring import Scorer
+from fraud_assets.core.staleness import champion_inputs, inputs_of
 from fraud_assets.core.windows import TrainedMonth, Window, choose_challenger, evaluation_window
 from fraud_assets.defs.partitions import (
     CONTRACT,
@@ -35,18 +36,24 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> dg.Outp
     month = single_month(context)
     platform.store.require("transaction_features", month)
     schema = platform.store.table("evaluation").schema
-    models, window = _models(platform, month)
+    before = platform.champion_before(month)
+    trained = platform.store.read("trained_model", ["month", "model_version"], last_month=shift_month(month, -1))
+    inputs = platform.made_of(trained, champion_inputs(month, before))
+    models, window = _models(platform, month, before, trained)
     if not models:
-        return dg.Output(schema.empty_table(), metadata={"outcome": "no model is old enough to be judged yet"})
-    first = month_of(window.start)
+        outcome = "no model is old enough to be judged yet"
+        return dg.Output(schema.empty_table(), metadata={"outcome": outcome, "inputs": inputs})
+    first = CONTRACT.month_of(window.start)
     features = platform.store.read("transaction_features", first_month=first, last_month=month)
     statements = platform.store.read("fraud_labels", first_month=first, last_month=month)
-    labels = labels_as_of(features, statements, month_end(month), maturity_days=CONTRACT.maturity_days)
+    inputs = inputs_of(inputs, features, statements)
+    as_of = CONTRACT.month_end(month)
+    labels = labels_as_of(features, statements, as_of, maturity_days=CONTRACT.maturity_days)
     try:
-        rows = evaluate_models(features, labels, models, month=month, window=window, schema=schema)
+        rows = evaluate_models(features, labels, models, month=month, as_of=as_of, window=window, schema=schema)
     except EvaluationError as error:
         context.log.warning(f"{month}: {error}")
-        return dg.Output(schema.empty_table(), metadata={"outcome": str(error)})
+        return dg.Output(schema.empty_table(), metadata={"outcome": str(error), "inputs": inputs})
     found = rows.to_pylist()
     shown = [
         (f"{row['role']} v{row['model_version']}", *(row[f"average_precision{end}"] for end in ("", "_low", "_high")))
@@ -55,6 +62,7 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> dg.Outp
     return dg.Output(
         rows,
         metadata={
+            "inputs": inputs,
             "outcome": f"{len(found)} models on {found[0]['n']:,} transactions",
             "fraud_rate": found[0]["prevalence"],
             **{f"average_precision_{row['role']}": row["average_precision"] for row in found},
@@ -65,20 +73,26 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> dg.Outp
     )
 
 
-def _models(platform: Platform, month: str) -> tuple[dict[Role, Scorer], Window]:
+def _models(
+    platform: Platform, month: str, champion: int | None, trained: pa.Table
+) -> tuple[dict[Role, Scorer], Window]:
     """The scorers by role, and the window on which all of them can be judged."""
-    champion = platform.champion_before(month)
-    trained = platform.trained_months(shift_month(month, -1))
-    challenger = choose_challenger(trained, month, CONTRACT.maturity_days, champion)
+    candidates = [
+        TrainedMonth(f"{row['month']:%Y-%m}", row["model_version"], CONTRACT.zone)
+        for row in trained.to_pylist()
+        if row["model_version"] is not None
+    ]
+    challenger = choose_challenger(candidates, month, CONTRACT.maturity_days, champion, CONTRACT.zone)
     models: dict[Role, Scorer] = {}
     if champion is not None:
         models["champion"] = Scorer(*platform.registry.fetch(champion))
     if challenger is not None:
         models["challenger"] = Scorer(*platform.registry.fetch(challenger.version))
     compared = [
-        TrainedMonth(scorer.manifest.trained_month, scorer.manifest.model_version) for scorer in models.values()
+        TrainedMonth(scorer.manifest.trained_month, scorer.manifest.model_version, CONTRACT.zone)
+        for scorer in models.values()
     ]
-    window = evaluation_window(month, CONTRACT.maturity_days, compared)
+    window = evaluation_window(month, CONTRACT.maturity_days, compared, CONTRACT.zone)
     if compared:
         newest = max(compared, key=lambda model: model.as_of)
         models["reference"] = Scorer(*platform.registry.fetch(newest.version, "reference"))

@@ -23,6 +23,7 @@ MONTHS = dg.MonthlyPartitionsDefinition(
     start_date=CONTRACT.first_month,
     end_date=f"{month_end(CONTRACT.last_month):%Y-%m}" if CONTRACT.last_month else None,
     fmt="%Y-%m",
+    timezone=CONTRACT.timezone,
 )
 RANGE_IN_ONE_RUN = dg.BackfillPolicy.single_run()
 MONTH_BY_MONTH = dg.BackfillPolicy.multi_run(1)
@@ -31,8 +32,14 @@ MONTH_BY_MONTH = dg.BackfillPolicy.multi_run(1)
 def describe(name: str, group: str, kinds: set[str]) -> dict[str, Any]:
     """The arguments that every asset shares: months, group, owner, kinds, column schema."""
     schema = TABLES[name](CONTRACT).schema
+    units = {column: declared.unit for column, declared in CONTRACT.columns.items()}
     columns = [
-        dg.TableColumn(field.name, str(field.type), constraints=dg.TableColumnConstraints(nullable=field.nullable))
+        dg.TableColumn(
+            field.name,
+            str(field.type),
+            description=f"in {units[field.name]}" if units.get(field.name) else None,
+            constraints=dg.TableColumnConstraints(nullable=field.nullable),
+        )
         for field in schema
     ]
     return {

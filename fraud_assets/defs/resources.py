@@ -3,6 +3,7 @@
 from functools import cached_property
 
 import dagster as dg
+import pyarrow as pa
 
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.registry import Registry
@@ -10,7 +11,7 @@ from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.adapters.table_io import MonthStore, PostgresMonthIOManager, open_store
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.ledger import champion_version
-from fraud_assets.core.windows import TrainedMonth
+from fraud_assets.core.staleness import Inputs, inputs_of
 from fraud_assets.settings import Settings
 
 
@@ -51,14 +52,9 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The version that was live before the decision of a month."""
         return champion_version(self.ledger.events(), before_month=month)
 
-    def trained_months(self, last_month: str) -> list[TrainedMonth]:
-        """The registered models of the months up to `last_month`."""
-        rows = self.store.read("trained_model", ["month", "model_version"], last_month=last_month)
-        return [
-            TrainedMonth(f"{row['month']:%Y-%m}", row["model_version"])
-            for row in rows.to_pylist()
-            if row["model_version"] is not None
-        ]
+    def made_of(self, *sources: pa.Table | Inputs) -> Inputs:
+        """What an asset records of what it was made of: the tables it read, other inputs, and the contract."""
+        return inputs_of({"contract": {"": self.contract.digest}}, *sources)
 
 
 @dg.definitions

@@ -1,5 +1,6 @@
 """`trained_model`: the challenger of a month, registered in MLflow."""
 
+import json
 from datetime import date
 from typing import Any
 
@@ -10,7 +11,6 @@ from fraud_assets.core import plots
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.features import feature_names
 from fraud_assets.core.labels import labels_as_of
-from fraud_assets.core.months import month_end
 from fraud_assets.core.tables import trained_model as table
 from fraud_assets.core.training import TrainingConfig, TrainingError, train
 from fraud_assets.core.windows import training_months
@@ -43,34 +43,28 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
     config = TrainingConfig(smote=settings.smote, review_capacity=settings.review_capacity)
     names = feature_names(contract)
     first, last = training_months(month, config.window_months, contract.first_month)
-    inputs = digest_text(
-        *(
-            f"{name} {known} {digest}"
-            for name in ("transaction_features", "fraud_labels")
-            for known, digest in store.months(name).items()
-            if first <= known <= last
-        ),
-        str(config),
-        str(names),
-    )
-    base = {"month": date.fromisoformat(f"{month}-01"), "as_of": month_end(month), "inputs_digest": inputs}
-    kept = _unchanged(platform, month, inputs)
-    if kept is not None:
-        return dg.Output(kept, metadata={"outcome": "inputs unchanged; the version trained before was kept"})
     features = store.read("transaction_features", first_month=first, last_month=last)
-    statements = store.read("fraud_labels", last_month=last)
-    labels = labels_as_of(features, statements, month_end(month), maturity_days=contract.maturity_days)
+    statements = store.read("fraud_labels", first_month=first, last_month=last)
+    inputs = platform.made_of(features, statements)
+    made_of = digest_text(json.dumps(inputs, sort_keys=True), str(config))
+    as_of = contract.month_end(month)
+    base = {"month": date.fromisoformat(f"{month}-01"), "as_of": as_of, "inputs_digest": made_of}
+    kept = _unchanged(platform, month, made_of)
+    if kept is not None:
+        outcome = "inputs unchanged; the version trained before was kept"
+        return dg.Output(kept, metadata={"outcome": outcome, "inputs": inputs})
+    labels = labels_as_of(features, statements, as_of, maturity_days=contract.maturity_days)
     try:
         result = train(features, labels, names, maturity_days=contract.maturity_days, config=config)
     except TrainingError as error:
         context.log.warning(f"{month}: {error}")
         row = base | {"status": "insufficient_data", "reason": str(error)}
-        return dg.Output(_table([row]), metadata={"outcome": str(error)})
+        return dg.Output(_table([row]), metadata={"outcome": str(error), "inputs": inputs})
     with platform.registry.run(
         dagster_run_id=context.run.run_id, name=f"trained_model {month}", log=context.log
     ) as tracking:
         manifest = platform.registry.register(
-            tracking, result, month=month, as_of=month_end(month).isoformat(), features=names,
+            tracking, result, month=month, as_of=as_of.isoformat(), features=names,
             contract_yaml=settings.contract_path.read_text(encoding="utf-8"), config=config,
         )  # fmt: skip
         run_id = tracking.active_run().info.run_id
@@ -102,6 +96,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
     return dg.Output(
         _table([row]),
         metadata={
+            "inputs": inputs,
             "outcome": f"version {manifest.model_version}: {reason}",
             "fraud_rate": result.n_fraud / result.n,
             "mlflow_run_id": run_id,
@@ -110,11 +105,11 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
     )
 
 
-def _unchanged(platform: Platform, month: str, inputs: str) -> pa.Table | None:
+def _unchanged(platform: Platform, month: str, made_of: str) -> pa.Table | None:
     """The month's row, if it holds a registered model that was made from these inputs."""
     there = platform.store.read("trained_model", first_month=month, last_month=month)
     rows = there.to_pylist()
-    if not rows or rows[0]["inputs_digest"] != inputs or rows[0]["model_version"] is None:
+    if not rows or rows[0]["inputs_digest"] != made_of or rows[0]["model_version"] is None:
         return None
     return there if platform.registry.has(rows[0]["model_version"]) else None
 

@@ -1,12 +1,17 @@
 """`transaction_features`: what models see of each transaction."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core import plots
 from fraud_assets.core.features import HISTORY_DAYS, compute_features, feature_names
-from fraud_assets.core.months import month_end, month_start, shift_month
+from fraud_assets.core.labels import labels_as_of
+from fraud_assets.core.months import shift_month
+from fraud_assets.core.staleness import Inputs, absent, in_words
 from fraud_assets.core.tables import raw_transactions
 from fraud_assets.core.windows import months_back
 from fraud_assets.defs.partitions import CONTRACT, MONTHS, RANGE_IN_ONE_RUN, describe, picture
@@ -19,29 +24,61 @@ RAW_COLUMNS = [name for name in raw_transactions(CONTRACT).schema.names if name 
     partitions_def=MONTHS,
     backfill_policy=RANGE_IN_ONE_RUN,
     deps=["raw_transactions", "fraud_labels"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "has_all_history",
+            asset="transaction_features",
+            description="Every earlier month that the features look back at was there.",
+        )
+    ],
     **describe("transaction_features", "features", {"postgres", "duckdb"}),
 )
-def transaction_features(context: dg.AssetExecutionContext, platform: Platform) -> dg.Output[pa.Table]:
+def transaction_features(
+    context: dg.AssetExecutionContext, platform: Platform
+) -> Iterator[dg.Output[pa.Table] | dg.AssetCheckResult]:
     """One row is one transaction with its features, each from what was known strictly before it happened.
 
     For training, evaluation, drift and scoring; label features count frauds from when they became known.
     """
     # Month by month, in a range as well: sums over a longer history round differently in the last digit.
-    features = pa.concat_tables([_month(platform, month) for month in context.partition_keys])
-    statements = platform.store.read("fraud_labels", last_month=max(context.partition_keys))
+    months = [_month(platform, month) for month in context.partition_keys]
+    features = pa.concat_tables([month.features for month in months])
     names = feature_names(platform.contract)
     missing = {name: features[name].null_count / max(features.num_rows, 1) for name in names}
-    return dg.Output(
+    holes = {month.month: found for month in months if (found := month.holes)}
+    yield dg.Output(
         features,
         metadata={
+            "inputs": {month.month: month.inputs for month in months},
             "features": len(names),
-            "fraud_rate": _known_fraud_rate(features, statements),
+            "fraud_rate": sum(month.n_fraud for month in months) / max(features.num_rows, 1),
             "plot": picture(plots.bars(missing, "Share of rows without a value, by feature")),
         },
     )
+    yield dg.AssetCheckResult(
+        passed=not holes,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(f"{month} was built without {', '.join(found)}" for month, found in holes.items())
+        or None,
+        metadata={"missing": holes},
+    )
 
 
-def _month(platform: Platform, month: str) -> pa.Table:
+@dataclass(frozen=True)
+class _Month:
+    month: str
+    features: pa.Table
+    inputs: Inputs
+    n_fraud: int  # as known at its end; rises as labels arrive
+
+    @property
+    def holes(self) -> list[str]:
+        """The earlier months that were looked for and were not there, by table."""
+        tables = ("raw_transactions", "fraud_labels")
+        return [f"{name} {in_words(found)}" for name in tables if (found := absent(self.inputs, name))]
+
+
+def _month(platform: Platform, month: str) -> _Month:
     store, contract = platform.store, platform.contract
     store.require("raw_transactions", month)
     history = months_back(HISTORY_DAYS)
@@ -51,10 +88,8 @@ def _month(platform: Platform, month: str) -> pa.Table:
     # Further back: whether a statement is a first report, a repetition or a withdrawal shows in earlier ones.
     first = shift_month(month, -history - contract.label.lookback_months)
     statements = store.read("fraud_labels", first_month=first, last_month=month)
-    return compute_features(transactions, statements, contract, start=month_start(month), end=month_end(month))
-
-
-def _known_fraud_rate(features: pa.Table, statements: pa.Table) -> float:
-    """The share of these transactions that is known as fraud by the month's end; rises as labels arrive."""
-    frauds = statements.filter(statements["is_fraud"])["transaction_id"].combine_chunks()
-    return float(pc.mean(pc.is_in(features["transaction_id"], frauds)).as_py() or 0.0)
+    start, end = contract.month_start(month), contract.month_end(month)
+    features = compute_features(transactions, statements, contract, start=start, end=end)
+    labels = labels_as_of(features, statements, end, maturity_days=contract.maturity_days)
+    n_fraud = pc.sum(labels["is_fraud"]).as_py() or 0
+    return _Month(month, features, platform.made_of(transactions, statements), n_fraud)

@@ -52,7 +52,7 @@ def store(database: Database, simulator_contract: Contract) -> MonthStore:
     stored = transactions([(n, START - timedelta(days=n), 1, 10.0) for n in range(1, 6)])
     stored = stored.append_column("ingested_at", pa.array([START] * 5, TIMESTAMP))
     store.replace_months("raw_transactions", stored, ["2025-03"])
-    store.replace_months("fraud_labels", simulator_contract.labels_schema().empty_table(), ["2025-03"])
+    store.replace_months("fraud_labels", store.table("fraud_labels").schema.empty_table(), ["2025-03"])
     return store
 
 

@@ -14,6 +14,11 @@ def ledger(database):
     return LedgerStore(database)
 
 
+def named(digest):
+    """Evidence: an evaluation of this digest, decided while no champion was live."""
+    return {"evaluation": {"2018-07": digest}, "ledger": {"champion before 2018-07": None}}
+
+
 def test_a_ledger_that_was_never_written_is_empty(ledger):
     assert ledger.events() == []
 
@@ -21,16 +26,16 @@ def test_a_ledger_that_was_never_written_is_empty(ledger):
 def test_an_event_is_read_back_as_it_was_recorded(ledger):
     before = dt.datetime.now(dt.UTC)
     reasons = "AP 0.71 exceeds 0.66; it's \U0001f44d\nreally"
-    assert ledger.record("promoted", 3, "2018-07", reasons, actor="dagster run 1", evidence="abc")
+    assert ledger.record("promoted", 3, "2018-07", reasons, actor="dagster run 1", evidence=named("abc"))
     (event,) = ledger.events()
     assert (event.number, event.kind, event.model_version, event.month) == (1, "promoted", 3, "2018-07")
-    assert (event.reasons, event.actor) == (reasons, "dagster run 1")
+    assert (event.reasons, event.actor, event.evidence) == (reasons, "dagster run 1", named("abc"))
     assert before - dt.timedelta(seconds=5) <= event.recorded_at <= dt.datetime.now(dt.UTC) + dt.timedelta(seconds=5)
 
 
 def test_the_same_fact_on_the_same_evidence_is_written_once_whoever_says_it_again(ledger):
-    assert ledger.record("promoted", 3, "2018-07", "because", actor="one", evidence="abc")
-    assert not ledger.record("promoted", 3, "2018-07", "in other words", actor="another", evidence="abc")
+    assert ledger.record("promoted", 3, "2018-07", "because", actor="one", evidence=named("abc"))
+    assert not ledger.record("promoted", 3, "2018-07", "in other words", actor="another", evidence=named("abc"))
     (event,) = ledger.events()
     assert (event.reasons, event.actor) == ("because", "one")
 
@@ -46,9 +51,9 @@ def test_the_same_fact_on_the_same_evidence_is_written_once_whoever_says_it_agai
     ids=["kind", "version", "month", "evidence"],
 )
 def test_another_kind_version_month_or_evidence_is_another_fact(ledger, other):
-    ledger.record("promoted", 3, "2018-07", "because", actor="one", evidence="abc")
+    ledger.record("promoted", 3, "2018-07", "because", actor="one", evidence=named("abc"))
     kind, version, month, evidence = other
-    assert ledger.record(kind, version, month, "because", actor="one", evidence=evidence)
+    assert ledger.record(kind, version, month, "because", actor="one", evidence=named(evidence))
     assert [event.kind for event in ledger.events()] == ["promoted", kind]
 
 
@@ -61,9 +66,9 @@ def test_events_come_in_the_order_in_which_they_were_written(ledger):
 
 
 def test_the_champion_follows_from_what_was_stored(ledger):
-    ledger.record("promoted", 1, "2018-06", "better", actor="one", evidence="a")
-    ledger.record("promoted", 2, "2018-07", "better", actor="one", evidence="b")
-    ledger.record("rolled_back", 1, "2018-07", "it was not", actor="anna", evidence="c")
+    ledger.record("promoted", 1, "2018-06", "better", actor="one", evidence=named("a"))
+    ledger.record("promoted", 2, "2018-07", "better", actor="one", evidence=named("b"))
+    ledger.record("rolled_back", 1, "2018-07", "it was not", actor="anna", evidence=named("c"))
     assert champion_version(ledger.events()) == 1
     assert champion_version(ledger.events(), before_month="2018-07") == 1
 
@@ -86,3 +91,32 @@ def test_many_who_record_at_once_write_each_fact_once(ledger):
     assert failures == []
     assert sorted(written) == [False] * 6 + [True] * 3
     assert sorted(event.model_version for event in ledger.events()) == [0, 1, 2]
+
+
+def test_a_ledger_from_before_evidence_was_named_is_read_and_goes_on(ledger):
+    with ledger.database.session() as connection:
+        connection.execute(
+            "CREATE TABLE ledger (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+            "recorded_at timestamptz NOT NULL DEFAULT now(), kind text NOT NULL, model_version bigint NOT NULL, "
+            "month text NOT NULL, reasons text NOT NULL, actor text NOT NULL, fact text NOT NULL UNIQUE)"
+        )
+        connection.execute(
+            "INSERT INTO ledger (kind, model_version, month, reasons, actor, fact) "
+            "VALUES ('promoted', 1, '2018-06', 'better', 'one', 'x')"
+        )
+    assert [event.evidence for event in ledger.events()] == [{}]
+    ledger.record("promoted", 2, "2018-07", "better still", actor="one", evidence=named("abc"))
+    assert [(event.model_version, event.evidence) for event in ledger.events()] == [(1, {}), (2, named("abc"))]
+
+
+def test_evidence_that_has_come_back_after_another_decision_is_a_new_fact(ledger):
+    for digest in ("abc", "other", "abc", "abc"):
+        ledger.record("refused", 3, "2018-07", "because", actor="one", evidence=named(digest))
+    assert [event.evidence["evaluation"]["2018-07"] for event in ledger.events()] == ["abc", "other", "abc"]
+
+
+def test_a_person_s_decision_between_two_runs_on_the_same_evidence_adds_nothing(ledger):
+    ledger.record("promoted", 3, "2018-07", "because", actor="one", evidence=named("abc"))
+    ledger.record("promoted", 2, "2018-07", "I know better", actor="ada", evidence={"by hand": {"after event": "1"}})
+    assert not ledger.record("promoted", 3, "2018-07", "because", actor="one", evidence=named("abc"))
+    assert champion_version(ledger.events()) == 2

@@ -62,6 +62,17 @@ def test_months_run_in_order_and_are_reported_with_their_facts(settings: Setting
     assert "1.25% fraud" in shown
 
 
+def test_a_month_that_was_delivered_again_says_what_that_changed(settings: Settings) -> None:
+    def body(month: str) -> dg.MaterializeResult[Any]:
+        counts = {"added": 1200, "removed": 0, "altered": 7} if month == "2025-02" else {}
+        return dg.MaterializeResult(metadata=dict(fine(month).metadata or {}) | counts)
+
+    outcomes, shown = run(settings, body)
+    assert "delivered again: 1,200 added, 7 altered" in shown
+    assert shown.count("delivered again") == 1
+    assert outcomes[1]["facts"]["raw_transactions.added"] == 1200
+
+
 def test_a_month_that_fails_does_not_stop_the_next(settings: Settings) -> None:
     ran = []
 

@@ -12,6 +12,7 @@ from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.promotion import apply_verdict, follow_ledger, promote_by_hand
 from fraud_assets.adapters.registry import Registry, RegistryError
 from fraud_assets.core.promotion import PromotionSignals, PromotionVerdict
+from fraud_assets.core.staleness import Inputs
 
 PASSED = PromotionVerdict("passed", True, ("It is better.",))
 REFUSED = PromotionVerdict("inconclusive", False, ("It is not shown to be better.",))
@@ -50,7 +51,8 @@ def decide(
 ) -> int | None:  # fmt: skip
     """A month's verdict, carried out; what is live after it."""
     signals = PromotionSignals(month, challenger, champion, None, None, None)
-    return apply_verdict(verdict, signals, ledger, cast("Registry", registry), actor="test", evidence=evidence)
+    named: Inputs = {"evaluation": {month: evidence}}
+    return apply_verdict(verdict, signals, ledger, cast("Registry", registry), actor="test", evidence=named)
 
 
 def kinds(ledger: LedgerStore) -> list[tuple[str, int, str]]:
@@ -86,6 +88,44 @@ def test_new_evidence_is_recorded_beside_the_old(ledger: LedgerStore, registry: 
     decide(ledger, registry, "2025-03", 1, PASSED, evidence="before a correction")
     decide(ledger, registry, "2025-03", 1, REFUSED, evidence="after a correction")
     assert [kind for kind, *_ in kinds(ledger)] == ["validated", "promoted", "refused"]
+
+
+def test_a_promotion_that_does_not_stand_on_new_evidence_is_taken_back(
+    ledger: LedgerStore, registry: FakeRegistry
+) -> None:
+    decide(ledger, registry, "2025-02", 1, PASSED)
+    decide(ledger, registry, "2025-03", 2, PASSED, champion=1, evidence="before a correction")
+    assert decide(ledger, registry, "2025-03", 2, REFUSED, champion=1, evidence="after a correction") == 1
+    assert registry.moves == [1, 2, 1]
+
+
+def test_a_promotion_whose_month_has_nothing_left_to_judge_is_taken_back(
+    ledger: LedgerStore, registry: FakeRegistry
+) -> None:
+    decide(ledger, registry, "2025-02", 1, PASSED)
+    decide(ledger, registry, "2025-03", 2, PASSED, champion=1, evidence="before a correction")
+    assert decide(ledger, registry, "2025-03", None, REFUSED, champion=1, evidence="after a correction") == 1
+    assert kinds(ledger)[-1] == ("refused", 2, "2025-03")
+
+
+def test_a_decision_on_evidence_that_has_come_back_is_a_new_decision(
+    ledger: LedgerStore, registry: FakeRegistry
+) -> None:
+    decide(ledger, registry, "2025-03", 1, PASSED, evidence="as first delivered")
+    decide(ledger, registry, "2025-03", 1, REFUSED, evidence="a wrong file")
+    for _ in range(2):
+        assert decide(ledger, registry, "2025-03", 1, PASSED, evidence="as first delivered") == 1
+    assert [kind for kind, *_ in kinds(ledger)] == ["validated", "promoted", "refused", "validated", "promoted"]
+
+
+def test_what_a_person_promoted_stands_when_the_month_is_decided_again(
+    ledger: LedgerStore, registry: FakeRegistry
+) -> None:
+    decide(ledger, registry, "2025-03", 1, PASSED, evidence="before a correction")
+    promote_by_hand(4, "2025-03", "try", ledger, cast("Registry", registry), actor="ada")
+    assert decide(ledger, registry, "2025-03", 2, PASSED, evidence="after a correction") == 4
+    assert decide(ledger, registry, "2025-03", None, REFUSED, evidence="and another") == 4
+    assert registry.champion == 4
 
 
 def test_a_verdict_on_an_older_month_does_not_displace_a_later_champion(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pytest
+from rich.console import Console
 
+from fraud_assets.adapters.console import show_versions, stale_table
 from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.ledger_store import LedgerStore
-from fraud_assets.adapters.status import read_drift, read_status
+from fraud_assets.adapters.status import as_row, read_drift, read_status, read_versions
 from fraud_assets.adapters.table_io import MonthStore, open_store
 from fraud_assets.core.contract import Contract
+from fraud_assets.core.staleness import Stale
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World
@@ -33,6 +39,7 @@ def test_an_empty_platform_has_nothing(empty: MonthStore) -> None:
     status = read_status(empty, LedgerStore(empty.database))
     assert (status["champion"], status["drift"], status["decision"]) == (None, None, None)
     assert not any(status["months"].values())
+    assert status["stale"] == []
 
 
 def test_an_empty_platform_has_no_drift_report_and_says_what_to_do(empty: MonthStore) -> None:
@@ -74,3 +81,101 @@ def test_drift_lists_the_verdict_then_the_features_by_psi(in_world: World) -> No
     assert verdict["kind"] == "verdict"
     assert [row["psi"] for row in features] == sorted((row["psi"] for row in features), reverse=True)
     assert len(features) == len({(row["kind"], row["feature"]) for row in features})
+
+
+# Stale months
+
+
+STALE = [
+    Stale("fraud_labels", "2025-01", ("the contract has changed",)),
+    Stale("fraud_labels", "2025-02", ("the contract has changed",)),
+    Stale("evaluation", "2025-04", (), (("fraud_labels", "2025-02"),)),
+]
+
+
+def shown(what: Any) -> str:
+    text = io.StringIO()
+    Console(file=text, width=160).print(what)
+    return text.getvalue()
+
+
+def test_status_names_each_stale_month_with_what_changed_and_why(empty: MonthStore) -> None:
+    status = read_status(empty, LedgerStore(empty.database), STALE)
+    assert status["stale"][1:] == [
+        {
+            "table": "fraud_labels", "month": "2025-02",
+            "changes": ["the contract has changed"], "reasons": ["the contract has changed"],
+        },
+        {
+            "table": "evaluation", "month": "2025-04", "changes": [],
+            "reasons": ["it was built on fraud_labels 2025-02, which is stale"],
+        },
+    ]  # fmt: skip
+
+
+def test_stale_months_are_shown_by_table_with_runs_of_months_drawn_together() -> None:
+    text = shown(stale_table([as_row(one) for one in STALE]))
+    assert "Stale: 3 months of tables; `fraud refresh` makes them anew" in text
+    [labels] = [line for line in text.splitlines() if "fraud_labels" in line]
+    assert "2025-01 to 2025-02" in labels
+    assert labels.count("the contract has changed") == 1
+    [evaluation] = [line for line in text.splitlines() if "evaluation" in line]
+    assert "may turn out unchanged" in evaluation
+
+
+def test_of_many_changes_the_first_are_shown_and_the_others_counted() -> None:
+    many = [as_row(Stale("evaluation", "2025-04", tuple(f"change {n}" for n in range(9))))]
+    text = shown(stale_table(many, limit=2))
+    assert "change 1" in text
+    assert "change 2" not in text
+    assert "and 7 more changes" in text
+
+
+# Versions
+
+
+def write_bento(store: MonthStore, month: str, tag: str, made_of: str) -> None:
+    rows = [{"month": date.fromisoformat(f"{month}-01"), "bento_tag": tag}]
+    table = pa.Table.from_pylist(rows, schema=store.table("fraud_bento").schema)
+    store.replace_months("fraud_bento", table, [month], inputs={"champion": {month: made_of}}, run_id="run-1")
+
+
+def test_every_version_of_a_month_is_listed_with_what_it_was_made_of(empty: MonthStore) -> None:
+    write_bento(empty, "2025-01", "one", "a")
+    write_bento(empty, "2025-02", "one", "a")
+    write_bento(empty, "2025-01", "two", "b")
+    write_bento(empty, "2025-01", "two", "c")
+    first, second, third = read_versions(empty, "fraud_bento", "2025-01")
+    assert [row["inputs"] for row in (first, second, third)] == [
+        {"champion": {"2025-01": made_of}} for made_of in ("a", "b", "c")
+    ]
+    assert first["digest"] != second["digest"] == third["digest"]
+    assert (second["n_rows"], second["added"], second["removed"], second["altered"]) == (1, 0, 0, 1)
+    assert second["run_id"] == "run-1"
+    assert [row["month"] for row in read_versions(empty, "fraud_bento", None)] == ["2025-01", "2025-02"] + [
+        "2025-01"
+    ] * 2
+
+
+def test_versions_are_shown_with_the_start_of_their_digest(empty: MonthStore) -> None:
+    write_bento(empty, "2025-01", "one", "a")
+    [version] = read_versions(empty, "fraud_bento", None)
+    text = io.StringIO()
+    show_versions(Console(file=text, width=160), "fraud_bento", [version])
+    assert version["digest"][:12] in text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("table", "month", "said"),
+    [
+        ("fraud_bentos", None, "'fraud_bentos' is no table; there are raw_transactions"),
+        ("fraud_bento", "2025-02", "fraud_bento has no 2025-02; stored months: 2025-01"),
+        ("fraud_bento", "February", "'February' is not a month"),
+    ],
+)
+def test_a_table_or_month_that_is_not_there_is_named(
+    empty: MonthStore, table: str, month: str | None, said: str
+) -> None:
+    write_bento(empty, "2025-01", "one", "a")
+    with pytest.raises(ValueError, match=said):
+        read_versions(empty, table, month)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 pytest_plugins = ["fraud_assets_tests.worlds"]
 
 ASSETS = (
-    "quarantined_transactions", "raw_transactions", "fraud_labels", "transaction_features", "drift_report",
-    "trained_model", "evaluation", "champion", "fraud_bento",
+    "quarantined_transactions", "raw_transactions", "delivered_labels", "fraud_labels", "transaction_features",
+    "drift_report", "trained_model", "evaluation", "champion", "fraud_bento",
 )  # fmt: skip
 PLOTTED = ("raw_transactions", "fraud_labels", "transaction_features", "drift_report", "evaluation", "champion")
 DATA = ("raw_transactions", "fraud_labels", "transaction_features")
@@ -126,6 +128,76 @@ def test_a_trained_model_names_its_mlflow_run_and_the_run_names_dagster_s(
         assert world.query(f"SELECT status FROM mlflow.runs WHERE run_uuid = '{run_id}'") == [("FINISHED",)]
 
 
+# What it was made of
+
+
+def recorded(world: World, name: str) -> dict[str, dict[str, dict[str, str | None]]]:
+    """The inputs of each month's newest version."""
+    return dict(
+        world.query(
+            f"SELECT DISTINCT ON (month) month, inputs FROM month_versions WHERE table_name = '{name}' "
+            "ORDER BY month, id DESC"
+        )
+    )
+
+
+@pytest.mark.parametrize("name", ASSETS)
+def test_every_month_records_the_contract_and_the_tables_that_its_asset_depends_on(world: World, name: str) -> None:
+    from fraud_assets.core.tables import TABLES
+    from fraud_assets.definitions import defs
+
+    declared = {key.path[-1] for key in defs.resolve_asset_graph().get(dg.AssetKey(name)).parent_keys}
+    if name == "fraud_labels":
+        # Transactions are looked up for statements that come without them, and here each comes with its own.
+        declared -= {"raw_transactions"}
+    found = recorded(world, name)
+    assert set(found) == set(world.months)
+    assert {table for inputs in found.values() for table in inputs if table in TABLES} == declared
+    [(digest,)] = {tuple(inputs["contract"].values()) for inputs in found.values()}
+    assert digest == world.settings.loaded_contract.digest
+    for month, inputs in found.items():
+        months = {key for table, keys in inputs.items() if table in TABLES for key in keys}
+        assert months <= set(world.months[: world.months.index(month) + 1]), "a month was made of a later one"
+
+
+def test_what_looks_at_the_champion_records_which_one_it_was(world: World) -> None:
+    live: str | None = None
+    versions = dict(world.query("SELECT to_char(month, 'YYYY-MM'), champion_version FROM champion"))
+    for month in world.months:
+        for name in ("drift_report", "evaluation"):
+            assert recorded(world, name)[month]["ledger"] == {f"champion before {month}": live}
+        live = None if versions[month] is None else str(versions[month])
+    assert live is not None
+
+
+def test_months_run_in_order_leave_nothing_stale_and_the_ui_s_checks_say_so(
+    in_world: World, world_instance: dg.DagsterInstance
+) -> None:
+    from fraud_assets.adapters.refresh import open_stale
+
+    assert open_stale(in_world.settings) == []
+    keys = [dg.AssetCheckKey(dg.AssetKey(name), "up_to_date") for name in ASSETS]
+    infos = world_instance.event_log_storage.get_asset_check_partition_info(keys)
+    assert {(info.check_key.asset_key.path[-1], info.partition_key) for info in infos} == {
+        (name, month) for name in ASSETS for month in in_world.months
+    }
+    assert {info.latest_execution_status.value for info in infos} == {"SUCCEEDED"}
+
+
+def test_the_ledger_names_what_each_model_and_decision_was_made_from(world: World) -> None:
+    events = world.query("SELECT kind, month, evidence FROM ledger")
+    assert {kind for kind, *_ in events} >= {"registered", "promoted"}
+    for kind, month, evidence in events:
+        table = "trained_model" if kind == "registered" else "evaluation"
+        if kind == "registered":
+            assert evidence == recorded(world, table)[month]
+        else:
+            [(digest,)] = world.query(
+                f"SELECT digest FROM month_versions WHERE table_name = '{table}' AND month = '{month}'"
+            )
+            assert evidence[table] == {month: digest}
+
+
 # However it was run
 
 Run = Callable[..., dg.ExecuteInProcessResult]
@@ -156,7 +228,7 @@ def run(elsewhere: Database) -> Run:
     def run(*months: str, only: tuple[str, ...] = DATA, as_range: bool = False) -> list[dg.ExecuteInProcessResult]:
         selection = [dg.AssetKey(name) for name in only]
         if "raw_transactions" in only:
-            selection.append(dg.AssetKey("quarantined_transactions"))
+            selection += [dg.AssetKey("quarantined_transactions"), dg.AssetKey("delivered_labels")]
         with dg.DagsterInstance.ephemeral() as instance:
             if as_range:
                 tags = {
@@ -203,20 +275,20 @@ def test_a_range_in_one_run_gives_the_tables_that_single_months_give(
     assert changed["raw_transactions"] == ["2025-01", "2025-02", "2025-03"]
 
 
-def test_transactions_and_labels_are_the_same_in_whatever_order_months_are_run(
+def test_transactions_are_the_same_in_whatever_order_months_are_run(
     run: Run, elsewhere: Database, expected: dict[str, dict[str, str]]
 ) -> None:
-    run("2025-03", "2025-01", "2025-02", only=("raw_transactions", "fraud_labels"))
-    for name in ("raw_transactions", "fraud_labels"):
-        assert contents(elsewhere, name) == expected[name]
+    run("2025-03", "2025-01", "2025-02", only=("raw_transactions",))
+    assert contents(elsewhere, "raw_transactions") == expected["raw_transactions"]
 
 
-def test_features_are_the_same_in_whatever_order_months_are_run_once_their_history_is_there(
+def test_labels_and_features_are_the_same_in_whatever_order_months_are_run_once_their_history_is_there(
     run: Run, elsewhere: Database, expected: dict[str, dict[str, str]]
 ) -> None:
-    run("2025-03", "2025-01", "2025-02", only=("raw_transactions", "fraud_labels"))
+    run("2025-03", "2025-01", "2025-02", only=("raw_transactions",))
+    run("2025-02", "2025-03", "2025-01", only=("fraud_labels",))
     run("2025-02", "2025-03", "2025-01", only=("transaction_features",))
-    assert contents(elsewhere, "transaction_features") == expected["transaction_features"]
+    assert {name: contents(elsewhere, name) for name in DATA} == expected
 
 
 def test_a_range_that_overlaps_what_is_there_changes_only_what_is_new(
@@ -229,7 +301,7 @@ def test_a_range_that_overlaps_what_is_there_changes_only_what_is_new(
         for event in result.get_asset_materialization_events()
         if event.asset_key
     }
-    assert changed == {name: ["2025-03"] for name in [*DATA, "quarantined_transactions"]}
+    assert changed == {name: ["2025-03"] for name in [*DATA, "quarantined_transactions", "delivered_labels"]}
     assert {name: contents(elsewhere, name) for name in DATA} == expected
 
 
@@ -239,3 +311,90 @@ def test_a_single_month_of_a_range_run_again_is_the_same(
     run("2025-01", "2025-02", "2025-03", as_range=True)
     run("2025-02")
     assert {name: contents(elsewhere, name) for name in DATA} == expected
+
+
+def test_features_with_a_hole_in_their_history_say_which_month_is_missing(run: Run, elsewhere: Database) -> None:
+    """The hole lies between months that are there, and behind the first month of the contract there is nothing."""
+    first, third = run("2025-01", "2025-03")
+
+    def check(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
+        [found] = [one for one in result.get_asset_check_evaluations() if one.check_name == "has_all_history"]
+        return found
+
+    assert check(first).passed
+    assert not check(third).passed
+    assert check(third).description == "2025-03 was built without raw_transactions 2025-02, fraud_labels 2025-02"
+    assert check(third).severity == dg.AssetCheckSeverity.WARN
+
+
+# In any order
+
+
+@pytest.fixture(scope="session")
+def shuffled(world: World) -> Iterator[tuple[World, dict[str, Any]]]:
+    """The months of `world` run in another order, each by a command of its own, and then refreshed."""
+    from fraud_assets_tests.worlds import World, new_home, remove_home
+
+    other = World(new_home(), world.settings_given, world.months)
+    try:
+        for month in ("2025-03", "2025-01", "2025-04", "2025-02"):
+            other.fraud("run", "--from", month, "--to", month)
+        outcome = json.loads(other.fraud("refresh", "--to", other.months[-1], "--json").stdout)
+        yield other, outcome
+    finally:
+        remove_home(other.home)
+
+
+def newest_digests(world: World, name: str) -> dict[str, str]:
+    return dict(
+        world.query(
+            f"SELECT DISTINCT ON (month) month, digest FROM month_versions WHERE table_name = '{name}' "
+            "ORDER BY month, id DESC"
+        )
+    )
+
+
+@pytest.mark.parametrize("name", ASSETS[:5])
+def test_data_and_features_have_the_same_digests_in_whatever_order_months_were_run_and_then_refreshed(
+    world: World, shuffled: tuple[World, dict[str, Any]], name: str
+) -> None:
+    assert newest_digests(shuffled[0], name) == newest_digests(world, name)
+
+
+# Other ones in another order: versions are numbered as they are registered, and runs have names of their own.
+NUMBERED = {"model_version", "challenger_version", "champion_version"}
+OF_A_RUN = {"mlflow_run_id", "bento_tag", "model_digest"}
+
+
+@pytest.mark.parametrize("name", ASSETS[5:])
+def test_what_follows_from_features_is_the_same_too_but_for_the_numbers_of_versions_and_the_names_of_runs(
+    world: World, shuffled: tuple[World, dict[str, Any]], name: str
+) -> None:
+    def rows(of: World) -> list[dict[str, Any]]:
+        month_of = dict(of.query("SELECT model_version, month FROM ledger WHERE kind = 'registered'"))
+        found = [row for (row,) in of.query(f"SELECT to_jsonb(t) FROM {name} t")]
+        for row in found:
+            for column in row.keys() & NUMBERED:
+                row[column] = month_of.get(row[column])
+            for column in row.keys() & {"reason", "reasons"}:
+                row[column] = re.sub(
+                    r"[Vv]ersion (\d+)", lambda found: f"version of {month_of[int(found[1])]}", row[column]
+                )
+            for column in row.keys() & OF_A_RUN:
+                row[column] = row[column] is not None
+        return sorted(found, key=str)
+
+    assert rows(shuffled[0]) == rows(world)
+
+
+def test_a_refresh_leaves_nothing_stale_and_makes_no_month_of_a_delivery_anew(
+    shuffled: tuple[World, dict[str, Any]],
+) -> None:
+    other, outcome = shuffled
+    assert (outcome["left"], outcome["failed"]) == ([], [])
+    rebuilt = [(one["table"], one["month"]) for one in outcome["rebuilt"]]
+    assert "raw_transactions" not in {table for table, _ in rebuilt}
+    assert len(rebuilt) == len(set(rebuilt))
+    months = [month for _, month in rebuilt]
+    assert months == sorted(months)
+    assert json.loads(other.fraud("status", "--json").stdout)["stale"] == []

@@ -70,7 +70,7 @@ class Daemon:
                     submit_threadpool_executor=None,
                 )
             )
-        [state] = self.instance.all_instigator_state()
+        [state] = [one for one in self.instance.all_instigator_state() if one.name == "drift_sensor"]
         return self.instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)[0]
 
     @property

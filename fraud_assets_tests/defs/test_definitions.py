@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 pytest_plugins = ["fraud_assets_tests.worlds"]
 
 TABLES = (
-    "quarantined_transactions", "raw_transactions", "fraud_labels", "transaction_features", "drift_report",
-    "trained_model", "evaluation", "champion", "fraud_bento",
+    "quarantined_transactions", "delivered_labels", "raw_transactions", "fraud_labels", "transaction_features",
+    "drift_report", "trained_model", "evaluation", "champion", "fraud_bento",
 )  # fmt: skip
 POSTGRES_NAMES = {
     "int64": "bigint", "double": "double precision", "float": "real", "string": "text", "bool": "boolean",
@@ -151,8 +151,9 @@ def test_the_lineage_is_that_of_the_architecture(repository: dg.RepositoryDefini
     parents = {name: {key.to_user_string() for key in graph.get(dg.AssetKey(name)).parent_keys} for name in TABLES}
     assert parents == {
         "quarantined_transactions": set(),
+        "delivered_labels": set(),
         "raw_transactions": set(),
-        "fraud_labels": {"raw_transactions"},
+        "fraud_labels": {"raw_transactions", "delivered_labels"},
         "transaction_features": {"raw_transactions", "fraud_labels"},
         "drift_report": {"transaction_features"},
         "trained_model": {"transaction_features", "fraud_labels"},
@@ -186,14 +187,25 @@ def test_transactions_labels_and_features_are_backfilled_in_one_run_and_the_rest
         if (policy := repository.asset_graph.get(dg.AssetKey(name)).backfill_policy)
         and not policy.max_partitions_per_run
     }
-    assert at_once == {"quarantined_transactions", "raw_transactions", "fraud_labels", "transaction_features"}
+    assert at_once == {
+        "quarantined_transactions", "delivered_labels", "raw_transactions", "fraud_labels", "transaction_features",
+    }  # fmt: skip
 
 
 def test_the_drift_sensor_runs_by_default_and_asks_for_retraining(repository: dg.RepositoryDefinition) -> None:
-    [sensor] = repository.sensor_defs
-    assert sensor.name == "drift_sensor"
+    sensor = repository.get_sensor_def("drift_sensor")
     assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
     assert [target.job_name for target in sensor.targets] == ["retraining"]
+
+
+def test_the_staleness_sensor_runs_by_default_and_asks_for_checks_only(repository: dg.RepositoryDefinition) -> None:
+    sensor = repository.get_sensor_def("staleness_sensor")
+    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+    assert [target.job_name for target in sensor.targets] == ["up_to_date_again"]
+    job = repository.get_job("up_to_date_again")
+    assert job.asset_layer.executable_asset_keys == set()
+    checks = job.asset_layer.asset_graph.asset_check_keys
+    assert {key.asset_key.path[-1] for key in checks if key.name == "up_to_date"} == set(TABLES)
 
 
 def test_retraining_leaves_the_data_and_the_report_that_asked_for_it_alone(repository: dg.RepositoryDefinition) -> None:

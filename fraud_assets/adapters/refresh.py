@@ -1,0 +1,259 @@
+"""Which months are stale, telling Dagster of it, and making them anew with the same job as `fraud run`.
+
+What makes a month stale, and in what order months are made anew, belongs to `core/staleness.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
+from rich.console import Console
+
+from fraud_assets.adapters.dagster_storage import open_instance
+from fraud_assets.adapters.label_feed import added_digest, feed_fingerprint
+from fraud_assets.adapters.ledger_store import LedgerStore
+from fraud_assets.adapters.monthly import (
+    CHANGES,
+    QUIET,
+    changes_in_words,
+    failures_of,
+    months_to_run,
+    show_failures,
+)
+from fraud_assets.adapters.quarantine import decisions_digest
+from fraud_assets.adapters.sources import Source, SourceError, open_source
+from fraud_assets.adapters.status import as_row
+from fraud_assets.adapters.table_io import MonthStore, open_store
+from fraud_assets.core.digests import digest_text
+from fraud_assets.core.ledger import champion_version
+from fraud_assets.core.staleness import CHAMPION, Partition, Stale, find_stale, next_to_rebuild
+from fraud_assets.core.tables import TABLES
+from fraud_assets.settings import Settings
+
+UP_TO_DATE = "up_to_date"
+# In Dagster's own storage, because it says what Dagster has been told.
+CURSOR = "fraud.up_to_date"
+
+
+def read_stale(store: MonthStore, source: Source | None) -> list[Stale]:
+    """The stale months as they are now.
+
+    Args:
+        store: the tables, with the ledger beside them.
+        source: where transactions come from; without it, what it delivers is taken not to have changed.
+    """
+    return find_stale(store.current(), _lookup(store, source))
+
+
+def open_stale(settings: Settings) -> list[Stale]:
+    """The stale months of a home; see `read_stale`."""
+    return read_stale(open_store(settings), _source(settings))
+
+
+def _source(settings: Settings) -> Source | None:
+    try:
+        return open_source(settings)
+    except SourceError:
+        # What is stored can be asked about without it; running a month says what is missing.
+        return None
+
+
+def _lookup(store: MonthStore, source: Source | None) -> Callable[[str, str], str | None]:
+    """The present digests of what is no table of the platform."""
+    events = LedgerStore(store.database).events()
+
+    def champion(key: str) -> str | None:
+        version = champion_version(events, before_month=key.removeprefix(CHAMPION))
+        return None if version is None else str(version)
+
+    lookups: dict[str, Callable[[str], str | None]] = {
+        "contract": lambda _: store.contract.digest,
+        "source": lambda month: source.fingerprint(month) if source else None,
+        "label_feed": lambda month: feed_fingerprint(source, store.contract, month) if source else None,
+        "added_labels": lambda month: added_digest(store.database, store.contract, month),
+        "quarantine_decisions": lambda month: decisions_digest(store.database, month),
+        "ledger": champion,
+    }
+    # Asked once: where nobody ever added or decided anything, there is nothing to look up month by month.
+    for name in ("added_labels", "quarantine_decisions"):
+        if not store.exists(name):
+            del lookups[name]
+    return lambda name, key: lookups[name](key) if name in lookups else None
+
+
+# What the UI shows
+
+
+def untold(
+    instance: dg.DagsterInstance, store: MonthStore, stale: list[Stale], made: Collection[Partition] = ()
+) -> dict[Partition, tuple[str, ...]]:
+    """The months that Dagster has to be told of, with their reasons: made just now, or changed since it was told."""
+    told = json.loads(instance.daemon_cursor_storage.get_cursor_values({CURSOR}).get(CURSOR) or "{}")
+    now = _reasons(store, stale)
+    return {one: why for one, why in now.items() if one in made or told.get(" ".join(one)) != digest_text(*why)}
+
+
+def evaluate_up_to_date(
+    instance: dg.DagsterInstance, store: MonthStore, stale: list[Stale], made: Collection[Partition] = ()
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """Evaluations of the check `up_to_date`: one for each month that was made just now, or whose reasons changed.
+
+    Each change is told once, whichever run asks. They belong to a run: Dagster 1.13 stores no more than one evaluation
+    of a partition that belongs to none.
+
+    Args:
+        instance: where they are recorded.
+        store: the tables.
+        stale: the stale months of all tables.
+        made: partitions that were made just now.
+    """
+    for partition, why in sorted(untold(instance, store, stale, made).items()):
+        yield _evaluation(instance, partition, why)
+    told = {" ".join(one): digest_text(*why) for one, why in _reasons(store, stale).items()}
+    instance.daemon_cursor_storage.set_cursor_values({CURSOR: json.dumps(told)})
+
+
+def _reasons(store: MonthStore, stale: list[Stale]) -> dict[Partition, tuple[str, ...]]:
+    reasons = {one.partition: one.reasons for one in stale}
+    return {partition: reasons.get(partition, ()) for partition in store.current()}
+
+
+def _evaluation(instance: dg.DagsterInstance, partition: Partition, why: tuple[str, ...]) -> dg.AssetCheckEvaluation:
+    table, month = partition
+    key = dg.AssetKey(table)
+    newest = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=key, asset_partitions=[month]), limit=1
+    ).records
+    # Without it, the UI takes the evaluation to be about an older materialisation.
+    target = (
+        AssetCheckEvaluationTargetMaterializationData(
+            storage_id=newest[0].storage_id, run_id=newest[0].run_id, timestamp=newest[0].timestamp
+        )
+        if newest
+        else None
+    )
+    return dg.AssetCheckEvaluation(
+        asset_key=key,
+        check_name=UP_TO_DATE,
+        passed=not why,
+        severity=dg.AssetCheckSeverity.WARN,
+        partition=month,
+        target_materialization_data=target,
+        description=" ".join(f"{reason}." for reason in why) or None,
+        metadata={"reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in why))} if why else {},
+    )
+
+
+# Making months anew
+
+
+def refresh_months(
+    job: dg.JobDefinition,
+    settings: Settings,
+    first: str | None,
+    last: str | None,
+    console: Console,
+    *,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Makes stale months anew, oldest first and in the order of the graph, until none is left.
+
+    What was only built on something stale is left alone when that turns out unchanged. A month that fails does not
+    stop the next ones: they are made from what there is.
+
+    Args:
+        job: holds every asset.
+        settings: of the home.
+        first: the first month to make anew, or None for the contract's first.
+        last: the last one, or None for the newest.
+        console: where each partition is told of.
+        dry_run: say what is stale, and run nothing.
+
+    Returns:
+        `stale`, what was stale in these months before; `rebuilt`, for each partition `table`, `month`, `run_id`,
+        `changed`, `rows`, `added`, `removed` and `altered`; `failed`, for each `month`, `run_id`, `step` and `error`;
+        `left`, what is stale in these months after it.
+
+    Raises:
+        ValueError: when a month cannot be run, or the settings name no source; nothing has run then.
+    """
+    months = months_to_run(settings.loaded_contract, first, last, datetime.now(UTC))
+    source, store = open_source(settings), open_store(settings)
+    everything = read_stale(store, source)
+    before = [as_row(one) for one in everything if one.month in months]
+    outcome: dict[str, Any] = {"stale": before, "rebuilt": [], "failed": [], "left": before}
+    if dry_run or not before:
+        return outcome
+    graph = job.asset_layer.asset_graph
+    upstream = {
+        key.path[-1]: {before.path[-1] for before in dg.AssetSelection.assets(key).upstream().resolve(graph) - {key}}
+        for key in graph.materializable_asset_keys
+    }
+    # A partition is tried again only when something about it has changed since it was tried.
+    tried: dict[Partition, tuple[str, ...]] = {}
+    with open_instance(settings) as instance:
+        while True:
+            given_up = {
+                one.partition
+                for one in everything
+                if one.month not in months or tried.get(one.partition) == one.reasons
+            }
+            wanted = next_to_rebuild(everything, given_up, upstream)
+            if not wanted:
+                break
+            tried |= {one.partition: one.reasons for one in wanted}
+            _rebuild(job, instance, store, wanted[0].month, {one.table for one in wanted}, outcome, console)
+            everything = read_stale(store, source)
+    outcome["left"] = [as_row(one) for one in everything if one.month in months]
+    return outcome
+
+
+def _rebuild(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    store: MonthStore,
+    month: str,
+    tables: set[str],
+    outcome: dict[str, Any],
+    console: Console,
+) -> None:
+    """One run that makes tables of a month anew, with those that come from the same step."""
+    wanted = dg.AssetSelection.assets(*sorted(tables)).required_multi_asset_neighbors()
+    selection = wanted.resolve(job.asset_layer.asset_graph)
+    names = [name for name in TABLES if dg.AssetKey(name) in selection]
+    before = {name: store.months(name).get(month) for name in names}
+    started = time.monotonic()
+    with console.status(f"[bold]{month}[/] {', '.join(names)} ..."):
+        result = job.execute_in_process(
+            partition_key=month,
+            instance=instance,
+            run_config=QUIET,
+            raise_on_error=False,
+            asset_selection=sorted(selection),
+            tags={"fraud/refresh": month},
+        )
+    made = {event.asset_key.path[-1] for event in result.get_asset_materialization_events() if event.asset_key}
+    rebuilt = []
+    for name in names:
+        if name in made:
+            newest = store.versions(name, month).to_pylist()[-1]
+            changed = newest["digest"] != before[name]
+            rows = {count: newest[count] if changed else 0 for count in CHANGES}
+            facts = {"changed": changed, "digest": newest["digest"], "rows": newest["n_rows"]}
+            rebuilt.append({"table": name, "month": month, "run_id": result.run_id} | facts | rows)
+    failed = failures_of(result)
+    outcome["rebuilt"] += rebuilt
+    outcome["failed"] += [{"month": month, "run_id": result.run_id} | failure for failure in failed]
+    told = [
+        f"{one['table']} {(changes_in_words(one) or 'changed') if one['changed'] else 'unchanged'}" for one in rebuilt
+    ]
+    mark = "[red]x[/]" if failed else "[green]\u2713[/]"
+    seconds = round(time.monotonic() - started, 1)
+    console.print(f"{mark} [bold]{month}[/]  {'; '.join(told)}  [dim]{seconds} s[/]", highlight=False, soft_wrap=True)
+    show_failures(failed, console)
