@@ -194,6 +194,17 @@ def test_what_was_made_with_a_champion_was_built_on_the_decisions_before_it_and_
     ]
 
 
+def test_a_decision_that_records_what_was_live_after_it_is_not_built_on_itself_nor_the_report_before_it_on_it() -> None:
+    after = {"ledger": {"champion before 2018-06": "1", "champion before 2018-07": "1"}}
+    current: Current = {
+        ("champion", "2018-06"): ("d", CONTRACT | after | {"evaluation": {"2018-06": "e"}}),
+        ("drift_report", "2018-06"): ("d", champion_inputs("2018-06", 1)),
+        ("evaluation", "2018-06"): ("other", CONTRACT),
+    }
+    stale = find_stale(current, lookup(ledger="1"))
+    assert [(one.partition, one.built_on) for one in stale] == [(("champion", "2018-06"), ())]
+
+
 @pytest.mark.parametrize("inputs", [None, {}])
 def test_what_it_was_made_of_must_be_recorded(inputs: Inputs | None) -> None:
     current: Current = {("evaluation", "2018-04"): ("d", inputs)}
