@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +118,10 @@ class BareRun:
         with accept(self.source.read(month), self.contract, month) as taken:
             transactions = taken.transactions().read_all()
         self._write("raw_transactions", month, transactions)
-        self._write("quarantined_transactions", month, taken.quarantined)
-        self._delivered.append(taken.statements)
+        days = pa.array([date.fromisoformat(f"{month}-01")] * taken.quarantined.num_rows, pa.date32())
+        self._write("quarantined_transactions", month, taken.quarantined.add_column(0, "month", days))
+        came_with = pa.array(["delivery"] * taken.statements.num_rows, pa.string())
+        self._delivered.append(taken.statements.append_column("origin", came_with))
         stated = pa.concat_tables(self._delivered)
         self._write(
             "fraud_labels",

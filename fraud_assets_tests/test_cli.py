@@ -165,7 +165,7 @@ def test_a_home_that_is_a_file_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     [
         ("name: [", "is not valid YAML"),
         ("- 1", "is not a valid contract"),
-        ("name: Simulator\nfirst_month: 2025-01", "name: String should match pattern"),
+        ("name: Simulator\nfirst_month: 2025-01", "name is 'Simulator'"),
         ("", "is not a valid contract"),
     ],
 )

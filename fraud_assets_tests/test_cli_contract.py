@@ -24,8 +24,8 @@ pytest_plugins = ["fraud_assets_tests.worlds"]
 REGISTRATIONS = PROJECT_ROOT.parent / "shared" / "data" / "registrations" / "registrations.csv"
 CONTRACT = """
 name: quarantine_tests
-first_month: 2024-01
-last_month: 2024-02
+first_month: 2025-01
+last_month: 2025-02
 file_pattern: "cards_{month}.csv"
 transaction_id: {column: id, type: string}
 event_timestamp: {column: at}
@@ -38,7 +38,7 @@ label: {column: fraud, delay_days: 7}
 maturity_days: 14
 quarantine_limit: 0.5
 """
-JANUARY, FEBRUARY = "2024-01", "2024-02"
+JANUARY, FEBRUARY = "2025-01", "2025-02"
 
 
 def ask(*arguments: object) -> Result:
@@ -120,7 +120,7 @@ def test_check_says_what_the_contract_says(cards: Cards) -> None:
     assert "attribute channel: channel (string, one of web, shop)" in lines
     assert "label fraud: fraud is 1, true; genuine is 0, false; known 7 days after the event" in lines
     assert "maturity genuine without a report after 14 days" in lines
-    assert "2024-01: 10 rows, 10 accepted, 0 quarantined, 10.00% fraud, 100.0% with a label" in lines
+    assert "2025-01: 10 rows, 10 accepted, 0 quarantined, 10.00% fraud, 100.0% with a label" in lines
 
 
 def test_check_counts_reasons_with_three_examples_each_and_writes_nothing(cards: Cards) -> None:
@@ -134,7 +134,7 @@ def test_check_counts_reasons_with_three_examples_each_and_writes_nothing(cards:
     ]
     (example,) = found["reasons"][1]["examples"]
     assert (example["source"], example["row_number"], example["original"]["channel"]) == (
-        "cards_2024-01.csv", 4, "phone",
+        "cards_2025-01.csv", 4, "phone",
     )  # fmt: skip
     assert (found["fraud_rate"], found["label_share"], found["refused"]) == (0.0, 0.9, None)
     assert not (Settings().workspace).exists()
@@ -144,11 +144,11 @@ def test_a_month_that_would_be_refused_is_told_with_its_reasons_and_exit_code_1(
     cards.deliver(JANUARY, *[(row, AMOUNT, "much") for row in range(6)])
     found = asked("contract", "check", cards.contract, code=1)["data"]
     assert found["reasons"][0]["rows"] == 6
-    assert found["refused"].startswith("2024-01 would be refused: 6 of 10 rows (60.0%) break the contract")
+    assert found["refused"].startswith("2025-01 would be refused: 6 of 10 rows (60.0%) break the contract")
     said = ask("contract", "check", cards.contract)
     assert said.exit_code == 1
-    assert "2024-01 would be refused" in said.stdout
-    assert "row 1 of cards_2024-01.csv: id=2024-01-0" in said.stdout
+    assert "2025-01 would be refused" in said.stdout
+    assert "row 1 of cards_2025-01.csv: id=2025-01-0" in said.stdout
 
 
 def test_the_month_is_the_one_asked_for_else_the_first_there_is(cards: Cards) -> None:
@@ -171,7 +171,7 @@ def test_data_is_a_folder_or_a_file_whose_name_says_the_month(
 
 
 def test_a_file_whose_name_says_no_month_is_cut_by_its_times(cards: Cards, tmp_path: Path) -> None:
-    file = cards.deliver(JANUARY, (0, AT, "2024-02-03 10:00:00")).rename(tmp_path / "sample.csv")
+    file = cards.deliver(JANUARY, (0, AT, "2025-02-03 10:00:00")).rename(tmp_path / "sample.csv")
     assert asked("contract", "check", cards.contract, "--data", file)["data"]["n_delivered"] == 9
     found = asked("contract", "check", cards.contract, "--data", file, "--month", FEBRUARY)["data"]
     assert found["n_delivered"] == 1
@@ -204,7 +204,7 @@ def test_a_wrong_contract_is_refused_with_the_field_and_the_remedy(cards: Cards,
 def test_what_the_data_lacks_is_named(cards: Cards) -> None:
     file = cards.deliver(JANUARY)
     cards.contract.write_text(CONTRACT.replace("column: channel", "column: via"), encoding="utf-8")
-    assert "cards_2024-01.csv lacks 'via' (for channel)" in refusal("contract", "check", cards.contract, "--data", file)
+    assert "cards_2025-01.csv lacks 'via' (for channel)" in refusal("contract", "check", cards.contract, "--data", file)
 
 
 def test_what_cannot_be_checked_is_refused(cards: Cards, tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_what_cannot_be_checked_is_refused(cards: Cards, tmp_path: Path) -> None
     assert "there is no contract at" in refusal("contract", "check", tmp_path / "none.yaml")
     assert "there is no file or folder" in refusal("contract", "check", cards.contract, "--data", tmp_path / "none.csv")
     assert "'May' is not a month" in refusal("contract", "check", cards.contract, "--month", "May")
-    assert f"{file} is named as the file of 2024-01, not of 2024-02" in refusal(
+    assert f"{file} is named as the file of 2025-01, not of 2025-02" in refusal(
         "contract", "check", cards.contract, "--data", file, "--month", FEBRUARY
     )
     file.unlink()
@@ -283,7 +283,7 @@ def test_a_file_without_label_drafts_a_feed_and_runs(cards: Cards, tmp_path: Pat
     [
         ("id,amount\n1,2\n", "no column can be read as the time of an event"),
         ("id,at\n", "the file has no rows"),
-        ("id,at\n1,2024-01-01\n2\n", "cannot be read as UTF-8 CSV"),
+        ("id,at\n1,2025-01-01\n2\n", "cannot be read as UTF-8 CSV"),
     ],
 )
 def test_a_file_that_cannot_be_drafted_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
@@ -376,7 +376,7 @@ def taken(cards: Cards, server: Callable[[str], Database]) -> Taken:
         connection.execute("CREATE SCHEMA public")
     database.prepare("quarantine_tests")
     cards.deliver(
-        JANUARY, (0, AMOUNT, "-1.25"), (1, AMOUNT, "much"), (2, CHANNEL, "phone"), (3, AT, "2024-02-03 10:00:00")
+        JANUARY, (0, AMOUNT, "-1.25"), (1, AMOUNT, "much"), (2, CHANNEL, "phone"), (3, AT, "2025-02-03 10:00:00")
     )
     cards.deliver(FEBRUARY, (0, AMOUNT, "-7"))
     world = Taken(cards, open_store(Settings()))
@@ -397,11 +397,11 @@ def test_list_counts_by_month_and_reason_and_shows_rows(taken: Taken) -> None:
         (JANUARY, "amount is below 0", 1),
         (JANUARY, "amount is not a number", 1),
         (JANUARY, "channel is none of ['web', 'shop']", 1),
-        (JANUARY, "event_timestamp lies outside 2024-01", 1),
+        (JANUARY, "event_timestamp lies outside 2025-01", 1),
         (FEBRUARY, "amount is below 0", 1),
     ]
     (row,) = asked("quarantine", "list", "--reason", "below", "--month", JANUARY)["rows"]
-    assert (row["source"], row["row_number"], row["original"]["amount"]) == ("cards_2024-01.csv", 1, "-1.25")
+    assert (row["source"], row["row_number"], row["original"]["amount"]) == ("cards_2025-01.csv", 1, "-1.25")
     assert len(asked("quarantine", "list", "--limit", 2)["rows"]) == 2
     said = ask("quarantine", "list").stdout
     assert row["row"] in said
@@ -414,7 +414,7 @@ def test_a_released_row_is_accepted_and_february_is_left_alone(taken: Taken) -> 
     said = asked("quarantine", "release", row_like(taken, "below"), "--because", "a refund")
     assert [row["month"] for row in said["settled"]] == [JANUARY]
     assert (said["changed"], said["remaining"], said["failed"]) == ([JANUARY], [], {})
-    assert taken.amounts()["2024-01-0"] == -1.25
+    assert taken.amounts()["2025-01-0"] == -1.25
     assert taken.quarantined(month=JANUARY, reasons="amount is below 0") == []
     after = taken.store.months("raw_transactions")
     assert {month for month in after if after[month] != before[month]} == {JANUARY}
@@ -425,7 +425,7 @@ def test_rows_that_cannot_be_stored_stay_with_what_to_correct(taken: Taken) -> N
     said = asked("quarantine", "release", unreadable, outside, "--because", "it is urgent", code=1)
     assert said["settled"] == []
     remedies = {row["row"]: row["remedy"] for row in said["remaining"]}
-    assert "correct what cannot be read, in row 2 of cards_2024-01.csv, and deliver 2024" in remedies[unreadable]
+    assert "correct what cannot be read, in row 2 of cards_2025-01.csv, and deliver 2025" in remedies[unreadable]
     assert "correct its time, or deliver it with the month it belongs to, in row 4" in remedies[outside]
     assert row_like(taken, "not a number") == unreadable
     told = ask("quarantine", "release", unreadable, "--because", "it is urgent")
@@ -439,14 +439,14 @@ def test_a_dropped_row_stays_listed_as_dropped_and_can_be_released_later(taken: 
     assert [found["status"] for found in taken.quarantined(row=row)] == ["dropped"]
     asked("quarantine", "release", row, "--because", "it was real")
     assert taken.quarantined(row=row) == []
-    assert "2024-01-2" in taken.amounts()
+    assert "2025-01-2" in taken.amounts()
 
 
 def test_a_released_row_can_be_dropped_later(taken: Taken) -> None:
     row = row_like(taken, "channel")
     asked("quarantine", "release", row, "--because", "fine")
     asked("quarantine", "drop", row, "--because", "not fine")
-    assert "2024-01-2" not in taken.amounts()
+    assert "2025-01-2" not in taken.amounts()
     assert [found["status"] for found in taken.quarantined(row=row)] == ["dropped"]
 
 
@@ -468,20 +468,20 @@ def test_what_was_decided_goes_when_a_corrected_file_comes(taken: Taken) -> None
     taken.take_in(JANUARY)
     assert taken.quarantined(month=JANUARY) == []
     assert len(taken.amounts()) == 10
-    assert taken.amounts()["2024-01-1"] == 2.75
+    assert taken.amounts()["2025-01-1"] == 2.75
 
 
 def test_a_decision_that_cannot_be_carried_out_now_waits_for_the_next_run(taken: Taken) -> None:
     row = row_like(taken, "below")
-    file = taken.cards.folder / "cards_2024-01.csv"
+    file = taken.cards.folder / "cards_2025-01.csv"
     text = file.read_bytes()
     file.unlink()
     said = asked("quarantine", "release", row, "--because", "a refund", code=1)
-    assert "has no file 'cards_2024-01.csv'" in said["failed"][JANUARY]
+    assert "has no file 'cards_2025-01.csv'" in said["failed"][JANUARY]
     assert said["settled"] == []
     file.write_bytes(text)
     taken.take_in(JANUARY)
-    assert taken.amounts()["2024-01-0"] == -1.25
+    assert taken.amounts()["2025-01-0"] == -1.25
 
 
 def test_rows_that_are_not_there_are_refused_and_nothing_is_decided(taken: Taken) -> None:

@@ -125,7 +125,9 @@ def test_a_backfill_of_a_range_is_one_run_that_changes_nothing(platform: Platfor
     world, months = platform.world, list(platform.world.months[:3])
     tables = ("raw_transactions", "fraud_labels", "transaction_features", "month_versions")
     before = {name: digest for name, digest in world.digests().items() if name in tables}
-    assets = ["quarantined_transactions", "raw_transactions", "fraud_labels", "transaction_features"]
+    assets = [
+        "quarantined_transactions", "delivered_labels", "raw_transactions", "fraud_labels", "transaction_features",
+    ]  # fmt: skip
     launched = platform.ask(
         BACKFILL, params={"assetSelection": [{"path": [name]} for name in assets], "partitionNames": months}
     )["launchPartitionBackfill"]

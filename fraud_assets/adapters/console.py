@@ -181,16 +181,16 @@ def show_quarantine(console: Console, listed: dict[str, Any]) -> None:
     for row in listed["counts"]:
         counts.add_row(row["month"], row["status"], f"{row['rows']:,}", Text(row["reason"]))
     console.print(counts)
-    rows = Table(title="Rows: name one by its id in `fraud quarantine release` or `drop`", **LEFT)
-    for name in ("row", "month", "source", "number", "reasons", "original"):
-        # An id that is cut names nothing; the values may be cut, because the table has them whole.
-        rows.add_column(name, no_wrap=name != "reasons", overflow="ellipsis", min_width=12 if name == "row" else None)
+    console.print("[bold]Rows[/]: name one by its id in `fraud quarantine release` or `drop`", soft_wrap=True)
     for row in listed["rows"]:
         values = ", ".join(f"{name}={value}" for name, value in row["original"].items())
         mark = " (dropped)" if row["status"] == "dropped" else ""
-        cells = (row["source"], f"{row['row_number']:,}", row["reasons"] + mark, values)
-        rows.add_row(row["row"], row["month"], *(Text(cell) for cell in cells))
-    console.print(rows)
+        place = f"{row['month']}  row {row['row_number']:,} of {row['source']}"
+        # In lines and not in columns: on a narrow screen, columns would cut what the row is about.
+        console.print(Text.assemble((row["row"], "bold"), f"  {place}{mark}"), soft_wrap=True)
+        console.print(Text(f"  {row['reasons']}"), soft_wrap=True)
+        # The values may be cut, because the table has them whole.
+        console.print(Text(f"  {values}", style="dim"), no_wrap=True, overflow="ellipsis")
 
 
 def show_decided(console: Console, outcome: dict[str, Any]) -> None:
