@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint format dev serve status bench-platform bench-io check-bento lock clean
+.PHONY: setup demo test lint format dev serve status bench-platform bench-io bench-handbook check-bento lock clean
 
 setup: $(STAMP)  ## a .venv with the locked packages, hashes checked
 
@@ -45,6 +45,9 @@ bench-platform: setup  ## the platform against a bare script doing the same comp
 
 bench-io: setup  ## a month into Postgres and out of it, against server-side COPY of the same rows
 	$(BIN)/python -m benchmarks.io
+
+bench-handbook: setup  ## the published protocol of the Fraud Detection Handbook, its models and the platform's
+	$(BIN)/python -m benchmarks.handbook
 
 check-bento: setup  ## serve the bento with only its own requirements, and compare with `fraud score`
 	$(BIN)/python -m benchmarks.bento_alone
