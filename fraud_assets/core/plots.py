@@ -51,15 +51,6 @@ def _per_day(timestamps: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     return days.astype("datetime64[D]"), counts
 
 
-def histogram(values: np.ndarray, title: str, unit: str) -> bytes:
-    """The distribution of a number."""
-    figure, axes = _figure()
-    axes.hist(values, bins=40, color=ACCENT, alpha=0.8)
-    axes.set_title(title, loc="left", fontsize=10, color=INK)
-    axes.set_xlabel(unit, fontsize=8, color=INK)
-    return _png(figure)
-
-
 def shares(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str) -> bytes:
     """Shares that rise in steps with the days, one curve a name; the first is the one to compare with."""
     figure, axes = _figure()
