@@ -26,7 +26,7 @@ from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.drift import DriftConfig
 from fraud_assets.core.evaluation import EvaluationError, Role, evaluate_models, promotion_signals
-from fraud_assets.core.features import HISTORY_DAYS, compute_features, feature_names
+from fraud_assets.core.features import compute_features, feature_names, history_days
 from fraud_assets.core.intake import accept
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.months import month_end, month_of, month_start, months_between, shift_month
@@ -135,7 +135,7 @@ class BareRun:
         self._first_event = min(self._first_event or first, first)
 
     def _features(self, month: str) -> pa.Table:
-        back = months_back(HISTORY_DAYS)
+        back = months_back(history_days(self.contract))
         features = compute_features(
             self._read("raw_transactions", shift_month(month, -back), month),
             self._read("fraud_labels", shift_month(month, -back - self.contract.label.lookback_months), month),
@@ -261,7 +261,7 @@ def bare_run(settings: Settings, folder: Path) -> BareRun:
         contract=settings.loaded_contract,
         contract_yaml=settings.contract_path.read_text(encoding="utf-8"),
         folder=folder,
-        config=TrainingConfig(smote=settings.smote, review_capacity=settings.review_capacity),
+        config=settings.training,
     )
 
 

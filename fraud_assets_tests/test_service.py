@@ -33,14 +33,14 @@ from bentos.fraud_scorer.limits import MAX_BODY_BYTES
 from bentos.fraud_scorer.requests import MAX_ROWS
 from fraud_assets.adapters.packaging import build_bento, serve_command, to_onnx
 from fraud_assets.core.contract import parse_contract
-from fraud_assets.core.features import HISTORY_DAYS, compute_features, feature_names
+from fraud_assets.core.features import compute_features, feature_names, history_days
 from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model, feature_matrix
 
 ROOT = Path(__file__).parents[1]
 
 CARDS = """
 name: cards
-first_month: 2024-01
+first_month: 2023-09
 transaction_id: {column: id, type: integer}
 event_timestamp: {column: time}
 entities:
@@ -83,13 +83,13 @@ with open(os.path.join(os.path.dirname(__file__), "processes"), "a") as processe
 
 
 def card_history():
-    """Ninety days of six customers and four terminals, and statements about some of their transactions."""
+    """Three hundred days of six customers and four terminals, and statements about some of their transactions."""
     generator = np.random.default_rng(20240701)
-    n = 900
+    n = 2400
     contract = parse_contract(CARDS)
-    start = datetime(2024, 4, 1, tzinfo=UTC)
+    start = datetime(2023, 9, 4, tzinfo=UTC)
     # Whole minutes, so that some transactions happen at the same instant.
-    minutes = np.sort(generator.integers(0, 90 * 24 * 60, n))
+    minutes = np.sort(generator.integers(0, 300 * 24 * 60, n))
     moments = [start + timedelta(minutes=int(minute)) for minute in minutes]
     rows = {
         "transaction_id": [int(number) for number in generator.permutation(n) + 1000],
@@ -103,7 +103,7 @@ def card_history():
     transactions = pa.table(rows, schema=contract.transactions_schema())
 
     statements = []
-    for position in generator.choice(n, 150, replace=False):
+    for position in generator.choice(n, 400, replace=False):
         row = transactions.slice(position, 1).to_pylist()[0]
         known = row["event_timestamp"] + timedelta(days=float(generator.uniform(0.1, 20)))
         said = [(known, True)]
@@ -202,9 +202,9 @@ def card_features(cards):
 @pytest.fixture(scope="module")
 def card_model(card_features):
     # Learns what the features say, so that a wrong feature moves the score.
-    ratio = card_features["customer_amount_ratio_30d"].to_numpy(zero_copy_only=False)
-    frauds = card_features["terminal_known_frauds_30d"].to_numpy(zero_copy_only=False)
-    return trained(CARDS, card_features, np.nan_to_num(ratio) + np.nan_to_num(frauds) > 3)
+    ratio = card_features["customer_amount_ratio"].to_numpy(zero_copy_only=False)
+    share = card_features["terminal_known_fraud_share_30d"].to_numpy(zero_copy_only=False)
+    return trained(CARDS, card_features, np.nan_to_num(ratio) + 20 * np.nan_to_num(share) > 3)
 
 
 @pytest.fixture(scope="module")
@@ -609,7 +609,7 @@ def test_a_contract_without_customers_and_terminals_needs_no_database(tmp_path):
 
 @pytest.fixture
 def history(database_url):
-    reader = History(database_url, parse_contract(CARDS), HISTORY_DAYS)
+    reader = History(database_url, parse_contract(CARDS))
     yield reader
     reader.close()
 
@@ -617,7 +617,7 @@ def history(database_url):
 @pytest.mark.parametrize("seed", range(5))
 def test_features_from_history_are_those_from_all_data(history, cards, card_features, seed):
     contract, transactions, statements = cards
-    positions = np.random.default_rng(seed).choice(np.arange(400, transactions.num_rows), 12, replace=False)
+    positions = np.random.default_rng(seed).choice(np.arange(1800, transactions.num_rows), 12, replace=False)
     batch = transactions.take(np.sort(positions))
     stored, known = history.before(batch)
     first, last = pc.min(batch["event_timestamp"]).as_py(), pc.max(batch["event_timestamp"]).as_py()
@@ -636,14 +636,17 @@ def test_history_leaves_out_the_batch_itself_and_what_lies_too_far_back(history,
     transactions = cards[1]
     batch = transactions.slice(700, 1)
     row = batch.to_pylist()[0]
-    stored, _ = history.before(batch)
+    stored, known = history.before(batch)
     assert row["transaction_id"] not in stored["transaction_id"].to_pylist()
     assert stored.num_rows > 0
     assert len(set(stored["transaction_id"].to_pylist())) == stored.num_rows
+    contract = parse_contract(CARDS)
+    reported = {one["customer_id"] for one in known.to_pylist() if one["is_fraud"]}
     for other in stored.to_pylist():
-        assert other["customer_id"] == row["customer_id"] or other["terminal_id"] == row["terminal_id"]
-        assert row["event_timestamp"] - timedelta(days=HISTORY_DAYS) <= other["event_timestamp"]
-        assert other["event_timestamp"] <= row["event_timestamp"]
+        mine = [entity for entity in contract.entities if other[entity] == row[entity]]
+        longest = max((history_days(contract, entity) for entity in mine), default=history_days(contract))
+        assert mine or other["customer_id"] in reported
+        assert row["event_timestamp"] - timedelta(days=longest) <= other["event_timestamp"] <= row["event_timestamp"]
 
 
 def test_statements_from_after_the_transaction_are_not_read(history, cards):
@@ -673,14 +676,14 @@ def test_a_database_that_does_not_answer_in_time_is_not_asked_again(history, dat
 
 
 def test_a_database_without_the_tables_is_told_from_one_that_cannot_be_reached(postgres, cards):
-    reader = History(postgres.get_uri(), parse_contract(CARDS), HISTORY_DAYS)
+    reader = History(postgres.get_uri(), parse_contract(CARDS))
     with pytest.raises(HistoryError, match="holds no history for this model"):
         reader.before(cards[1].slice(0, 1))
     reader.close()
 
 
 def test_neither_error_nor_log_tells_the_password(caplog, cards):
-    reader = History("postgresql://scorer:hunter2@127.0.0.1:1/cards", parse_contract(CARDS), HISTORY_DAYS)
+    reader = History("postgresql://scorer:hunter2@127.0.0.1:1/cards", parse_contract(CARDS))
     with pytest.raises(HistoryError) as refusal:
         reader.before(cards[1].slice(0, 1))
     assert "hunter2" not in str(refusal.value)
@@ -690,4 +693,4 @@ def test_neither_error_nor_log_tells_the_password(caplog, cards):
 
 def test_a_url_of_another_database_is_refused():
     with pytest.raises(ValueError, match="must begin with postgresql://"):
-        History("sqlite:///cards.db", parse_contract(CARDS), HISTORY_DAYS)
+        History("sqlite:///cards.db", parse_contract(CARDS))

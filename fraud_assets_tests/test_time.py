@@ -21,6 +21,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from fraud_assets.core import evaluation, training
+from fraud_assets.core.calibration import CalibratedClassifier, Calibrator
 from fraud_assets.core.contract import parse_contract
 from fraud_assets.core.features import compute_features
 from fraud_assets.core.labels import labels_as_of
@@ -257,9 +258,10 @@ def taken_by_training(history: History, function: Labels, monkeypatch: pytest.Mo
     """The rows and labels of every fit of a training at the month's end."""
     taken: list[Taken] = []
 
-    def fitted(family: str, X: Any, y: Any, config: Any) -> Any:
-        taken.append(as_taken(X, y))
-        return SimpleNamespace(predict_proba=lambda rows: np.full((len(rows), 2), 0.5))
+    def fitted(setting: Any, rows: Any, *_: Any) -> CalibratedClassifier:
+        taken.append(as_taken(rows.X, rows.y))
+        half = SimpleNamespace(predict_proba=lambda rows: np.full((len(rows), 2), 0.5))
+        return CalibratedClassifier(half, 0.0, Calibrator())
 
     monkeypatch.setattr(training, "_fitted", fitted)
     features = features_of(history)
@@ -502,7 +504,7 @@ def check_features(function: Features, told: list[Story]) -> int:
         for card in story.cards:
             if card.happened < story.mine.happened or card is story.mine:
                 assert after[card.identifier] == before[card.identifier]
-    return sum(bool(before[story.mine.identifier]["terminal_known_frauds_30d"]) for story in told)
+    return sum(before[story.mine.identifier]["terminal_days_since_last_known_fraud"] is not None for story in told)
 
 
 def test_features_use_nothing_from_their_transaction_s_instant_on() -> None:
@@ -541,7 +543,9 @@ def test_features_that_see_reports_one_second_early_are_found() -> None:
 def test_features_read_statements_as_labels_do(reports: list[tuple[bool | None, int]], known: int) -> None:
     one, other = Card(1, START + DAY, 7, 8, 5.0), Card(2, START + 10 * DAY, 7, 8, 5.0)
     said = [Report(one, verdict, START + day * DAY) for verdict, day in reports]
-    assert features_by_id([one, other], said)[2]["terminal_known_frauds_30d"] == known
+    # One transaction before, and shares are drawn by ten to one in a hundred.
+    share = features_by_id([one, other], said)[2]["terminal_known_fraud_share_30d"]
+    assert share == pytest.approx((known + 0.1) / 11)
     history = History([Transaction(1, START + DAY)], [], START + 10 * DAY - MICROSECOND, 100, [])
     spoken = [Statement(1, report.verdict, report.known, "analyst") for report in said]
     assert (found_by(labels_as_of, history, spoken)[0].is_fraud is True) == bool(known)

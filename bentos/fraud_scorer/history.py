@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core.contract import Contract
+from fraud_assets.core.features import WINDOW_DAYS, history_days, spending_entity
 
 logger = logging.getLogger("bentoml.fraud_scorer")
 
@@ -38,13 +39,12 @@ class History:
     Holds one connection, made at first use and again after it broke; calls take turns.
     """
 
-    def __init__(self, url: str, contract: Contract, days: float) -> None:
+    def __init__(self, url: str, contract: Contract) -> None:
         """Takes a `postgresql://` URL; connects to nothing yet.
 
         Args:
             url: the database.
             contract: says which columns and entities there are.
-            days: how far back features look.
 
         Raises:
             ValueError: for a URL of another kind.
@@ -53,7 +53,6 @@ class History:
             raise ValueError(f"{DATABASE_VARIABLE} must begin with postgresql://")
         self._url = url
         self._contract = contract
-        self._window = timedelta(days=days)
         self._connection: Any = None
         self._lock = threading.Lock()
 
@@ -64,22 +63,25 @@ class History:
             batch: transactions, columns as in `Contract.transactions_schema`.
 
         Returns:
-            The stored transactions of the batch's entities from `days` before an entity's first transaction
-            in the batch to its last, without those that are themselves in the batch; and the statements about
-            the entities' transactions that became known in that time, each with the earlier statements about
-            the same transaction, without which a withdrawal could not be told from a first report.
+            The stored transactions of the batch's entities, from as far back as features look before an entity's
+            first transaction in the batch to its last, without those that are themselves in the batch; the
+            statements about the entities' transactions that became known in that time, each with the earlier
+            statements about the same transaction, without which a withdrawal could not be told from a first
+            report; and the same of those who spent in the reported frauds, up to each of these.
 
         Raises:
             HistoryError: when the database cannot be reached or lacks the tables.
         """
         stored, statements = [self._contract.transactions_schema().empty_table()], []
         for entity in self._contract.entities:
-            wanted = self._wanted(batch, entity)
-            if wanted.num_rows == 0:
-                continue
-            parameters = _arrays(wanted)
-            stored.append(self._read(self._transactions_sql(entity), parameters, self._contract.transactions_schema()))
-            statements.append(self._read(self._statements_sql(entity), parameters, self._contract.labels_schema()))
+            rows, known = self._of(entity, batch, history_days(self._contract, entity))
+            stored.append(rows)
+            statements.append(known)
+        if spender := spending_entity(self._contract):
+            frauds = pa.concat_tables(statements).filter(pc.field("is_fraud"))
+            rows, known = self._of(spender, frauds, WINDOW_DAYS + self._contract.maturity_days)
+            stored.append(rows)
+            statements.append(known)
         transactions = _distinct(pa.concat_tables(stored), ["transaction_id"])
         seen = pc.is_in(transactions["transaction_id"], batch["transaction_id"].combine_chunks())
         known = pa.concat_tables([self._contract.labels_schema().empty_table(), *statements])
@@ -100,16 +102,16 @@ class History:
         with self._lock:
             self._disconnect()
 
-    def _wanted(self, batch: pa.Table, entity: str) -> pa.Table:
-        """One row per entity that occurs: its id, and the first and last instant to read."""
-        rows = batch.select([entity, "event_timestamp"]).filter(pc.is_valid(batch[entity]))
-        spans = rows.group_by(entity).aggregate([("event_timestamp", "min"), ("event_timestamp", "max")])
-        return pa.table(
-            {
-                "id": spans[entity],
-                "since": pc.subtract(spans["event_timestamp_min"], pa.scalar(self._window)).cast(TIMESTAMP),
-                "until": spans["event_timestamp_max"].cast(TIMESTAMP),
-            }
+    def _of(self, entity: str, rows: pa.Table, days: float) -> tuple[pa.Table, pa.Table]:
+        """Transactions of the entities in rows, from so many days before each, and the statements about them."""
+        schemas = self._contract.transactions_schema(), self._contract.labels_schema()
+        wanted = _wanted(rows, entity, timedelta(days=days))
+        if wanted.num_rows == 0:
+            return schemas[0].empty_table(), schemas[1].empty_table()
+        parameters = _arrays(wanted)
+        return (
+            self._read(self._transactions_sql(entity), parameters, schemas[0]),
+            self._read(self._statements_sql(entity), parameters, schemas[1]),
         )
 
     def _transactions_sql(self, entity: str) -> str:
@@ -188,6 +190,20 @@ class History:
                 "fraud_labels, or one of their columns, cannot be read"
             )
         return HistoryError(f"the database of {DATABASE_VARIABLE} cannot be reached or did not answer in time")
+
+
+def _wanted(rows: pa.Table, entity: str, before: timedelta) -> pa.Table:
+    """One row per entity that occurs: its id, and the first and last instant to read."""
+    rows = rows.select([entity, "event_timestamp"])
+    rows = rows.filter(pc.and_(pc.is_valid(rows[entity]), pc.is_valid(rows["event_timestamp"])))
+    spans = rows.group_by(entity).aggregate([("event_timestamp", "min"), ("event_timestamp", "max")])
+    return pa.table(
+        {
+            "id": spans[entity],
+            "since": pc.subtract(spans["event_timestamp_min"], pa.scalar(before)).cast(TIMESTAMP),
+            "until": spans["event_timestamp_max"].cast(TIMESTAMP),
+        }
+    )
 
 
 def _quoted(name: str) -> str:

@@ -29,7 +29,7 @@ from starlette.responses import JSONResponse, Response
 from bentos.fraud_scorer.history import DATABASE_VARIABLE, History, HistoryError
 from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
 from bentos.fraud_scorer.requests import RequestError, RowChecker, ScoreRequest, ScoreResponse
-from fraud_assets.core.features import HISTORY_DAYS, compute_features, feature_names
+from fraud_assets.core.features import compute_features, feature_names
 from fraud_assets.core.scoring import ModelManifest, Scorer, ScoringError
 
 # At module level, as prometheus_client knows each metric of a process once.
@@ -74,7 +74,7 @@ class FraudScorer:
         if unknown := sorted(set(self.manifest.features) - set(feature_names(self.contract))):
             raise ScoringError(f"this bento's sources do not make the model's features {unknown}; package it anew")
         url = os.environ.get(DATABASE_VARIABLE)
-        self.history = History(url, self.contract, HISTORY_DAYS) if url and self.contract.entities else None
+        self.history = History(url, self.contract) if url and self.contract.entities else None
         # Feature computation uses all cores by itself.
         self._one_at_a_time = anyio.CapacityLimiter(1)
         self._version = str(self.manifest.model_version)

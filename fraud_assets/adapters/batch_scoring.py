@@ -17,7 +17,7 @@ import pyarrow.parquet
 from bentos.fraud_scorer.history import History
 from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.sources import read_table
-from fraud_assets.core.features import HISTORY_DAYS, compute_features
+from fraud_assets.core.features import compute_features
 from fraud_assets.core.intake import convert
 from fraud_assets.core.scoring import Scorer
 
@@ -50,7 +50,7 @@ def score_file(path: Path, scorer: Scorer, database: Database) -> tuple[pa.Table
     statements = contract.labels_schema().empty_table()
     transactions = good
     if contract.entities:
-        history = History(database.url, contract, HISTORY_DAYS)
+        history = History(database.url, contract)
         try:
             stored, statements = history.before(good)
         finally:

@@ -1,13 +1,19 @@
 """Features of transactions, each from what was known strictly before the transaction happened.
 
 The one definition of every feature, as Ibis expressions: training, batch scoring and the service all call
-`compute_features`. Where history comes from, and where features go, belongs to the callers.
+`compute_features`. A feature of an entity is a line of `ENTITY_FEATURES`; its name, its windows and its place in
+every table follow from that line, for every entity that a contract declares. Where history comes from and where
+features go belongs to the callers; engines other than DuckDB in process belong to `adapters/engines.py`.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
 import duckdb
 import ibis
@@ -20,14 +26,128 @@ from fraud_assets.core.contract import Contract
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 DAY = 86_400_000_000
-WINDOWS = (1, 7, 30)
-HISTORY_DAYS = max(WINDOWS)
-# A terminal with one transaction and one fraud is no proof: shares are drawn towards zero by so many transactions.
-SMOOTHING = 10
+WINDOW_DAYS = 90  # the longest window
+RECENT_DAYS = 30  # the longest one over what `unusual` amounts there were
+# A fraud that is reported later than this after its transaction counts, but its amount is taken for usual: to know
+# more would mean to read still further back.
+JUDGED_DAYS = 30
+# A terminal with one transaction and one fraud is no proof: shares are drawn by so many transactions to a usual
+# share. That is a constant and not the data's own, which a service that reads a few entities could not know.
+SMOOTHING, USUAL_SHARE = 10, 0.01
+ODD = 2  # standard deviations above an entity's mean, from where an amount begins to count as odd
+PREPARED_ROWS = 50_000
 # Columns of ours beside those of the contract, whose attributes may have any name.
-MOMENT, ROW, TARGET = "@moment", "@row", "@target"
+MOMENT, LOCAL, TODAY, ROW, RECENT, TARGET = "@moment", "@local", "@today", "@row", "@recent", "@target"
+GENUINE, KNOWN, EVENT, EVENT_DAY = "@genuine", "@known", "@event", "@event day"
 ROWS, REPORTS = "feature_rows", "feature_reports"
 MONDAY_EPOCH_SHIFT = 3  # 1970-01-01 was a Thursday
+
+# How an amount compares with what is usual; oddness in millionths, so that its sums are the same in any order.
+MILLION = 1_000_000
+MEASURES = RATIO, ODDNESS, OVER_MAX = "@ratio", "@oddness", "@over max"
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """What is taken over a window of the stream of an entity's events: its transactions, and what became known.
+
+    Attributes:
+        value: from the columns of the stream, which are null where an event is of the other kind. Of a transaction:
+            `seen`, its moment; `genuine`, its day if it matured without a known fraud; and `MEASURES`. Of what became
+            known: `change`, of the number of known frauds, and `fraud`, the day of a fraud's transaction.
+        matured: whether the window ends `maturity_days` ago, where every row is either a known fraud or genuine.
+    """
+
+    value: Callable[[ibis.Table], ibis.Value]
+    matured: bool = False
+
+
+AGGREGATES: dict[str, Aggregate] = {
+    "count": Aggregate(lambda stream: stream.seen.count()),
+    "last": Aggregate(lambda stream: stream.seen.max()),
+    "excess": Aggregate(lambda stream: _above(stream[ODDNESS], ODD * MILLION).sum()),
+    "over_max": Aggregate(lambda stream: stream[OVER_MAX].max()),
+    "last_genuine": Aggregate(lambda stream: stream.genuine.max(), matured=True),
+    "frauds": Aggregate(lambda stream: stream.change.sum()),
+    "first_fraud": Aggregate(lambda stream: stream.fraud.min()),
+    "last_fraud": Aggregate(lambda stream: stream.fraud.max()),
+}
+
+
+def _above(value: ibis.Value, limit: int) -> ibis.Value:
+    """By how much it is above; null stays null, which `greatest` would make a zero."""
+    return ibis.ifelse(value.notnull(), ibis.greatest(value - limit, 0), ibis.null("int64"))
+
+
+class Windows:
+    """One entity's aggregates, to make features from: `windows("count", 7)`. Remembers which were asked for."""
+
+    def __init__(self, entity: str) -> None:
+        self._entity = entity
+        self.asked: dict[tuple[str, int], None] = {}
+
+    def __call__(self, aggregate: str, days: int = WINDOW_DAYS) -> ibis.Deferred:
+        """An aggregate over the last days; of the same length, but earlier, where it is about matured rows."""
+        self.asked[aggregate, days] = None
+        return _[_column(self._entity, aggregate, days)]
+
+    def measure(self, name: str) -> ibis.Deferred:
+        """How the transaction's own amount compares with what is usual."""
+        return _[_column(self._entity, name, 0)]
+
+    def frauds(self, days: int) -> ibis.Deferred:
+        """Frauds that became known in the last days, less those withdrawn in them; never negative."""
+        return ibis.greatest(self("frauds", days).fill_null(0), 0)
+
+    def share(self, days: int) -> ibis.Deferred:
+        """Frauds that became known in the last days, of the transactions in them."""
+        return (self.frauds(days) + SMOOTHING * USUAL_SHARE) / (
+            ibis.greatest(self("count", days).fill_null(0), self.frauds(days)) + SMOOTHING
+        )
+
+    def days_since(self, aggregate: str) -> ibis.Deferred:
+        """Days of the calendar since the day that an aggregate gives."""
+        return _[TODAY] - self(aggregate)
+
+    def days_since_fraud(self, aggregate: str) -> ibis.Deferred:
+        """Days of the calendar since a fraud; nothing, where all of them were withdrawn."""
+        return ibis.ifelse(self.frauds(WINDOW_DAYS) > 0, self.days_since(aggregate), ibis.null("int64"))
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature of an entity.
+
+    Attributes:
+        name: follows the entity's.
+        value: how it is made.
+        of_amount: whether it is about what amounts are usual, which only the entity that spends has.
+    """
+
+    name: str
+    value: Callable[[Windows], ibis.Deferred]
+    of_amount: bool = False
+
+
+def _each(
+    name: str, days: Iterable[int], value: Callable[[Windows, int], ibis.Deferred], *, of_amount: bool = False
+) -> list[Feature]:
+    return [Feature(f"{name}_{d}d", lambda w, d=d: value(w, d), of_amount) for d in days]  # type: ignore[misc]
+
+
+ENTITY_FEATURES: tuple[Feature, ...] = (
+    *_each("count", (1, 7, 30), lambda w, days: w("count", days).fill_null(0)),
+    Feature("days_since_last", lambda w: (_[MOMENT] - w("last")) / DAY),
+    Feature("amount_ratio", lambda w: w.measure(RATIO), of_amount=True),
+    Feature("amount_z", lambda w: w.measure(ODDNESS) / MILLION, of_amount=True),
+    Feature("amount_over_max", lambda w: w.measure(OVER_MAX), of_amount=True),
+    *_each("amount_excess", (7, RECENT_DAYS), lambda w, days: w("excess", days) / MILLION, of_amount=True),
+    *_each("amount_over_max", (7, RECENT_DAYS), lambda w, days: w("over_max", days), of_amount=True),
+    *_each("known_fraud_share", (7, 30, 90), lambda w, days: w.share(days)),
+    Feature("days_since_first_known_fraud", lambda w: w.days_since_fraud("first_fraud")),
+    Feature("days_since_last_known_fraud", lambda w: w.days_since_fraud("last_fraud")),
+    Feature("days_since_known_genuine", lambda w: w.days_since("last_genuine")),
+)
 
 
 def feature_names(contract: Contract) -> tuple[str, ...]:
@@ -36,27 +156,59 @@ def feature_names(contract: Contract) -> tuple[str, ...]:
     if contract.amount:
         names.append("amount")
     for entity in contract.entities:
-        names += [_name(entity, feature) for feature in _entity_features(contract)]
+        names += [_name(entity, feature) for feature in _entity_features(contract, entity)]
     names += [name for name, column in contract.attributes.items() if column.feature]
     return tuple(names)
 
 
-def _name(entity: str, feature: str) -> str:
-    return f"{entity.removesuffix('_id')}_{feature}"
+def feature_days(contract: Contract) -> dict[str, float]:
+    """How many days a platform must have run before each feature of `feature_names` is what it will stay."""
+    days = dict.fromkeys(feature_names(contract), 0.0)
+    usual = WINDOW_DAYS + contract.maturity_days
+    for entity in contract.entities:
+        for feature in _entity_features(contract, entity):
+            windows = Windows(entity)
+            feature.value(windows)
+            spans = [span + contract.maturity_days * AGGREGATES[name].matured for name, span in windows.asked]
+            days[_name(entity, feature)] = max(spans, default=0) + usual * feature.of_amount
+    return days
 
 
-def _entity_features(contract: Contract) -> list[str]:
-    names = [f"count_{days}d" for days in WINDOWS]
-    if contract.amount:
-        names += [f"amount_mean_{days}d" for days in WINDOWS]
-        names += [
-            f"amount_ratio_{HISTORY_DAYS}d",
-            f"amount_z_{HISTORY_DAYS}d",
-            f"amount_over_max_{HISTORY_DAYS}d",
-        ]
-    names.append("days_since_last")
-    names += [f"known_frauds_{days}d" for days in WINDOWS[1:]]
-    return [*names, f"known_fraud_share_{HISTORY_DAYS}d", "days_since_known_fraud"]
+def spending_entity(contract: Contract) -> str | None:
+    """The entity whose amounts can be unusual: the first that is declared, where there are amounts.
+
+    The amounts at a terminal are its customers': on the Handbook's folds, features of them brought nothing.
+    """
+    return next(iter(contract.entities), None) if contract.amount else None
+
+
+def history_days(contract: Contract, entity: str | None = None) -> float:
+    """How many days before a transaction its features look back.
+
+    Args:
+        contract: a longer maturity makes for a longer history.
+        entity: at the transactions of this entity; without one, at anything: a fraud at a terminal, as long ago as
+            the longest window, is judged by what was usual for its customer before it.
+    """
+    matured = WINDOW_DAYS + contract.maturity_days
+    spender = spending_entity(contract)
+    if spender is None:
+        return matured
+    if entity is None:
+        return WINDOW_DAYS + JUDGED_DAYS + matured
+    return matured + RECENT_DAYS if entity == spender else matured
+
+
+def _name(entity: str, feature: Feature) -> str:
+    return f"{entity.removesuffix('_id')}_{feature.name}"
+
+
+def _column(entity: str, aggregate: str, days: int) -> str:
+    return f"@{entity} {aggregate} {days}"
+
+
+def _entity_features(contract: Contract, entity: str) -> list[Feature]:
+    return [feature for feature in ENTITY_FEATURES if entity == spending_entity(contract) or not feature.of_amount]
 
 
 def compute_features(
@@ -65,11 +217,13 @@ def compute_features(
     """Features of the transactions with `start <= event_timestamp < end`.
 
     Everything about an entity (a customer, a terminal) is taken from transactions with an earlier
-    `event_timestamp` and label statements with an earlier `label_timestamp`, at most `HISTORY_DAYS` before.
+    `event_timestamp` and label statements with an earlier `label_timestamp`, at most `history_days` before. A
+    transaction counts as genuine from `event_timestamp + maturity_days` on, if no fraud was known by then.
 
     Args:
-        transactions: canonical columns (`Contract.transactions_schema`), history included.
-        statements: rows of `Contract.labels_schema`, of any time.
+        transactions: canonical columns (`Contract.transactions_schema`), history included: of the entities
+            themselves, and of the spending entity in their transactions that were reported as fraud.
+        statements: rows of `Contract.labels_schema`, of any time; one whose `is_fraud` is null withdraws.
         contract: says which entities, amount and attributes there are.
         start: the first instant to compute features for, with a time zone.
         end: the first instant after.
@@ -78,59 +232,189 @@ def compute_features(
         `transaction_id`, `event_timestamp`, the entities, then `feature_names(contract)` as float32 (null where
         there is nothing to say), ordered by `event_timestamp` and `transaction_id`.
     """
-    rows, reports = _inputs(transactions, statements, contract, _microseconds(start), _microseconds(end))
-    with _database().cursor() as connection:
-        connection.register(ROWS, rows)
-        connection.register(REPORTS, reports)
-        arrow = connection.sql(_duckdb_query(contract.model_dump_json())).to_arrow_table()
+    rows, reports = feature_inputs(transactions, statements, contract, start=start, end=end)
+    key = contract.model_dump_json()
+    if rows.num_rows + reports.num_rows <= PREPARED_ROWS:
+        arrow = _prepared(key, threading.get_ident()).run(rows, reports)
+    else:
+        with duckdb.connect() as connection:
+            connection.register(ROWS, rows)
+            connection.register(REPORTS, reports)
+            arrow = connection.sql(_duckdb_query(key)).to_arrow_table()
     return arrow.set_column(1, "event_timestamp", arrow["event_timestamp"].cast(TIMESTAMP))
 
 
 def feature_expression(contract: Contract) -> ibis.Table:
-    """All features of a contract as one Ibis expression, the same for every call.
+    """All features of a contract as one Ibis expression, the same for every call and every engine.
 
-    It reads two tables without data, `ROWS` and `REPORTS`, which `compute_features` fills. No constant in it
-    depends on a call: which rows are asked for is a column, so that its SQL is made once.
+    It reads two tables without data, `ROWS` and `REPORTS`, which `feature_inputs` makes. No constant in it depends
+    on a call: which rows are asked for is a column, so that its SQL is made once.
     """
     rows = ibis.table(ibis.Schema.from_pyarrow(_rows_schema(contract)), name=ROWS)
     reports = ibis.table(ibis.Schema.from_pyarrow(_reports_schema(contract)), name=REPORTS)
-    changes = _fraud_changes(reports)
+    maturity = round(contract.maturity_days * DAY)
+    asked = {entity: Windows(entity) for entity in contract.entities}
+    values = {
+        _name(entity, feature): feature.value(windows)
+        for entity, windows in asked.items()
+        for feature in _entity_features(contract, entity)
+    }
     result = rows.filter(_[TARGET])
-    day_number = _[MOMENT] // DAY
+    if contract.entities:
+        spender = spending_entity(contract)
+        seen = _settle(rows, reports, contract, maturity)
+        if spender:
+            seen = _compare_amounts(seen, spender, maturity)
+        for entity, windows in asked.items():
+            history = _history(seen, reports, entity, spender, windows, maturity)
+            result = result.left_join(history, ROW).drop(f"{ROW}_right")
     result = result.mutate(
-        hour=(_[MOMENT] % DAY) / (DAY / 24),
-        is_weekend=((day_number + MONDAY_EPOCH_SHIFT) % 7 >= 5).cast("int8"),
+        hour=(_[LOCAL] % DAY) / (DAY / 24),
+        is_weekend=((_[TODAY] + MONDAY_EPOCH_SHIFT) % 7 >= 5).cast("int8"),
+        **values,
     )
+    columns = {name: result[name].cast("float32") for name in feature_names(contract)}
     for entity in contract.entities:
-        result = result.left_join(_history(rows, changes, entity, contract), ROW)
-        result = result.drop(f"{ROW}_right")
-    return result.select(
-        "transaction_id",
-        "event_timestamp",
-        *contract.entities,
-        *(result[name].cast("float32").name(name) for name in feature_names(contract)),
-    ).order_by("event_timestamp", "transaction_id")
+        # Rows without a customer are nobody's history, not each other's.
+        for feature in _entity_features(contract, entity):
+            name = _name(entity, feature)
+            columns[name] = ibis.ifelse(result[entity].notnull(), columns[name], ibis.null("float32"))
+    return result.select("transaction_id", "event_timestamp", *contract.entities, **columns).order_by(
+        "event_timestamp", "transaction_id"
+    )
 
 
-@lru_cache(maxsize=1)
-def _database() -> duckdb.DuckDBPyConnection:
-    """An empty database in memory; making one takes as long as the features of a few rows."""
-    return duckdb.connect()
+def _settle(rows: ibis.Table, reports: ibis.Table, contract: Contract, maturity: int) -> ibis.Table:
+    """What windows need of transactions, with whether they were genuine as far as was known when they matured."""
+    stated = reports.join(rows.select("transaction_id", MOMENT), "transaction_id")
+    timely = stated.filter(_[KNOWN] <= _[MOMENT] + maturity)
+    # Fraud wins where statements became known at the same instant.
+    last = timely.group_by("transaction_id").agg(last=(timely[KNOWN] * 2 + timely.is_fraud.cast("int64")).max())
+    amount = ["amount"] if contract.amount else []
+    # Nothing else: every window sorts all the columns that it carries.
+    narrow = rows.select("transaction_id", *contract.entities, *amount, MOMENT, TODAY, ROW, RECENT, TARGET)
+    joined = narrow.left_join(last, "transaction_id").drop("transaction_id_right")
+    return joined.mutate(**{GENUINE: (joined["last"].fill_null(0) % 2) == 0}).drop("last")
 
 
-# Making the SQL takes a fifth of a second, running it on the few rows of a request a tenth of that.
+def _compare_amounts(seen: ibis.Table, spender: str, maturity: int) -> ibis.Table:
+    """Adds how each amount compares with the genuine ones of the spender's matured past.
+
+    One unit of currency keeps a history of nothing but zeros from dividing by zero, and so do sizes where refunds
+    make amounts negative.
+    """
+    frame = _frame(spender, MOMENT, WINDOW_DAYS, maturity)
+    # Of genuine transactions only, so that a thief's amounts do not become usual for a stolen card. As a value and
+    # not as a filter, which Spark does not have in windows.
+    amount = ibis.ifelse(seen[GENUINE], seen.amount, ibis.null("float64"))
+    seen = seen.mutate(
+        mean=amount.mean().over(frame), spread=amount.std(how="pop").over(frame), largest=amount.max().over(frame)
+    )
+    compared = {
+        RATIO: _.amount / (_.mean.abs() + 1),
+        ODDNESS: (((_.amount - _.mean) / (_.spread + 1)).clip(-MILLION, MILLION) * MILLION).round().cast("int64"),
+        OVER_MAX: _.amount / (_.largest.abs() + 1),
+    }
+    return seen.mutate(**compared).drop("mean", "spread", "largest")
+
+
+def _frame(entity: str, moment: str, days: int, late: int) -> Any:
+    """An entity's rows of so many days, up to `late` microseconds ago.
+
+    Integer microseconds: "1 preceding" is strictly before, and ties do not see each other.
+    """
+    return ibis.range_window(preceding=(days * DAY + late, late + 1), group_by=entity, order_by=moment)
+
+
+def _history(
+    seen: ibis.Table, reports: ibis.Table, entity: str, spender: str | None, windows: Windows, maturity: int
+) -> ibis.Table:
+    """One row per transaction that is asked for: the entity's aggregates, from a single stream of its events."""
+    number = ibis.null("int64")
+    measures = {name: seen[name] for name in MEASURES if entity == spender}
+    happened = seen.filter(seen[RECENT] & seen[entity].notnull()).select(
+        entity, MOMENT, ROW, TARGET, change=number, fraud=number, seen=_[MOMENT],
+        genuine=ibis.ifelse(_[GENUINE], _[TODAY], number), **measures,
+    )  # fmt: skip
+    changes = _fraud_changes(seen, reports, entity, spender)
+    became_known = changes.select(
+        entity, **{MOMENT: _[KNOWN], ROW: number, TARGET: ibis.literal(False)},
+        change=_.change, fraud=ibis.ifelse(_.change > 0, _[EVENT_DAY], number), seen=number, genuine=number,
+        **{name: ibis.null(value.type()) for name, value in measures.items()},
+    )  # fmt: skip
+    stream = happened.union(became_known)
+    columns = {}
+    for name, days in windows.asked:
+        aggregate = AGGREGATES[name]
+        frame = _frame(entity, MOMENT, days, maturity if aggregate.matured else 0)
+        columns[_column(entity, name, days)] = aggregate.value(stream).over(frame)
+    if spender == entity:
+        columns |= {_column(entity, name, 0): stream[name] for name in MEASURES}
+    return stream.mutate(**columns).filter(_[TARGET]).select(ROW, *columns)
+
+
+def _fraud_changes(seen: ibis.Table, reports: ibis.Table, entity: str, spender: str | None) -> ibis.Table:
+    """Statements as changes of an entity's number of known frauds: 1 when one becomes known, -1 when it is withdrawn.
+
+    Where its amount says that a fraud came with the one who spent (a stolen card), it says nothing about the others
+    in it (the shop), and does not count for them.
+    """
+    by_id = ibis.window(group_by="transaction_id", order_by=[KNOWN, "is_fraud"])
+    fraud = reports.is_fraud.cast("int64")
+    changes = reports.mutate(change=fraud - fraud.lag().over(by_id).fill_null(0))
+    changes = changes.filter((_.change != 0) & _[entity].notnull())
+    if spender is None or entity == spender:
+        return changes
+    unusual = seen.filter(_[OVER_MAX] > 1).select(unusual_id=_.transaction_id, happened=_[MOMENT])
+    changes = changes.left_join(unusual, changes.transaction_id == unusual.unusual_id)
+    explained = _[KNOWN].between(_.happened, _.happened + JUDGED_DAYS * DAY)
+    return changes.filter(~explained.fill_null(False))
+
+
+class _Prepared:
+    """The query of a contract, planned once: for a few rows, planning takes twenty times as long as running."""
+
+    def __init__(self, contract_json: str) -> None:
+        contract = Contract.model_validate_json(contract_json)
+        self._connection = duckdb.connect()
+        # On a few rows, threads that wait for work cost more than they do.
+        self._connection.execute("SET threads = 1")
+        for name, schema in ((ROWS, _rows_schema(contract)), (REPORTS, _reports_schema(contract))):
+            self._connection.register("given", schema.empty_table())
+            self._connection.execute(f"CREATE TABLE {name} AS FROM given")
+        self._connection.execute(f"PREPARE features AS {_duckdb_query(contract_json)}")
+
+    def run(self, rows: pa.Table, reports: pa.Table) -> pa.Table:
+        connection = self._connection
+        for name, given in ((ROWS, rows), (REPORTS, reports)):
+            connection.register("given", given)
+            connection.execute(f"DELETE FROM {name}")
+            connection.execute(f"INSERT INTO {name} FROM given")
+        connection.unregister("given")
+        return connection.sql("EXECUTE features").to_arrow_table()
+
+
+@lru_cache(maxsize=16)
+def _prepared(contract_json: str, _thread: int) -> _Prepared:
+    """One for each thread that asks: a connection takes one call at a time."""
+    return _Prepared(contract_json)
+
+
+# Making the SQL takes a good part of a second.
 @lru_cache(maxsize=8)
 def _duckdb_query(contract_json: str) -> str:
     return str(ibis.to_sql(feature_expression(Contract.model_validate_json(contract_json)), dialect="duckdb"))
 
 
 def _rows_schema(contract: Contract) -> pa.Schema:
-    own = [pa.field(MOMENT, pa.int64()), pa.field(ROW, pa.int64()), pa.field(TARGET, pa.bool_())]
-    return _nullable(contract.transactions_schema(), own)
+    own = [pa.field(name, pa.int64()) for name in (MOMENT, LOCAL, TODAY, ROW)]
+    flags = [pa.field(name, pa.bool_()) for name in (RECENT, TARGET)]
+    return _nullable(contract.transactions_schema(), [*own, *flags])
 
 
 def _reports_schema(contract: Contract) -> pa.Schema:
-    return _nullable(contract.labels_schema(), [pa.field("t", pa.int64())])
+    own = [pa.field(name, pa.int64()) for name in (KNOWN, EVENT, EVENT_DAY)]
+    return _nullable(contract.labels_schema(), own)
 
 
 def _nullable(schema: pa.Schema, further: list[pa.Field]) -> pa.Schema:
@@ -138,87 +422,54 @@ def _nullable(schema: pa.Schema, further: list[pa.Field]) -> pa.Schema:
     return pa.schema([*(pa.field(field.name, field.type) for field in schema), *further])
 
 
-def _inputs(
-    transactions: pa.Table, statements: pa.Table, contract: Contract, start: int, end: int
+def feature_inputs(
+    transactions: pa.Table, statements: pa.Table, contract: Contract, *, start: datetime, end: datetime
 ) -> tuple[pa.Table, pa.Table]:
-    """The two tables of the expression: rows from the longest window before `start`, and statements before `end`."""
-    moment = transactions["event_timestamp"].cast(TIMESTAMP).cast(pa.int64())
+    """The two tables that `feature_expression` reads.
+
+    Takes what `compute_features` takes.
+
+    Returns:
+        Transactions from `history_days` before `start` on, and statements from before `end`, neither about a
+        transaction that had not happened when they were made.
+    """
+    first, last = _microseconds(start), _microseconds(end)
+    moment, local = _clocks(transactions, contract)
+    recent = first - round((WINDOW_DAYS + contract.maturity_days) * DAY)
     rows = transactions.select(contract.transactions_schema().names)
     for name, values in (
         (MOMENT, moment),
+        (LOCAL, local),
+        (TODAY, _days(local)),
         (ROW, pa.array(np.arange(rows.num_rows))),
-        (TARGET, pc.greater_equal(moment, start)),
+        (RECENT, pc.greater_equal(moment, recent)),
+        (TARGET, pc.greater_equal(moment, first)),
     ):
         rows = rows.append_column(name, values)
-    rows = rows.filter(pc.and_(pc.greater_equal(moment, start - HISTORY_DAYS * DAY), pc.less(moment, end)))
+    begin = first - round(history_days(contract) * DAY)
+    rows = rows.filter(pc.and_(pc.greater_equal(moment, begin), pc.less(moment, last)))
     known = statements["label_timestamp"].cast(TIMESTAMP).cast(pa.int64())
-    reports = statements.select(contract.labels_schema().names).append_column("t", known).filter(pc.less(known, end))
+    event, local = _clocks(statements, contract)
+    reports = statements.select(contract.labels_schema().names)
+    withdrawn_is_none = pc.fill_null(reports["is_fraud"], False)
+    reports = reports.set_column(reports.column_names.index("is_fraud"), "is_fraud", withdrawn_is_none)
+    for name, values in ((KNOWN, known), (EVENT, event), (EVENT_DAY, _days(local))):
+        reports = reports.append_column(name, values)
+    # Where the event is not known yet, the second comparison is null, and the statement waits.
+    reports = reports.filter(pc.and_(pc.less(known, last), pc.greater_equal(known, event)))
     return rows.cast(_rows_schema(contract)), reports.cast(_reports_schema(contract))
+
+
+def _clocks(table: pa.Table, contract: Contract) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """Microseconds since 1970 of each event, and the same as the contract's own clocks show it."""
+    moment = table["event_timestamp"].cast(TIMESTAMP)
+    local = pc.local_timestamp(moment.cast(pa.timestamp("us", contract.timezone)))
+    return moment.cast(pa.int64()), local.cast(pa.int64())
+
+
+def _days(local: pa.ChunkedArray) -> pa.ChunkedArray:
+    return local.cast(pa.timestamp("us")).cast(pa.date32()).cast(pa.int32()).cast(pa.int64())
 
 
 def _microseconds(moment: datetime) -> int:
     return int(pa.scalar(moment, TIMESTAMP).value)
-
-
-def _fraud_changes(reports: ibis.Table) -> ibis.Table:
-    """Statements as changes of the number of known frauds: +1 when one becomes known, -1 when it is withdrawn.
-
-    As in `labels_as_of`, what is withdrawn (null) is no fraud, and nothing can be known before it happened.
-    """
-    reports = reports.filter(reports.label_timestamp >= reports.event_timestamp)
-    reports = reports.mutate(is_fraud=reports.is_fraud.fill_null(False))
-    window = ibis.window(group_by="transaction_id", order_by=["t", "is_fraud"])
-    fraud = reports.is_fraud.cast("int64")
-    changes = reports.mutate(change=fraud - fraud.lag().over(window).fill_null(0))
-    return changes.filter(_.change != 0)
-
-
-def _history(table: ibis.Table, changes: ibis.Table, entity: str, contract: Contract) -> ibis.Table:
-    """One row per transaction that is asked for: the entity's features, from a single stream of its events."""
-    number = ibis.literal(None, type="int64")
-    amount = table.amount if contract.amount else ibis.literal(None, type="float64")
-    events = table.select(
-        row=table[ROW], t=table[MOMENT], entity=table[entity], amount=amount, seen=table[MOMENT],
-        target=table[TARGET], change=ibis.literal(0, type="int64"), reported=number,
-    ).union(
-        changes.select(
-            row=number, t=changes.t, entity=changes[entity], amount=ibis.literal(None, type="float64"), seen=number,
-            target=ibis.literal(False), change=changes.change,
-            reported=ibis.ifelse(changes.change > 0, changes.t, number),
-        )
-    )  # fmt: skip
-    events = events.filter(_.entity.notnull())
-    columns: dict[str, ibis.Value] = {}
-    for days in WINDOWS:
-        # Integer microseconds: "1 preceding" is strictly before, and ties do not see each other.
-        window = ibis.range_window(preceding=(days * DAY, 1), group_by="entity", order_by="t")
-        columns[f"count_{days}d"] = _.seen.count().over(window)
-        if contract.amount:
-            columns[f"amount_mean_{days}d"] = _.amount.mean().over(window)
-        if days > WINDOWS[0]:
-            # A report may have left the window before its withdrawal came into it.
-            columns[f"known_frauds_{days}d"] = ibis.greatest(_.change.sum().over(window).fill_null(0), 0)
-        if days == HISTORY_DAYS:
-            columns["last"] = _.seen.max().over(window)
-            columns["last_report"] = _.reported.max().over(window)
-            if contract.amount:
-                columns["spread"] = _.amount.std(how="pop").over(window)
-                columns["largest"] = _.amount.max().over(window)
-    events = events.mutate(**columns).filter(_.target)
-    derived: dict[str, ibis.Value] = {
-        "days_since_last": (_.t - _.last) / DAY,
-        "days_since_known_fraud": (_.t - _.last_report) / DAY,
-        f"known_fraud_share_{HISTORY_DAYS}d": _[f"known_frauds_{HISTORY_DAYS}d"]
-        / (_[f"count_{HISTORY_DAYS}d"] + SMOOTHING),
-    }
-    if contract.amount:
-        mean = _[f"amount_mean_{HISTORY_DAYS}d"]
-        # One unit of currency keeps a history of nothing but zeros from dividing by zero, and so do sizes where
-        # refunds make amounts negative.
-        derived[f"amount_ratio_{HISTORY_DAYS}d"] = _.amount / (mean.abs() + 1)
-        derived[f"amount_z_{HISTORY_DAYS}d"] = (_.amount - mean) / (_.spread + 1)
-        derived[f"amount_over_max_{HISTORY_DAYS}d"] = _.amount / (_.largest.abs() + 1)
-    events = events.mutate(**derived)
-    return events.select(
-        **{ROW: events.row}, **{_name(entity, feature): events[feature] for feature in _entity_features(contract)}
-    )

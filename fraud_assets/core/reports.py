@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.drift import DriftConfig, DriftReport, insufficient, measure_drift
-from fraud_assets.core.features import feature_names
+from fraud_assets.core.features import feature_days
 from fraud_assets.core.scoring import Scorer, feature_matrix
 from fraud_assets.core.windows import Window, reference_window
 
@@ -55,7 +55,7 @@ def compare_with_champion(
         config: limits of the drift tests.
 
     Returns:
-        The comparison; INSUFFICIENT_DATA with its reason where there is nothing to compare with.
+        The comparison, of the features whose windows were full when the reference began; INSUFFICIENT_DATA with its reason where there is nothing to compare with.
     """
     if scorer is None or training is None or first_event is None:
         return Comparison(insufficient("there is no champion yet, so there is no training window"), None, None)
@@ -78,7 +78,11 @@ def compare_with_champion(
     report = measure_drift(
         _scored(reference, scorer),
         _scored(current, scorer),
-        features=[name for name in feature_names(contract) if name not in CALENDAR_FEATURES],
+        features=[
+            name
+            for name, days in feature_days(contract).items()
+            if name not in CALENDAR_FEATURES and first_event + timedelta(days=days) <= window.start
+        ],
         clusters=tuple(contract.entities),
         config=config,
     )

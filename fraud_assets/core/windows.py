@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from fraud_assets.core.features import HISTORY_DAYS
 from fraud_assets.core.months import month_end, month_start, shift_month
 
 REFERENCE_DAYS = 92  # a season; a longer reference tells of a world that is gone
 MINIMUM_REFERENCE_DAYS = 14  # every weekday twice
+# Most windows are full by then; features with longer ones are compared when theirs are.
+FILLING_DAYS = 30
 SETTLED_DAYS = 28  # the reference taken instead, see `reference_window`
 
 
@@ -79,9 +80,9 @@ def evaluation_window(month: str, maturity_days: float, models: Iterable[Trained
     return Window(max([window.start, *(model.as_of for model in models)]), window.end)
 
 
-def training_months(month: str, window_months: int, first_month: str) -> tuple[str, str]:
-    """First and last month whose rows a model of the month may see."""
-    return max(shift_month(month, 1 - window_months), first_month), month
+def training_months(month: str, window_months: int | None, first_month: str) -> tuple[str, str]:
+    """First and last month whose rows a model of the month may see; None for all months there are."""
+    return (first_month if window_months is None else max(shift_month(month, 1 - window_months), first_month)), month
 
 
 def reference_window(
@@ -104,7 +105,7 @@ def reference_window(
     Returns:
         The window, at most `REFERENCE_DAYS` long and entirely before the month; None when there is none.
     """
-    settled = first_event + timedelta(days=HISTORY_DAYS + maturity_days)
+    settled = first_event + timedelta(days=FILLING_DAYS + maturity_days)
     start = max(training.start, training.end - timedelta(days=REFERENCE_DAYS), settled)
     window = Window(start, min(training.end, month_start(month, zone)))
     if window.days >= MINIMUM_REFERENCE_DAYS:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core import plots
-from fraud_assets.core.features import HISTORY_DAYS, compute_features, feature_names
+from fraud_assets.core.features import compute_features, feature_names, history_days
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.staleness import Inputs, absent, in_words
@@ -81,7 +81,7 @@ class _Month:
 def _month(platform: Platform, month: str) -> _Month:
     store, contract = platform.store, platform.contract
     store.require("raw_transactions", month)
-    history = months_back(HISTORY_DAYS)
+    history = months_back(history_days(contract))
     transactions = store.read(
         "raw_transactions", RAW_COLUMNS, first_month=shift_month(month, -history), last_month=month
     )

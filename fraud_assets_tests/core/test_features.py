@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from fraud_assets.core.contract import parse_contract
 from fraud_assets.core.digests import digest_table
-from fraud_assets.core.features import compute_features, feature_names
+from fraud_assets.core.features import (
+    ENTITY_FEATURES,
+    Feature,
+    compute_features,
+    feature_days,
+    feature_names,
+    history_days,
+)
 from fraud_assets.core.intake import Delivery, Part, accept
 from fraud_assets.core.months import month_end, month_start, months_between
 from fraud_assets.core.simulator import SimulatorConfig, simulate_month
@@ -60,8 +67,8 @@ def transactions(*rows):
 
 
 def statements(*rows):
-    """Rows of (transaction id, customer, terminal, is fraud, known at)."""
-    stated = [(row[0], START, row[1], row[2], row[3], row[4], "chargeback") for row in rows]
+    """Rows of (transaction id, customer, terminal, is fraud, known at, and when it happened unless at the start)."""
+    stated = [(row[0], *(row[5:] or (START,)), row[1], row[2], row[3], row[4], "chargeback") for row in rows]
     columns = [list(column) for column in zip(*stated, strict=True)] if rows else [[]] * 7
     return pa.table(columns, schema=CONTRACT.labels_schema())
 
@@ -79,10 +86,16 @@ HISTORY = [
 ]
 
 
-def test_counts_means_and_ratios_are_those_worked_out_by_hand():
-    """Before transaction 4 the customer had 20 in the last day, 30 and 20 in the last seven, all three in thirty.
+def share(frauds, count):
+    """Drawn by ten transactions to one in a hundred."""
+    return pytest.approx((frauds + 0.1) / (count + 10), rel=1e-6)
 
-    Their mean is 20 and their standard deviation sqrt(200 / 3).
+
+def test_features_are_those_worked_out_by_hand():
+    """Of transaction 4's customer, only transaction 1 had matured: 10, with no spread.
+
+    Transaction 3 was known, then, to be 10 deviations (of one unit, as there is no spread) above it, 8 more than what
+    counts as odd. Before it, the customer had 20 in the last day, 30 and 20 in the last seven, all three in thirty.
     """
     row = features(HISTORY)[4]
     expected = {
@@ -92,51 +105,60 @@ def test_counts_means_and_ratios_are_those_worked_out_by_hand():
         "customer_count_1d": 1.0,
         "customer_count_7d": 2.0,
         "customer_count_30d": 3.0,
-        "customer_amount_mean_1d": 20.0,
-        "customer_amount_mean_7d": 25.0,
-        "customer_amount_mean_30d": 20.0,
-        "customer_amount_ratio_30d": 60 / 21,
-        "customer_amount_z_30d": 40 / (math.sqrt(200 / 3) + 1),
-        "customer_amount_over_max_30d": 60 / 31,
         "customer_days_since_last": 0.5,
-        "customer_known_frauds_7d": 0.0,
-        "customer_known_frauds_30d": 0.0,
-        "customer_known_fraud_share_30d": 0.0,
-        "customer_days_since_known_fraud": None,
+        "customer_amount_ratio": 60 / 11,
+        "customer_amount_z": 50 / 1,
+        "customer_amount_over_max": 60 / 11,
+        "customer_amount_excess_7d": 8.0,
+        "customer_amount_excess_30d": 8.0,
+        "customer_amount_over_max_7d": 20 / 11,
+        "customer_amount_over_max_30d": 20 / 11,
+        "customer_known_fraud_share_7d": 0.1 / 12,
+        "customer_known_fraud_share_30d": 0.1 / 13,
+        "customer_known_fraud_share_90d": 0.1 / 13,
+        "customer_days_since_first_known_fraud": None,
+        "customer_days_since_last_known_fraud": None,
+        "customer_days_since_known_genuine": 9.0,
         # At terminal x: transactions 1 and 3.
         "terminal_count_1d": 1.0,
         "terminal_count_7d": 1.0,
         "terminal_count_30d": 2.0,
-        "terminal_amount_mean_1d": 20.0,
-        "terminal_amount_mean_7d": 20.0,
-        "terminal_amount_mean_30d": 15.0,
-        "terminal_amount_ratio_30d": 60 / 16,
-        "terminal_amount_z_30d": 45 / 6,
-        "terminal_amount_over_max_30d": 60 / 21,
         "terminal_days_since_last": 0.5,
-        "terminal_known_frauds_7d": 0.0,
-        "terminal_known_frauds_30d": 0.0,
-        "terminal_known_fraud_share_30d": 0.0,
-        "terminal_days_since_known_fraud": None,
+        "terminal_known_fraud_share_7d": 0.1 / 11,
+        "terminal_known_fraud_share_30d": 0.1 / 12,
+        "terminal_known_fraud_share_90d": 0.1 / 12,
+        "terminal_days_since_first_known_fraud": None,
+        "terminal_days_since_last_known_fraud": None,
+        "terminal_days_since_known_genuine": 9.0,
     }
-    assert tuple(sorted(expected)) == tuple(sorted(feature_names(CONTRACT)))
+    assert tuple(expected) == feature_names(CONTRACT)
     empty = {name for name, value in expected.items() if value is None}
     assert {name for name in expected if row[name] is None} == empty
     for name in expected.keys() - empty:
         assert row[name] == pytest.approx(expected[name], rel=1e-6), name
 
 
+def test_what_is_usual_is_what_matured_without_a_known_fraud():
+    """Of 10, 30 and 90, all matured on day 20, 90 is known as fraud since day 9, in time; 30 only since day 15."""
+    rows = [(1, at(0), 7, "x", 10.0), (2, at(1), 7, "x", 30.0), (3, at(2), 7, "x", 90.0), (4, at(20), 7, "x", 40.0)]
+    row = features(rows, [(3, 7, "x", True, at(6)), (2, 7, "x", True, at(15))])[4]
+    assert row["customer_amount_ratio"] == pytest.approx(40 / 21)
+    assert row["customer_amount_z"] == pytest.approx(20 / 11)
+    assert row["customer_amount_over_max"] == pytest.approx(40 / 31)
+
+
+def test_what_is_usual_reaches_back_ninety_days_from_maturity():
+    rows = [(1, at(0), 7, "x", 10.0), (2, at(97), 7, "x", 5.0), (3, at(97) + MICROSECOND, 7, "x", 5.0)]
+    found = features(rows, end=at(200))
+    assert found[2]["customer_amount_ratio"] == pytest.approx(5 / 11)
+    assert found[3]["customer_amount_ratio"] is None
+
+
 def test_the_first_transaction_of_an_entity_has_counts_of_zero_and_no_history():
     row = features(HISTORY)[1]
     assert row["customer_count_30d"] == 0
-    assert row["customer_known_frauds_30d"] == 0
-    for name in (
-        "amount_mean_30d",
-        "amount_ratio_30d",
-        "amount_z_30d",
-        "amount_over_max_30d",
-        "days_since_last",
-    ):
+    assert row["customer_known_fraud_share_30d"] == share(0, 0)
+    for name in ("amount_ratio", "amount_z", "amount_over_max", "amount_excess_30d", "days_since_last"):
         assert row[f"customer_{name}"] is None
 
 
@@ -146,33 +168,87 @@ def test_frauds_count_for_customer_and_terminal_from_when_they_are_known_until_t
         (1, 7, "x", True, at(7)), (2, 7, "y", True, at(8)), (2, 7, "y", False, at(9, 6)),
     ]  # fmt: skip
     found = features(HISTORY, stated)
-    assert [found[number]["customer_known_frauds_7d"] for number in (1, 2, 3, 4)] == [0, 0, 2, 1]
-    assert [found[number]["terminal_known_frauds_7d"] for number in (1, 2, 3, 4)] == [0, 0, 1, 1]
-    # Shares are drawn towards zero by ten transactions; the customer had two before transaction 3, three before 4.
-    assert found[3]["customer_known_fraud_share_30d"] == pytest.approx(2 / 12)
-    assert found[4]["customer_known_fraud_share_30d"] == pytest.approx(1 / 13)
-    assert found[3]["customer_days_since_known_fraud"] == 1
-    assert found[4]["terminal_days_since_known_fraud"] == 2.5
+    # Before transaction 3 the customer had two known frauds, of one transaction in the last seven days.
+    assert [found[number]["customer_known_fraud_share_7d"] for number in (1, 2, 3, 4)] == [
+        share(0, 0), share(0, 1), share(2, 2), share(1, 2),
+    ]  # fmt: skip
+    assert [found[number]["terminal_known_fraud_share_30d"] for number in (1, 2, 3, 4)] == [
+        share(0, 0), share(0, 0), share(1, 1), share(1, 2),
+    ]  # fmt: skip
+    assert found[3]["customer_days_since_first_known_fraud"] == 9
+    assert found[4]["terminal_days_since_last_known_fraud"] == 9
+    assert found[4]["terminal_days_since_known_genuine"] is None
 
 
-def test_a_withdrawal_is_not_a_newer_fraud():
+def test_a_withdrawal_leaves_no_fraud():
     stated = [(1, 7, "x", True, at(7)), (1, 7, "x", False, at(9, 6))]
     row = features(HISTORY, stated)[4]
-    assert row["customer_known_frauds_30d"] == 0
-    assert row["customer_days_since_known_fraud"] in (None, 2.5)
+    assert row["customer_known_fraud_share_30d"] == share(0, 3)
+    assert row["customer_days_since_first_known_fraud"] is None
+    assert row["customer_days_since_last_known_fraud"] is None
 
 
 def test_a_fraud_that_is_withdrawn_after_it_left_the_window_leaves_no_negative_count():
     rows = [(1, at(0), 7, "x", 1.0), (2, at(40), 7, "x", 1.0)]
     row = features(rows, [(1, 7, "x", True, at(1)), (1, 7, "x", False, at(38))])[2]
-    assert row["customer_known_frauds_7d"] == 0
-    assert row["customer_known_frauds_30d"] == 0
-    assert row["customer_known_fraud_share_30d"] == 0
+    for days in (7, 30):
+        assert row[f"customer_known_fraud_share_{days}d"] == share(0, 0)
+    assert row["customer_known_fraud_share_90d"] == share(0, 1)
 
 
 def test_a_fraud_reported_twice_is_one_fraud():
     stated = [(1, 7, "x", True, at(5)), (1, 7, "x", True, at(6))]
-    assert features(HISTORY, stated)[4]["customer_known_frauds_7d"] == 1
+    assert features(HISTORY, stated)[4]["customer_known_fraud_share_7d"] == share(1, 2)
+
+
+@pytest.mark.parametrize(("amount", "at_terminal"), [(20.0, 1), (22.0, 0)])
+def test_a_fraud_above_all_that_was_usual_for_the_customer_says_nothing_about_the_terminal(amount, at_terminal):
+    """The customer's largest genuine amount is 20: 21 is not above it by more than one unit of currency, 22 is."""
+    rows = [(1, at(0), 7, "y", 20.0), (2, at(10), 7, "x", amount), (3, at(20), 8, "x", 1.0), (4, at(20), 7, "z", 1.0)]
+    found = features(rows, [(2, 7, "x", True, at(12), at(10))])
+    assert found[3]["terminal_known_fraud_share_30d"] == share(at_terminal, 1)
+    assert found[4]["customer_known_fraud_share_30d"] == share(1, 2)
+
+
+@pytest.mark.parametrize(("late", "at_terminal"), [(dt.timedelta(0), 0), (MICROSECOND, 1)])
+def test_a_fraud_reported_after_more_than_thirty_days_is_not_judged_by_its_amount(late, at_terminal):
+    rows = [(1, at(0), 7, "y", 20.0), (2, at(10), 7, "x", 500.0), (3, at(50), 8, "x", 1.0)]
+    found = features(rows, [(2, 7, "x", True, at(40) + late, at(10))])
+    assert found[3]["terminal_known_fraud_share_90d"] == share(at_terminal, 1)
+
+
+def test_days_are_those_of_the_contract_s_own_calendar():
+    """At 23:30 UTC on 9 June it is the 10th, a Sunday, in Berlin, nine days after 1 June, 00:30 there."""
+    local = parse_contract(CONTRACT.model_copy(update={"timezone": "Europe/Berlin"}).model_dump_json())
+    rows = [(1, at(-1, 22.5), 7, "x", 1.0), (2, at(8, 23.5), 7, "x", 1.0)]
+    table = compute_features(transactions(*rows), statements(), local, start=at(1), end=END)
+    row = table.to_pylist()[0]
+    assert (row["hour"], row["is_weekend"], row["customer_days_since_known_genuine"]) == (1.5, 1, 9)
+
+
+def test_a_new_feature_is_one_line(monkeypatch):
+    line = Feature("busiest", lambda w: w("count", 3) / w("count", 30))
+    monkeypatch.setattr("fraud_assets.core.features.ENTITY_FEATURES", (*ENTITY_FEATURES, line))
+    contract = CONTRACT.model_copy(update={"name": "one_line_more"})
+    assert {"customer_busiest", "terminal_busiest"} <= set(feature_names(contract))
+    table = compute_features(transactions(*HISTORY), statements(), contract, start=START, end=END)
+    # Of the customer's three transactions in thirty days, one was in the last three.
+    assert table["customer_busiest"].to_pylist()[3] == pytest.approx(1 / 3)
+    assert feature_days(contract)["customer_busiest"] == 30
+
+
+def test_history_is_as_long_as_what_features_look_back_at():
+    """Ninety days before maturity; what was usual, for the last thirty days' amounts, and for frauds.
+
+    A fraud became known in the last ninety, at most thirty after it happened.
+    """
+    assert history_days(CONTRACT, "terminal_id") == 90 + 7
+    assert history_days(CONTRACT, "customer_id") == 30 + 90 + 7
+    assert history_days(CONTRACT) == 90 + 30 + 90 + 7
+    assert history_days(FLAT) == 90 + 7
+    days = feature_days(CONTRACT)
+    assert (days["hour"], days["customer_count_7d"], days["terminal_days_since_known_genuine"]) == (0, 7, 97)
+    assert (days["customer_amount_z"], days["customer_amount_excess_30d"]) == (97, 30 + 97)
 
 
 @pytest.mark.parametrize(("gap", "counted"), [(dt.timedelta(days=1), 1), (dt.timedelta(days=1) + MICROSECOND, 0)])
@@ -182,25 +258,26 @@ def test_a_window_reaches_back_to_its_days_to_the_microsecond(gap, counted):
     assert row["customer_count_7d"] == 1
 
 
-def test_history_ends_after_thirty_days():
-    row = features([(1, at(0), 7, "x", 1.0), (2, at(30) + MICROSECOND, 7, "x", 1.0)])[2]
-    assert row["customer_count_30d"] == 0
-    assert row["customer_days_since_last"] is None
+def test_history_ends_after_ninety_days():
+    found = features(
+        [(1, at(0), 7, "x", 1.0), (2, at(90), 7, "x", 1.0), (3, at(180) + MICROSECOND, 7, "x", 1.0)], end=at(200)
+    )
+    assert found[2]["customer_days_since_last"] == 90
+    assert found[3]["customer_days_since_last"] is None
 
 
 def test_transactions_at_the_same_instant_do_not_see_each_other():
     found = features([(1, at(1), 7, "x", 5.0), (2, at(2), 7, "x", 10.0), (3, at(2), 7, "x", 90.0)])
     for number in (2, 3):
         assert found[number]["customer_count_30d"] == 1
-        assert found[number]["customer_amount_mean_30d"] == 5
         assert found[number]["customer_days_since_last"] == 1
 
 
 def test_a_statement_at_the_same_instant_is_not_yet_known():
     found = features(HISTORY, [(1, 7, "x", True, at(9, 12))])
-    assert found[4]["customer_known_frauds_7d"] == 0
+    assert found[4]["customer_known_fraud_share_7d"] == share(0, 2)
     found = features(HISTORY, [(1, 7, "x", True, at(9, 12) - MICROSECOND)])
-    assert found[4]["customer_known_frauds_7d"] == 1
+    assert found[4]["customer_known_fraud_share_7d"] == share(1, 2)
 
 
 def test_a_transaction_without_a_customer_has_no_customer_features_and_is_in_nobodys_history():
@@ -212,16 +289,16 @@ def test_a_transaction_without_a_customer_has_no_customer_features_and_is_in_nob
 
 
 def test_an_unknown_amount_counts_as_a_transaction_and_not_as_an_amount():
-    found = features([(1, at(1), 7, "x", 6.0), (2, at(2), 7, "x", None), (3, at(3), 7, "x", 14.0)])
+    found = features([(1, at(1), 7, "x", 6.0), (2, at(2), 7, "x", None), (3, at(13), 7, "x", 14.0)])
     assert found[2]["amount"] is None
-    assert found[2]["customer_amount_ratio_30d"] is None
+    assert found[2]["customer_amount_ratio"] is None
     assert found[3]["customer_count_30d"] == 2
-    assert found[3]["customer_amount_mean_30d"] == 6
+    assert found[3]["customer_amount_ratio"] == 2
 
 
 @pytest.mark.parametrize("amounts", [[-1.0, 5.0], [0.0, 0.0], [-1.5, -0.5, 5.0], [3.4e38, 3.4e38, 1.0], [1.0, 3.4e38]])
 def test_no_history_makes_a_feature_infinite(amounts):
-    rows = [(number, at(number), 7, "x", amount) for number, amount in enumerate(amounts)]
+    rows = [(number, at(10 * number), 7, "x", amount) for number, amount in enumerate(amounts)]
     for row in features(rows).values():
         assert all(value is None or math.isfinite(value) for name in feature_names(CONTRACT) for value in [row[name]])
 
@@ -366,7 +443,8 @@ def test_a_month_is_the_same_with_more_history_and_with_the_future(simulated, si
     start, end = month_start("2025-03"), month_end("2025-03")
     needed = pc.and_(
         pc.greater_equal(
-            rows["event_timestamp"], pa.scalar(start - dt.timedelta(days=30), rows["event_timestamp"].type)
+            rows["event_timestamp"],
+            pa.scalar(start - dt.timedelta(days=history_days(simulator_contract)), rows["event_timestamp"].type),
         ),
         pc.less(rows["event_timestamp"], pa.scalar(end, rows["event_timestamp"].type)),
     )
@@ -385,22 +463,43 @@ def test_a_month_is_the_same_whatever_the_order_of_its_rows(simulated, simulator
 
 
 def test_a_simulated_terminal_with_known_frauds_is_seen_as_such(simulated, simulator_contract):
-    """A plain loop over the month says the same as the one definition."""
+    """A plain loop over the terminal's transactions and those of their customers says the same."""
     rows, stated = simulated
     table = month_features(rows, stated, simulator_contract)
-    position = int(np.argmax(table["terminal_known_frauds_30d"].to_numpy()))
+    position = int(np.argmax(table["terminal_known_fraud_share_90d"].to_numpy()))
     mine = table.slice(position, 1).to_pylist()[0]
-    now, since = mine["event_timestamp"], mine["event_timestamp"] - dt.timedelta(days=30)
-    known = [
-        s for s in stated.to_pylist() if s["terminal_id"] == mine["terminal_id"] and since <= s["label_timestamp"] < now
+    now, since = mine["event_timestamp"], mine["event_timestamp"] - dt.timedelta(days=90)
+    everything = {row["transaction_id"]: row for row in rows.to_pylist()}
+    known_at = {s["transaction_id"]: s["label_timestamp"] for s in stated.to_pylist()}
+    maturity = dt.timedelta(days=simulator_contract.maturity_days)
+
+    def usual(fraud):
+        before = fraud["event_timestamp"] - maturity
+        amounts = [
+            row["amount"]
+            for row in everything.values()
+            if row["customer_id"] == fraud["customer_id"]
+            and before - dt.timedelta(days=90) <= row["event_timestamp"] < before
+            and not known_at.get(row["transaction_id"], now) <= row["event_timestamp"] + maturity
+        ]
+        return not amounts or fraud["amount"] <= max(amounts) + 1
+
+    frauds = [
+        everything[number]
+        for number, known in known_at.items()
+        if everything[number]["terminal_id"] == mine["terminal_id"]
+        and since <= known < now
+        and (usual(everything[number]) or known - everything[number]["event_timestamp"] > dt.timedelta(days=30))
     ]
     seen = [
-        r for r in rows.to_pylist() if r["terminal_id"] == mine["terminal_id"] and since <= r["event_timestamp"] < now
+        row
+        for row in everything.values()
+        if row["terminal_id"] == mine["terminal_id"] and since <= row["event_timestamp"] < now
     ]
-    assert len(known) > 1
-    assert mine["terminal_known_frauds_30d"] == len(known)
-    assert mine["terminal_count_30d"] == len(seen)
-    assert mine["terminal_known_fraud_share_30d"] == pytest.approx(len(known) / (len(seen) + 10))
+    assert len(frauds) > 1
+    assert mine["terminal_known_fraud_share_90d"] == share(len(frauds), max(len(seen), len(frauds)))
+    first = min(fraud["event_timestamp"] for fraud in frauds)
+    assert mine["terminal_days_since_first_known_fraud"] == (now.date() - first.date()).days
 
 
 def test_the_expression_is_compiled_once_for_a_contract_whatever_is_asked(monkeypatch):
