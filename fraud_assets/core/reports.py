@@ -55,7 +55,8 @@ def compare_with_champion(
         config: limits of the drift tests.
 
     Returns:
-        The comparison, of the features whose windows were full when the reference began; INSUFFICIENT_DATA with its reason where there is nothing to compare with.
+        The comparison, of the features whose windows were full when the reference began; INSUFFICIENT_DATA with its
+        reason where there is nothing to compare with.
     """
     if scorer is None or training is None or first_event is None:
         return Comparison(insufficient("there is no champion yet, so there is no training window"), None, None)
