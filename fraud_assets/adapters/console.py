@@ -260,6 +260,8 @@ def _column(column: Column) -> str:
         rules.append(f"in {column.unit}")
     if column.scale != 1:
         rules.append(f"times {column.scale:g}")
+    if column.extract is not None:
+        rules.append(f"extract {column.extract}")
     if column.minimum is not None:
         rules.append(f"from {column.minimum:g}")
     if column.maximum is not None:

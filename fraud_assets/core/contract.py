@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from fnmatch import fnmatch
 from pathlib import Path
@@ -43,6 +44,18 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+LONGEST_NAME = 63  # of a column in Postgres
+
+
+def category_features(attribute: str, categories: Iterable[str]) -> dict[str, str]:
+    """The feature of each category of a text attribute.
+
+    >>> category_features("channel", ["web", "point of sale"])
+    {'web': 'channel_is_web', 'point of sale': 'channel_is_point_of_sale'}
+    """
+    return {category: f"{attribute}_is_{re.sub('[^a-z0-9]+', '_', category.lower())}" for category in categories}
+
+
 class Column(_Section):
     """A column of the source.
 
@@ -52,10 +65,13 @@ class Column(_Section):
         nullable: whether a row may lack it.
         unit: what it is measured in, for people: EUR, seconds.
         scale: for numbers, what is stored is the delivered value times this: 0.01 for cents that shall be euros.
+        extract: for text, a regular expression with one group: what is stored is what the group takes from the first
+            place where the expression matches. Where it takes nothing there is no value.
         minimum, maximum: the closed range in which a number may lie, as stored.
-        categories: the only values allowed.
-        pattern: for text, a regular expression that the whole value must match.
-        feature: whether a further attribute is given to models as a numeric feature.
+        categories: the only values allowed, as stored.
+        pattern: for text, a regular expression that the whole value must match, as stored.
+        feature: whether a further attribute is given to models: a number as it is, a text as one feature for each of
+            its `categories`, 1 where it has that value.
     """
 
     column: str
@@ -63,6 +79,7 @@ class Column(_Section):
     nullable: bool = False
     unit: str | None = None
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    extract: str | None = None
     minimum: float | None = None
     maximum: float | None = None
     categories: tuple[str, ...] | None = None
@@ -85,7 +102,37 @@ class Column(_Section):
                 pc.match_substring_regex(pa.array([""]), self.pattern)
             except pa.ArrowInvalid as error:
                 raise ValueError(f"pattern {self.pattern!r} is no regular expression: {error}") from error
+        if self.extract is not None:
+            if self.type != "string":
+                raise ValueError(f"extract is for text, and column {self.column!r} is {self.type}")
+            if (groups := _groups(self.extract)) != 1:
+                raise ValueError(
+                    f"extract {self.extract!r} has {groups} groups; put brackets around the one part that shall be "
+                    "stored, and write others as (?:...)"
+                )
         return self
+
+
+def _groups(pattern: str) -> int:
+    """How many groups a regular expression has, as Arrow reads it, which is what will extract.
+
+    Raises:
+        ValueError: when it is no regular expression.
+    """
+    text = pa.array([""])
+    try:
+        pc.match_substring_regex(text, pattern)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"extract {pattern!r} is no regular expression: {error}") from error
+    groups = 0
+    # Arrow tells by refusing a replacement that names a group which is not there; it knows nine.
+    while groups < 9:
+        try:
+            pc.replace_substring_regex(text, pattern, rf"\{groups + 1}")
+        except pa.ArrowInvalid:
+            break
+        groups += 1
+    return groups
 
 
 class EventTime(_Section):
@@ -271,8 +318,19 @@ class Contract(_Section):
         if clash := RESERVED_NAMES & set(value):
             raise ValueError(f"no column may be called {sorted(clash)}: those are the platform's own names")
         for name, column in value.items():
-            if column.feature and column.type == "string":
-                raise ValueError(f"attribute {name!r} is text and cannot be a numeric feature; set feature: false")
+            if not column.feature or column.type != "string":
+                continue
+            if column.categories is None:
+                raise ValueError(
+                    f"attribute {name!r} is text, and a model sees of a text only which of its categories it is: name "
+                    "them in categories, set feature: false, or make it an entity if it has many values"
+                )
+            shown = category_features(name, column.categories)
+            if len(set(shown.values())) < len(shown) or max(map(len, shown.values())) > LONGEST_NAME:
+                raise ValueError(
+                    f"the categories of attribute {name!r} have features of the same name, or of more than "
+                    f"{LONGEST_NAME} characters: {sorted(shown.values())}; change them, or set feature: false"
+                )
         return value
 
     @model_validator(mode="after")

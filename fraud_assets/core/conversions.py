@@ -314,8 +314,22 @@ def _to_integer(values: pa.Array, name: str, column: Column, contract: Contract,
 def _to_string(values: pa.Array, name: str, column: Column, contract: Contract, unreadable: Unreadable) -> pa.Array:  # noqa: ARG001 - all converters take the same
     text = _text(values)
     unreadable.note(name, "contains a zero byte", pc.match_substring(text, "\x00"))
+    if column.extract is not None:
+        taken = _extracted(text, column.extract)
+        if not column.nullable:
+            nothing = pc.and_not(pc.equal(taken, ""), pc.equal(text, ""))
+            unreadable.note(name, f"has nothing that extract {column.extract!r} takes", nothing)
+        text = taken
     empty = pc.equal(text, "")
     return pc.if_else(empty, pa.scalar(None, pa.string()), text) if pc.any(empty).as_py() else text
+
+
+def _extracted(text: pa.Array, pattern: str) -> pa.Array:
+    """What the one group of a regular expression takes from each text; empty where it takes nothing."""
+    # Arrow's extract_regex wants groups with names, and gives a struct.
+    whole = rf"^(?s:.*?)(?:{pattern})(?s:.*)$"
+    found = pc.match_substring_regex(text, whole)
+    return pc.if_else(found, pc.replace_substring_regex(text, whole, r"\1"), pa.scalar("", pa.string()))
 
 
 def _to_boolean(values: pa.Array, name: str, column: Column, contract: Contract, unreadable: Unreadable) -> pa.Array:  # noqa: ARG001 - all converters take the same

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ibis import _
 
-from fraud_assets.core.contract import Contract
+from fraud_assets.core.contract import Contract, category_features
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 DAY = 86_400_000_000
@@ -157,7 +157,9 @@ def feature_names(contract: Contract) -> tuple[str, ...]:
         names.append("amount")
     for entity in contract.entities:
         names += [_name(entity, feature) for feature in _entity_features(contract, entity)]
-    names += [name for name, column in contract.attributes.items() if column.feature]
+    for name, column in contract.attributes.items():
+        if column.feature:
+            names += category_features(name, column.categories or ()).values() if column.type == "string" else [name]
     return tuple(names)
 
 
@@ -272,6 +274,7 @@ def feature_expression(contract: Contract) -> ibis.Table:
         hour=(_[LOCAL] % DAY) / (DAY / 24),
         is_weekend=((_[TODAY] + MONDAY_EPOCH_SHIFT) % 7 >= 5).cast("int8"),
         **values,
+        **_categories(result, contract),
     )
     columns = {name: result[name].cast("float32") for name in feature_names(contract)}
     for entity in contract.entities:
@@ -282,6 +285,16 @@ def feature_expression(contract: Contract) -> ibis.Table:
     return result.select("transaction_id", "event_timestamp", *contract.entities, **columns).order_by(
         "event_timestamp", "transaction_id"
     )
+
+
+def _categories(rows: ibis.Table, contract: Contract) -> dict[str, ibis.Value]:
+    """Of each text that models see, which of its categories it is; nothing where it has no value."""
+    return {
+        feature: (rows[name] == category).cast("int8")
+        for name, column in contract.attributes.items()
+        if column.feature and column.type == "string"
+        for category, feature in category_features(name, column.categories or ()).items()
+    }
 
 
 def _settle(rows: ibis.Table, reports: ibis.Table, contract: Contract, maturity: int) -> ibis.Table:

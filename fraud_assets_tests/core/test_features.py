@@ -354,6 +354,25 @@ def test_a_contract_without_entities_and_amount_has_the_clock_and_its_attributes
     ]
 
 
+def test_a_text_is_one_feature_for_each_of_its_categories():
+    shop = parse_contract("""
+name: shop
+first_month: 2018-01
+transaction_id: {column: id, type: integer}
+event_timestamp: {column: at}
+attributes:
+  channel: {column: channel, categories: [web, Point of Sale], nullable: true, feature: true}
+label: {column: fraud, delay_days: 7}
+maturity_days: 7
+""")
+    rows = pa.table(
+        [[1, 2, 3], [at(1), at(2), at(3)], ["web", None, "Point of Sale"]], schema=shop.transactions_schema()
+    )
+    table = compute_features(rows, shop.labels_schema().empty_table(), shop, start=START, end=END)
+    assert table["channel_is_web"].to_pylist() == [1, None, 0]
+    assert table["channel_is_point_of_sale"].to_pylist() == [0, None, 1]
+
+
 # Nothing from the future
 
 moments = st.integers(0, 45 * 4).map(lambda quarter_days: at(0, 6 * quarter_days))

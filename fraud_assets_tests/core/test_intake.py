@@ -617,6 +617,40 @@ def test_decimal_commas_are_read_where_the_contract_says_so_and_points_are_not()
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("pattern", "text", "taken"),
+    [
+        ("@(.*)$", "anna@example.org", "example.org"),
+        ("(?:^|@)([a-z]+)", "Anna@b@c", "b"),  # the first place where it matches
+        (r"^(\\d+\\.\\d+)\\.", "10.0.3.4", "10.0"),
+        ("([a-z]+)@", "x\nanna@b\nc", "anna"),
+        ("@(.*)$", "anna", None),
+        ("@(.*)$", "anna@", None),
+        ("@(b)?", "anna@c", None),
+    ],
+)
+def test_a_column_is_the_part_that_extract_takes_from_another(pattern, text, taken):
+    """The whole text is kept beside it, and a text without the part has no value."""
+    derived = f'{{column: who, nullable: true, extract: "{pattern}"}}'
+    cards = contract(entities=f"{{customer_id: {{column: who}}, domain: {derived}}}")
+    (row,) = stored(accepted(delivered(who=[text]), cards)).to_pylist()
+    assert (row["customer_id"], row["domain"]) == (text, taken)
+
+
+def test_a_text_without_the_part_that_a_row_must_have_is_quarantined_with_the_expression():
+    cards = contract(entities="{domain: {column: who, extract: '@(.*)$'}}")
+    intake = accepted(delivered(who=["a@b", "anna", None, ""]), cards)
+    assert stored(intake)["domain"].to_pylist() == ["b"]
+    assert intake.reason_counts == {"domain has nothing that extract '@(.*)$' takes": 1, "domain is missing": 2}
+
+
+def test_categories_are_of_what_was_extracted():
+    cards = contract(entities="{kind: {column: who, extract: '^(.)', categories: [a, b]}}")
+    intake = accepted(delivered(who=["anna", "carl"]), cards)
+    assert stored(intake)["kind"].to_pylist() == ["a"]
+    assert intake.reason_counts == {"kind is none of ['a', 'b']": 1}
+
+
 def test_text_must_match_its_pattern_from_end_to_end():
     cards = contract(entities="{customer_id: {column: who, pattern: 'C[0-9]+|X'}}")
     intake = accepted(delivered(who=["C12", "X", "C12x", "xC12", "C12\n"]), cards)
