@@ -1,11 +1,13 @@
 """Evaluation: champion, challenger and reference on the same out-of-time window, as rows and as evidence.
 
-Which window that is belongs to `windows.py`; the metrics to `metrics.py`; the decision to `promotion.py`.
+Which window that is belongs to `windows.py`; the metrics to `metrics.py`, the parts of a window to `segments.py`,
+other thresholds to `thresholds.py`; the decision to `promotion.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
 
@@ -13,42 +15,70 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.core.metrics import Interval, Metrics, evaluate_scores, paired_ap_difference
+from fraud_assets.core.bootstrap import Bools, Codes, Floats, Interval
+from fraud_assets.core.contract import Contract
+from fraud_assets.core.metrics import Costs, evaluate_scores, paired_ap_difference
 from fraud_assets.core.promotion import ModelEvidence, PromotionSignals
 from fraud_assets.core.scoring import Scorer, feature_matrix
+from fraud_assets.core.segments import Segment, judge_segments, segments_of
+from fraud_assets.core.thresholds import Flagging
 from fraud_assets.core.windows import Window
 
 Role = Literal["champion", "challenger", "reference"]
 REPLICATES = 200
+DAY = 86_400_000_000
 
 
 class EvaluationError(ValueError):
     """A window on which no model can be judged."""
 
 
-def evaluate_models(
+@dataclass(frozen=True)
+class ScoredWindow:
+    """The matured transactions of a window, and what each model says of them; arrays of shape (n,).
+
+    Attributes:
+        rows: their features.
+        y: whether they are fraud.
+        scores: by role, probabilities.
+        cards: codes of the customers, or of the contract's first entity where it has no customers; negative where
+            unknown, None without an entity.
+        terminals: the same of the terminals, or of the next entity.
+        days: since 1970-01-01, in the contract's time zone.
+        amount: None where the source has none.
+    """
+
+    rows: pa.Table
+    y: Bools
+    scores: Mapping[Role, Floats]
+    cards: Codes | None
+    terminals: Codes | None
+    days: Codes
+    amount: Floats | None
+
+    def flagging(self, role: Role, costs: Costs) -> Flagging:
+        """What any threshold on a model's scores would have meant."""
+        return Flagging.of(self.y, self.scores[role], cards=self.cards, days=self.days, amount=self.amount, costs=costs)
+
+
+def score_window(
     features: pa.Table,
     labels: pa.Table,
     models: Mapping[Role, Scorer],
-    *,
-    month: str,
-    as_of: datetime,
     window: Window,
-    schema: pa.Schema,
-) -> pa.Table:
-    """Judges models on the matured transactions of a window.
+    *,
+    entities: Sequence[str] = ("customer_id", "terminal_id"),
+    timezone: str = "UTC",
+) -> ScoredWindow:
+    """Scores the matured transactions of a window.
 
     Args:
         features: `event_timestamp`, entities and features; rows outside the window are left out.
         labels: of the same transactions in the same order, as known at the month's end.
         models: by role.
-        month: the partition.
-        as_of: the month's end.
         window: the event times to judge on.
-        schema: of the evaluation table.
-
-    Returns:
-        One row per role. The challenger's row also has the paired difference of its AP to the champion's.
+        entities: of the contract, in its order.
+        timezone: of the contract.
 
     Raises:
         EvaluationError: when the window has no matured fraud, or no matured genuine transaction.
@@ -61,44 +91,95 @@ def evaluate_models(
         ),
         labels["is_matured"],
     )
-    features, y = features.filter(inside), labels["is_fraud"].filter(inside).to_numpy().astype(bool)
+    rows, y = features.filter(inside), labels["is_fraud"].filter(inside).to_numpy().astype(bool)
     if y.all() or not y.any():
         raise EvaluationError(
             f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has {len(y):,} matured transactions, {int(y.sum())} of "
             "them fraud; a model is judged on both frauds and genuine transactions"
         )
-    days = features["event_timestamp"].cast(pa.int64()).to_numpy() // 86_400_000_000
-    amount = features["amount"].to_numpy() if "amount" in features.column_names else None
-    cards, terminals = _codes(features, "customer_id"), _codes(features, "terminal_id")
-    scores = {
-        role: scorer.probabilities(feature_matrix(features, scorer.manifest.features))
-        for role, scorer in models.items()
-    }
+    local = pc.local_timestamp(rows["event_timestamp"].cast(pa.timestamp("us", tz=timezone)))
+    there = sorted((name for name in entities if name in rows.column_names), key=_reviewed_first)
+    codes = [_codes(rows, name) for name in there[:2]]
+    return ScoredWindow(
+        rows=rows,
+        y=y,
+        scores={
+            role: scorer.probabilities(feature_matrix(rows, scorer.manifest.features))
+            for role, scorer in models.items()
+        },
+        cards=codes[0] if codes else None,
+        terminals=codes[1] if len(codes) > 1 else None,
+        days=local.cast(pa.int64()).to_numpy() // DAY,
+        amount=rows["amount"].to_numpy().astype(np.float64) if "amount" in rows.column_names else None,
+    )
+
+
+def evaluate_models(
+    features: pa.Table,
+    labels: pa.Table,
+    models: Mapping[Role, Scorer],
+    *,
+    month: str,
+    as_of: datetime,
+    window: Window,
+    schema: pa.Schema,
+) -> pa.Table:
+    """Scores a window and judges the models on it: `score_window`, then `evaluation_rows`."""
+    scored = score_window(features, labels, models, window)
+    return evaluation_rows(scored, models, month=month, as_of=as_of, window=window, schema=schema)
+
+
+def evaluation_rows(
+    scored: ScoredWindow,
+    models: Mapping[Role, Scorer],
+    *,
+    month: str,
+    as_of: datetime,
+    window: Window,
+    schema: pa.Schema,
+    costs: Costs | None = None,
+) -> pa.Table:
+    """Judges models on a window.
+
+    Args:
+        scored: the window.
+        models: by role, those that scored it.
+        month: the partition.
+        as_of: the month's end.
+        window: the event times that were judged on.
+        schema: of the evaluation table.
+        costs: of reviews and missed frauds.
+
+    Returns:
+        One row per role. The challenger's row also has the paired difference of its AP to the champion's.
+    """
     rows = []
     for role, scorer in models.items():
-        manifest = scorer.manifest
         metrics = evaluate_scores(
-            y,
-            scores[role],
-            cards=cards,
-            days=days,
-            amount=amount,
-            threshold=manifest.threshold,
+            scored.y,
+            scored.scores[role],
+            cards=scored.cards,
+            days=scored.days,
+            amount=scored.amount,
+            threshold=scorer.manifest.threshold,
+            costs=costs,
             replicates=REPLICATES,
         )
         row: dict[str, Any] = {
-            "month": date.fromisoformat(f"{month}-01"),
+            "month": _month_date(month),
             "role": role,
-            "model_version": manifest.model_version,
-            "family": manifest.family,
-            "trained_month": manifest.trained_month,
+            "model_version": scorer.manifest.model_version,
+            "family": scorer.manifest.family,
+            "trained_month": scorer.manifest.trained_month,
             "as_of": as_of,
             "window_from": window.start,
             "window_to": window.end,
-            **_columns(metrics),
+            **metrics.as_row(),
         }
         if role == "challenger" and "champion" in models:
-            difference = paired_ap_difference(y, scores["champion"], scores[role], cards, terminals=terminals)
+            difference = paired_ap_difference(
+                scored.y, scored.scores["champion"], scored.scores[role], scored.cards, terminals=scored.terminals
+            )
             row |= {
                 "ap_difference": difference.value,
                 "ap_difference_low": _finite(difference.low),
@@ -106,6 +187,103 @@ def evaluate_models(
             }
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=schema)
+
+
+def window_segments(
+    scored: ScoredWindow,
+    window: Window,
+    contract: Contract,
+    *,
+    history: Sequence[pa.Table],
+    raw: pa.Table | None = None,
+) -> list[Segment]:
+    """The ways to part a window, see `segments.segments_of`.
+
+    Args:
+        scored: the window.
+        window: its event times.
+        contract: says which entities there are.
+        history: tables with `event_timestamp` and the entities. An entity with a transaction in them from before the
+            window is known, any other is new; where they hold nothing from before, entities part nothing.
+        raw: `transaction_id` and the attributes to part by, of at least the window's transactions, in any order.
+    """
+    before = [
+        rows.filter(pc.less(rows["event_timestamp"], pa.scalar(window.start, rows["event_timestamp"].type)))
+        for rows in history
+    ]
+    known = pa.concat_tables([rows.select(list(contract.entities)) for rows in before]) if before else None
+    attributes = None
+    if raw is not None:
+        positions = pc.index_in(scored.rows["transaction_id"], value_set=raw["transaction_id"].combine_chunks())
+        attributes = raw.drop_columns(["transaction_id"]).take(positions)
+    return segments_of(
+        scored.rows,
+        timezone=contract.timezone,
+        attributes=attributes,
+        seen={name: known[name] for name in contract.entities} if known is not None and known.num_rows else None,
+    )
+
+
+def segment_rows(
+    scored: ScoredWindow, models: Mapping[Role, Scorer], segments: Sequence[Segment], *, month: str, schema: pa.Schema
+) -> pa.Table:
+    """Judges champion and challenger on the parts of a window; the reference is a yardstick for the whole.
+
+    Args:
+        scored: the window.
+        models: by role.
+        segments: the ways to part its rows.
+        month: the partition.
+        schema: of the table.
+    """
+    rows = []
+    for role, scorer in models.items():
+        if role == "reference":
+            continue
+        manifest = scorer.manifest
+        found = judge_segments(
+            scored.y, scored.scores[role], segments, cards=scored.cards, threshold=manifest.threshold
+        )
+        base = {"month": _month_date(month), "role": role, "model_version": manifest.model_version}
+        rows += [base | part.as_row() for part in found]
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def segments_in_words(segments: pa.Table) -> str:
+    """The parts of a window as a Markdown table, the lowest average precision first, those without one last."""
+    rows = sorted(
+        segments.to_pylist(), key=lambda row: (row["average_precision"] is None, row["average_precision"] or 0.0)
+    )
+    if not rows:
+        return "*no model was judged*"
+    lines = [
+        "| model | segment | value | average precision | prevalence | frauds | transactions | recall | precision "
+        "| expected / observed |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        name = row["value"] if row["value_range"] is None else f"{row['value']} ({row['value_range']})"
+        shown = [
+            f"{row['role']} v{row['model_version']}", row["segment"], name.replace("|", "\\|"), _average_precision(row),
+            f"{row['prevalence']:.2%}", f"{row['n_fraud']:,}", f"{row['n']:,}",
+            *(_two(row[metric]) for metric in (
+                "recall_at_threshold", "precision_at_threshold", "expected_over_observed",
+            )),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def _average_precision(row: Mapping[str, Any]) -> str:
+    if row["average_precision"] is None:
+        return str(row["reason"])
+    if row["average_precision_low"] is None:
+        return f"{row['average_precision']:.3f}"
+    return f"{row['average_precision']:.3f} [{row['average_precision_low']:.3f}, {row['average_precision_high']:.3f}]"
+
+
+def _two(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def promotion_signals(evaluation: pa.Table, month: str, champion: int | None) -> PromotionSignals:
@@ -146,21 +324,19 @@ def _evidence(row: dict[str, Any] | None) -> ModelEvidence | None:
     )
 
 
-def _columns(metrics: Metrics) -> dict[str, Any]:
-    row = metrics.as_row()
-    return {
-        name.replace("card_precision", f"card_precision_at_{metrics.k}"): value
-        for name, value in row.items()
-        if name not in ("k", "threshold")
-    }
+def _month_date(month: str) -> date:
+    return date.fromisoformat(f"{month}-01")
 
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _codes(features: pa.Table, name: str) -> Any:
-    if name not in features.column_names:
-        return None
+def _reviewed_first(entity: str) -> bool:
+    """Sorts the customer, whose card is reviewed, before the other entities, which keep their order."""
+    return entity != "customer_id"
+
+
+def _codes(features: pa.Table, name: str) -> Codes:
     indices = features[name].combine_chunks().dictionary_encode().indices
-    return pc.fill_null(indices, -1).to_numpy(zero_copy_only=False)
+    return np.asarray(pc.fill_null(indices, -1).to_numpy(zero_copy_only=False), dtype=np.int64)

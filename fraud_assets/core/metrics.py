@@ -1,52 +1,78 @@
 """How good a ranking of transactions is, with intervals that know rows of one customer belong together.
 
-Average precision, ROC AUC, card precision@k a day, recall at a fixed false-positive rate, value detection
-rate, calibration, and the decision threshold that a review team's capacity implies. What to do about the
-numbers belongs in promotion.py; comparing data with data, without labels, in drift.py. Accuracy is nowhere:
-at a prevalence of 0.8 % a model that never says fraud has 99.2 %.
+Average precision, ROC AUC, precision@k and card precision@k a day, recall at a fixed false-positive rate, value
+detection rate, expected cost, calibration, and the decision threshold that a review team's capacity implies. How an
+interval is made belongs in bootstrap.py, what other thresholds would have meant in thresholds.py, the parts of a
+window in segments.py, what to do about the numbers in promotion.py; comparing data with data, without labels, in
+drift.py. Accuracy is nowhere: at a prevalence of 0.8 % a model that never says fraud has 99.2 %.
 
 Everything here sees matured labels only: a transaction whose `is_fraud` is not yet known must be left out by
 the caller, never passed as genuine.
+
+A card is what is reviewed and what is drawn by the bootstrap: the customer; where the source has none, its first
+entity (an IP address); where it has no entity, the single transaction.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import sparse, special
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Codes = NDArray[np.int64]
+from fraud_assets.core.bootstrap import (
+    Bools,
+    CardDays,
+    Codes,
+    DayLadder,
+    Floats,
+    Interval,
+    Ladder,
+    MetricsError,
+    PrecisionLadder,
+    by_card,
+    card_codes,
+    checked,
+    checked_scores,
+    independent_cards,
+    integers,
+    percentile_interval,
+    ratio,
+    resamples,
+    same_length,
+)
 
-# 4 million doubles a block keep the bootstrap near 200 MB whatever the number of rows, cards or replicates.
-_CELLS_AT_ONCE = 4_000_000
-
+FALSE_POSITIVE_RATE = 0.01
 _LARGEST_FLAGGED_SHARE = 0.10
 
 
-class MetricsError(ValueError):
-    """Labels or scores from which a metric cannot be computed."""
-
-
 @dataclass(frozen=True)
-class Interval:
-    """An estimate and its confidence interval; `low` and `high` are NaN where no interval can be given."""
+class Costs:
+    """What reviews and missed frauds cost, in the currency of the amounts.
 
-    value: float
-    low: float
-    high: float
+    Attributes:
+        review: of one card on one day. 5: some ten minutes of an analyst.
+        loss_share: the share of a missed fraud's amount that is lost. 1: nothing comes back.
+        fixed_loss: the loss of a missed fraud whose amount is not known, or where the source has no amount. 100: the
+            order of a card fraud.
+    """
 
-    @property
-    def is_known(self) -> bool:
-        """Whether the estimate and both bounds are finite."""
-        return all(math.isfinite(number) for number in (self.value, self.low, self.high))
+    review: float = 5.0
+    loss_share: float = 1.0
+    fixed_loss: float = 100.0
+
+    def __post_init__(self) -> None:
+        if not all(0 <= cost < math.inf for cost in vars(self).values()):
+            raise MetricsError(f"{self} cannot be: costs are finite and 0 or more")
+
+    def losses(self, y: Bools, amount: Floats | None) -> Floats:
+        """What each transaction costs when it is missed, shape (n,): 0 for genuine ones."""
+        if amount is None:
+            return np.where(y, self.fixed_loss, 0.0)
+        return np.where(y, np.where(_is_value(amount), self.loss_share * amount, self.fixed_loss), 0.0)
 
 
 @dataclass(frozen=True)
@@ -58,15 +84,21 @@ class Metrics:
         prevalence: n_fraud / n, the average precision of a ranking by chance.
         average_precision: the headline, 0 to 1.
         roc_auc: 0 to 1; 0.5 by chance.
-        card_precision: CP@k, the mean over days of the share of fraudulent cards among the day's k first.
-        k: cards a day that card_precision looks at.
+        precision_at_k: the mean over days of the share of frauds among the day's k first transactions.
+        card_precision_at_k: CP@k, the same of fraudulent cards among the day's k first cards.
+        k: transactions, or cards, a day that these two look at.
         recall_at_fpr_1pct: the largest share of frauds caught while at most 1 % of genuine rows are flagged.
-        threshold: the decision threshold that value_detection_rate was computed at.
-        value_detection_rate: share of the fraud amount that scores at or above the threshold; None where the
-            source has no amount, or no fraud with a known positive one.
+        threshold: the decision threshold of what follows; transactions that score at or above it are flagged.
+        alerts_per_day: cards a day with a flagged transaction, on average.
+        precision_at_threshold: share of the flagged transactions that are fraud; NaN when none is flagged.
+        recall_at_threshold: share of the frauds that are flagged.
+        value_detection_rate: share of the fraud amount that is flagged; None where the source has no amount, or no
+            fraud with a known positive one.
+        expected_cost: a day, in the currency of the amounts: reviews of the alerts, and losses of the frauds that are
+            not flagged (`Costs`).
         brier: mean squared difference of score and label; NaN where a score is no probability.
-        observed_over_expected: frauds seen / sum of scores, 1 when calibrated in the large, above 1 when the
-            scores are too low; infinite when every score is 0, NaN where a score is no probability.
+        expected_over_observed: sum of scores / frauds seen, 1 when calibrated in the large, above 1 when the scores
+            are too high; NaN where a score is no probability.
     """
 
     n: int
@@ -74,21 +106,30 @@ class Metrics:
     prevalence: float
     average_precision: Interval
     roc_auc: Interval
-    card_precision: Interval
+    precision_at_k: Interval
+    card_precision_at_k: Interval
     k: int
-    recall_at_fpr_1pct: float
+    recall_at_fpr_1pct: Interval
     threshold: float
-    value_detection_rate: float | None
-    brier: float
-    observed_over_expected: float
+    alerts_per_day: float
+    precision_at_threshold: Interval
+    recall_at_threshold: Interval
+    value_detection_rate: Interval | None
+    expected_cost: Interval
+    brier: Interval
+    expected_over_observed: Interval
 
     def as_row(self) -> dict[str, int | float | None]:
-        """One flat row for a table; an interval takes three columns, and what is not finite becomes None."""
+        """One flat row for a table; an interval takes three columns, and what is not finite becomes None.
+
+        What depends on k has its value in the name: `precision_at_100`.
+        """
         row: dict[str, int | float | None] = {}
-        for name, value in vars(self).items():
+        for field, value in vars(self).items():
+            name = field.replace("_at_k", f"_at_{self.k}")
             if isinstance(value, Interval):
                 row |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
-            else:
+            elif field != "k":
                 row[name] = value
         return {name: value if value is not None and math.isfinite(value) else None for name, value in row.items()}
 
@@ -102,19 +143,17 @@ def evaluate_scores(
     amount: ArrayLike | None,
     threshold: float,
     k: int = 100,
+    costs: Costs | None = None,
     replicates: int = 200,
     seed: int = 0,
     confidence: float = 0.95,
 ) -> Metrics:
     """Computes every metric of one model on one window.
 
-    Intervals come from a cluster bootstrap that draws whole cards with replacement: rows of one customer are
-    not independent, and an interval that treats them so is too narrow (Field and Welsh, Bootstrapping
-    clustered data, JRSS B 69, 2007, 369-390). They are expanded percentiles (Hesterberg, What Teachers Should
-    Know about the Bootstrap, The American Statistician 69, 2015, 371-386), whose sample size is the number of
-    cards with a fraud (or with a genuine row, if fewer): plain percentiles of few clusters are too narrow.
-    Replicates that drew no fraud or no genuine row are left out. Bounds are NaN when fewer than two cards
-    carry a fraud, or fewer than two a genuine row: one card tells nothing about the spread between cards.
+    Intervals come from a cluster bootstrap that draws whole cards with replacement (`bootstrap.py`); their sample size
+    is the number of cards with a fraud (or with a genuine row, if fewer). Replicates that drew no fraud or no genuine
+    row are left out. Bounds are NaN when fewer than two cards carry a fraud, or fewer than two a genuine row: one card
+    tells nothing about the spread between cards. The number of days is taken as given.
 
     On simulated cards with bursts of fraud, nominal 95 % intervals of AP covered the truth in 95, 95 and 94 %
     of 800 windows with about 9, 19 and 96 defrauded cards; drawing single rows instead covered 71 to 78 %.
@@ -124,12 +163,13 @@ def evaluate_scores(
     Args:
         y: whether each transaction is fraud, matured labels, shape (n,).
         score: fraud scores, higher is more suspicious, shape (n,).
-        cards: integer code of each transaction's customer, shape (n,); a negative code means unknown, and
-            that transaction is a card of its own. None when the source has no customer: all are.
+        cards: integer code of each transaction's card (see above), shape (n,); a negative code means unknown, and
+            that transaction is a card of its own. None when the source has no entity: all are.
         days: integer ordinal of each transaction's day, shape (n,).
         amount: amounts in the source's currency, shape (n,), NaN where unknown; None when there is none.
         threshold: transactions that score at or above it are flagged (`score_threshold`).
         k: cards that can be reviewed in a day.
+        costs: of reviews and missed frauds; the defaults of `Costs` when absent.
         replicates: bootstrap samples; at 200 a bound of AP moves by about a tenth of the interval's
             half-width from seed to seed.
         seed: of the bootstrap; the same seed gives the same bounds.
@@ -139,38 +179,53 @@ def evaluate_scores(
         MetricsError: when there is no row, no fraud or no genuine row, when a score is NaN or infinite, when
             a label is neither true nor false, or when lengths differ.
     """
-    labels, scores = _checked(y, score)
-    codes, n_cards = _card_codes(cards, len(labels))
-    ladder = _Ladder.of(labels, scores, codes, n_cards)
-    day_ladder = _DayLadder.of(labels, scores, codes, n_cards, _integers("days", days, len(labels)))
+    labels, scores = checked(y, score)
+    codes, n_cards = card_codes(cards, len(labels))
+    dates = integers("days", days, len(labels))
+    card_days = CardDays.of(labels, scores, codes, dates)
+    amounts = None if amount is None else same_length("amount", np.asarray(amount, dtype=np.float64), len(labels))
 
-    once = np.ones((n_cards, 1))
-    values = np.vstack([*ladder.ap_and_auc(once), day_ladder.card_precision(once, k)])
-    samples = np.hstack(
-        [
-            np.vstack([*ladder.ap_and_auc(counts), day_ladder.card_precision(counts, k)])
-            for counts in _resamples(n_cards, max(ladder.levels, day_ladder.levels), replicates, seed)
-        ]
+    ladder = Ladder.of(labels, scores, codes, n_cards)
+    card_ladder = DayLadder.of(card_days.fraud, card_days.score, card_days.card, n_cards, card_days.day)
+    # Where each card is one transaction, the two are one.
+    row_ladder = card_ladder if n_cards == len(labels) else DayLadder.of(labels, scores, codes, n_cards, dates)
+    sums = _Sums.of(labels, scores, codes, n_cards, card_days, amounts, threshold, costs or Costs())
+    n_days = card_ladder.n_days
+
+    def measure(counts: Floats) -> dict[str, Floats]:
+        average_precision, roc_auc, recall = ladder.measure(counts, FALSE_POSITIVE_RATE)
+        card_precision = card_ladder.precision(counts, k)
+        return {
+            "average_precision": average_precision,
+            "roc_auc": roc_auc,
+            "precision_at_k": card_precision if row_ladder is card_ladder else row_ladder.precision(counts, k),
+            "card_precision_at_k": card_precision,
+            "recall_at_fpr_1pct": recall,
+            **sums.measure(counts, n_days),
+        }
+
+    levels = max(ladder.levels, row_ladder.levels)
+    value, *blocks = (
+        measure(counts)
+        for counts in itertools.chain([np.ones((n_cards, 1))], resamples(n_cards, levels, replicates, seed))
     )
-    evidence = _independent_cards(labels, codes)
-    average_precision, roc_auc, card_precision = (
-        _interval(float(value[0]), sample, evidence, confidence) for value, sample in zip(values, samples, strict=True)
-    )
-    is_probability = bool(scores.min() >= 0 and scores.max() <= 1)
-    n_fraud, expected = int(labels.sum()), float(scores.sum())
+    evidence = independent_cards(labels, codes)
+    intervals = {
+        name: percentile_interval(
+            float(found[0]), np.concatenate([block[name] for block in blocks]), evidence, confidence
+        )
+        for name, found in value.items()
+    }
+    value_detected = intervals.pop("value_detection_rate")
     return Metrics(
         n=len(labels),
-        n_fraud=n_fraud,
-        prevalence=n_fraud / len(labels),
-        average_precision=average_precision,
-        roc_auc=roc_auc,
-        card_precision=card_precision,
+        n_fraud=int(labels.sum()),
+        prevalence=int(labels.sum()) / len(labels),
         k=k,
-        recall_at_fpr_1pct=recall_at_fpr(labels, scores, 0.01),
         threshold=float(threshold),
-        value_detection_rate=value_detection_rate(labels, scores, amount, threshold),
-        brier=float(np.mean((scores - labels) ** 2)) if is_probability else math.nan,
-        observed_over_expected=(math.nan if not is_probability else n_fraud / expected if expected > 0 else math.inf),
+        alerts_per_day=int((card_days.score >= threshold).sum()) / n_days,
+        value_detection_rate=value_detected if math.isfinite(value_detected.value) else None,
+        **intervals,
     )
 
 
@@ -209,20 +264,20 @@ def paired_ap_difference(
     Raises:
         MetricsError: as `evaluate_scores`.
     """
-    labels, champion_scores = _checked(y, champion_score)
-    _, challenger_scores = _checked(y, challenger_score)
+    labels, champion_scores = checked(y, champion_score)
+    _, challenger_scores = checked(y, challenger_score)
     intervals = []
     for clusters in [cards] if terminals is None else [cards, terminals]:
-        codes, n_clusters = _card_codes(clusters, len(labels))
-        champion = _Ladder.of(labels, champion_scores, codes, n_clusters)
-        challenger = _Ladder.of(labels, challenger_scores, codes, n_clusters)
+        codes, n_clusters = card_codes(clusters, len(labels))
+        champion = PrecisionLadder.of(labels, champion_scores, codes, n_clusters)
+        challenger = PrecisionLadder.of(labels, challenger_scores, codes, n_clusters)
         levels = max(champion.levels, challenger.levels)
         value, *blocks = (
-            challenger.ap_and_auc(counts)[0] - champion.ap_and_auc(counts)[0]
-            for counts in itertools.chain([np.ones((n_clusters, 1))], _resamples(n_clusters, levels, replicates, seed))
+            challenger.average_precision(counts) - champion.average_precision(counts)
+            for counts in itertools.chain([np.ones((n_clusters, 1))], resamples(n_clusters, levels, replicates, seed))
         )
-        evidence = _independent_cards(labels, codes)
-        intervals.append(_interval(float(value[0]), np.hstack(blocks), evidence, confidence))
+        evidence = independent_cards(labels, codes)
+        intervals.append(percentile_interval(float(value[0]), np.hstack(blocks), evidence, confidence))
     # An unknown interval is the widest of all.
     return max(intervals, key=lambda interval: interval.high - interval.low if interval.is_known else math.inf)
 
@@ -282,10 +337,11 @@ def card_precision_at_k(
     Raises:
         MetricsError: when there is no row or a score is NaN or infinite; one class alone is fine here.
     """
-    labels, scores = _checked(y, score, both_classes=False)
-    codes, n_cards = _card_codes(cards, len(labels))
-    ladder = _DayLadder.of(labels, scores, codes, n_cards, _integers("days", days, len(labels)))
-    return float(ladder.card_precision(np.ones((n_cards, 1)), k)[0])
+    labels, scores = checked(y, score, both_classes=False)
+    codes, n_cards = card_codes(cards, len(labels))
+    found = CardDays.of(labels, scores, codes, integers("days", days, len(labels)))
+    ladder = DayLadder.of(found.fraud, found.score, found.card, n_cards, found.day)
+    return float(ladder.precision(np.ones((n_cards, 1)), k)[0])
 
 
 def recall_at_fpr(y: ArrayLike, score: ArrayLike, false_positive_rate: float = 0.01) -> float:
@@ -296,7 +352,7 @@ def recall_at_fpr(y: ArrayLike, score: ArrayLike, false_positive_rate: float = 0
     Raises:
         MetricsError: as `evaluate_scores`.
     """
-    labels, scores = _checked(y, score)
+    labels, scores = checked(y, score)
     genuine = np.sort(scores[~labels])
     # The allowance absorbs the rounding of 0.07 * 100; one more false positive would be off by a whole 1.
     allowed = math.floor(false_positive_rate * len(genuine) + 1e-9)
@@ -313,9 +369,9 @@ def value_detection_rate(y: ArrayLike, score: ArrayLike, amount: ArrayLike | Non
     """
     if amount is None:
         return None
-    labels, scores = _checked(y, score, both_classes=False)
-    amounts = _same_length("amount", np.asarray(amount, dtype=np.float64), len(labels))
-    lost = labels & np.isfinite(amounts) & (amounts > 0)
+    labels, scores = checked(y, score, both_classes=False)
+    amounts = same_length("amount", np.asarray(amount, dtype=np.float64), len(labels))
+    lost = labels & _is_value(amounts)
     if not lost.any():
         return None
     return float(amounts[lost & (scores >= threshold)].sum() / amounts[lost].sum())
@@ -347,229 +403,92 @@ def score_threshold(score: ArrayLike, cards: ArrayLike | None, days: ArrayLike, 
     """
     if capacity_per_day < 1:
         raise MetricsError(f"capacity_per_day is {capacity_per_day}; a threshold needs 1 card a day or more")
-    scores = _checked_scores(score)
-    codes, _ = _card_codes(cards, len(scores))
-    dates = _integers("days", days, len(scores))
-    _, _, top, _ = _card_days(np.zeros(len(scores), dtype=np.bool_), scores, codes, dates)
-    flagged = min(capacity_per_day * len(np.unique(dates)), max(1, int(_LARGEST_FLAGGED_SHARE * len(top))))
-    values, counts = np.unique(top, return_counts=True)
-    fits = np.cumsum(counts[::-1])[::-1] <= flagged
-    return float(values[fits][0]) if fits.any() else float(np.nextafter(values[-1], np.inf))
+    scores = checked_scores(score)
+    codes, _ = card_codes(cards, len(scores))
+    dates = integers("days", days, len(scores))
+    top = np.sort(CardDays.of(np.zeros(len(scores), dtype=np.bool_), scores, codes, dates).score)
+    most = min(capacity_per_day * len(np.unique(dates)), max(1, int(_LARGEST_FLAGGED_SHARE * len(top))))
+    return lowest_threshold(top, most)
+
+
+def lowest_threshold(ascending: Floats, most: int) -> float:
+    """The lowest score from which on at most so many are flagged; the next number above all when ties forbid any.
+
+    Args:
+        ascending: scores, sorted, shape (n,) with n at least 1.
+        most: how many may be flagged.
+    """
+    if most >= len(ascending):
+        return float(ascending[0])
+    first = int(np.searchsorted(ascending, ascending[len(ascending) - most - 1], side="right"))
+    return float(ascending[first]) if first < len(ascending) else float(np.nextafter(ascending[-1], np.inf))
 
 
 @dataclass(frozen=True)
-class _Ladder:
-    """A ranking reduced to what AP and ROC AUC depend on, exactly: the frauds' scores and who lies between.
-
-    The F distinct scores of frauds are rungs. Every row lies on a rung (level 2i + 1) or in a gap (level 2i),
-    and only sums over levels matter. A bootstrap sample is then one product of a small sparse matrix with the
-    number of times each card was drawn, instead of one pass over all rows: most genuine rows of a card fall
-    into the same few gaps.
+class _Sums:
+    """What the metrics at a threshold and of calibration are made of: sums over the rows of each card.
 
     Attributes:
-        total: rows of each card at each level, shape (2F + 1, cards).
-        fraud: frauds of each card on each rung, shape (F, cards).
+        totals: one row a sum, sparse, shape (10, cards).
+        is_probability: whether the scores lie between 0 and 1.
+        review: cost of an alert.
     """
 
-    total: Any
-    fraud: Any
+    totals: Any
+    is_probability: bool
+    review: float
 
     @classmethod
-    def of(cls, y: Bools, score: Floats, cards: Codes, n_cards: int, rungs: Floats | None = None) -> _Ladder:
-        """Sorts rows into levels; `rungs` (ascending) must hold every fraud's score."""
-        steps = np.unique(score[y]) if rungs is None else rungs
-        level = np.searchsorted(steps, score, side="left") + np.searchsorted(steps, score, side="right")
+    def of(
+        cls,
+        y: Bools,
+        score: Floats,
+        cards: Codes,
+        n_cards: int,
+        card_days: CardDays,
+        amount: Floats | None,
+        threshold: float,
+        costs: Costs,
+    ) -> _Sums:
+        flagged = score >= threshold
+        value = np.where(y & _is_value(amount), amount, 0.0) if amount is not None else np.zeros(len(y))
+
+        def total(of_row: ArrayLike) -> Floats:
+            return np.bincount(cards, np.asarray(of_row, np.float64), minlength=n_cards).astype(np.float64)
+
+        rows = (
+            np.ones(len(y)), y, flagged, y & flagged, (score - y) ** 2, score, value, np.where(flagged, value, 0.0),
+            np.where(flagged, 0.0, costs.losses(y, amount)),
+        )  # fmt: skip
+        alerts = np.bincount(card_days.card[card_days.score >= threshold], minlength=n_cards)
         return cls(
-            total=_count_matrix(level, cards, (2 * len(steps) + 1, n_cards)),
-            fraud=_count_matrix(level[y] // 2, cards[y], (len(steps), n_cards)),
+            totals=by_card(np.vstack([*map(total, rows), alerts])),
+            is_probability=bool(score.min() >= 0 and score.max() <= 1),
+            review=costs.review,
         )
 
-    @property
-    def levels(self) -> int:
-        return int(self.total.shape[0])
-
-    def ap_and_auc(self, counts: Floats) -> tuple[Floats, Floats]:
-        """AP and ROC AUC of each sample (NaN where a class is absent); `counts`: shape (cards, samples)."""
-        fraud: Floats = self.fraud @ counts
-        total: Floats = self.total @ counts
-        at_or_above = _sums_from_top(total)[1::2]
-        caught = _sums_from_top(fraud)
-        n_fraud = fraud.sum(axis=0)
-        n_genuine = total.sum(axis=0) - n_fraud
-        tied = total[1::2] - fraud
-        below = n_genuine - (at_or_above - caught)
-        pairs = n_fraud * n_genuine
-        ap = _ratio((fraud * _ratio(caught, at_or_above, 0.0)).sum(axis=0), np.where(pairs > 0, n_fraud, 0.0))
-        return ap, _ratio((fraud * (below + 0.5 * tied)).sum(axis=0), pairs)
+    def measure(self, counts: Floats, n_days: int) -> dict[str, Floats]:
+        """Each metric of each sample; `counts` has shape (cards, samples)."""
+        n, n_fraud, flagged, caught, squares, expected, value, detected, missed, alerts = self.totals @ counts
+        no_probability = np.full(len(n), math.nan)
+        return {
+            "precision_at_threshold": ratio(caught, flagged),
+            "recall_at_threshold": ratio(caught, n_fraud),
+            "value_detection_rate": ratio(detected, value),
+            "expected_cost": (self.review * alerts + missed) / n_days,
+            "brier": ratio(squares, n) if self.is_probability else no_probability,
+            "expected_over_observed": ratio(expected, n_fraud) if self.is_probability else no_probability,
+        }
 
 
-@dataclass(frozen=True)
-class _DayLadder:
-    """The same reduction for card-days ranked within their day; each day's highest score is a rung too.
-
-    Attributes:
-        ladder: of card-days, lowest score of the first day at the bottom, highest of the last at the top.
-        day_top: for each rung, the highest one of its day.
-        n_days: days with a transaction.
-    """
-
-    ladder: _Ladder
-    day_top: Codes
-    n_days: int
-
-    @classmethod
-    def of(cls, y: Bools, score: Floats, cards: Codes, n_cards: int, days: Codes) -> _DayLadder:
-        """Reduces transactions to card-days, and those to a ladder."""
-        day, card, top, fraud = _card_days(y, score, cards, days)
-        order = np.lexsort((top, day))
-        changes = np.diff(day[order]).astype(bool) | (np.diff(top[order]) > 0)
-        place = np.empty(len(order))
-        place[order] = np.concatenate([[0], np.cumsum(changes)])
-        last_of_day = np.append(np.flatnonzero(np.diff(day[order])), len(order) - 1)
-        closing = place[order][last_of_day]
-        rungs = np.union1d(place[fraud], closing)
-        return cls(
-            ladder=_Ladder.of(fraud, place, card, n_cards, rungs),
-            day_top=np.searchsorted(rungs, closing)[np.searchsorted(closing, rungs)],
-            n_days=len(closing),
-        )
-
-    @property
-    def levels(self) -> int:
-        return self.ladder.levels
-
-    def card_precision(self, counts: Floats, k: int) -> Floats:
-        """CP@k of each sample; a card drawn twice is two cards. `counts` has shape (cards, samples)."""
-        if k < 1:
-            raise MetricsError(f"k is {k}; card precision needs 1 card a day or more")
-        fraud: Floats = self.ladder.fraud @ counts
-        total: Floats = self.ladder.total @ counts
-        on_rung = total[1::2]
-        above = _sums_from_top(total)[1::2] - on_rung
-        reviewed = np.clip(k - (above - above[self.day_top]), 0.0, on_rung)
-        found: Floats = (fraud * _ratio(reviewed, on_rung, 0.0)).sum(axis=0) / (k * self.n_days)
-        return found
+def _is_value(amount: Floats) -> Bools:
+    """Whether an amount is known and can be lost."""
+    return np.isfinite(amount) & (amount > 0)
 
 
 def _weighted_ap_and_auc(y: ArrayLike, score: ArrayLike, weight: ArrayLike | None) -> tuple[float, float]:
-    labels, scores = _checked(y, score)
+    labels, scores = checked(y, score)
     n = len(labels)
-    weights = np.ones(n) if weight is None else _same_length("weight", np.asarray(weight, np.float64), n)
-    ap, auc = _Ladder.of(labels, scores, np.arange(n), n).ap_and_auc(weights[:, None])
+    weights = np.ones(n) if weight is None else same_length("weight", np.asarray(weight, np.float64), n)
+    ap, auc, _ = Ladder.of(labels, scores, np.arange(n), n).measure(weights[:, None], FALSE_POSITIVE_RATE)
     return float(ap[0]), float(auc[0])
-
-
-def _checked(y: ArrayLike, score: ArrayLike, both_classes: bool = True) -> tuple[Bools, Floats]:
-    scores = _checked_scores(score)
-    given = _same_length("y", y, len(scores))
-    labels = given.astype(np.bool_)
-    if given.dtype != np.bool_ and (unknown := int(np.sum(given != labels))):
-        raise MetricsError(
-            f"{unknown:,} of {len(labels):,} labels are neither true nor false; "
-            "leave out transactions whose is_fraud is not known yet"
-        )
-    if both_classes and not labels.any():
-        raise MetricsError(
-            f"none of the {len(labels):,} transactions is fraud, and metrics of a ranking need both classes; "
-            "wait until labels have matured, or evaluate a longer window"
-        )
-    if both_classes and labels.all():
-        raise MetricsError(
-            f"all {len(labels):,} transactions are fraud, and metrics of a ranking need both classes; "
-            "check that transactions which matured without a report were kept as genuine"
-        )
-    return labels, scores
-
-
-def _checked_scores(score: ArrayLike) -> Floats:
-    scores = np.asarray(score, dtype=np.float64)
-    if scores.ndim != 1:
-        raise MetricsError(f"scores have shape {scores.shape}; give one score for each transaction, shape (n,)")
-    if not len(scores):
-        raise MetricsError("there is no transaction to evaluate; check the window and that its labels have matured")
-    if bad := int(np.sum(~np.isfinite(scores))):
-        raise MetricsError(
-            f"{bad:,} of {len(scores):,} scores are NaN or infinite; score these rows again or leave them out"
-        )
-    return scores
-
-
-def _same_length(name: str, values: ArrayLike, n: int) -> NDArray[Any]:
-    array = np.asarray(values)
-    if array.shape != (n,):
-        raise MetricsError(f"{name} has shape {array.shape} beside {n:,} scores; give one value for each row")
-    return array
-
-
-def _integers(name: str, values: ArrayLike, n: int) -> Codes:
-    array = _same_length(name, values, n)
-    if not np.issubdtype(array.dtype, np.integer):
-        raise MetricsError(f"{name} are {array.dtype}; give integers, for example the codes of pandas.factorize")
-    return array.astype(np.int64)
-
-
-def _card_codes(cards: ArrayLike | None, n: int) -> tuple[Codes, int]:
-    """Codes 0 to the number of cards - 1; rows without a known customer become cards of their own."""
-    if cards is None:
-        return np.arange(n), n
-    given = _integers("cards", cards, n)
-    unknown = given < 0
-    distinct, inverse = np.unique(given, return_inverse=True)
-    codes = inverse.astype(np.int64)
-    codes[unknown] = len(distinct) + np.arange(int(unknown.sum()))
-    used, codes = np.unique(codes, return_inverse=True) if unknown.any() else (distinct, codes)
-    return codes.astype(np.int64), len(used)
-
-
-def _card_days(y: Bools, score: Floats, cards: Codes, days: Codes) -> tuple[Codes, Codes, Floats, Bools]:
-    """Day, card, largest score, and whether any transaction is fraud, of each card on each day."""
-    order = np.lexsort((score, cards, days))
-    day, card = days[order], cards[order]
-    last = np.append(np.flatnonzero((np.diff(day) != 0) | (np.diff(card) != 0)), len(order) - 1)
-    first = np.concatenate([[0], last[:-1] + 1])
-    return day[last], card[last], score[order][last], np.logical_or.reduceat(y[order], first)
-
-
-def _count_matrix(rows: Codes, columns: Codes, shape: tuple[int, int]) -> Any:
-    return sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
-
-
-def _resamples(n_cards: int, levels: int, replicates: int, seed: int) -> Iterator[Floats]:
-    """Blocks of how often each card was drawn, shape (cards, samples); block size does not alter draws."""
-    if replicates < 1:
-        raise MetricsError(f"replicates is {replicates}; an interval needs 1 or more, and 200 for a stable one")
-    rng = np.random.default_rng(seed)
-    width = max(1, _CELLS_AT_ONCE // max(n_cards, levels))
-    for start in range(0, replicates, width):
-        counts = np.empty((n_cards, min(width, replicates - start)))
-        for sample in range(counts.shape[1]):
-            counts[:, sample] = np.bincount(rng.integers(0, n_cards, n_cards), minlength=n_cards)
-        yield counts
-
-
-def _independent_cards(y: Bools, cards: Codes) -> int:
-    """Cards with a fraud, or cards with a genuine row, whichever are fewer."""
-    return min(len(np.unique(cards[side])) for side in (y, ~y))
-
-
-def _interval(value: float, samples: Floats, n_cards: int, confidence: float) -> Interval:
-    """The expanded percentile interval: as far out as Student's t of n_cards - 1 degrees of freedom."""
-    if not 0 < confidence < 1:
-        raise MetricsError(f"confidence is {confidence}; give a share between 0 and 1, for example 0.95")
-    known = samples[np.isfinite(samples)]
-    if n_cards < 2 or not len(known):
-        return Interval(value, math.nan, math.nan)
-    t = special.stdtrit(n_cards - 1, (1 + confidence) / 2)
-    tail = special.ndtr(-t * math.sqrt(n_cards / (n_cards - 1)))
-    low, high = np.quantile(known, [tail, 1 - tail])
-    return Interval(value, float(low), float(high))
-
-
-def _sums_from_top(levels: Floats) -> Floats:
-    return np.cumsum(levels[::-1], axis=0)[::-1]
-
-
-def _ratio(numerator: Floats, denominator: Floats, otherwise: float = math.nan) -> Floats:
-    out = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), otherwise)
-    np.divide(numerator, denominator, out=out, where=denominator > 0)
-    return out

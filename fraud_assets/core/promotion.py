@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from fraud_assets.core.metrics import Interval
+from fraud_assets.core.bootstrap import Interval
 from fraud_assets.core.months import check_month
 
 ValidationStatus = Literal["passed", "failed", "inconclusive", "insufficient_data"]

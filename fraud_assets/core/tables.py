@@ -14,6 +14,17 @@ from fraud_assets.core.contract import Contract
 from fraud_assets.core.features import feature_names
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
+# A quarantined row as intake leaves it; the table adds the month.
+QUARANTINED = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("row_number", pa.int64(), nullable=False),
+        pa.field("reasons", pa.string(), nullable=False),
+        pa.field("original", pa.string(), nullable=False),
+        pa.field("row_digest", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -73,17 +84,7 @@ def raw_transactions(contract: Contract) -> Table:
 
 def quarantined_transactions(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
     """Rows that broke the contract, with the reasons and their original values."""
-    schema = pa.schema(
-        [
-            pa.field("month", pa.date32(), nullable=False),
-            pa.field("source", pa.string(), nullable=False),
-            pa.field("row_number", pa.int64(), nullable=False),
-            pa.field("reasons", pa.string(), nullable=False),
-            pa.field("original", pa.string(), nullable=False),
-            pa.field("row_digest", pa.string(), nullable=False),
-            pa.field("status", pa.string(), nullable=False),
-        ]
-    )
+    schema = QUARANTINED.insert(0, pa.field("month", pa.date32(), nullable=False))
     return Table(
         "quarantined_transactions", schema, "month", order=("month", "source", "row_number"), by_range_only=True
     )
@@ -186,12 +187,15 @@ def trained_model(contract: Contract) -> Table:  # noqa: ARG001 - all table func
     return Table("trained_model", schema, "month", order=("month",))
 
 
-EVALUATION_METRICS = (
-    "average_precision", "average_precision_low", "average_precision_high",
-    "roc_auc", "roc_auc_low", "roc_auc_high",
-    "card_precision_at_100", "card_precision_at_100_low", "card_precision_at_100_high",
-    "recall_at_fpr_1pct", "value_detection_rate", "brier", "observed_over_expected",
+EVALUATION_INTERVALS = (
+    "average_precision", "roc_auc", "precision_at_100", "card_precision_at_100", "recall_at_fpr_1pct",
+    "precision_at_threshold", "recall_at_threshold", "value_detection_rate", "expected_cost", "brier",
+    "expected_over_observed",
 )  # fmt: skip
+
+
+def _intervals(*names: str) -> list[pa.Field]:
+    return [pa.field(f"{name}{end}", pa.float64()) for name in names for end in ("", "_low", "_high")]
 
 
 def evaluation(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
@@ -209,13 +213,38 @@ def evaluation(contract: Contract) -> Table:  # noqa: ARG001 - all table functio
             pa.field("n", pa.int64(), nullable=False),
             pa.field("n_fraud", pa.int64(), nullable=False),
             pa.field("prevalence", pa.float64(), nullable=False),
-            *(pa.field(name, pa.float64()) for name in EVALUATION_METRICS),
-            pa.field("ap_difference", pa.float64()),
-            pa.field("ap_difference_low", pa.float64()),
-            pa.field("ap_difference_high", pa.float64()),
+            pa.field("threshold", pa.float64()),
+            pa.field("alerts_per_day", pa.float64()),
+            *_intervals(*EVALUATION_INTERVALS, "ap_difference"),
         ]
     )
     return Table("evaluation", schema, "month", order=("month", "role"))
+
+
+def evaluation_segments(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
+    """One row per month, role and part of the window: a merchant segment, a band of amounts, new customers."""
+    schema = pa.schema(
+        [
+            pa.field("month", pa.date32(), nullable=False),
+            pa.field("role", pa.string(), nullable=False),
+            pa.field("model_version", pa.int64(), nullable=False),
+            pa.field("segment", pa.string(), nullable=False),
+            pa.field("value", pa.string(), nullable=False),
+            pa.field("value_range", pa.string()),
+            pa.field("n", pa.int64(), nullable=False),
+            pa.field("n_fraud", pa.int64(), nullable=False),
+            pa.field("prevalence", pa.float64(), nullable=False),
+            *_intervals("average_precision"),
+            pa.field("reason", pa.string()),
+            pa.field("n_flagged", pa.int64(), nullable=False),
+            *(
+                pa.field(name, pa.float64())
+                for name in ("precision_at_threshold", "recall_at_threshold", "expected_over_observed")
+            ),
+        ]
+    )
+    order = ("month", "role", "segment", "value")
+    return Table("evaluation_segments", schema, "month", order=order, key=order)
 
 
 def champion(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
@@ -250,6 +279,6 @@ TABLES = {
     build.__name__: build
     for build in (
         raw_transactions, quarantined_transactions, delivered_labels, fraud_labels, transaction_features,
-        drift_report, trained_model, evaluation, champion, fraud_bento,
+        drift_report, trained_model, evaluation_segments, evaluation, champion, fraud_bento,
     )
 }  # fmt: skip

@@ -23,7 +23,7 @@ MONTH_TAG, DIGEST_TAG, ATTEMPT_TAG = "fraud/retrain_month", "fraud/report_digest
 
 retraining = dg.define_asset_job(
     "retraining",
-    dg.AssetSelection.assets("trained_model", "evaluation", "champion", "fraud_bento"),
+    dg.AssetSelection.assets("trained_model", "evaluation_segments", "evaluation", "champion", "fraud_bento"),
     partitions_def=MONTHS,
     description="A month's model again, and what follows from it.",
 )

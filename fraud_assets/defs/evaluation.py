@@ -1,14 +1,34 @@
-"""`evaluation`: is the live model still good, and is a newer one better?"""
+"""`evaluation` and `evaluation_segments`: is the live model still good, everywhere, and is a newer one better?"""
+
+from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
 from fraud_assets.core import plots
-from fraud_assets.core.evaluation import EvaluationError, Role, evaluate_models
+from fraud_assets.core.evaluation import (
+    EvaluationError,
+    Role,
+    ScoredWindow,
+    evaluation_rows,
+    score_window,
+    segment_rows,
+    segments_in_words,
+    window_segments,
+)
 from fraud_assets.core.labels import labels_as_of
+from fraud_assets.core.metrics import Costs
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.scoring import Scorer
+from fraud_assets.core.segments import segment_attributes
 from fraud_assets.core.staleness import champion_inputs, inputs_of
+from fraud_assets.core.thresholds import (
+    calibration_bins,
+    capacity_curve,
+    precision_recall_curve,
+    threshold_rows,
+)
 from fraud_assets.core.windows import TrainedMonth, Window, choose_challenger, evaluation_window
 from fraud_assets.defs.partitions import (
     CONTRACT,
@@ -20,29 +40,41 @@ from fraud_assets.defs.partitions import (
 )
 from fraud_assets.defs.resources import Platform
 
+ATTRIBUTES = segment_attributes(CONTRACT)
+DEPENDENCIES = ["transaction_features", "fraud_labels", "trained_model"]
 
-@dg.asset(
+
+@dg.multi_asset(
+    outs={
+        "evaluation_segments": dg.AssetOut(
+            description="One row is one part of the evaluation's window (a merchant segment, a band of amounts, new "
+            "customers, weekends) and how a model does on it; for data scientists who ask where a model is blind.",
+            **describe("evaluation_segments", "models", {"postgres"}),
+        ),
+        "evaluation": dg.AssetOut(
+            description="One row is one model (champion, challenger, reference) on the transactions that matured in "
+            "the month; for data scientists and the promotion decision. All roles are judged on the same "
+            "transactions, all of them from after the as-of time of every model, with labels as known at the month's "
+            "end.",
+            **describe("evaluation", "models", {"postgres"}),
+        ),
+    },
     partitions_def=MONTHS,
     backfill_policy=MONTH_BY_MONTH,
-    deps=["transaction_features", "fraud_labels", "trained_model"],
-    **describe("evaluation", "models", {"postgres"}),
+    # Attributes are no features, and so not among them.
+    deps=[*DEPENDENCIES, "raw_transactions"] if ATTRIBUTES else DEPENDENCIES,
 )
-def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> dg.Output[pa.Table]:
-    """One row is one model (champion, challenger, reference) on the transactions that matured in the month.
-
-    For data scientists and the promotion decision. All roles are judged on the same transactions, all of them from
-    after the as-of time of every model, with labels as known at the month's end.
-    """
+def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[dg.Output[pa.Table]]:
+    """Judges the models that were trained before on the month's matured transactions, as a whole and in parts."""
     month = single_month(context)
     platform.store.require("transaction_features", month)
-    schema = platform.store.table("evaluation").schema
     before = platform.champion_before(month)
     trained = platform.store.read("trained_model", ["month", "model_version"], last_month=shift_month(month, -1))
     inputs = platform.made_of(trained, champion_inputs(month, before))
     models, window = _models(platform, month, before, trained)
     if not models:
-        outcome = "no model is old enough to be judged yet"
-        return dg.Output(schema.empty_table(), metadata={"outcome": outcome, "inputs": inputs})
+        yield from _nothing(platform, "no model is old enough to be judged yet", inputs)
+        return
     first = CONTRACT.month_of(window.start)
     features = platform.store.read("transaction_features", first_month=first, last_month=month)
     statements = platform.store.read("fraud_labels", first_month=first, last_month=month)
@@ -50,27 +82,83 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> dg.Outp
     as_of = CONTRACT.month_end(month)
     labels = labels_as_of(features, statements, as_of, maturity_days=CONTRACT.maturity_days)
     try:
-        rows = evaluate_models(features, labels, models, month=month, as_of=as_of, window=window, schema=schema)
+        scored = score_window(
+            features, labels, models, window, entities=tuple(CONTRACT.entities), timezone=CONTRACT.timezone
+        )
     except EvaluationError as error:
         context.log.warning(f"{month}: {error}")
-        return dg.Output(schema.empty_table(), metadata={"outcome": str(error), "inputs": inputs})
-    found = rows.to_pylist()
-    shown = [
-        (f"{row['role']} v{row['model_version']}", *(row[f"average_precision{end}"] for end in ("", "_low", "_high")))
-        for row in found
-    ]
-    return dg.Output(
-        rows,
-        metadata={
-            "inputs": inputs,
-            "outcome": f"{len(found)} models on {found[0]['n']:,} transactions",
-            "fraud_rate": found[0]["prevalence"],
-            **{f"average_precision_{row['role']}": row["average_precision"] for row in found},
-            "plot": picture(
-                plots.intervals(shown, "Average precision with 95 % interval (dashed: chance)", found[0]["prevalence"])
-            ),
-        },
+        yield from _nothing(platform, str(error), inputs)
+        return
+    entities = ["event_timestamp", *CONTRACT.entities]
+    earlier = shift_month(first, -1)
+    earlier_rows = platform.store.read("transaction_features", entities, first_month=earlier, last_month=earlier)
+    raw = None
+    if ATTRIBUTES:
+        columns = ["transaction_id", *ATTRIBUTES]
+        raw = platform.store.read("raw_transactions", columns, first_month=first, last_month=month)
+        inputs = inputs_of(inputs, raw)
+    inputs = inputs_of(inputs, earlier_rows)
+    segments = window_segments(scored, window, CONTRACT, history=[earlier_rows, features.select(entities)], raw=raw)
+    parts = segment_rows(
+        scored, models, segments, month=month, schema=platform.store.table("evaluation_segments").schema
     )
+    yield dg.Output(
+        parts, "evaluation_segments",
+        metadata={"inputs": inputs, "segments": dg.MetadataValue.md(segments_in_words(parts))},
+    )  # fmt: skip
+    settings = platform.settings
+    costs = Costs(settings.review_cost, settings.loss_share, settings.fixed_loss)
+    rows = evaluation_rows(
+        scored, models, month=month, as_of=as_of, window=window, costs=costs,
+        schema=platform.store.table("evaluation").schema,
+    )  # fmt: skip
+    yield dg.Output(rows, "evaluation", metadata={"inputs": inputs, **_shown(rows, scored, models, costs)})
+
+
+def _nothing(platform: Platform, outcome: str, inputs: Any) -> Iterator[dg.Output[pa.Table]]:
+    for name in ("evaluation_segments", "evaluation"):
+        rows = platform.store.table(name).schema.empty_table()
+        yield dg.Output(rows, name, metadata={"outcome": outcome, "inputs": inputs})
+
+
+def _shown(rows: pa.Table, scored: ScoredWindow, models: dict[Role, Scorer], costs: Costs) -> dict[str, Any]:
+    """What the UI shows of an evaluation: figures, choices of a threshold, curves."""
+    found = {row["role"]: row for row in rows.to_pylist()}
+    names: dict[Role, str] = {role: f"{role} v{scorer.manifest.model_version}" for role, scorer in models.items()}
+    flagging = {role: scored.flagging(role, costs) for role in models}
+    judged = [role for role in models if role != "reference"]
+    bins = {names[role]: calibration_bins(scored.y, scored.scores[role], scored.cards) for role in judged}
+    choices = [
+        {"model": names[role], **choice}
+        for role in judged
+        for choice in threshold_rows(flagging[role], models[role].manifest.threshold)
+    ]
+    intervals = [
+        (names[role], *(found[role][f"average_precision{end}"] for end in ("", "_low", "_high"))) for role in models
+    ]
+    first = found[judged[0]]
+    return {
+        "outcome": f"{len(found)} models on {first['n']:,} transactions",
+        "fraud_rate": first["prevalence"],
+        **{f"average_precision_{role}": row["average_precision"] for role, row in found.items()},
+        "thresholds": dg.MetadataValue.table(
+            [dg.TableRecord(choice) for choice in choices],
+            # Without it the columns are in alphabetical order.
+            dg.TableSchema([dg.TableColumn(name) for name in choices[0]]),
+        ),
+        "plot": picture(
+            plots.intervals(intervals, "Average precision with 95 % interval (dashed: chance)", first["prevalence"])
+        ),
+        "curves": picture(
+            plots.model_curves(
+                {names[role]: precision_recall_curve(scored.y, scored.scores[role]) for role in models},
+                {name: calibration for name, calibration in bins.items() if calibration is not None},
+                {names[role]: capacity_curve(flagging[role]) for role in models},
+                prevalence=first["prevalence"],
+                reviewed=first["alerts_per_day"],
+            )
+        ),
+    }
 
 
 def _models(

@@ -9,9 +9,20 @@ from sklearn.linear_model import LogisticRegression
 
 from fraud_assets.adapters.packaging import to_onnx
 from fraud_assets.core import tables
-from fraud_assets.core.evaluation import EvaluationError, evaluate_models, promotion_signals
+from fraud_assets.core.evaluation import (
+    EvaluationError,
+    evaluate_models,
+    evaluation_rows,
+    promotion_signals,
+    score_window,
+    segment_rows,
+    segments_in_words,
+    window_segments,
+)
+from fraud_assets.core.metrics import Costs
 from fraud_assets.core.promotion import ModelEvidence, decide_promotion
 from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model
+from fraud_assets.core.segments import Segment
 from fraud_assets.core.windows import Window
 
 UTC = dt.UTC
@@ -80,7 +91,7 @@ def test_a_model_is_judged_as_worked_out_by_hand(schema):
     # One fraud among the day's first hundred cards, on two of four days.
     assert row["card_precision_at_100"] == pytest.approx(0.005)
     scores = 1 / (1 + np.exp(-np.array([0.9, 0.8, 0.7, 0.1])))
-    assert row["observed_over_expected"] == pytest.approx(2 / scores.sum())
+    assert row["expected_over_observed"] == pytest.approx(scores.sum() / 2)
     assert row["brier"] == pytest.approx(np.mean((scores - [1, 0, 1, 0]) ** 2))
 
 
@@ -148,6 +159,117 @@ def test_a_window_of_one_class_is_refused_with_its_counts(schema, fraud, counts)
 def test_a_window_without_rows_is_refused(schema):
     with pytest.raises(EvaluationError, match="0 matured transactions"):
         judged(FOUR, {"champion": scorer(1, 3)}, schema, Window(WINDOW.end, WINDOW.start))
+
+
+# Cards, days and costs
+
+
+def scored(features, labels, window=WINDOW, **changes):
+    return score_window(features, labels, {"champion": scorer(1, 3)}, window, **changes)
+
+
+@pytest.mark.parametrize(
+    ("entities", "reviewed", "next_one"),
+    [
+        (("terminal_id", "customer_id"), "customer_id", "terminal_id"),
+        (("ip_address", "email_address", "device"), "ip_address", "email_address"),
+        (("terminal_id",), "terminal_id", None),
+        ((), None, None),
+    ],
+)
+def test_what_is_reviewed_is_the_customer_or_the_first_entity_or_the_transaction(entities, reviewed, next_one):
+    features, labels = rows(*FOUR)
+    features = features.select(["event_timestamp", "a"])
+    # Only the one that is reviewed is the same in the first row and the last, only the next one in the first two.
+    for name in entities:
+        values = {reviewed: [5, 1, None, 5], next_one: [5, 5, None, 1]}.get(name, [1, 2, None, 3])
+        features = features.append_column(name, pa.array(values, pa.int64()))
+    found = scored(features, labels, entities=entities)
+    assert (None if found.cards is None else found.cards.tolist()) == (reviewed and [0, 1, -1, 0])
+    assert (None if found.terminals is None else found.terminals.tolist()) == (next_one and [0, 0, -1, 1])
+
+
+def test_days_are_those_of_the_contract_s_time_zone():
+    features, labels = rows(*FOUR)
+    assert scored(features, labels).days.tolist() == [17683, 17684, 17685, 17686]
+    # Noon in UTC is after midnight on the other side of the world.
+    assert scored(features, labels, timezone="Pacific/Auckland").days.tolist() == [17684, 17685, 17686, 17687]
+
+
+def test_costs_are_those_that_are_given(schema):
+    features, labels = rows(*FOUR)
+    models = {"champion": scorer(1, 3, threshold=1 / (1 + np.exp(-0.75)))}
+    found = evaluation_rows(
+        score_window(features, labels, models, WINDOW), models, month="2018-06", as_of=AS_OF, window=WINDOW,
+        schema=schema, costs=Costs(review=7, loss_share=0.5),
+    )  # fmt: skip
+    # Over four days, two cards are reviewed at 7 and half of 10 is lost.
+    assert found["expected_cost"].to_pylist() == [(2 * 7 + 5) / 4]
+    assert found["alerts_per_day"].to_pylist() == [0.5]
+
+
+# Parts of the window
+
+
+def segments_of_a_window(given, contract, history, raw=None):
+    features, labels = rows(*given)
+    features = features.append_column("transaction_id", pa.array(range(len(given)), pa.int64()))
+    return window_segments(scored(features, labels), WINDOW, contract, history=history(features), raw=raw)
+
+
+def test_an_entity_is_known_from_a_transaction_before_the_window_and_not_from_one_in_it(handbook_contract):
+    given = [(0, 1, 1.0, 0.1, False, True), (-20, 2, 1.0, 0.1, False, True), *FOUR]
+    found = segments_of_a_window(given, handbook_contract, lambda features: [features.slice(1, 1), features])
+    [customers] = [one for one in found if one.name == "customer_id"]
+    # Of the customers 1 to 4 in the window, 1 came the day before and 2 three weeks before.
+    assert [customers.values[code] for code in customers.codes] == ["known", "known", "new", "new"]
+
+
+def test_without_rows_from_before_the_window_no_entity_is_called_new(handbook_contract):
+    found = segments_of_a_window(FOUR, handbook_contract, lambda features: [features.slice(0, 0), features])
+    assert "customer_id" not in {one.name for one in found}
+
+
+def test_attributes_are_found_by_transaction_in_any_order(handbook_contract):
+    raw = pa.table({"transaction_id": [3, 2, 0, 7], "channel": ["web", "shop", "web", "phone"]})
+    found = segments_of_a_window(FOUR, handbook_contract, lambda _: [], raw)
+    [channels] = [one for one in found if one.name == "channel"]
+    assert [channels.values[code] for code in channels.codes] == ["web", "(missing)", "shop", "web"]
+
+
+def test_champion_and_challenger_are_judged_on_the_parts_and_the_reference_is_not(handbook_contract):
+    features, labels = rows(*many(600))
+    models = {"champion": scorer(1, 3), "challenger": scorer(-1, 4), "reference": scorer(1, 4)}
+    window = score_window(features, labels, models, WINDOW)
+    half = Segment("half", ("a", "b"), np.repeat([0, 1], 300), (None, "1.00 to 2.00"))
+    schema = tables.evaluation_segments(handbook_contract).schema
+    table = segment_rows(window, models, [half], month="2018-06", schema=schema)
+    assert [(row["role"], row["model_version"], row["value"]) for row in table.to_pylist()] == [
+        ("champion", 3, "a"), ("champion", 3, "b"), ("challenger", 4, "a"), ("challenger", 4, "b"),
+    ]  # fmt: skip
+    assert sum(table["n"].to_pylist()) == 2 * 600
+    header, _, worst, *_, best = segments_in_words(table).splitlines()
+    assert header.startswith("| model | segment | value | average precision")
+    assert worst.startswith("| challenger v4 | half | ")
+    assert best.startswith("| champion v3 | half | ")
+    assert "b (1.00 to 2.00)" in segments_in_words(table)
+
+
+def test_parts_with_too_few_frauds_come_last_with_the_reason(handbook_contract):
+    features, labels = rows(*many(600))
+    window = scored(features, labels)
+    few = Segment("few", ("x|y", "z"), (np.arange(600) >= 10).astype(np.int64), (None, None))
+    schema = tables.evaluation_segments(handbook_contract).schema
+    table = segment_rows(window, {"champion": scorer(1, 3)}, [few], month="2018-06", schema=schema)
+    last = segments_in_words(table).splitlines()[-1]
+    assert "frauds, fewer than 30" in last
+    assert "x\\|y" in last
+
+
+def test_no_parts_are_said_to_be_none(handbook_contract):
+    assert segments_in_words(tables.evaluation_segments(handbook_contract).schema.empty_table()) == (
+        "*no model was judged*"
+    )
 
 
 # What the decision is shown

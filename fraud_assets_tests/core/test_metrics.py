@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from fraud_assets.core import metrics as metrics_module
+from fraud_assets.core import bootstrap
+from fraud_assets.core.bootstrap import Interval, MetricsError
 from fraud_assets.core.metrics import (
-    Interval,
+    Costs,
     Metrics,
-    MetricsError,
     average_precision,
     card_precision_at_k,
     evaluate_scores,
@@ -24,6 +24,7 @@ from fraud_assets.core.metrics import (
     score_threshold,
     value_detection_rate,
 )
+from fraud_assets.core.segments import Segment, judge_segments
 
 
 def ranking(seed: int, n: int, decimals: int) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -46,6 +47,13 @@ def bursts(seed: int, n_cards: int = 300) -> tuple[NDArray[np.bool_], NDArray[np
 
 def width(interval: Interval) -> float:
     return interval.high - interval.low
+
+
+def average_precision_interval(y: Any, score: Any, cards: Any, seed: int) -> Interval:
+    """Of 100 draws, and without the other metrics."""
+    everything = Segment("all", ("all",), np.zeros(len(y), dtype=np.int64), (None,))
+    [part] = judge_segments(y, score, [everything], cards=cards, threshold=0.5, minimum_frauds=2, seed=seed)
+    return part.average_precision
 
 
 def evaluate(y: Any, score: Any, **changes: Any) -> Metrics:
@@ -96,7 +104,7 @@ class TestAgainstScikitLearn:
         y, score, cards = bursts(seed=7, n_cards=60)
         score = np.round(score, 1)
         # Three samples a block: the last block is a shorter one.
-        monkeypatch.setattr(metrics_module, "_CELLS_AT_ONCE", 3 * 60)
+        monkeypatch.setattr(bootstrap, "_CELLS_AT_ONCE", 3 * 60)
         rng = np.random.default_rng(11)
         expected = []
         for _ in range(40):
@@ -110,6 +118,64 @@ class TestAgainstScikitLearn:
         assert interval.high == pytest.approx(np.quantile(expected, 1 - 0.004109), abs=1e-5)
 
 
+class TestAgainstALoop:
+    def test_every_interval_is_that_of_metrics_computed_anew_on_each_draw(self) -> None:
+        """Draws of whole cards written out as rows, in which a card drawn twice is two cards."""
+        rng = np.random.default_rng(21)
+        y, score, cards = bursts(seed=9, n_cards=40)
+        score = np.round(score, 2)
+        days, amount = rng.integers(0, 6, len(y)), np.round(rng.gamma(2, 20, len(y)), 2)
+        amount[rng.random(len(y)) < 0.1] = np.nan
+        costs, k, threshold = Costs(2, 0.5, 30), 4, 0.6
+        drawing, drawn = np.random.default_rng(3), []
+        for _ in range(30):
+            chosen = drawing.integers(0, 40, 40)
+            rows = np.concatenate([np.flatnonzero(cards == card) for card in chosen])
+            copy = np.concatenate([np.full((cards == card).sum(), place) for place, card in enumerate(chosen)])
+            drawn.append(_by_hand(y[rows], score[rows], copy, days[rows], amount[rows], threshold, k, costs))
+        found = evaluate(
+            y,
+            score,
+            cards=cards,
+            days=days,
+            amount=amount,
+            threshold=threshold,
+            k=k,
+            costs=costs,
+            replicates=30,
+            seed=3,
+        )
+        whole = _by_hand(y, score, cards, days, amount, threshold, k, costs)
+        n_cards = len(np.unique(cards[y]))
+        for name, value in whole.items():
+            interval = getattr(found, name)
+            expected = bootstrap.percentile_interval(value, np.array([draw[name] for draw in drawn]), n_cards, 0.95)
+            assert (interval.value, interval.low, interval.high) == pytest.approx(
+                (expected.value, expected.low, expected.high), abs=1e-12
+            ), name
+
+
+def _by_hand(
+    y: Any, score: Any, cards: Any, days: Any, amount: Any, threshold: float, k: int, costs: Costs
+) -> dict[str, float]:
+    flagged, known = score >= threshold, y & np.isfinite(amount)
+    alerts = len({(card, day) for card, day, alert in zip(cards, days, flagged, strict=True) if alert})
+    losses = np.where(np.isfinite(amount), costs.loss_share * amount, costs.fixed_loss)
+    return {
+        "average_precision": average_precision_score(y, score),
+        "roc_auc": roc_auc_score(y, score),
+        "precision_at_k": card_precision_at_k(y, score, cards=None, days=days, k=k),
+        "card_precision_at_k": card_precision_at_k(y, score, cards=cards, days=days, k=k),
+        "recall_at_fpr_1pct": recall_at_fpr(y, score, 0.01),
+        "precision_at_threshold": y[flagged].mean(),
+        "recall_at_threshold": flagged[y].mean(),
+        "value_detection_rate": amount[known & flagged].sum() / amount[known].sum(),
+        "expected_cost": (costs.review * alerts + losses[y & ~flagged].sum()) / 6,
+        "brier": brier_score_loss(y, score),
+        "expected_over_observed": score.sum() / y.sum(),
+    }
+
+
 class TestValuesWorkedOutByHand:
     def test_every_metric_of_five_rows(self) -> None:
         amount = np.array([10.0, 30.0, 10.0, 10.0, 10.0])
@@ -120,15 +186,54 @@ class TestValuesWorkedOutByHand:
         # Each fraud has one of three genuine rows below it: 2 of 6 pairs.
         assert result.roc_auc.value == pytest.approx(1 / 3)
         # Cards by their best row: card 0 (.9, has a fraud), card 1 (.8): one of two.
-        assert result.card_precision.value == 0.5
+        assert result.card_precision_at_k.value == 0.5
+        # By themselves the two first rows are genuine.
+        assert result.precision_at_k.value == 0.0
         # 1 % of three genuine rows allows no false positive, and the first row is one.
-        assert result.recall_at_fpr_1pct == 0.0
+        assert result.recall_at_fpr_1pct.value == 0.0
+        # Three rows of three cards score .7 or more, and one of two frauds.
+        assert result.alerts_per_day == 3
+        assert result.precision_at_threshold.value == pytest.approx(1 / 3)
+        assert result.recall_at_threshold.value == 0.5
         # Of 30 + 10 lost, the 10 scored at the threshold.
-        assert result.value_detection_rate == 0.25
+        assert result.value_detection_rate is not None
+        assert result.value_detection_rate.value == 0.25
+        # Three reviews at 5, and 30 missed.
+        assert result.expected_cost.value == 45
         # The mean of .81, .64, .64, .09 and .01.
-        assert result.brier == pytest.approx(0.438)
-        # Two frauds where the scores promise 2.7.
-        assert result.observed_over_expected == pytest.approx(0.740741, abs=1e-6)
+        assert result.brier.value == pytest.approx(0.438)
+        # The scores promise 2.7 frauds where there are two.
+        assert result.expected_over_observed.value == pytest.approx(1.35)
+
+    def test_costs_are_a_day_s_and_frauds_of_unknown_amount_lose_the_fixed_loss(self) -> None:
+        # Two days; two reviews at 3 on each; missed are 20 at a half, and one of unknown amount at 70.
+        y = np.array([True, False, True, True, False, True])
+        score = np.array([0.9, 0.8, 0.1, 0.2, 0.7, 0.6])
+        amount = np.array([500.0, 1.0, 20.0, np.nan, 1.0, 1.0])
+        result = evaluate(
+            y, score, days=np.array([0, 0, 0, 1, 1, 1]), amount=amount, threshold=0.6, costs=Costs(3, 0.5, 70)
+        )
+        assert result.expected_cost.value == (4 * 3 + 10 + 70) / 2
+
+    def test_without_amounts_a_missed_fraud_costs_the_fixed_loss(self) -> None:
+        assert evaluate(HAND_Y, HAND_SCORE, threshold=0.85, costs=Costs(1, 1, 10)).expected_cost.value == 1 + 2 * 10
+
+    def test_precision_of_a_threshold_that_flags_nothing_is_unknown_and_its_cost_is_the_whole_loss(self) -> None:
+        result = evaluate(HAND_Y, HAND_SCORE, threshold=2.0)
+        assert math.isnan(result.precision_at_threshold.value)
+        assert (result.recall_at_threshold.value, result.alerts_per_day) == (0.0, 0.0)
+        assert result.expected_cost.value == 200
+
+    def test_tied_scores_are_flagged_together(self) -> None:
+        result = evaluate(HAND_Y, np.full(5, 0.5), threshold=0.5)
+        assert result.precision_at_threshold.value == 0.4
+        assert result.recall_at_threshold.value == 1.0
+        assert result.recall_at_fpr_1pct.value == 0.0
+
+    def test_precision_at_k_shares_the_last_place_among_ties(self) -> None:
+        # After .9 one place is left for three tied rows, two of them of the same card, one fraudulent: 1/3 of 2.
+        y, score = np.array([False, True, False, False]), np.array([0.9, 0.5, 0.5, 0.5])
+        assert evaluate(y, score, cards=np.array([0, 1, 1, 2]), k=2).precision_at_k.value == pytest.approx(1 / 3 / 2)
 
     def test_recall_counts_only_frauds_above_the_false_positives_allowed(self) -> None:
         # 1 % of 200 genuine rows are two: frauds above the third genuine score are caught, ties with it not.
@@ -189,11 +294,11 @@ class TestValuesWorkedOutByHand:
     def test_scores_that_are_no_probabilities_have_a_ranking_but_no_calibration(self) -> None:
         result = evaluate(HAND_Y, HAND_SCORE * 10)
         assert result.average_precision.value == pytest.approx(5 / 12)
-        assert math.isnan(result.brier)
-        assert math.isnan(result.observed_over_expected)
+        assert math.isnan(result.brier.value)
+        assert math.isnan(result.expected_over_observed.value)
 
-    def test_frauds_where_none_was_expected_are_infinitely_many_times_the_expected(self) -> None:
-        assert evaluate(HAND_Y, np.zeros(5)).observed_over_expected == math.inf
+    def test_where_nothing_was_expected_it_is_none_of_the_observed(self) -> None:
+        assert evaluate(HAND_Y, np.zeros(5)).expected_over_observed.value == 0.0
 
 
 class TestThreshold:
@@ -248,8 +353,7 @@ class TestBootstrap:
         by_card = by_row = 0
         for seed in range(100):
             y, score, cards = bursts(seed)
-            card = evaluate(y, score, cards=cards, replicates=100, seed=seed).average_precision
-            row = evaluate(y, score, cards=None, replicates=100, seed=seed).average_precision
+            card, row = (average_precision_interval(y, score, codes, seed) for codes in (cards, None))
             by_card += card.low <= truth <= card.high
             by_row += row.low <= truth <= row.high
         # Of 100 intervals at 95 %, fewer than 88 cover with probability 0.0015 only.
@@ -259,7 +363,7 @@ class TestBootstrap:
     def test_one_defrauded_card_gives_a_value_without_bounds(self) -> None:
         y = HAND_Y & (HAND_CARDS == 0)
         result = evaluate(y, HAND_SCORE, cards=HAND_CARDS)
-        for interval in (result.average_precision, result.roc_auc, result.card_precision):
+        for interval in (result.average_precision, result.roc_auc, result.card_precision_at_k, result.brier):
             assert math.isfinite(interval.value)
             assert math.isnan(interval.low)
             assert not interval.is_known
@@ -280,7 +384,7 @@ class TestBootstrap:
         # Of two frauds and two genuine cards with k = 4, a sample's CP@4 is its number of frauds / 4, and all
         # of 0 to 4 occur among 200 samples; one place is never left empty.
         y, score = np.array([True, True, False, False]), np.array([0.9, 0.8, 0.7, 0.6])
-        interval = evaluate(y, score, cards=np.arange(4), k=4, replicates=200).card_precision
+        interval = evaluate(y, score, cards=np.arange(4), k=4, replicates=200).card_precision_at_k
         assert interval == Interval(0.5, 0.0, 1.0)
 
 
@@ -364,42 +468,45 @@ class TestDefinedErrors:
         with pytest.raises(MetricsError, match=message):
             evaluate(HAND_Y, HAND_SCORE, **changes)
 
+    @pytest.mark.parametrize("costs", [{"review": -1}, {"loss_share": math.nan}, {"fixed_loss": math.inf}])
+    def test_costs_below_nothing_or_without_end_are_refused(self, costs: dict[str, float]) -> None:
+        with pytest.raises(MetricsError, match="costs are finite and 0 or more"):
+            Costs(**costs)
+
     def test_labels_of_zero_and_one_are_labels(self) -> None:
         assert evaluate(HAND_Y.astype(int), HAND_SCORE) == evaluate(HAND_Y, HAND_SCORE)
 
 
 def test_a_row_has_three_columns_for_an_interval_and_none_for_what_is_unknown() -> None:
+    unknown = Interval(math.nan, math.nan, math.nan)
     row = Metrics(
         n=5,
         n_fraud=2,
         prevalence=0.4,
         average_precision=Interval(0.5, 0.4, 0.6),
-        roc_auc=Interval(0.7, 0.6, 0.8),
-        card_precision=Interval(0.2, math.nan, math.nan),
-        k=100,
-        recall_at_fpr_1pct=0.1,
+        roc_auc=unknown,
+        precision_at_k=unknown,
+        card_precision_at_k=Interval(0.2, math.nan, math.nan),
+        k=50,
+        recall_at_fpr_1pct=unknown,
         threshold=0.5,
+        alerts_per_day=7.5,
+        precision_at_threshold=unknown,
+        recall_at_threshold=unknown,
         value_detection_rate=None,
-        brier=math.nan,
-        observed_over_expected=math.inf,
+        expected_cost=unknown,
+        brier=unknown,
+        expected_over_observed=unknown,
     ).as_row()
-    assert row == {
+    assert {name: value for name, value in row.items() if value is not None} == {
         "n": 5,
         "n_fraud": 2,
         "prevalence": 0.4,
         "average_precision": 0.5,
         "average_precision_low": 0.4,
         "average_precision_high": 0.6,
-        "roc_auc": 0.7,
-        "roc_auc_low": 0.6,
-        "roc_auc_high": 0.8,
-        "card_precision": 0.2,
-        "card_precision_low": None,
-        "card_precision_high": None,
-        "k": 100,
-        "recall_at_fpr_1pct": 0.1,
+        "card_precision_at_50": 0.2,
         "threshold": 0.5,
-        "value_detection_rate": None,
-        "brier": None,
-        "observed_over_expected": None,
+        "alerts_per_day": 7.5,
     }
+    assert {"card_precision_at_50_low", "precision_at_50", "value_detection_rate", "brier_high"} <= set(row)

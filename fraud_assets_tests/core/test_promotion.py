@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fraud_assets.core.metrics import Interval
+from fraud_assets.core.bootstrap import Interval
 from fraud_assets.core.promotion import (
     ModelEvidence,
     PromotionPolicy,

@@ -20,7 +20,7 @@ pytest_plugins = ["fraud_assets_tests.worlds"]
 
 TABLES = (
     "quarantined_transactions", "delivered_labels", "raw_transactions", "fraud_labels", "transaction_features",
-    "drift_report", "trained_model", "evaluation", "champion", "fraud_bento",
+    "drift_report", "trained_model", "evaluation_segments", "evaluation", "champion", "fraud_bento",
 )  # fmt: skip
 POSTGRES_NAMES = {
     "int64": "bigint", "double": "double precision", "float": "real", "string": "text", "bool": "boolean",
@@ -157,7 +157,8 @@ def test_the_lineage_is_that_of_the_architecture(repository: dg.RepositoryDefini
         "transaction_features": {"raw_transactions", "fraud_labels"},
         "drift_report": {"transaction_features"},
         "trained_model": {"transaction_features", "fraud_labels"},
-        "evaluation": {"transaction_features", "fraud_labels", "trained_model"},
+        "evaluation_segments": {"raw_transactions", "transaction_features", "fraud_labels", "trained_model"},
+        "evaluation": {"raw_transactions", "transaction_features", "fraud_labels", "trained_model"},
         "champion": {"evaluation"},
         "fraud_bento": {"champion"},
     }
@@ -210,4 +211,6 @@ def test_the_staleness_sensor_runs_by_default_and_asks_for_checks_only(repositor
 
 def test_retraining_leaves_the_data_and_the_report_that_asked_for_it_alone(repository: dg.RepositoryDefinition) -> None:
     selected = repository.get_job("retraining").asset_layer.executable_asset_keys
-    assert {key.to_user_string() for key in selected} == {"trained_model", "evaluation", "champion", "fraud_bento"}
+    assert {key.to_user_string() for key in selected} == {
+        "trained_model", "evaluation_segments", "evaluation", "champion", "fraud_bento",
+    }  # fmt: skip
