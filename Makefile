@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint format dev serve status bench-platform bench-io bench-handbook check-bento lock clean
+.PHONY: setup demo test lint format dev serve status bench-platform bench-io bench-handbook bench-imbalance bench-registrations check-bento lock clean
 
 setup: $(STAMP)  ## a .venv with the locked packages, hashes checked
 
@@ -48,6 +48,12 @@ bench-io: setup  ## a month into Postgres and out of it, against server-side COP
 
 bench-handbook: setup  ## the published protocol of the Fraud Detection Handbook, its models and the platform's
 	$(BIN)/python -m benchmarks.handbook
+
+bench-imbalance: setup  ## what class weights, undersampling and SMOTE bring on the Handbook's folds
+	$(BIN)/python -m benchmarks.imbalance
+
+bench-registrations: setup  ## account registrations out of time: the platform beside plain models on the raw columns
+	$(BIN)/python -m benchmarks.tabular
 
 check-bento: setup  ## serve the bento with only its own requirements, and compare with `fraud score`
 	$(BIN)/python -m benchmarks.bento_alone

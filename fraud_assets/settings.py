@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fraud_assets.core.contract import Contract, load_contract
+
+if TYPE_CHECKING:
+    from fraud_assets.core.training_config import TrainingConfig
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,10 +52,32 @@ class Settings(BaseSettings):
     simulator_drift: str = Field(
         "", description="Drifts of the simulated world: kind@YYYY-MM[:strength], comma-separated."
     )
-    smote: bool = Field(False, description="Balance the training rows of the logistic regression with SMOTE.")
+    families: str = Field(
+        "logistic_regression,hist_gradient_boosting",
+        description="Model families that compete, comma-separated; random_forest is the third.",
+    )
+    imbalance: Literal["undersample", "none", "class_weight", "smote", "borderline_smote"] = Field(
+        "undersample",
+        description="What is done about frauds being rare in training: undersample, none, class_weight, smote, "
+        "borderline_smote.",
+    )
+    window_months: int = Field(12, ge=0, description="Months of rows that a model is trained on; 0: all there are.")
+    half_life_days: float | None = Field(
+        None, gt=0, description="Training rows count half as much for every so many days of age."
+    )
     review_capacity: int = Field(
         100, description="Cards a day that the analysts can review; sets the decision threshold."
     )
+    review_cost: float = Field(
+        5.0, ge=0, description="Cost of reviewing a card on a day, in the currency of the amounts."
+    )
+    loss_share: float = Field(1.0, ge=0, description="Share of a missed fraud's amount that is lost.")
+    fixed_loss: float = Field(100.0, ge=0, description="Loss of a missed fraud whose amount is not known.")
+    alert_urls: SecretStr | None = Field(
+        None,
+        description="Where alerts go: addresses as apprise writes them, separated by spaces; they may hold secrets.",
+    )
+    ui_url: str | None = Field(None, description="Address of the Dagster UI as people reach it, for links in alerts.")
     dagster_port: int = Field(3000, description="Port of the Dagster UI.")
     mlflow_port: int = Field(5001, description="Port of the MLflow UI.")
     serve_port: int = Field(5000, description="Port of the scoring service.")
@@ -61,6 +86,25 @@ class Settings(BaseSettings):
     def loaded_contract(self) -> Contract:
         """The contract that `FRAUD_CONTRACT` names."""
         return load_contract(self.contract_path)
+
+    @property
+    def training(self) -> TrainingConfig:
+        """How models are trained.
+
+        Raises:
+            ValueError: for settings that do not go together.
+        """
+        # Where it is used: what it imports takes a while, and most commands train nothing.
+        from fraud_assets.core.training_config import TrainingConfig
+
+        families: Any = tuple(name.strip() for name in self.families.split(",") if name.strip())
+        return TrainingConfig(
+            families=families,
+            imbalance=self.imbalance,
+            window_months=self.window_months or None,
+            half_life_days=self.half_life_days,
+            review_capacity=self.review_capacity,
+        )
 
     @property
     def contract_path(self) -> Path:

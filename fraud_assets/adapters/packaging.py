@@ -19,15 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import yaml
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fraud_assets.core.calibration import SMALLEST, CalibratedClassifier
 from fraud_assets.core.scoring import INPUT_NAME, OUTPUT_NAME, ModelManifest, ScoringError, digest_model
+
+Array = npt.NDArray[Any]
 
 # Fixed, so that the same model gives the same bytes whatever ONNX is installed. Version 5 of the tree
 # operators is the first whose thresholds, leaves and sums are all double.
@@ -106,13 +110,16 @@ def to_onnx(estimator: Any, n_features: int) -> bytes:
     SimpleImputer(add_indicator=True), computes in float32, and its bytes differ from call to call.
 
     Args:
-        estimator: a fitted HistGradientBoostingClassifier or LogisticRegression, or a Pipeline of
-            SimpleImputer and StandardScaler steps that ends with one of them.
+        estimator: a fitted HistGradientBoostingClassifier, RandomForestClassifier or LogisticRegression, or a
+            Pipeline of SimpleImputer and StandardScaler steps that ends with one of them, or a
+            CalibratedClassifier around any of these.
         n_features: width of the input.
 
     Raises:
         ScoringError: for any other estimator, for categorical splits, or for other classes than 0 and 1.
     """
+    calibrated = estimator if isinstance(estimator, CalibratedClassifier) else None
+    estimator = calibrated.estimator if calibrated else estimator
     *transformers, model = [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
     if (known := getattr(estimator, "n_features_in_", n_features)) != n_features:
         raise ScoringError(f"the model was fitted on {known} features, not on {n_features}; give it those it knows")
@@ -131,17 +138,22 @@ def to_onnx(estimator: Any, n_features: int) -> bytes:
                 f"{type(step).__name__} has no conversion to ONNX here; use SimpleImputer and "
                 "StandardScaler, or add it to packaging.to_onnx"
             )
-    if isinstance(model, LogisticRegression):
-        weighted = graph.add("MatMul", current, graph.constant(model.coef_.reshape(-1, 1)))
-        logit = graph.add("Add", weighted, graph.constant(model.intercept_))
-    elif isinstance(model, HistGradientBoostingClassifier):
-        logit = _boosted_trees(graph, current, model)
+    if isinstance(model, RandomForestClassifier):
+        probability = _forest(graph, current, model)
+        if calibrated:
+            probability = graph.add("Sigmoid", _calibrated(graph, _log_odds(graph, probability), calibrated))
     else:
-        raise ScoringError(
-            f"{type(model).__name__} has no conversion to ONNX here; use LogisticRegression or "
-            "HistGradientBoostingClassifier, or add it to packaging.to_onnx"
-        )
-    probability = graph.add("Sigmoid", logit)
+        if isinstance(model, LogisticRegression):
+            weighted = graph.add("MatMul", current, graph.constant(model.coef_.reshape(-1, 1)))
+            logit = graph.add("Add", weighted, graph.constant(model.intercept_))
+        elif isinstance(model, HistGradientBoostingClassifier):
+            logit = _boosted_trees(graph, current, model)
+        else:
+            raise ScoringError(
+                f"{type(model).__name__} has no conversion to ONNX here; use LogisticRegression, "
+                "RandomForestClassifier or HistGradientBoostingClassifier, or add it to packaging.to_onnx"
+            )
+        probability = graph.add("Sigmoid", _calibrated(graph, logit, calibrated) if calibrated else logit)
     graph.add("Reshape", probability, graph.constant([-1], np.int64), output=OUTPUT_NAME)
 
     proto: ModelProto = helper.make_model(
@@ -158,6 +170,34 @@ def to_onnx(estimator: Any, n_features: int) -> bytes:
     )
     checker.check_model(proto)
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _log_odds(graph: _Graph, probability: str) -> str:
+    """As `calibration.log_odds` makes them of a forest's shares."""
+    clipped = graph.add("Clip", probability, graph.constant(SMALLEST), graph.constant(1 - SMALLEST))
+    return graph.add(
+        "Sub", graph.add("Log", clipped), graph.add("Log", graph.add("Sub", graph.constant([[1.0]]), clipped))
+    )
+
+
+def _calibrated(graph: _Graph, logit: str, model: CalibratedClassifier) -> str:
+    """The offset and the map of `Calibrator`."""
+    calibrator = model.calibrator
+    shifted = graph.add("Add", logit, graph.constant([[model.offset]]))
+    if calibrator.a == calibrator.b:
+        mapped = graph.add("Mul", shifted, graph.constant([[calibrator.a]]))
+    else:
+        high = graph.add("Mul", _log_one_plus_exp(graph, shifted), graph.constant([[calibrator.b]]))
+        low = graph.add("Mul", _log_one_plus_exp(graph, graph.add("Neg", shifted)), graph.constant([[calibrator.a]]))
+        mapped = graph.add("Sub", high, low)
+    return graph.add("Add", mapped, graph.constant([[calibrator.c]]))
+
+
+def _log_one_plus_exp(graph: _Graph, value: str) -> str:
+    # ONNX Runtime has Softplus for float32 only; this form cannot overflow.
+    positive = graph.add("Max", value, graph.constant([[0.0]]))
+    small = graph.add("Exp", graph.add("Neg", graph.add("Abs", value)))
+    return graph.add("Add", positive, graph.add("Log", graph.add("Add", small, graph.constant([[1.0]]))))
 
 
 def _imputer(graph: _Graph, current: str, imputer: SimpleImputer) -> str:
@@ -188,64 +228,108 @@ def _scaler(graph: _Graph, current: str, scaler: StandardScaler) -> str:
 
 
 def _boosted_trees(graph: _Graph, current: str, model: HistGradientBoostingClassifier) -> str:
-    """The sum of leaves and baseline, before the logistic function.
-
-    Operator TreeEnsemble of ai.onnx.ml 5: `x <= split` goes to the true branch, NaN where the tree sends
-    missing values; leaves are numbered apart from inner nodes.
-    """
-    roots: list[int] = []
-    feature: list[int] = []
-    split: list[float] = []
-    missing_true: list[int] = []
-    children: dict[str, list[int]] = {"true": [], "false": []}
-    leaf_children: dict[str, list[int]] = {"true": [], "false": []}
-    weights: list[float] = []
-
+    """The sum of leaves and baseline, before the logistic function."""
+    ensemble = _Ensemble()
     for (predictor,) in model._predictors:
         nodes = predictor.nodes
         if nodes["is_categorical"].any():
             raise ScoringError("categorical splits have no conversion to ONNX here; give the category as numbers")
-        roots.append(len(feature))
-        if nodes[0]["is_leaf"]:
-            # The operator knows no tree without a split: both branches of this one lead to the only leaf.
-            feature.append(0)
-            split.append(0.0)
-            missing_true.append(1)
-            for side in children:
-                children[side].append(len(weights))
-                leaf_children[side].append(1)
-            weights.append(float(nodes[0]["value"]))
-            continue
-        inner = ~nodes["is_leaf"].astype(bool)
-        number = np.where(inner, len(feature) + np.cumsum(inner) - 1, len(weights) + np.cumsum(~inner) - 1)
-        weights += nodes["value"][~inner].tolist()
-        feature += nodes["feature_idx"][inner].tolist()
-        split += nodes["num_threshold"][inner].tolist()
-        missing_true += nodes["missing_go_to_left"][inner].tolist()
-        for side, child in (("true", nodes["left"][inner]), ("false", nodes["right"][inner])):
-            children[side] += number[child].tolist()
-            leaf_children[side] += (~inner[child]).astype(int).tolist()
+        ensemble.add(
+            leaf=nodes["is_leaf"].astype(bool),
+            feature=nodes["feature_idx"],
+            threshold=nodes["num_threshold"],
+            missing_left=nodes["missing_go_to_left"],
+            left=nodes["left"],
+            right=nodes["right"],
+            value=nodes["value"],
+        )
+    return graph.add("Add", ensemble.node(graph, current), graph.constant(model._baseline_prediction.reshape(1, 1)))
 
-    total = graph.add(
-        "TreeEnsemble",
-        current,
-        domain="ai.onnx.ml",
-        n_targets=1,
-        aggregate_function=1,  # sum
-        post_transform=0,  # none
-        tree_roots=roots,
-        nodes_featureids=[int(index) for index in feature],
-        nodes_splits=numpy_helper.from_array(np.array(split, dtype=np.float64), "nodes_splits"),
-        nodes_modes=numpy_helper.from_array(np.zeros(len(feature), dtype=np.uint8), "nodes_modes"),  # x <= split
-        nodes_missing_value_tracks_true=[int(flag) for flag in missing_true],
-        nodes_truenodeids=children["true"],
-        nodes_trueleafs=leaf_children["true"],
-        nodes_falsenodeids=children["false"],
-        nodes_falseleafs=leaf_children["false"],
-        leaf_targetids=[0] * len(weights),
-        leaf_weights=numpy_helper.from_array(np.array(weights, dtype=np.float64), "leaf_weights"),
-    )
-    return graph.add("Add", total, graph.constant(model._baseline_prediction.reshape(1, 1)))
+
+def _forest(graph: _Graph, current: str, model: RandomForestClassifier) -> str:
+    """The mean over trees of the share of class 1 in the leaf.
+
+    scikit-learn compares the float32 feature with a double threshold, as the double operator does.
+    """
+    ensemble = _Ensemble()
+    for fitted in model.estimators_:
+        tree = fitted.tree_
+        ensemble.add(
+            leaf=tree.children_left == -1,
+            feature=tree.feature,
+            threshold=tree.threshold,
+            missing_left=tree.missing_go_to_left,
+            left=tree.children_left,
+            right=tree.children_right,
+            value=tree.value[:, 0, 1] / tree.value[:, 0, :].sum(axis=1),
+        )
+    return graph.add("Div", ensemble.node(graph, current), graph.constant([[float(len(model.estimators_))]]))
+
+
+class _Ensemble:
+    """Trees as the operator TreeEnsemble of ai.onnx.ml 5 takes them.
+
+    `x <= split` goes to the true branch, NaN where the tree sends missing values; leaves are numbered apart from
+    inner nodes.
+    """
+
+    def __init__(self) -> None:
+        self.roots: list[int] = []
+        self.feature: list[int] = []
+        self.split: list[float] = []
+        self.missing_true: list[int] = []
+        self.children: dict[str, list[int]] = {"true": [], "false": []}
+        self.leaf_children: dict[str, list[int]] = {"true": [], "false": []}
+        self.weights: list[float] = []
+
+    def add(
+        self, leaf: Array, feature: Array, threshold: Array, missing_left: Array, left: Array, right: Array,
+        value: Array,
+    ) -> None:  # fmt: skip
+        """One tree: of each of its nodes, the root first, what the name says."""
+        self.roots.append(len(self.feature))
+        if leaf[0]:
+            # The operator knows no tree without a split: both branches of this one lead to the only leaf.
+            self.feature.append(0)
+            self.split.append(0.0)
+            self.missing_true.append(1)
+            for side in self.children:
+                self.children[side].append(len(self.weights))
+                self.leaf_children[side].append(1)
+            self.weights.append(float(value[0]))
+            return
+        inner = ~leaf
+        number = np.where(inner, len(self.feature) + np.cumsum(inner) - 1, len(self.weights) + np.cumsum(leaf) - 1)
+        self.weights += value[leaf].tolist()
+        self.feature += feature[inner].tolist()
+        self.split += threshold[inner].tolist()
+        self.missing_true += missing_left[inner].tolist()
+        for side, child in (("true", left[inner]), ("false", right[inner])):
+            self.children[side] += number[child].tolist()
+            self.leaf_children[side] += leaf[child].astype(int).tolist()
+
+    def node(self, graph: _Graph, current: str) -> str:
+        """The sum of the trees' leaves."""
+        return graph.add(
+            "TreeEnsemble",
+            current,
+            domain="ai.onnx.ml",
+            n_targets=1,
+            aggregate_function=1,  # sum
+            post_transform=0,  # none
+            tree_roots=self.roots,
+            nodes_featureids=[int(index) for index in self.feature],
+            nodes_splits=numpy_helper.from_array(np.array(self.split, dtype=np.float64), "nodes_splits"),
+            # Mode 0 sends values up to the split to the true branch.
+            nodes_modes=numpy_helper.from_array(np.zeros(len(self.feature), dtype=np.uint8), "nodes_modes"),
+            nodes_missing_value_tracks_true=[int(flag) for flag in self.missing_true],
+            nodes_truenodeids=self.children["true"],
+            nodes_trueleafs=self.leaf_children["true"],
+            nodes_falsenodeids=self.children["false"],
+            nodes_falseleafs=self.leaf_children["false"],
+            leaf_targetids=[0] * len(self.weights),
+            leaf_weights=numpy_helper.from_array(np.array(self.weights, dtype=np.float64), "leaf_weights"),
+        )
 
 
 # --- Bento --------------------------------------------------------------------------------------------------

@@ -6,12 +6,14 @@ version shall be champion is decided in `core/promotion.py`; the ledger, not the
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -118,8 +120,9 @@ class Registry:
     ) -> ModelManifest:
         """Logs a training to the active run and registers its model, as `challenger`.
 
-        The run gets the parameters and metrics, the estimator in skops format (no pickle), and for serving the
-        ONNX models of the chosen candidate and of the reference, each with its manifest.
+        The run gets the parameters, the metrics of every candidate, all settings that were tried with what they
+        showed (`trials.json`), the estimator in skops format (no pickle), and for serving the ONNX models of the
+        chosen candidate and of the reference, each with its manifest.
 
         Returns:
             The manifest of the new version.
@@ -128,9 +131,18 @@ class Registry:
         run_id = tracking.active_run().info.run_id
         tracking.set_tag("mlflow.runName", f"{month} {result.chosen.family}")
         tracking.set_tag("month", month)
-        tracking.log_params({**config.as_parameters(), "family": result.chosen.family, "as_of": as_of})
+        decided: dict[str, Any] = {
+            "family": result.chosen.family,
+            "setting": result.chosen.trial.setting.name,
+            "trees": result.chosen.trial.trees,
+            "calibration": result.chosen.calibration.calibrator.method,
+        }
+        tracking.log_params({**config.as_parameters(), **decided, "as_of": as_of})
         for candidate in result.candidates:
-            tracking.log_metric(f"validation_average_precision_{candidate.family}", candidate.average_precision)
+            tracking.log_metrics(
+                {f"{name}_{candidate.family}": value for name, value in candidate.validation_metrics().items()}
+            )
+        tracking.log_text(json.dumps([asdict(trial) for trial in result.trials], indent=2), "trials.json")
         tracking.log_metrics({"n": result.n, "n_fraud": result.n_fraud, "threshold": result.chosen.threshold})
         logged = self._log_skops(result.chosen.estimator)
         registered = client.create_model_version(
@@ -150,7 +162,7 @@ class Registry:
                 family=candidate.family,
                 contract_yaml=contract_yaml,
                 model_digest=digest_model(onnx),
-                metrics={"validation_average_precision": candidate.average_precision},
+                metrics=candidate.validation_metrics(),
                 training_from=result.training_from,
                 training_to=result.training_to,
             )
@@ -177,7 +189,7 @@ class Registry:
             warnings.simplefilter("ignore")
             return mlflow.sklearn.log_model(
                 estimator, name="skops", serialization_format="skops", skops_trusted_types=trusted,
-                pip_requirements=["scikit-learn", "skops"],
+                pip_requirements=["scikit-learn", "skops"], pyfunc_predict_fn="predict_proba",
             )  # fmt: skip
 
     def fetch(self, version: int, part: str = "serving") -> tuple[bytes, ModelManifest]:

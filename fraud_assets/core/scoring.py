@@ -36,7 +36,7 @@ INPUT_NAME = "features"
 OUTPUT_NAME = "probability"
 
 Decision = Literal["review", "approve"]
-Family = Literal["logistic_regression", "hist_gradient_boosting"]
+Family = Literal["logistic_regression", "random_forest", "hist_gradient_boosting"]
 
 SCORES_SCHEMA = pa.schema(
     [

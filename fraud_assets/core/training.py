@@ -1,34 +1,41 @@
-"""Training: a challenger chosen by out-of-time validation among model families, and the reference beside it.
+"""Training: a challenger chosen by out-of-time validation among families and settings, and the reference beside it.
 
-Rows come with labels as they were known at the as-of time (`labels.labels_as_of`); only matured ones are used.
-Logging and registering the result belongs to `adapters/registry.py`.
+Rows come with labels as they were known at the as-of time (`labels.labels_as_of`); only matured ones are used. How
+models are trained, as values, is in `training_config.py`; logging and registering the result in `adapters/registry.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from imblearn.over_sampling import SMOTE
-from sklearn.ensemble import HistGradientBoostingClassifier
+from scipy.special import expit
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from fraud_assets.core.calibration import CalibratedClassifier, Calibration, Calibrator, calibrate, log_odds
 from fraud_assets.core.metrics import average_precision, score_threshold
 from fraud_assets.core.scoring import Family, feature_matrix
+from fraud_assets.core.training_config import REFERENCE, Setting
+from fraud_assets.core.training_config import TrainingConfig as TrainingConfig
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
+Doubles = npt.NDArray[np.float64]
 
-REFERENCE: Family = "logistic_regression"
+DAY = 86_400_000_000  # microseconds
+STAGE = 25  # boosting is judged after every so many trees: fewer make no visible difference
 
 
 class TrainingError(ValueError):
@@ -36,57 +43,52 @@ class TrainingError(ValueError):
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """How models are trained.
+class Trial:
+    """What a setting showed on the blocks.
 
     Attributes:
-        families: the candidates.
-        window_months: how many months of rows, the newest first, a model may see. 12: a year holds each season once.
-        validation_share: the newest part of the window, by time, that chooses among the families and sets the
-            threshold. A quarter: in a single month that is a week, the shortest span with every weekday.
-        genuine_share: the share of genuine rows that is kept; every fraud is kept, and the odds are set right again.
-            0.15: on the Handbook months this changes AP by less than the noise and saves most of the time.
-        minimum_genuine: genuine rows to keep at least, if there are so many. 50,000: below that, dropping rows saves
-            nothing worth having.
-        minimum_frauds: fewer matured frauds in either part train nothing. 20: with fewer, the choice among
-            families is a coin.
-        smote: balances the rows of the logistic regression with synthetic frauds (Chawla et al., 2002). Off: it
-            lowers average precision (Fraud Detection Handbook, 0.573 against 0.600) and its scores are far too
-            high for probabilities.
-        review_capacity: cards a day that can be reviewed; sets the decision threshold.
-        seed: of the sampling and of the models.
+        setting: which.
+        trees: how many trees of boosting had the lowest log loss on the blocks; None for other families.
+        average_precision: mean over the blocks of models fitted before each, on that block.
+        of_blocks: the same of each block, oldest first.
     """
 
-    families: tuple[Family, ...] = get_args(Family)
-    window_months: int = 12
-    validation_share: float = 0.25
-    genuine_share: float = 0.15
-    minimum_genuine: int = 50_000
-    minimum_frauds: int = 20
-    smote: bool = False
-    review_capacity: int = 100
-    seed: int = 7
-
-    def as_parameters(self) -> dict[str, Any]:
-        """The configuration as flat parameters for the registry."""
-        return {**asdict(self), "families": ",".join(self.families)}
+    setting: Setting
+    trees: int | None
+    average_precision: float
+    of_blocks: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One family: fitted on the whole window, with what it showed on the validation part.
+    """One family in its best setting: fitted on the whole window, with what it showed on the blocks.
 
     Attributes:
         family: which.
-        estimator: a scikit-learn classifier.
-        average_precision: of the model fitted before the validation part, on that part.
-        threshold: the decision threshold, from the same scores and the review capacity.
+        estimator: gives calibrated probabilities; see `CalibratedClassifier`.
+        average_precision: of the models fitted before each block, on that block; the mean.
+        threshold: the decision threshold, from the same scores, calibrated, and the review capacity.
+        trial: the setting, and how many trees.
+        calibration: how probabilities were made, and how good they were.
     """
 
     family: Family
     estimator: Any
     average_precision: float
     threshold: float
+    trial: Trial
+    calibration: Calibration
+
+    def validation_metrics(self) -> dict[str, float]:
+        """What it showed on the validation part, by name; probabilities were judged on the later rows of it."""
+        calibration = self.calibration
+        return {
+            "validation_average_precision": self.average_precision,
+            "validation_brier": calibration.brier[calibration.calibrator.method],
+            "validation_brier_skill": calibration.brier_skill,
+            "validation_expected_over_observed": calibration.expected_over_observed,
+            "validation_n_fraud": float(calibration.n_fraud),
+        }
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class TrainingResult:
         chosen: the candidate with the highest validation AP.
         reference: the logistic regression, the yardstick of every report.
         candidates: all, best first.
+        trials: every setting that was tried, in the order of the grid.
         training_from, training_to: first and last event time of the rows used.
         validation_from: the first event time of the validation part.
         n, n_fraud: matured rows used, and frauds among them.
@@ -105,6 +108,7 @@ class TrainingResult:
     chosen: Candidate
     reference: Candidate
     candidates: tuple[Candidate, ...]
+    trials: tuple[Trial, ...]
     training_from: datetime
     training_to: datetime
     validation_from: datetime
@@ -112,7 +116,24 @@ class TrainingResult:
     n_fraud: int
 
 
-Split = Literal["fit", "validation"]
+@dataclass(frozen=True)
+class _Rows:
+    """Matured rows."""
+
+    X: Floats
+    y: Bools
+    times: Integers
+
+    def __getitem__(self, rows: Bools) -> _Rows:
+        return _Rows(self.X[rows], self.y[rows], self.times[rows])
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Rows that validate, and those that could be learned from when they began."""
+
+    fit: Bools
+    validation: Bools
 
 
 def train(
@@ -123,51 +144,59 @@ def train(
     maturity_days: float,
     config: TrainingConfig,
 ) -> TrainingResult:
-    """Trains every family and chooses one by out-of-time validation.
+    """Trains every family and chooses one by prequential validation.
 
-    The newest `validation_share` of the time span is held out; the models that compete on it are fitted on rows
-    before it, less a gap as long as labels take to mature (a quarter of the span at most), because that is what
-    could have been known when it began. The chosen family is then fitted on all matured rows.
+    The newest `validation_share` of the time span is held out, in blocks of `block_days` if it is long enough, and
+    whole if it is shorter or its blocks have too few frauds. The models that compete on a block are fitted on rows
+    before it, less a gap as long as labels take to mature (a quarter of the span at most), because that is what could
+    have been known when it began. Each family in its best setting is then fitted on all matured rows, and calibrated
+    with the scores that its predecessors gave to the blocks.
 
     Args:
         features: `event_timestamp`, the features `names`, and `customer_id` if there is one; one row a transaction.
+            The same rows in the same order give the same models, byte for byte.
         labels: of the same transactions in the same order, as `labels.labels_as_of` gives them.
         names: the features, in the order in which the model shall take them.
         maturity_days: of the contract.
         config: how.
 
     Raises:
-        TrainingError: when there are too few matured rows or frauds in either part; it says how many there are.
+        TrainingError: when there are too few matured rows or frauds in either part, it says how many there are; or
+            when a feature is infinite, it says which and where.
     """
     matured = labels["is_matured"]
     features, labels = features.filter(matured), labels.filter(matured)
     if features.num_rows == 0:
         raise TrainingError("no transaction has matured yet, so there is no label to learn from")
-    y = labels["is_fraud"].to_numpy().astype(bool)
-    times = features["event_timestamp"].cast(pa.int64()).to_numpy()
     X = feature_matrix(features, names)
+    _require_finite(X, names, features)
+    rows = _Rows(X, labels["is_fraud"].to_numpy().astype(bool), features["event_timestamp"].cast(pa.int64()).to_numpy())
     cards = _codes(features["customer_id"]) if "customer_id" in features.column_names else None
-    days = times // 86_400_000_000
+    blocks = _blocks(rows, maturity_days, config)
+    validation = np.concatenate([np.flatnonzero(block.validation) for block in blocks])
 
-    span = times.max() - times.min()
-    cut = times.max() - int(span * config.validation_share)
-    gap = min(timedelta(days=maturity_days) // timedelta(microseconds=1), span // 4)
-    fit, validation = times < cut - gap, times >= cut
-    _require_frauds(y, fit, validation, config)
-
-    def validate(family: Family) -> tuple[float, float]:
-        scores = _probabilities(_fitted(family, X[fit], y[fit], config), X[validation])
-        shown = None if cards is None else cards[validation]
-        threshold = score_threshold(scores, shown, days[validation], config.review_capacity)
-        return average_precision(y[validation], scores), min(threshold, 1.0)
-
-    candidates = []
+    candidates, trials = [], []
     # One thread: sums come out the same on every machine, and on a busy one OpenMP's waiting costs five times
     # what a second core brings.
     with threadpool_limits(1):
         for family in dict.fromkeys((*config.families, REFERENCE)):
-            validated, threshold = validate(family)
-            candidates.append(Candidate(family, _fitted(family, X, y, config), validated, threshold))
+            tried = [_tried(setting, rows, blocks, config) for setting in config.grid if setting.family == family]
+            trials += [trial for trial, _ in tried]
+            best, scores = max(tried, key=lambda one: one[0].average_precision)
+            calibration = calibrate(
+                scores, rows.y[validation], rows.times[validation], minimum_frauds=config.calibration_frauds
+            )
+            threshold = score_threshold(
+                expit(calibration.calibrator(scores)),
+                None if cards is None else cards[validation],
+                rows.times[validation] // DAY,
+                config.review_capacity,
+            )
+            model = _fitted(best.setting, rows, config, best.trees)
+            estimator = CalibratedClassifier(model.estimator, model.offset, calibration.calibrator)
+            candidates.append(
+                Candidate(family, estimator, best.average_precision, min(threshold, 1.0), best, calibration)
+            )
     candidates.sort(key=lambda candidate: -candidate.average_precision)
     moment = features["event_timestamp"]
     bounds = pc.min_max(moment).as_py()
@@ -175,66 +204,171 @@ def train(
         chosen=next(candidate for candidate in candidates if candidate.family in config.families),
         reference=next(candidate for candidate in candidates if candidate.family == REFERENCE),
         candidates=tuple(candidates),
+        trials=tuple(trials),
         training_from=bounds["min"],
         training_to=bounds["max"],
-        validation_from=pa.scalar(int(times[validation].min()), moment.type).as_py(),
-        n=len(y),
-        n_fraud=int(y.sum()),
+        validation_from=pa.scalar(int(rows.times[validation].min()), moment.type).as_py(),
+        n=len(rows.y),
+        n_fraud=int(rows.y.sum()),
     )
 
 
-def _require_frauds(y: Bools, fit: Bools, validation: Bools, config: TrainingConfig) -> None:
-    for part, rows in (("before the validation part", y[fit]), ("in the validation part", y[validation])):
-        if (n := int(rows.sum())) < config.minimum_frauds or n == len(rows):
-            raise TrainingError(
-                f"{len(rows):,} matured transactions {part} have {n} frauds and {len(rows) - n:,} genuine ones; "
+# What validates
+
+
+def _blocks(rows: _Rows, maturity_days: float, config: TrainingConfig) -> list[_Block]:
+    """The blocks, oldest first.
+
+    Raises:
+        TrainingError: when not even the whole validation part has enough frauds.
+    """
+    first, last = int(rows.times.min()), int(rows.times.max())
+    span = last - first
+    gap = min(timedelta(days=maturity_days) // timedelta(microseconds=1), span // 4)
+    share, length = int(span * config.validation_share), config.block_days * DAY
+
+    def block(start: int, end: int) -> _Block:
+        return _Block(rows.times < start - gap, (rows.times >= start) & (rows.times < end))
+
+    n = min(share // length, config.blocks)
+    found = [block(last - number * length, last - (number - 1) * length + (number == 1)) for number in range(n, 0, -1)]
+    if not found or any(_too_few(rows, one, config) for one in found):
+        found = [block(last - share, last + 1)]
+        if problem := _too_few(rows, found[0], config):
+            raise TrainingError(problem)
+    return found
+
+
+def _too_few(rows: _Rows, block: _Block, config: TrainingConfig) -> str | None:
+    parts = (("before the validation part", block.fit), ("in the validation part", block.validation))
+    for name, part in parts:
+        y = rows.y[part]
+        if (n := int(y.sum())) < config.minimum_frauds or n == len(y):
+            return (
+                f"{len(y):,} matured transactions {name} have {n} frauds and {len(y) - n:,} genuine ones; "
                 f"training needs {config.minimum_frauds} frauds and genuine ones beside them: add months, or wait "
                 "for their labels"
             )
+    return None
 
 
-def _fitted(family: Family, X: Floats, y: Bools, config: TrainingConfig) -> Any:
-    X, y, kept_share = _sampled(X, y, config)
-    # Fewer genuine rows raise the odds of fraud by 1 / kept_share; the intercept takes that back (King and Zeng,
-    # Logistic Regression in Rare Events Data, 2001; for trees, Dal Pozzolo et al., Calibrating Probability with
-    # Undersampling, 2015). Weights would say the same, but scikit-learn 1.9 bins weighted rows seven times slower.
-    shift = np.log(kept_share)
-    if family == "hist_gradient_boosting":
+def _tried(setting: Setting, rows: _Rows, blocks: list[_Block], config: TrainingConfig) -> tuple[Trial, Doubles]:
+    """What a setting shows on the blocks, and its log odds there, block after block."""
+    truth = [rows.y[block.validation] for block in blocks]
+    staged = [
+        _staged(_fitted(setting, rows[block.fit], config), rows.X[block.validation]) for block in blocks
+    ]  # of each block, log odds by number of trees
+    # Log loss, because it moves smoothly with every tree; average precision jumps with single frauds.
+    trees = min(staged[0], key=lambda n: sum(_log_loss(y, scores[n]) for y, scores in zip(truth, staged, strict=True)))
+    scores = [stages[trees] for stages in staged]
+    reached = tuple(average_precision(y, expit(score)) for y, score in zip(truth, scores, strict=True))
+    return Trial(setting, trees, float(np.mean(reached)), reached), np.concatenate(scores)
+
+
+def _staged(model: CalibratedClassifier, X: Floats) -> Mapping[int | None, Doubles]:
+    estimator = model.estimator
+    if isinstance(estimator, Pipeline) and isinstance(estimator[-1], HistGradientBoostingClassifier):
+        X, estimator = estimator[:-1].transform(X), estimator[-1]
+    if not isinstance(estimator, HistGradientBoostingClassifier):
+        return {None: log_odds(estimator, X) + model.offset}
+    last = estimator.n_iter_
+    return {
+        n: scores.ravel() + model.offset
+        for n, scores in enumerate(estimator.staged_decision_function(X), start=1)
+        if n % STAGE == 0 or n == last
+    }
+
+
+def _log_loss(y: Bools, score: Doubles) -> float:
+    return float(np.logaddexp(0, np.where(y, -score, score)).mean())
+
+
+# What is fitted
+
+
+def _fitted(setting: Setting, rows: _Rows, config: TrainingConfig, trees: int | None = None) -> CalibratedClassifier:
+    """A setting fitted on rows: its odds are right for all of them, however many were used."""
+    kept, weight = _taken(rows, config)
+    X, y = rows.X[kept], rows.y[kept]
+    synthetic = "smote" in config.imbalance
+    steps: list[tuple[str, Any]] = []
+    if setting.family == "logistic_regression" or synthetic:
+        steps.append(("impute", SimpleImputer(strategy="median", keep_empty_features=True)))
+    else:
         # scikit-learn 1.9 fails on a column without a single value; on a constant one no tree ever splits.
         X = np.where(np.isnan(X).all(axis=0), np.float32(0), X)
-        trees = HistGradientBoostingClassifier(
-            max_iter=150, learning_rate=0.07, max_leaf_nodes=15, min_samples_leaf=40, l2_regularization=1.0,
-            early_stopping=False, random_state=config.seed,
-        ).fit(X, y)  # fmt: skip
-        trees._baseline_prediction = trees._baseline_prediction + shift
-        return trees
-    prepare = Pipeline(
-        [
-            ("impute", SimpleImputer(strategy="median", keep_empty_features=True)),
-            ("scale", StandardScaler()),
-        ]
-    ).fit(X)
-    Z = prepare.transform(X)
-    if config.smote:
-        # SMOTE makes frauds between neighbouring ones: inside the training rows only, never across the split.
-        Z, y = SMOTE(random_state=config.seed).fit_resample(Z, y)
-    model = LogisticRegression(C=1.0, max_iter=1000).fit(Z, y)
-    model.intercept_ = model.intercept_ + shift
-    return Pipeline([*prepare.steps, ("classify", model)])
+    if setting.family == "logistic_regression":
+        steps.append(("scale", StandardScaler()))
+    for _, step in steps:
+        X = step.fit_transform(X)
+    if synthetic:
+        X, y = _with_synthetic_frauds(X, y, config)
+    model = _model(setting, config, trees).fit(X, y, sample_weight=weight)
+    offset = _log_odds_of_rate(rows.y, _decay(rows.times, config)) - _log_odds_of_rate(y, weight)
+    return CalibratedClassifier(
+        Pipeline([*steps, ("classify", model)]) if steps else model, float(offset), Calibrator()
+    )
 
 
-def _sampled(X: Floats, y: Bools, config: TrainingConfig) -> tuple[Floats, Bools, float]:
-    """Every fraud and a seeded share of the genuine rows, and that share."""
-    share = max(config.genuine_share, min(1.0, config.minimum_genuine / (~y).sum()))
-    keep = y | (np.random.default_rng(config.seed).random(len(y)) < share)
-    return X[keep], y[keep], float((~y & keep).sum() / (~y).sum())
+def _model(setting: Setting, config: TrainingConfig, trees: int | None) -> Any:
+    if setting.family == "logistic_regression":
+        return LogisticRegression(**setting.parameters, max_iter=1000)
+    if setting.family == "random_forest":
+        return RandomForestClassifier(**setting.parameters, random_state=config.seed, n_jobs=1)
+    return HistGradientBoostingClassifier(
+        **setting.parameters, max_iter=trees or config.maximum_trees, early_stopping=False, random_state=config.seed
+    )
 
 
-def _probabilities(estimator: Any, X: Floats) -> npt.NDArray[np.float64]:
-    return np.asarray(estimator.predict_proba(X)[:, 1], dtype=np.float64)
+def _taken(rows: _Rows, config: TrainingConfig) -> tuple[Bools, Doubles | None]:
+    """Which rows are fitted, and their weights; None where all count alike."""
+    kept = np.ones(len(rows.y), dtype=np.bool_)
+    genuine = int((~rows.y).sum())
+    if config.imbalance not in ("none", "class_weight"):
+        wanted = min(max(config.genuine_share * genuine, config.minimum_genuine), config.maximum_genuine)
+        kept = rows.y | (np.random.default_rng(config.seed).random(len(rows.y)) < wanted / genuine)
+    weight = _decay(rows.times, config)
+    if weight is not None:
+        weight = weight[kept]
+    if config.imbalance == "class_weight":
+        weight = np.ones(len(rows.y)) if weight is None else weight
+        weight = np.where(rows.y, weight * weight[~rows.y].sum() / weight[rows.y].sum(), weight)
+    return kept, weight
 
 
-def _codes(column: Any) -> npt.NDArray[np.int64]:
+def _decay(times: Integers, config: TrainingConfig) -> Doubles | None:
+    if config.half_life_days is None:
+        return None
+    return np.asarray(np.exp2((times - times.max()) / (config.half_life_days * DAY)))
+
+
+def _with_synthetic_frauds(X: Floats, y: Bools, config: TrainingConfig) -> tuple[Floats, Bools]:
+    from imblearn.over_sampling import SMOTE, BorderlineSMOTE
+
+    method = SMOTE if config.imbalance == "smote" else BorderlineSMOTE
+    n = int(min(y.sum(), (~y).sum()))
+    if n < 2:
+        raise TrainingError(f"{config.imbalance} makes frauds between two of them, and there is {n}; add months")
+    return method(random_state=config.seed, k_neighbors=min(5, n - 1)).fit_resample(X, y)  # type: ignore[no-any-return]
+
+
+def _log_odds_of_rate(y: Bools, weight: Doubles | None) -> float:
+    weight = np.ones(len(y)) if weight is None else weight
+    return float(np.log(weight[y].sum()) - np.log(weight[~y].sum()))
+
+
+def _require_finite(X: Floats, names: tuple[str, ...], features: pa.Table) -> None:
+    if not (infinite := np.isinf(X)).any():
+        return
+    row, column = np.argwhere(infinite)[0]
+    what = f"transaction {features['transaction_id'][row]}" if "transaction_id" in features.column_names else "a row"
+    raise TrainingError(
+        f"feature {names[column]!r} of {what} of {features['event_timestamp'][row]} is infinite or beyond float32, one "
+        f"of {int(infinite.sum()):,} such values; give a finite number, or leave it empty when it is not known"
+    )
+
+
+def _codes(column: Any) -> Integers:
     """Integer codes of identifiers; -1 where there is none."""
     encoded = column.combine_chunks().dictionary_encode()
     return np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), dtype=np.int64)

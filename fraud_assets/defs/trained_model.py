@@ -11,8 +11,9 @@ from fraud_assets.core import plots
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.features import feature_names
 from fraud_assets.core.labels import labels_as_of
+from fraud_assets.core.staleness import training_inputs
 from fraud_assets.core.tables import trained_model as table
-from fraud_assets.core.training import TrainingConfig, TrainingError, train
+from fraud_assets.core.training import TrainingError, train
 from fraud_assets.core.windows import training_months
 from fraud_assets.defs.partitions import (
     CONTRACT,
@@ -40,13 +41,13 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
     month = single_month(context)
     settings, contract, store = platform.settings, platform.contract, platform.store
     store.require("transaction_features", month)
-    config = TrainingConfig(smote=settings.smote, review_capacity=settings.review_capacity)
+    config = settings.training
     names = feature_names(contract)
     first, last = training_months(month, config.window_months, contract.first_month)
     features = store.read("transaction_features", first_month=first, last_month=last)
     statements = store.read("fraud_labels", first_month=first, last_month=last)
-    inputs = platform.made_of(features, statements)
-    made_of = digest_text(json.dumps(inputs, sort_keys=True), str(config))
+    inputs = platform.made_of(features, statements, training_inputs(config.digest))
+    made_of = digest_text(json.dumps(inputs, sort_keys=True))
     as_of = contract.month_end(month)
     base = {"month": date.fromisoformat(f"{month}-01"), "as_of": as_of, "inputs_digest": made_of}
     kept = _unchanged(platform, month, made_of)
@@ -68,7 +69,8 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
             contract_yaml=settings.contract_path.read_text(encoding="utf-8"), config=config,
         )  # fmt: skip
         run_id = tracking.active_run().info.run_id
-    reason = f"{result.chosen.family} had the best validation AP, {result.chosen.average_precision:.3f}"
+    chosen = result.chosen
+    reason = f"{chosen.family} ({chosen.trial.setting.name}) had the best validation AP, {chosen.average_precision:.3f}"
     platform.ledger.record(
         "registered",
         manifest.model_version,
@@ -88,17 +90,19 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         "training_to": result.training_to,
         "n": result.n,
         "n_fraud": result.n_fraud,
-        "validation_average_precision": result.chosen.average_precision,
+        "validation_average_precision": chosen.average_precision,
         "threshold": manifest.threshold,
         "model_digest": manifest.model_digest,
     }
-    validated: dict[str, float] = {candidate.family: candidate.average_precision for candidate in result.candidates}
+    validated = {f"{trial.setting.family}, {trial.setting.name}": trial.average_precision for trial in result.trials}
     return dg.Output(
         _table([row]),
         metadata={
             "inputs": inputs,
             "outcome": f"version {manifest.model_version}: {reason}",
             "fraud_rate": result.n_fraud / result.n,
+            "calibration": chosen.calibration.calibrator.method,
+            **chosen.validation_metrics(),
             "mlflow_run_id": run_id,
             "plot": picture(plots.bars(validated, "Average precision on the out-of-time validation part")),
         },

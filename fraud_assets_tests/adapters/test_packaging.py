@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -20,6 +20,8 @@ from fraud_assets.adapters.packaging import (
     serving_requirements,
     to_onnx,
 )
+from fraud_assets.core.calibration import CalibratedClassifier, Calibrator
+from fraud_assets.core.metrics import average_precision
 from fraud_assets.core.scoring import ModelManifest, Scorer, ScoringError, digest_model
 
 ROOT = Path(__file__).parents[2]
@@ -100,9 +102,48 @@ def test_missing_values_that_training_never_saw_go_where_scikit_learn_sends_them
     np.testing.assert_allclose(probabilities(trees, holes), trees.predict_proba(holes)[:, 1], rtol=0, atol=1e-12)
 
 
+def test_a_forest_gives_the_probabilities_of_scikit_learn_next_to_splits_and_for_missing_values(data):
+    for X, y in (data, neighbours()):
+        forest = RandomForestClassifier(n_estimators=20, max_leaf_nodes=200, random_state=0).fit(X, y)
+        np.testing.assert_allclose(probabilities(forest, X), forest.predict_proba(X)[:, 1], rtol=0, atol=1e-12)
+        holes = X[:500].copy()
+        holes[np.random.default_rng(1).random(holes.shape) < 0.5] = np.nan
+        np.testing.assert_allclose(probabilities(forest, holes), forest.predict_proba(holes)[:, 1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "calibrator",
+    [Calibrator(), Calibrator("sigmoid", 0.8, 0.8, -0.3), Calibrator("beta", 0.7, 1.4, -0.5)],
+    ids=lambda calibrator: calibrator.method,
+)
+def test_offset_and_calibration_are_part_of_the_served_model(data, calibrator):
+    X, y = data
+    for model in (
+        make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()),
+        HistGradientBoostingClassifier(max_iter=20, random_state=0),
+        # Unbounded: some of its shares are 0 and 1.
+        RandomForestClassifier(n_estimators=5, random_state=0),
+    ):
+        calibrated = CalibratedClassifier(model.fit(X, y), -1.7, calibrator)
+        scores, raw = calibrated.predict_proba(X)[:, 1], model.predict_proba(X)[:, 1]
+        np.testing.assert_allclose(probabilities(calibrated, X), scores, rtol=0, atol=1e-6)
+        assert (scores < raw - 0.05).any()
+        # What was apart stays apart.
+        assert average_precision(y, scores) == pytest.approx(average_precision(y, raw), abs=1e-6)
+
+
+@pytest.mark.parametrize("calibrator", [Calibrator("beta", 0.7, 1.4, 0.0), Calibrator("sigmoid", 3.0, 3.0, 0.0)])
+def test_certain_scores_stay_between_nought_and_one(calibrator):
+    X = np.array([[-1e30], [1e30]] * 50, dtype=np.float32)
+    model = LogisticRegression().fit(np.sign(X), X[:, 0] > 0)
+    assert probabilities(CalibratedClassifier(model, 0.0, calibrator), X)[:2].tolist() == [0.0, 1.0]
+
+
 def test_trees_that_found_no_split_give_the_share_of_fraud():
     X, y = np.zeros((1000, 2), dtype=np.float32), np.arange(1000) < 250
     trees = HistGradientBoostingClassifier(max_iter=3).fit(X, y)
+    forest = RandomForestClassifier(n_estimators=3, bootstrap=False).fit(X, y)
+    np.testing.assert_allclose(probabilities(forest, X), np.full(1000, 0.25), rtol=0, atol=1e-9)
     X[0, 0] = np.nan
     np.testing.assert_allclose(probabilities(trees, X), np.full(1000, 0.25), rtol=0, atol=1e-9)
 
@@ -125,8 +166,8 @@ def test_the_same_model_gives_the_same_bytes(data):
 
 def test_estimators_without_a_conversion_are_named(data):
     X, y = data[0][:200], data[1][:200]
-    forest = RandomForestClassifier(n_estimators=2, random_state=0).fit(X, y)
-    with pytest.raises(ScoringError, match="RandomForestClassifier has no conversion"):
+    forest = ExtraTreesClassifier(n_estimators=2, random_state=0).fit(X, y)
+    with pytest.raises(ScoringError, match="ExtraTreesClassifier has no conversion"):
         to_onnx(forest, P)
     scaled = make_pipeline(MinMaxScaler(), SimpleImputer(), LogisticRegression()).fit(X, y)
     with pytest.raises(ScoringError, match="MinMaxScaler has no conversion"):

@@ -2,20 +2,30 @@
 
 import dataclasses
 import datetime as dt
+import hashlib
+import os
+import subprocess
+import sys
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from fraud_assets.adapters.packaging import to_onnx
-from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model, feature_matrix
-from fraud_assets.core.training import TrainingConfig, TrainingError, train
+from fraud_assets.core import training
+from fraud_assets.core.scoring import Family, ModelManifest, Scorer, digest_model, feature_matrix
+from fraud_assets.core.training import TrainingError, train
+from fraud_assets.core.training_config import GRID, Setting, TrainingConfig
+from fraud_assets.settings import PROJECT_ROOT
 
 START = dt.datetime(2018, 4, 1, tzinfo=dt.UTC)
 DAYS, PER_DAY = 40, 100
 NAMES = ("a", "b", "c")
-CONFIG = TrainingConfig(review_capacity=5)
+CONFIG = TrainingConfig(review_capacity=5, maximum_trees=50)
 TIME = pa.timestamp("us", "UTC")
+FOREST = Setting("random_forest", "small", {"n_estimators": 10, "max_leaf_nodes": 50, "min_samples_leaf": 3})
+SMALL_FOREST = (*(setting for setting in GRID if setting.family != "random_forest"), FOREST)
 
 
 def rows(fraud, seed=1, days=DAYS, per_day=PER_DAY):
@@ -58,6 +68,15 @@ def corners(a, b):
 def trained(data, config=CONFIG, maturity_days=7.0):
     features, labels = data
     return train(features, labels, NAMES, maturity_days=maturity_days, config=config)
+
+
+def served(candidate):
+    onnx = to_onnx(candidate.estimator, len(NAMES))
+    manifest = ModelManifest(
+        model_name="m", model_version=1, trained_month="2018-05", as_of="2018-06-01T00:00:00+00:00", features=NAMES,
+        threshold=candidate.threshold, family=candidate.family, contract_yaml="", model_digest=digest_model(onnx),
+    )  # fmt: skip
+    return Scorer(onnx, manifest)
 
 
 def model_bytes(result):
@@ -180,22 +199,207 @@ def test_scores_are_probabilities_although_genuine_rows_were_left_out():
 def test_the_served_model_scores_as_the_trained_one_with_features_that_are_never_known(line, result):
     X = feature_matrix(line[0], NAMES)
     for candidate in result.candidates:
-        onnx = to_onnx(candidate.estimator, len(NAMES))
-        manifest = ModelManifest(
-            model_name="m", model_version=1, trained_month="2018-05", as_of="2018-06-01T00:00:00+00:00", features=NAMES,
-            threshold=candidate.threshold, family=candidate.family, contract_yaml="", model_digest=digest_model(onnx),
-        )  # fmt: skip
         np.testing.assert_allclose(
-            Scorer(onnx, manifest).probabilities(X), candidate.estimator.predict_proba(X)[:, 1], rtol=0, atol=1e-6
+            served(candidate).probabilities(X), candidate.estimator.predict_proba(X)[:, 1], rtol=0, atol=1e-6
         )
 
 
-def test_smote_changes_the_logistic_regression_and_leaves_the_trees_alone(line, result):
-    again = trained(line, dataclasses.replace(CONFIG, smote=True))
-    plain = {c.family: to_onnx(c.estimator, 3) for c in result.candidates}
-    balanced = {c.family: to_onnx(c.estimator, 3) for c in again.candidates}
-    assert balanced["logistic_regression"] != plain["logistic_regression"]
-    assert balanced["hist_gradient_boosting"] == plain["hist_gradient_boosting"]
+@pytest.mark.parametrize("imbalance", ["undersample", "none", "class_weight", "smote", "borderline_smote"])
+def test_scores_are_probabilities_whatever_was_done_about_imbalance(imbalance):
+    """On rows not seen before, the sum of scores is the number of frauds to a fifth; nothing was calibrated."""
+    config = dataclasses.replace(CONFIG, imbalance=imbalance, minimum_genuine=500, calibration_frauds=10**9)
+    fresh, labels = rows(straight, seed=2)
+    for candidate in trained(rows(straight), config).candidates:
+        assert candidate.calibration.calibrator.method == "none"
+        scores = candidate.estimator.predict_proba(feature_matrix(fresh, NAMES))[:, 1]
+        assert scores.sum() == pytest.approx(labels["is_fraud"].to_numpy().sum(), rel=0.2)
+
+
+@pytest.mark.parametrize("imbalance", ["none", "class_weight", "smote", "borderline_smote"])
+def test_each_way_with_imbalance_gives_another_model_and_the_same_one_again(line, result, imbalance):
+    config = dataclasses.replace(CONFIG, imbalance=imbalance, minimum_genuine=500)
+    found = model_bytes(trained(line, config))
+    assert found == model_bytes(trained(line, config))
+    undersampled = model_bytes(trained(line, dataclasses.replace(CONFIG, minimum_genuine=500)))
+    assert all(one not in undersampled for one in found)
+
+
+def test_undersampling_keeps_every_fraud_and_the_share_of_the_genuine_within_its_bounds():
+    """Of 10,000 genuine rows a fifth is 2,000; at least 4,000 or at most 1,000 of them say otherwise."""
+    y = np.arange(10_100) < 100
+    data = training._Rows(np.zeros((10_100, 1), np.float32), y, np.arange(10_100))
+    config = dataclasses.replace(CONFIG, genuine_share=0.2, minimum_genuine=0)
+    for changes, expected in (({}, 2000), ({"minimum_genuine": 4000}, 4000), ({"maximum_genuine": 1000}, 1000)):
+        kept, weight = training._taken(data, dataclasses.replace(config, **changes))
+        assert kept[:100].all()
+        assert kept[100:].sum() == pytest.approx(expected, rel=0.1)
+        assert weight is None
+
+
+def test_class_weights_balance_the_classes():
+    y = np.arange(100) < 10
+    data = training._Rows(np.zeros((100, 1), np.float32), y, np.arange(100))
+    kept, weight = training._taken(data, dataclasses.replace(CONFIG, imbalance="class_weight"))
+    assert kept.all()
+    assert weight[:10].tolist() == pytest.approx([9.0] * 10)
+    assert weight[10:].tolist() == [1.0] * 90
+
+
+def test_rows_count_half_as_much_for_every_half_life_of_age():
+    days = np.array([0, 15, 30]) * training.DAY
+    data = training._Rows(np.zeros((3, 1), np.float32), np.array([True, False, False]), days)
+    _, weight = training._taken(data, dataclasses.replace(CONFIG, half_life_days=15.0))
+    assert weight.tolist() == [0.25, 0.5, 1.0]
+
+
+def test_a_model_with_decayed_weights_follows_the_newest_rows():
+    """In the newest 10 of 40 days low values of a are the fraudulent ones; a short half-life forgets the others."""
+    features, _ = rows(straight)
+    a = features["a"].to_numpy()
+    late = np.arange(len(a)) >= 30 * PER_DAY
+    y = np.random.default_rng(3).random(len(a)) < np.where((a < 0) == late, 0.4, 0.02)
+    # Calibration looks at models from before the change.
+    config = dataclasses.replace(CONFIG, families=("logistic_regression",), calibration_frauds=10**9)
+    labels = labelled(y, np.ones(len(y), bool))
+    low, high = np.array([[-2, 0, np.nan], [2, 0, np.nan]], np.float32)
+    for half_life, forgets in ((None, False), (3.0, True)):
+        model = trained((features, labels), dataclasses.replace(config, half_life_days=half_life)).chosen.estimator
+        scores = model.predict_proba(np.array([low, high]))[:, 1]
+        assert bool(scores[0] > 5 * scores[1]) is forgets
+
+
+# --- choices
+
+
+def test_a_longer_window_validates_on_two_blocks_of_28_days_and_a_model_fitted_before_each():
+    """A quarter of 240 days is 60: the blocks begin on days 184 and 212, and fit on rows before days 177 and 205."""
+    data = rows(straight, days=240, per_day=20)
+    result = trained(data, dataclasses.replace(CONFIG, families=("logistic_regression",)))
+    assert result.validation_from == START + dt.timedelta(days=184)
+    [trial] = result.trials
+    assert len(trial.of_blocks) == 2
+    assert trial.average_precision == pytest.approx(np.mean(trial.of_blocks))
+    day = np.arange(241 * 20) // 20
+    matrix = training._Rows(feature_matrix(data[0], NAMES), data[1]["is_fraud"].to_numpy(), day * training.DAY)
+    older, newer = training._blocks(matrix, 7.0, CONFIG)
+    for block, before, start, end in ((older, 176, 184, 211), (newer, 204, 212, 240)):
+        assert day[block.fit].max() == before
+        assert (day[block.validation].min(), day[block.validation].max()) == (start, end)
+
+
+def test_blocks_without_enough_frauds_give_way_to_the_whole_validation_part():
+    """50 frauds lie in days 180 to 199, none in the block that begins on day 212."""
+    features, _ = rows(straight, days=240, per_day=20)
+    row = np.arange(features.num_rows)
+    day = row // 20
+    y = (row % 20 == 0) & (day < 160) | (row % 8 == 0) & (day >= 180) & (day < 200)
+    result = trained((features, labelled(y, np.ones(len(y), bool))))
+    assert result.validation_from == START + dt.timedelta(days=180)
+    assert all(len(trial.of_blocks) == 1 for trial in result.trials)
+
+
+def test_every_setting_that_was_tried_is_told_and_the_best_of_a_family_is_taken(result):
+    names = [(trial.setting.family, trial.setting.name) for trial in result.trials]
+    wanted = [(setting.family, setting.name) for setting in GRID if setting.family != "random_forest"]
+    assert sorted(names) == sorted(wanted)
+    for candidate in result.candidates:
+        own = [trial.average_precision for trial in result.trials if trial.setting.family == candidate.family]
+        assert candidate.average_precision == candidate.trial.average_precision == max(own)
+
+
+def test_boosting_stops_where_the_log_loss_of_the_newest_rows_is_lowest():
+    """Labels that nothing tells are learned by heart: the fewest trees are best. A clear rule takes more."""
+    config = dataclasses.replace(CONFIG, families=("hist_gradient_boosting",))
+    by_heart = trained(rows(lambda a, b: np.full(len(a), 0.2)), config).chosen
+    assert by_heart.trial.trees == by_heart.estimator.estimator.n_iter_ == 25
+    waves = rows(lambda a, b: 1 / (1 + np.exp(3 - 6 * np.sin(2 * a) * np.sin(2 * b))), per_day=400)
+    assert trained(waves, config).chosen.trial.trees > 25
+
+
+def test_a_random_forest_is_there_for_who_asks_for_it_and_is_served_as_trained(line):
+    result = trained(line, dataclasses.replace(CONFIG, families=("random_forest",), grid=SMALL_FOREST))
+    assert result.chosen.family == "random_forest"
+    X = feature_matrix(line[0], NAMES)
+    np.testing.assert_allclose(
+        served(result.chosen).probabilities(X), result.chosen.estimator.predict_proba(X)[:, 1], rtol=0, atol=1e-6
+    )
+
+
+def test_the_threshold_is_one_of_calibrated_scores():
+    """1 of 20 transactions a day of the newest 10 days: its score is what the served model gives, not the raw one."""
+    data = rows(straight, per_day=400)
+    config = dataclasses.replace(CONFIG, families=("logistic_regression",), review_capacity=20)
+    chosen = trained(data, config).chosen
+    scores = chosen.estimator.predict_proba(feature_matrix(data[0], NAMES))[-400 * 10 :, 1]
+    assert (scores >= chosen.threshold).mean() == pytest.approx(0.05, abs=0.01)
+
+
+# --- the same model again
+
+
+def test_another_process_with_other_hashes_and_threads_gives_the_same_bytes_of_every_family():
+    printed = []
+    for seed, threads in (("1", "1"), ("2", "2")):
+        environment = os.environ | {"PYTHONHASHSEED": seed} | {
+            f"{name}_NUM_THREADS": threads for name in ("OMP", "OPENBLAS", "MKL")
+        }  # fmt: skip
+        run = subprocess.run(
+            [sys.executable, "-m", "fraud_assets_tests.core.test_training"],
+            env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        printed.append(run.stdout.split())
+    assert printed[0] == printed[1]
+    assert len(set(printed[0])) == len(printed[0]) == 3
+
+
+# --- bad input
+
+
+def test_an_infinite_value_trains_nothing_and_the_error_says_where(line):
+    features, labels = line
+    b = features["b"].to_numpy().copy()
+    b[[7, 9]] = np.inf, -np.inf
+    position = features.column_names.index("b")
+    broken = features.set_column(position, "b", pa.array(b))
+    with pytest.raises(TrainingError, match=r"feature 'b' of transaction 7 of 2018-04-01.* is infinite.*one of 2 such"):
+        trained((broken, labels))
+
+
+@pytest.mark.parametrize("family", ["logistic_regression", "hist_gradient_boosting", "random_forest"])
+def test_constant_and_never_known_features_change_no_score_and_new_values_have_one(line, family):
+    """Feature c is never known in training; then it is, and so is a value of a beyond all that were seen."""
+    features, labels = line
+    position = features.column_names.index("b")
+    constant = features.set_column(position, "b", pa.array(np.full(features.num_rows, 3, np.float32)))
+    config = dataclasses.replace(CONFIG, families=(family,), grid=SMALL_FOREST)
+    model = trained((constant, labels), config).chosen.estimator
+    usual, other = np.array([[0.5, 3, np.nan], [0.5, 3, 7]], np.float32), np.array([[99, 3, np.nan]], np.float32)
+    scores = model.predict_proba(usual)[:, 1]
+    assert scores[0] == scores[1]
+    assert 0 <= model.predict_proba(other)[0, 1] <= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"families": ()}, "no family to train"),
+        ({"families": ("perceptron",)}, "no setting for perceptron"),
+        ({"grid": GRID[1:]}, "no setting for logistic_regression"),
+        ({"imbalance": "hope"}, "imbalance is 'hope'; it can be undersample"),
+        ({"window_months": 0}, "window_months is 0"),
+        ({"half_life_days": 0.0}, "half_life_days is 0.0"),
+        ({"half_life_days": 30.0, "imbalance": "smote"}, "synthetic rows of smote have no age"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(**changes)
+
+
+def test_another_setting_has_another_digest_and_the_same_ones_the_same():
+    assert TrainingConfig().digest == TrainingConfig().digest
+    assert TrainingConfig(seed=8).digest != TrainingConfig().digest
+    assert TrainingConfig(grid=SMALL_FOREST).digest != TrainingConfig().digest
 
 
 def test_customers_may_be_text_unknown_or_absent(line):
@@ -244,3 +448,10 @@ def test_transactions_of_a_single_instant_train_nothing(line):
     moment = pa.array([START] * features.num_rows, TIME)
     with pytest.raises(TrainingError, match="0 matured transactions before the validation part"):
         trained((features.set_column(1, "event_timestamp", moment), labels))
+
+
+if __name__ == "__main__":
+    # What `test_another_process_with_other_hashes_and_threads_gives_the_same_bytes_of_every_family` runs.
+    every = dataclasses.replace(CONFIG, families=get_args(Family), grid=SMALL_FOREST)
+    for of_family in model_bytes(trained(rows(straight), every)):
+        print(hashlib.sha256(of_family).hexdigest())

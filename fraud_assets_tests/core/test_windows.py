@@ -108,7 +108,7 @@ def test_a_window_that_is_empty_has_negative_days():
     assert Window(utc(2018, 6, 3), utc(2018, 6, 1)).days == -2
 
 
-@pytest.mark.parametrize(("window", "first"), [(1, "2018-06"), (3, "2018-04"), (12, "2018-04")])
+@pytest.mark.parametrize(("window", "first"), [(1, "2018-06"), (3, "2018-04"), (12, "2018-04"), (None, "2018-04")])
 def test_a_model_sees_its_month_and_those_before_but_none_before_the_first(window, first):
     assert training_months("2018-06", window, "2018-04") == (first, "2018-06")
 
