@@ -76,19 +76,26 @@ def _plain(value: Any) -> Any:
 def run(
     first: Annotated[str | None, typer.Option("--from", help="First month, YYYY-MM.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="Last month, YYYY-MM.")] = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh/--no-refresh", help="Make later months anew that were built on these.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
-    """Materialise the graph month by month: transactions to a promoted, packaged model."""
-    from fraud_assets.adapters.monthly import run_months
+    """Materialise the graph month by month: transactions to a promoted, packaged model.
+
+    Later months that are there already, and were built without these months or on other rows of them, are made anew.
+    """
+    from fraud_assets.adapters.refresh import run_and_refresh
 
     with _clear_errors():
         settings = _settings()
-        outcomes = run_months(_graph(), settings, first, last, console=Console(stderr=True) if as_json else console)
+        told = Console(stderr=True) if as_json else console
+        outcome = run_and_refresh(_graph(), settings, first, last, told, refresh=refresh)
         if as_json:
-            _print_json(outcomes)
+            _print_json(outcome)
         else:
             _show_status(settings)
-    if any(outcome["failed"] for outcome in outcomes):
+    if outcome["refreshed"]["failed"] or any(month["failed"] for month in outcome["months"]):
         raise typer.Exit(1)
 
 

@@ -520,8 +520,10 @@ def test_a_promotion_by_hand_outlasts_a_repeated_run_of_its_month(in_spare_world
 
 def test_run_as_json_leaves_standard_output_to_json(spare_world: World) -> None:
     month = spare_world.months[0]
-    [outcome] = strict_json(spare_world.fraud("run", "--from", month, "--to", month, "--json").stdout)
+    said = strict_json(spare_world.fraud("run", "--from", month, "--to", month, "--json").stdout)
+    [outcome] = said["months"]
     assert (outcome["month"], outcome["failed"]) == (month, [])
+    assert said["refreshed"] == {"stale": [], "rebuilt": [], "failed": [], "left": []}
 
 
 def test_a_long_home_with_a_space_works(world: World, tmp_path: Path) -> None:

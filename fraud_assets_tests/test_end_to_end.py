@@ -224,7 +224,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, dict[
     )
     try:
         done = world.fraud("run", "--json", fails=True)
-        yield world, {outcome["month"]: outcome for outcome in json.loads(done.stdout)}
+        yield world, {outcome["month"]: outcome for outcome in json.loads(done.stdout)["months"]}
     finally:
         remove_home(world.home)
 

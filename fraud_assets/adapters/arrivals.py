@@ -6,7 +6,7 @@ source belongs to `sources.py`, applying the contract to `core/intake.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -74,6 +74,7 @@ def arriving(source: Source, store: MonthStore, months: Sequence[str]) -> Iterat
                     "source": {month: delivery.fingerprint},
                     "quarantine_decisions": {month: decisions_digest(store.database, month)},
                     **({"raw_transactions": compared} if compared else {}),
+                    "earlier_ids": {month: " ".join(sorted(compared)) or None},
                 },
             )
         yield arrivals
@@ -116,6 +117,20 @@ def months_with_ids_of(store: MonthStore, month: str, intake: Intake) -> list[st
     return sorted({name for table in found for name in table["month"].to_pylist()})
 
 
+def months_with_ids_among(store: MonthStore) -> Callable[[str], str | None]:
+    """Says of a stored month which earlier ones have ids that lie among its own, as its input `earlier_ids` does.
+
+    By the smallest and largest id only: the month is then taken in again, and most often comes out as it was.
+    """
+    ranges = {} if _ids_are_made(store) else _ranges(store, store.months("raw_transactions"))
+
+    def earlier(month: str) -> str | None:
+        found = (name for name in sorted(ranges) if name < month and _overlap(ranges[name], ranges.get(month)))
+        return " ".join(found) or None
+
+    return earlier
+
+
 def remember_ids(store: MonthStore, months: Mapping[str, Intake]) -> None:
     """Keeps the smallest and largest id of months that have been stored."""
     digests = store.months("raw_transactions")
@@ -137,6 +152,11 @@ def _overlapping(store: MonthStore, intake: Intake, stored: Mapping[str, str]) -
     """The stored months whose ids lie among those of the intake."""
     if not stored or intake.id_range is None or _ids_are_made(store):
         return []
+    return sorted(name for name, bounds in _ranges(store, stored).items() if _overlap(intake.id_range, bounds))
+
+
+def _ranges(store: MonthStore, stored: Mapping[str, str]) -> dict[str, tuple[Any, Any] | None]:
+    """The smallest and largest id of stored months; None for one without rows."""
     kind = store.contract.transaction_id_type
     known = {}
     with store.database.session() as connection:
@@ -149,11 +169,10 @@ def _overlapping(store: MonthStore, intake: Intake, stored: Mapping[str, str]) -
         ids = store.read("raw_transactions", ["transaction_id"], first_month=month, last_month=month)["transaction_id"]
         known[month] = _as_text(None if len(ids) == 0 else tuple(pc.min_max(ids).as_py().values()))
         _remember(store, [(month, stored[month], *known[month])])
-    ranges = {
+    return {
         month: None if bounds[0] is None else tuple(pa.array(bounds, pa.string()).cast(kind).to_pylist())
         for month, bounds in known.items()
     }
-    return sorted(month for month, bounds in ranges.items() if _overlap(intake.id_range, bounds))
 
 
 def _ids_are_made(store: MonthStore) -> bool:

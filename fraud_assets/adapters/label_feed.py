@@ -18,9 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import Connection, sql
 
-from fraud_assets.adapters.dagster_storage import open_instance
 from fraud_assets.adapters.database import Database
-from fraud_assets.adapters.monthly import QUIET, failures_of
+from fraud_assets.adapters.monthly import materialize_months
 from fraud_assets.adapters.sources import FolderSource, Source, SourceError, read_table
 from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.completeness import Completeness, label_completeness
@@ -433,7 +432,7 @@ def add_file(
     months = Counter(contract.month_of(moment) for moment in new["label_timestamp"].to_pylist())
     stored = store.months("fraud_labels")
     concerned = sorted(month for month in months if month in stored)
-    failed = _materialize(job, settings, concerned)
+    failed = materialize_months(job(), settings, concerned, [dg.AssetKey("fraud_labels")]) if concerned else {}
     return Added(
         file=path.name,
         taken=new.num_rows,
@@ -445,22 +444,3 @@ def add_file(
         waiting=sorted(month for month in months if month not in stored),
         failed=failed,
     )
-
-
-def _materialize(job: Callable[[], dg.JobDefinition], settings: Settings, months: list[str]) -> dict[str, str]:
-    failed: dict[str, str] = {}
-    if not months:
-        return failed
-    graph = job()
-    with open_instance(settings) as instance:
-        for month in months:
-            result = graph.execute_in_process(
-                partition_key=month,
-                instance=instance,
-                run_config=QUIET,
-                raise_on_error=False,
-                asset_selection=[dg.AssetKey("fraud_labels")],
-            )
-            if not result.success:
-                failed[month] = "; ".join(failure["error"] for failure in failures_of(result))
-    return failed

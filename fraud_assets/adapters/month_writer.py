@@ -54,6 +54,7 @@ class MonthWrite:
 
 def month_bounds(table: Table, contract: Contract, month: str) -> tuple[Any, Any]:
     """First value of the month column in the month, and the first after it: times, or dates where it holds dates."""
+    # A date there stands for the month itself and is its first day wherever one is; only moments have a zone.
     if pa.types.is_date(table.schema.field(table.month_column).type):
         return month_start(month).date(), month_end(month).date()
     return contract.month_start(month), contract.month_end(month)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -44,26 +44,29 @@ def months_to_run(contract: Contract, first: str | None, last: str | None, today
 
 
 def run_months(
-    job: dg.JobDefinition, settings: Settings, first: str | None, last: str | None, console: Console
+    job: dg.JobDefinition, settings: Settings, months: Sequence[str], console: Console
 ) -> list[dict[str, Any]]:
     """Materialises every asset for each month, in order; a month that fails does not stop the next ones.
+
+    Args:
+        job: holds every asset.
+        settings: of the home.
+        months: in order, as `months_to_run` gives them.
+        console: where each month is told of.
 
     Returns:
         For each month: `month`, `run_id`, `seconds`, `failed` (step and error, empty when all went well) and `facts`.
 
     Raises:
-        ValueError: when a month cannot be run, or the settings name no source; nothing has run then.
+        ValueError: when the settings name no source; nothing has run then.
     """
-    months = months_to_run(settings.loaded_contract, first, last, datetime.now(UTC))
     open_source(settings)
     outcomes = []
     with open_instance(settings) as instance:
         for month in months:
             started = time.monotonic()
             with console.status(f"[bold]{month}[/] transactions, features, drift, training, evaluation ..."):
-                result = job.execute_in_process(
-                    partition_key=month, instance=instance, run_config=QUIET, raise_on_error=False
-                )
+                result = execute_month(job, instance, month)
             outcome = {
                 "month": month,
                 "run_id": result.run_id,
@@ -100,25 +103,58 @@ def promote_version(job: dg.JobDefinition, settings: Settings, version: int, rea
     return decided[-1]
 
 
+def execute_month(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    month: str,
+    assets: Collection[dg.AssetKey] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> dg.ExecuteInProcessResult:
+    """One run of the job for a month: of all assets, or of these. It does not raise; see `failures_of`."""
+    return job.execute_in_process(
+        partition_key=month,
+        instance=instance,
+        run_config=QUIET,
+        raise_on_error=False,
+        asset_selection=None if assets is None else sorted(assets),
+        tags=tags,
+    )
+
+
+def materialize_months(
+    job: dg.JobDefinition, settings: Settings, months: Sequence[str], assets: Collection[dg.AssetKey]
+) -> dict[str, str]:
+    """Materialises these assets for each month; a month that fails does not stop the next ones.
+
+    Returns:
+        For each month that failed, why.
+    """
+    with open_instance(settings) as instance:
+        failed = {month: failures_of(execute_month(job, instance, month, assets)) for month in months}
+    return {month: "; ".join(one["error"] for one in found) for month, found in failed.items() if found}
+
+
 def failures_of(result: dg.ExecuteInProcessResult) -> list[dict[str, str]]:
     """The steps that failed, each with its error in a sentence."""
     failures = []
     for event in result.filter_events(lambda event: event.is_step_failure):
-        error = event.step_failure_data.error
-        # Dagster's own wrapping only: what an error was raised from says less than the error.
-        while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
-            error = error.cause
-        failures.append({"step": event.step_key or "", "error": _sentence(error)})
+        _, said = error_in_words(event.step_failure_data.error)
+        failures.append({"step": event.step_key or "", "error": said})
     if not failures and not result.success:
         failures.append({"step": "run", "error": f"run {result.run_id} failed outside its steps; see it in the UI"})
     return failures
 
 
-def _sentence(error: SerializableErrorInfo | None) -> str:
+def error_in_words(error: SerializableErrorInfo | None) -> tuple[str, str]:
+    """The class of the error behind a failed step, and what it says."""
+    # Dagster's own wrapping only: what an error was raised from says less than the error.
+    while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
+        error = error.cause
     if error is None:
-        return "unknown"
+        return "", "unknown"
     name, colon, rest = error.message.strip().partition(": ")
-    return rest if colon and name.rpartition(".")[2] == error.cls_name else error.message.strip()
+    said = rest if colon and name.rpartition(".")[2] == error.cls_name else error.message.strip()
+    return error.cls_name or "", said
 
 
 def _facts(result: dg.ExecuteInProcessResult) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from fraud_assets.adapters.dagster_storage import open_instance
 from fraud_assets.adapters.database import Database
-from fraud_assets.adapters.monthly import QUIET, failures_of
+from fraud_assets.adapters.monthly import materialize_months
 from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.intake import Decision
@@ -342,19 +341,7 @@ def remedy(row: QuarantinedRow) -> str:
 def take_in_again(job: dg.JobDefinition, settings: Settings, months: Sequence[str]) -> dict[str, str]:
     """Materialises raw_transactions, and what comes with it, for each month; returns why a month failed."""
     assets = job.asset_layer.asset_graph.get(dg.AssetKey("raw_transactions")).execution_set_asset_keys
-    failed = {}
-    with open_instance(settings) as instance:
-        for month in months:
-            result = job.execute_in_process(
-                partition_key=month,
-                instance=instance,
-                run_config=QUIET,
-                raise_on_error=False,
-                asset_selection=sorted(assets),
-            )
-            if not result.success:
-                failed[month] = "; ".join(failure["error"] for failure in failures_of(result))
-    return failed
+    return materialize_months(job, settings, months, assets)
 
 
 def _rows(database: Database, table: str, query: str, values: Any = None) -> list[tuple[Any, ...]]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,15 +16,17 @@ import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 from rich.console import Console
 
+from fraud_assets.adapters.arrivals import months_with_ids_among
 from fraud_assets.adapters.dagster_storage import open_instance
 from fraud_assets.adapters.label_feed import added_digest, feed_fingerprint
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.monthly import (
     CHANGES,
-    QUIET,
     changes_in_words,
+    execute_month,
     failures_of,
     months_to_run,
+    run_months,
     show_failures,
 )
 from fraud_assets.adapters.quarantine import decisions_digest
@@ -31,8 +34,17 @@ from fraud_assets.adapters.sources import Source, SourceError, open_source
 from fraud_assets.adapters.status import as_row
 from fraud_assets.adapters.table_io import MonthStore, open_store
 from fraud_assets.core.digests import digest_text
-from fraud_assets.core.ledger import champion_version
-from fraud_assets.core.staleness import CHAMPION, Partition, Stale, find_stale, next_to_rebuild
+from fraud_assets.core.ledger import Event, champion_version
+from fraud_assets.core.staleness import (
+    CHAMPION,
+    Inputs,
+    Partition,
+    Stale,
+    find_stale,
+    in_words,
+    next_to_rebuild,
+    stale_since,
+)
 from fraud_assets.core.tables import TABLES
 from fraud_assets.settings import Settings
 
@@ -48,7 +60,7 @@ def read_stale(store: MonthStore, source: Source | None) -> list[Stale]:
         store: the tables, with the ledger beside them.
         source: where transactions come from; without it, what it delivers is taken not to have changed.
     """
-    return find_stale(store.current(), _lookup(store, source))
+    return _find_stale(store, source, _stand(store))
 
 
 def open_stale(settings: Settings) -> list[Stale]:
@@ -64,27 +76,42 @@ def _source(settings: Settings) -> Source | None:
         return None
 
 
-def _lookup(store: MonthStore, source: Source | None) -> Callable[[str, str], str | None]:
-    """The present digests of what is no table of the platform."""
-    events = LedgerStore(store.database).events()
+@dataclass(frozen=True)
+class _Stand:
+    """What a run changes, as it was at one moment: stored months, the ledger, and which months have which ids."""
+
+    current: dict[Partition, tuple[str, Inputs | None]]
+    events: list[Event]
+    earlier_ids: Callable[[str], str | None]
+
+
+def _stand(store: MonthStore) -> _Stand:
+    return _Stand(store.current(), LedgerStore(store.database).events(), months_with_ids_among(store))
+
+
+def _find_stale(store: MonthStore, source: Source | None, stand: _Stand) -> list[Stale]:
+    """The months that are stale at that moment; what no run changes counts as it is now."""
 
     def champion(key: str) -> str | None:
-        version = champion_version(events, before_month=key.removeprefix(CHAMPION))
+        version = champion_version(stand.events, before_month=key.removeprefix(CHAMPION))
         return None if version is None else str(version)
 
     lookups: dict[str, Callable[[str], str | None]] = {
         "contract": lambda _: store.contract.digest,
+        # As the platform's resource does, from the environment: a store knows tables only.
+        "training": lambda _: Settings().training.digest,
         "source": lambda month: source.fingerprint(month) if source else None,
         "label_feed": lambda month: feed_fingerprint(source, store.contract, month) if source else None,
         "added_labels": lambda month: added_digest(store.database, store.contract, month),
         "quarantine_decisions": lambda month: decisions_digest(store.database, month),
+        "earlier_ids": stand.earlier_ids,
         "ledger": champion,
     }
     # Asked once: where nobody ever added or decided anything, there is nothing to look up month by month.
     for name in ("added_labels", "quarantine_decisions"):
         if not store.exists(name):
             del lookups[name]
-    return lambda name, key: lookups[name](key) if name in lookups else None
+    return find_stale(stand.current, lambda name, key: lookups[name](key) if name in lookups else None)
 
 
 # What the UI shows
@@ -185,11 +212,88 @@ def refresh_months(
     """
     months = months_to_run(settings.loaded_contract, first, last, datetime.now(UTC))
     source, store = open_source(settings), open_store(settings)
-    everything = read_stale(store, source)
-    before = [as_row(one) for one in everything if one.month in months]
-    outcome: dict[str, Any] = {"stale": before, "rebuilt": [], "failed": [], "left": before}
-    if dry_run or not before:
-        return outcome
+    outcome = _found(stale for stale in read_stale(store, source) if stale.month in months)
+    if outcome["stale"] and not dry_run:
+        _make_anew(job, settings, store, lambda: read_stale(store, source), months, outcome, console)
+    return outcome
+
+
+def run_and_refresh(
+    job: dg.JobDefinition,
+    settings: Settings,
+    first: str | None,
+    last: str | None,
+    console: Console,
+    *,
+    refresh: bool = True,
+) -> dict[str, Any]:
+    """Runs months, and makes later ones anew where they were built before these, or on other rows of them.
+
+    What was stale before for another reason is left: it is for `refresh_months`, when someone asks for it.
+
+    Args:
+        job: holds every asset.
+        settings: of the home.
+        first: the first month to run, or None for the contract's first.
+        last: the last one, or None for the newest.
+        console: where each month is told of.
+        refresh: make later months anew; otherwise say which have become stale, and leave them.
+
+    Returns:
+        `months`, as `run_months` gives them, and `refreshed`, as `refresh_months` does, about the later months that
+        have become stale by this run.
+
+    Raises:
+        ValueError: when a month cannot be run, or the settings name no source; nothing has run then.
+    """
+    months = months_to_run(settings.loaded_contract, first, last, datetime.now(UTC))
+    source, store = open_source(settings), open_store(settings)
+    stand = _stand(store)
+    # Nothing looks ahead, so what is not later than the months that are run cannot become stale by it.
+    later = {month for _, month in stand.current if month > months[-1]}
+    outcomes = run_months(job, settings, months, console)
+    outcome = _found(())
+    if later:
+        before = _find_stale(store, source, stand)
+
+        def find() -> list[Stale]:
+            return stale_since(before, read_stale(store, source))
+
+        stale = [one for one in find() if one.month in later]
+        outcome = _found(stale)
+        if stale:
+            _tell_why(stale, console, refresh=refresh)
+        if stale and refresh:
+            _make_anew(job, settings, store, find, later, outcome, console)
+    return {"months": outcomes, "refreshed": outcome}
+
+
+def _tell_why(stale: list[Stale], console: Console, *, refresh: bool) -> None:
+    why = list(dict.fromkeys(change for one in stale for change in one.changes))
+    more = f"; and {len(why) - 3} more" if len(why) > 3 else ""
+    what = f"{len(stale)} months of tables ({in_words(one.month for one in stale)})"
+    done = "are made anew" if refresh else "are left so (`fraud refresh` makes them anew)"
+    console.print(
+        f"{what} became stale by this run and {done}: {'; '.join(why[:3])}{more}", highlight=False, soft_wrap=True
+    )
+
+
+def _found(stale: Iterable[Stale]) -> dict[str, Any]:
+    """What `refresh_months` returns when nothing has been made anew."""
+    rows = [as_row(one) for one in stale]
+    return {"stale": rows, "rebuilt": [], "failed": [], "left": rows}
+
+
+def _make_anew(
+    job: dg.JobDefinition,
+    settings: Settings,
+    store: MonthStore,
+    find: Callable[[], list[Stale]],
+    months: Collection[str],
+    outcome: dict[str, Any],
+    console: Console,
+) -> None:
+    """Makes anew what `find` finds in these months until it finds nothing more that can be, and adds to `outcome`."""
     graph = job.asset_layer.asset_graph
     upstream = {
         key.path[-1]: {before.path[-1] for before in dg.AssetSelection.assets(key).upstream().resolve(graph) - {key}}
@@ -199,6 +303,7 @@ def refresh_months(
     tried: dict[Partition, tuple[str, ...]] = {}
     with open_instance(settings) as instance:
         while True:
+            everything = find()
             given_up = {
                 one.partition
                 for one in everything
@@ -209,9 +314,7 @@ def refresh_months(
                 break
             tried |= {one.partition: one.reasons for one in wanted}
             _rebuild(job, instance, store, wanted[0].month, {one.table for one in wanted}, outcome, console)
-            everything = read_stale(store, source)
     outcome["left"] = [as_row(one) for one in everything if one.month in months]
-    return outcome
 
 
 def _rebuild(
@@ -230,14 +333,7 @@ def _rebuild(
     before = {name: store.months(name).get(month) for name in names}
     started = time.monotonic()
     with console.status(f"[bold]{month}[/] {', '.join(names)} ..."):
-        result = job.execute_in_process(
-            partition_key=month,
-            instance=instance,
-            run_config=QUIET,
-            raise_on_error=False,
-            asset_selection=sorted(selection),
-            tags={"fraud/refresh": month},
-        )
+        result = execute_month(job, instance, month, selection, {"fraud/refresh": month})
     made = {event.asset_key.path[-1] for event in result.get_asset_materialization_events() if event.asset_key}
     rebuilt = []
     for name in names:

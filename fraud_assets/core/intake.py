@@ -27,20 +27,11 @@ import pyarrow.compute as pc
 from fraud_assets.core.contract import TIMESTAMP, Column, Contract, ContractError
 from fraud_assets.core.conversions import Unreadable, canonical_columns, event_times, label_columns
 from fraud_assets.core.spool import BATCH_ROWS, MEMORY, Spool
+from fraud_assets.core.tables import QUARANTINED
 
 Booleans = npt.NDArray[np.bool_]
 
 ORDER = ("event_timestamp", "transaction_id")
-QUARANTINED = pa.schema(
-    [
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("row_number", pa.int64(), nullable=False),
-        pa.field("reasons", pa.string(), nullable=False),
-        pa.field("original", pa.string(), nullable=False),
-        pa.field("row_digest", pa.string(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),
-    ]
-)
 DAY = 86_400_000_000  # microseconds
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -19,8 +19,9 @@ from fraud_assets.core.tables import TABLES
 Inputs = dict[str, dict[str, str | None]]
 """Table to month to digest; None where that month was looked for and was not there.
 
-What is no table goes by a name of its own: "contract" with the one key "", "source" and "label_feed" (what was
-delivered), "ledger" (see `champion_inputs`), "added_labels" and "quarantine_decisions".
+What is no table goes by a name of its own: "contract" and "training" with the one key "", "source" and "label_feed"
+(what was delivered), "ledger" (see `champion_inputs`), "added_labels", "quarantine_decisions", and "earlier_ids" (the
+earlier months with ids among those of the month, by name instead of digest).
 """
 
 Partition = tuple[str, str]
@@ -60,6 +61,11 @@ def inputs_of(*sources: pa.Table | Mapping[str, Mapping[str, str | None]]) -> In
 def champion_inputs(month: str, version: int | None) -> Inputs:
     """The version that was live before the decision of a month, as an input."""
     return {"ledger": {CHAMPION + month: None if version is None else str(version)}}
+
+
+def training_inputs(digest: str) -> Inputs:
+    """How a model was trained (`TrainingConfig.digest`), as an input."""
+    return {"training": {"": digest}}
 
 
 def absent(inputs: Mapping[str, Mapping[str, str | None]], table: str) -> list[str]:
@@ -134,6 +140,31 @@ def find_stale(
     ]
 
 
+def stale_since(before: Iterable[Stale], now: Sequence[Stale]) -> list[Stale]:
+    """What has become stale since, and why: the changes that were not there before, and what is built on those months.
+
+    Args:
+        before: what was stale then. A month that was only built on something stale counts as new as soon as that has
+            changed.
+        now: what is stale now, as `find_stale` gives it.
+    """
+    known = {one.partition: one.changes for one in before}
+    fresh = [
+        replace(one, changes=tuple(change for change in one.changes if change not in known.get(one.partition, ())))
+        for one in now
+    ]
+    feeds: dict[Partition, set[Partition]] = {}
+    for one in fresh:
+        for read in one.built_on:
+            feeds.setdefault(read, set()).add(one.partition)
+    built_on = _spread([one.partition for one in fresh if one.changes], feeds)
+    return [
+        replace(one, built_on=tuple(sorted(built_on.get(one.partition, ()), key=_place)))
+        for one in fresh
+        if one.changes or one.partition in built_on
+    ]
+
+
 def next_to_rebuild(
     stale: Sequence[Stale],
     given_up: Collection[Partition] = (),
@@ -198,8 +229,14 @@ def _difference(table: str, key: str, was: str | None, is_now: str | None) -> st
         )
     if is_now is None:
         return None
+    if table == "earlier_ids":
+        # One that no longer has such ids has changed itself, and is told of as that.
+        arrived = set(is_now.split()) - set((was or "").split())
+        return f"{in_words(arrived)} came later, with ids among those of {key}" if arrived else None
     if table == "contract":
         return "the contract has changed"
+    if table == "training":
+        return "the settings of training have changed"
     if table == "added_labels":
         return f"labels for {key} have been added since"
     if table == "quarantine_decisions":

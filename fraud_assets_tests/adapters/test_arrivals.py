@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from fraud_assets.adapters import arrivals
-from fraud_assets.adapters.arrivals import arriving, months_with_ids_of, remember_ids
+from fraud_assets.adapters.arrivals import arriving, months_with_ids_among, months_with_ids_of, remember_ids
 from fraud_assets.adapters.quarantine import decisions_digest, record_decisions
 from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.contract import parse_contract
@@ -74,6 +74,7 @@ def test_a_month_is_made_of_the_contract_the_source_and_the_decisions(store):
         "contract": {"": store.contract.digest},
         "source": {APRIL: "as of 2018-04"},
         "quarantine_decisions": {APRIL: None},
+        "earlier_ids": {APRIL: None},
     }
 
 
@@ -139,6 +140,18 @@ def test_later_months_that_were_stored_with_an_id_of_this_one_are_named(store):
         assert months_with_ids_of(store, APRIL, taken[APRIL].intake) == [JUNE]
     with arriving(Months(m04=[1, 2]), store, [APRIL]) as taken:
         assert months_with_ids_of(store, APRIL, taken[APRIL].intake) == []
+
+
+def test_an_earlier_month_that_comes_later_is_among_those_whose_ids_have_to_be_looked_at(store):
+    ids = {"m04": [1, 5], "m05": [2, 3], "m06": [5, 6]}
+    june = take(store, Months(**ids), JUNE)[JUNE][2]
+    assert june["earlier_ids"] == {JUNE: None} == {JUNE: months_with_ids_among(store)(JUNE)}
+    take(store, Months(**ids), APRIL, MAY)
+    earlier = months_with_ids_among(store)
+    assert [earlier(month) for month in (APRIL, MAY, JUNE)] == [None, APRIL, APRIL]
+    assert take(store, Months(**ids), JUNE)[JUNE][2]["earlier_ids"] == {JUNE: APRIL}
+    # With its row of April's in quarantine, its ids no longer reach down to April's.
+    assert months_with_ids_among(store)(JUNE) is None
 
 
 def test_of_two_months_that_have_an_id_the_earlier_is_named(store):

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from fraud_assets.adapters.monthly import run_months
+from fraud_assets.core.months import months_between
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def run(
 ) -> tuple[list[dict[str, Any]], str]:
     """Outcomes, and what was shown."""
     shown = io.StringIO()
-    outcomes = run_months(job(body), settings, first, last, Console(file=shown, width=200))
+    outcomes = run_months(job(body), settings, months_between(first, last), Console(file=shown, width=200))
     return outcomes, shown.getvalue()
 
 

@@ -17,6 +17,8 @@ from fraud_assets.core.staleness import (
     find_stale,
     inputs_of,
     next_to_rebuild,
+    stale_since,
+    training_inputs,
 )
 
 Current = dict[tuple[str, str], tuple[str, Inputs | None]]
@@ -141,6 +143,13 @@ def test_months_of_one_table_that_something_was_built_on_are_told_together(curre
     )
 
 
+def test_changed_settings_of_training_make_models_stale_and_nothing_that_was_not_trained(current: Current) -> None:
+    model = "trained_model", "2018-05"
+    current = current | {model: ("mod", CONTRACT | training_inputs("t1"))}
+    assert find_stale(current, lookup(training="t1")) == []
+    assert told(find_stale(current, lookup(training="t2"))) == {model: ("the settings of training have changed",)}
+
+
 def test_a_changed_contract_makes_everything_stale(current: Current) -> None:
     stale = told(find_stale(current, lookup(contract="c2")))
     assert stale.keys() == current.keys()
@@ -156,12 +165,19 @@ def test_a_changed_contract_makes_everything_stale(current: Current) -> None:
         ("added_labels", None, "a1", "labels for 2018-04 have been added since"),
         ("added_labels", "a1", "a2", "labels for 2018-04 have been added since"),
         ("quarantine_decisions", None, "q", "what was decided about quarantined rows of 2018-04 has changed"),
+        ("earlier_ids", None, "2018-02 2018-03", "2018-02 to 2018-03 came later, with ids among those of 2018-04"),
+        ("earlier_ids", "2018-01 2018-02", "2018-02 2018-03", "2018-03 came later, with ids among those of 2018-04"),
     ],
 )
 def test_what_is_no_table_makes_stale_too(name: str, was: str | None, is_now: str | None, reason: str) -> None:
     current: Current = {("fraud_labels", "2018-04"): ("d", {name: {"2018-04": was}})}
     assert told(find_stale(current, lookup(**{name: was}))) == {}
     assert told(find_stale(current, lookup(**{name: is_now}))) == {("fraud_labels", "2018-04"): (reason,)}
+
+
+def test_an_earlier_month_that_no_longer_has_such_ids_is_told_of_as_a_changed_month_only() -> None:
+    current: Current = {("raw_transactions", "2018-04"): ("d", {"earlier_ids": {"2018-04": "2018-02 2018-03"}})}
+    assert find_stale(current, lookup(earlier_ids="2018-03")) == []
 
 
 def test_a_delivery_that_was_archived_makes_nothing_stale(current: Current) -> None:
@@ -220,6 +236,44 @@ def test_stale_months_come_by_month_and_then_in_the_order_of_the_graph(current: 
         for month in ("2018-04", "2018-05")
         for table in ("raw_transactions", "fraud_labels", "transaction_features")
     ]
+
+
+# What has become stale since
+
+RAW, LABELS, FEATURES, DRIFT = (
+    (name, "2018-04") for name in ("raw_transactions", "fraud_labels", "transaction_features", "drift_report")
+)
+
+
+def test_of_what_is_stale_now_only_the_changes_that_are_new_count() -> None:
+    before = [Stale(*RAW, ("old",)), Stale(*LABELS, ("old",))]
+    now = [Stale(*RAW, ("old",)), Stale(*LABELS, ("old", "new")), Stale(*FEATURES, ("new",))]
+    assert stale_since(before, now) == [Stale(*LABELS, ("new",)), Stale(*FEATURES, ("new",))]
+
+
+def test_what_was_only_built_on_something_stale_is_new_when_that_has_changed() -> None:
+    before = [Stale(*RAW, ("delivered again",)), Stale(*LABELS, (), (RAW,))]
+    assert stale_since(before, [Stale(*LABELS, ("raw_transactions has changed",))]) == [
+        Stale(*LABELS, ("raw_transactions has changed",))
+    ]
+    assert stale_since(before, before) == []
+
+
+def test_what_is_built_on_something_newly_stale_is_too_and_names_that_alone() -> None:
+    before = [Stale(*LABELS, ("old",))]
+    now = [
+        Stale(*RAW, ("new",)), Stale(*LABELS, ("old",)), Stale(*FEATURES, (), (RAW, LABELS)),
+        Stale(*DRIFT, ("old",), (FEATURES,)),
+    ]  # fmt: skip
+    assert stale_since([*before, Stale(*DRIFT, ("old",))], now) == [
+        Stale(*RAW, ("new",)), Stale(*FEATURES, (), (RAW,)), Stale(*DRIFT, (), (FEATURES,)),
+    ]  # fmt: skip
+
+
+def test_since_nothing_was_stale_everything_is_new(current: Current) -> None:
+    stale = find_stale(changed(current, "raw_transactions", "2018-04", "new"), lookup())
+    assert len(stale) == 3
+    assert stale_since([], stale) == stale
 
 
 # What comes next

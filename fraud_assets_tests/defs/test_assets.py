@@ -22,7 +22,7 @@ pytest_plugins = ["fraud_assets_tests.worlds"]
 
 ASSETS = (
     "quarantined_transactions", "raw_transactions", "delivered_labels", "fraud_labels", "transaction_features",
-    "drift_report", "trained_model", "evaluation", "champion", "fraud_bento",
+    "drift_report", "trained_model", "evaluation_segments", "evaluation", "champion", "fraud_bento",
 )  # fmt: skip
 PLOTTED = ("raw_transactions", "fraud_labels", "transaction_features", "drift_report", "evaluation", "champion")
 DATA = ("raw_transactions", "fraud_labels", "transaction_features")
@@ -72,6 +72,38 @@ def test_a_plot_is_a_picture_that_the_ui_shows_in_place(world_instance: dg.Dagst
     assert picture.startswith(PNG)
     # Dagster keeps it in the event log, once for each run.
     assert len(picture) < 200_000
+
+
+def test_an_evaluation_shows_curves_and_what_each_threshold_would_have_meant(
+    world: World, world_instance: dg.DagsterInstance
+) -> None:
+    shown = materializations(world_instance, "evaluation")["2025-04"]
+    assert shown["curves"].md_str.startswith("![plot](data:image/png;base64,")
+    rows = [record.data for record in shown["thresholds"].records]
+    [(version, threshold, cost)] = world.query(
+        "SELECT model_version, threshold, expected_cost FROM evaluation "
+        "WHERE month = '2025-04-01' AND role = 'champion'"
+    )
+    [own] = [row for row in rows if (row["model"], row["choice"]) == (f"champion v{version}", "the model's threshold")]
+    assert (own["threshold"], own["expected_cost"]) == pytest.approx((threshold, cost), abs=0.06)
+    assert [column.name for column in shown["thresholds"].schema.columns][:3] == ["model", "choice", "threshold"]
+
+
+def test_the_parts_of_an_evaluation_add_up_and_are_shown_with_the_lowest_average_precision_first(
+    world: World, world_instance: dg.DagsterInstance
+) -> None:
+    months = world.query(
+        "SELECT e.month FROM evaluation e JOIN (SELECT month, role, segment, sum(n) n, sum(n_fraud) f "
+        "FROM evaluation_segments GROUP BY 1, 2, 3) s USING (month, role) GROUP BY 1 "
+        "HAVING bool_and(e.n = s.n AND e.n_fraud = s.f) ORDER BY 1"
+    )
+    assert months == world.query("SELECT DISTINCT month FROM evaluation ORDER BY 1")
+    assert {segment for (segment,) in world.query("SELECT DISTINCT segment FROM evaluation_segments")} >= {
+        "amount", "day", "merchant_segment",
+    }  # fmt: skip
+    shown = materializations(world_instance, "evaluation_segments")["2025-04"]["segments"].md_str.splitlines()[2:]
+    found = [float(value) for line in shown if (value := line.split(" | ")[3].split(" ")[0]).startswith("0.")]
+    assert found == sorted(found)
 
 
 def test_raw_transactions_tell_the_fraud_rate_and_what_was_quarantined(
@@ -182,6 +214,17 @@ def test_months_run_in_order_leave_nothing_stale_and_the_ui_s_checks_say_so(
         (name, month) for name in ASSETS for month in in_world.months
     }
     assert {info.latest_execution_status.value for info in infos} == {"SUCCEEDED"}
+
+
+def test_other_settings_of_training_make_every_trained_month_stale(
+    in_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fraud_assets.adapters.refresh import open_stale
+
+    monkeypatch.setenv("FRAUD_REVIEW_CAPACITY", "77")
+    changed = [(one.table, one.month, one.changes) for one in open_stale(in_world.settings) if one.changes]
+    why = ("the settings of training have changed",)
+    assert changed == [("trained_model", month, why) for month in in_world.months]
 
 
 def test_the_ledger_names_what_each_model_and_decision_was_made_from(world: World) -> None:
@@ -331,16 +374,17 @@ def test_features_with_a_hole_in_their_history_say_which_month_is_missing(run: R
 
 
 @pytest.fixture(scope="session")
-def shuffled(world: World) -> Iterator[tuple[World, dict[str, Any]]]:
-    """The months of `world` run in another order, each by a command of its own, and then refreshed."""
+def shuffled(world: World) -> Iterator[tuple[World, dict[str, dict[str, Any]]]]:
+    """The months of `world` run in another order, each by a command of its own, and what that made anew."""
     from fraud_assets_tests.worlds import World, new_home, remove_home
 
     other = World(new_home(), world.settings_given, world.months)
     try:
-        for month in ("2025-03", "2025-01", "2025-04", "2025-02"):
-            other.fraud("run", "--from", month, "--to", month)
-        outcome = json.loads(other.fraud("refresh", "--to", other.months[-1], "--json").stdout)
-        yield other, outcome
+        refreshed = {
+            month: json.loads(other.fraud("run", "--from", month, "--to", month, "--json").stdout)["refreshed"]
+            for month in ("2025-03", "2025-01", "2025-04", "2025-02")
+        }
+        yield other, refreshed
     finally:
         remove_home(other.home)
 
@@ -355,8 +399,8 @@ def newest_digests(world: World, name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", ASSETS[:5])
-def test_data_and_features_have_the_same_digests_in_whatever_order_months_were_run_and_then_refreshed(
-    world: World, shuffled: tuple[World, dict[str, Any]], name: str
+def test_data_and_features_have_the_same_digests_in_whatever_order_months_were_run(
+    world: World, shuffled: tuple[World, dict[str, dict[str, Any]]], name: str
 ) -> None:
     assert newest_digests(shuffled[0], name) == newest_digests(world, name)
 
@@ -368,7 +412,7 @@ OF_A_RUN = {"mlflow_run_id", "bento_tag", "model_digest"}
 
 @pytest.mark.parametrize("name", ASSETS[5:])
 def test_what_follows_from_features_is_the_same_too_but_for_the_numbers_of_versions_and_the_names_of_runs(
-    world: World, shuffled: tuple[World, dict[str, Any]], name: str
+    world: World, shuffled: tuple[World, dict[str, dict[str, Any]]], name: str
 ) -> None:
     def rows(of: World) -> list[dict[str, Any]]:
         month_of = dict(of.query("SELECT model_version, month FROM ledger WHERE kind = 'registered'"))
@@ -377,7 +421,8 @@ def test_what_follows_from_features_is_the_same_too_but_for_the_numbers_of_versi
             for column in row.keys() & NUMBERED:
                 row[column] = month_of.get(row[column])
             for column in row.keys() & {"reason", "reasons"}:
-                row[column] = re.sub(
+                # A part of an evaluation has a reason only where it could not be judged.
+                row[column] = row[column] and re.sub(
                     r"[Vv]ersion (\d+)", lambda found: f"version of {month_of[int(found[1])]}", row[column]
                 )
             for column in row.keys() & OF_A_RUN:
@@ -387,14 +432,23 @@ def test_what_follows_from_features_is_the_same_too_but_for_the_numbers_of_versi
     assert rows(shuffled[0]) == rows(world)
 
 
-def test_a_refresh_leaves_nothing_stale_and_makes_no_month_of_a_delivery_anew(
-    shuffled: tuple[World, dict[str, Any]],
+@pytest.mark.parametrize(
+    ("month", "later"),
+    [("2025-03", set()), ("2025-01", {"2025-03"}), ("2025-04", set()), ("2025-02", {"2025-03", "2025-04"})],
+)
+def test_a_run_makes_the_later_months_anew_each_once_and_no_month_of_a_delivery(
+    shuffled: tuple[World, dict[str, dict[str, Any]]], month: str, later: set[str]
 ) -> None:
-    other, outcome = shuffled
+    outcome = shuffled[1][month]
     assert (outcome["left"], outcome["failed"]) == ([], [])
     rebuilt = [(one["table"], one["month"]) for one in outcome["rebuilt"]]
     assert "raw_transactions" not in {table for table, _ in rebuilt}
     assert len(rebuilt) == len(set(rebuilt))
     months = [month for _, month in rebuilt]
     assert months == sorted(months)
+    assert set(months) == later
+
+
+def test_months_run_in_another_order_leave_nothing_stale(shuffled: tuple[World, dict[str, dict[str, Any]]]) -> None:
+    other, _ = shuffled
     assert json.loads(other.fraud("status", "--json").stdout)["stale"] == []
