@@ -378,7 +378,10 @@ def _fraud_changes(seen: ibis.Table, reports: ibis.Table, entity: str, spender: 
     changes = changes.filter((_.change != 0) & _[entity].notnull())
     if spender is None or entity == spender:
         return changes
-    unusual = seen.filter(_[OVER_MAX] > 1).select(unusual_id=_.transaction_id, happened=_[MOMENT])
+    # Nothing is usual for a transaction that names nobody who spent.
+    unusual = seen.filter((_[OVER_MAX] > 1) & _[spender].notnull()).select(
+        unusual_id=_.transaction_id, happened=_[MOMENT]
+    )
     changes = changes.left_join(unusual, changes.transaction_id == unusual.unusual_id)
     explained = _[KNOWN].between(_.happened, _.happened + JUDGED_DAYS * DAY)
     return changes.filter(~explained.fill_null(False))

@@ -217,6 +217,12 @@ def test_a_fraud_reported_after_more_than_thirty_days_is_not_judged_by_its_amoun
     assert found[3]["terminal_known_fraud_share_90d"] == share(at_terminal, 1)
 
 
+def test_a_fraud_that_names_no_customer_counts_at_the_terminal_whatever_its_amount():
+    rows = [(1, at(0), None, "y", 20.0), (2, at(10), None, "x", 500.0), (3, at(20), 8, "x", 1.0)]
+    found = features(rows, [(2, None, "x", True, at(12), at(10))])
+    assert found[3]["terminal_known_fraud_share_30d"] == share(1, 1)
+
+
 def test_days_are_those_of_the_contract_s_own_calendar():
     """At 23:30 UTC on 9 June it is the 10th, a Sunday, in Berlin, nine days after 1 June, 00:30 there."""
     local = parse_contract(CONTRACT.model_copy(update={"timezone": "Europe/Berlin"}).model_dump_json())
