@@ -31,7 +31,7 @@ from fraud_assets.adapters.month_writer import (
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.months import MONTH_PATTERN, months_between
-from fraud_assets.core.staleness import INPUTS_KEY, Inputs
+from fraud_assets.core.staleness import INPUTS_KEY, Inputs, inputs_of
 from fraud_assets.core.tables import TABLES, Table
 from fraud_assets.settings import Settings
 
@@ -383,6 +383,27 @@ def _split(rows: pa.Table, table: Table, bounds: Mapping[str, tuple[Any, Any]]) 
     if outside := rows.num_rows - sum(own.num_rows for own in slices.values()):
         raise TableError(f"{outside} rows for {table.name} lie outside the months {list(bounds)}")
     return slices
+
+
+class MonthsOnce:
+    """Ranges of a table's months that move on: a month that two of them share is read once, then forgotten."""
+
+    def __init__(self, store: MonthStore, name: str, columns: Sequence[str] | None = None) -> None:
+        self._store, self._name, self._columns = store, name, columns
+        self._read: dict[str, pa.Table] = {}
+
+    def read(self, first_month: str, last_month: str) -> tuple[pa.Table, Inputs]:
+        """The rows of the months, in their order, and which months they are; see `MonthStore.read`."""
+        months = months_between(max(first_month, self._store.contract.first_month), last_month)
+        self._read = {
+            month: self._read[month]
+            if month in self._read
+            else self._store.read(self._name, self._columns, first_month=month, last_month=month)
+            for month in months
+        }
+        tables = list(self._read.values())
+        # Months from before a column was declared have it nullable.
+        return pa.concat_tables(tables, promote_options="default"), inputs_of(*tables)
 
 
 def open_store(settings: Settings) -> MonthStore:

@@ -272,7 +272,7 @@ def feature_expression(contract: Contract) -> ibis.Table:
             result = result.left_join(history, ROW).drop(f"{ROW}_right")
     result = result.mutate(
         hour=(_[LOCAL] % DAY) / (DAY / 24),
-        is_weekend=((_[TODAY] + MONDAY_EPOCH_SHIFT) % 7 >= 5).cast("int8"),
+        is_weekend=_number((_[TODAY] + MONDAY_EPOCH_SHIFT) % 7 >= 5),
         **values,
         **_categories(result, contract),
     )
@@ -287,10 +287,15 @@ def feature_expression(contract: Contract) -> ibis.Table:
     )
 
 
+def _number(condition: Any) -> Any:
+    """1 or 0, and null where it is neither true nor false; Postgres casts a boolean to no integer but its own."""
+    return ibis.ifelse(condition.isnull(), ibis.null("int64"), ibis.ifelse(condition, 1, 0))
+
+
 def _categories(rows: ibis.Table, contract: Contract) -> dict[str, ibis.Value]:
     """Of each text that models see, which of its categories it is; nothing where it has no value."""
     return {
-        feature: (rows[name] == category).cast("int8")
+        feature: _number(rows[name] == category)
         for name, column in contract.attributes.items()
         if column.feature and column.type == "string"
         for category, feature in category_features(name, column.categories or ()).items()
@@ -302,7 +307,7 @@ def _settle(rows: ibis.Table, reports: ibis.Table, contract: Contract, maturity:
     stated = reports.join(rows.select("transaction_id", MOMENT), "transaction_id")
     timely = stated.filter(_[KNOWN] <= _[MOMENT] + maturity)
     # Fraud wins where statements became known at the same instant.
-    last = timely.group_by("transaction_id").agg(last=(timely[KNOWN] * 2 + timely.is_fraud.cast("int64")).max())
+    last = timely.group_by("transaction_id").agg(last=(timely[KNOWN] * 2 + _number(timely.is_fraud)).max())
     amount = ["amount"] if contract.amount else []
     # Nothing else: every window sorts all the columns that it carries.
     narrow = rows.select("transaction_id", *contract.entities, *amount, MOMENT, TODAY, ROW, RECENT, TARGET)
@@ -373,7 +378,7 @@ def _fraud_changes(seen: ibis.Table, reports: ibis.Table, entity: str, spender: 
     in it (the shop), and does not count for them.
     """
     by_id = ibis.window(group_by="transaction_id", order_by=[KNOWN, "is_fraud"])
-    fraud = reports.is_fraud.cast("int64")
+    fraud = _number(reports.is_fraud)
     changes = reports.mutate(change=fraud - fraud.lag().over(by_id).fill_null(0))
     changes = changes.filter((_.change != 0) & _[entity].notnull())
     if spender is None or entity == spender:

@@ -5,6 +5,7 @@ from functools import cached_property
 import dagster as dg
 import pyarrow as pa
 
+from fraud_assets.adapters.engines import Compute, open_engine
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.registry import Registry
 from fraud_assets.adapters.sources import Source, open_source
@@ -47,6 +48,12 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
     def source(self) -> Source:
         """Where transactions come from."""
         return open_source(self.settings)
+
+    @property
+    def compute_features(self) -> Compute:
+        """What computes features, on the engine of the settings."""
+        engine = self.settings.engine
+        return open_engine(engine, self.store.database.url if engine == "postgres" else None)
 
     def champion_before(self, month: str) -> int | None:
         """The version that was live before the decision of a month."""

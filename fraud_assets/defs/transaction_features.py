@@ -7,8 +7,9 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraud_assets.adapters.table_io import MonthsOnce
 from fraud_assets.core import plots
-from fraud_assets.core.features import compute_features, feature_names, history_days
+from fraud_assets.core.features import feature_names, history_days
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.staleness import Inputs, absent, in_words
@@ -41,7 +42,9 @@ def transaction_features(
     For training, evaluation, drift and scoring; label features count frauds from when they became known.
     """
     # Month by month, in a range as well: sums over a longer history round differently in the last digit.
-    months = [_month(platform, month) for month in context.partition_keys]
+    transactions = MonthsOnce(platform.store, "raw_transactions", RAW_COLUMNS)
+    statements = MonthsOnce(platform.store, "fraud_labels")
+    months = [_month(platform, transactions, statements, month) for month in sorted(context.partition_keys)]
     features = pa.concat_tables([month.features for month in months])
     names = feature_names(platform.contract)
     missing = {name: features[name].null_count / max(features.num_rows, 1) for name in names}
@@ -78,18 +81,16 @@ class _Month:
         return [f"{name} {in_words(found)}" for name in tables if (found := absent(self.inputs, name))]
 
 
-def _month(platform: Platform, month: str) -> _Month:
+def _month(platform: Platform, transactions_of: MonthsOnce, statements_of: MonthsOnce, month: str) -> _Month:
     store, contract = platform.store, platform.contract
     store.require("raw_transactions", month)
     history = months_back(history_days(contract))
-    transactions = store.read(
-        "raw_transactions", RAW_COLUMNS, first_month=shift_month(month, -history), last_month=month
-    )
+    transactions, rows_read = transactions_of.read(shift_month(month, -history), month)
     # Further back: whether a statement is a first report, a repetition or a withdrawal shows in earlier ones.
     first = shift_month(month, -history - contract.label.lookback_months)
-    statements = store.read("fraud_labels", first_month=first, last_month=month)
+    statements, statements_read = statements_of.read(first, month)
     start, end = contract.month_start(month), contract.month_end(month)
-    features = compute_features(transactions, statements, contract, start=start, end=end)
+    features = platform.compute_features(transactions, statements, contract, start=start, end=end)
     labels = labels_as_of(features, statements, end, maturity_days=contract.maturity_days)
     n_fraud = pc.sum(labels["is_fraud"]).as_py() or 0
-    return _Month(month, features, platform.made_of(transactions, statements), n_fraud)
+    return _Month(month, features, platform.made_of(rows_read, statements_read), n_fraud)

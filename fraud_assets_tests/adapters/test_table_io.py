@@ -10,7 +10,14 @@ import pyarrow as pa
 import pytest
 from psycopg import sql
 
-from fraud_assets.adapters.table_io import MonthStore, PostgresMonthIOManager, TableError, _ordered, open_store
+from fraud_assets.adapters.table_io import (
+    MonthsOnce,
+    MonthStore,
+    PostgresMonthIOManager,
+    TableError,
+    _ordered,
+    open_store,
+)
 from fraud_assets.core.contract import parse_contract
 from fraud_assets.core.digests import digest_table
 from fraud_assets.core.months import month_end, month_start
@@ -90,6 +97,22 @@ def test_a_month_is_read_back_as_it_was_written(store):
     assert found.schema == store.table("raw_transactions").schema
     assert found.to_pylist() == written.to_pylist()
     assert store.months("raw_transactions") == {APRIL: digest(found)} == {APRIL: result.digest}
+
+
+def test_ranges_that_move_on_read_a_month_once_and_say_the_same(store, monkeypatch):
+    months = ["2018-04", "2018-05", "2018-06"]
+    for month in months[:2]:
+        store.replace_months("raw_transactions", rows(month), [month])
+    read, asked = store.read, []
+    monkeypatch.setattr(store, "read", lambda *given, **months: asked.append(months) or read(*given, **months))
+    once = MonthsOnce(store, "raw_transactions", ["transaction_id"])
+    for first, last in (("2017-11", "2018-05"), ("2018-05", "2018-06")):
+        found, inputs = once.read(first, last)
+        expected = read("raw_transactions", ["transaction_id"], first_month=first, last_month=last)
+        assert found.equals(expected)
+        assert inputs == inputs_of(expected)
+    assert inputs["raw_transactions"]["2018-06"] is None
+    assert [one["first_month"] for one in asked] == ["2018-01", "2018-02", "2018-03", *months]
 
 
 def test_a_replaced_month_has_the_new_rows_and_none_of_the_old(store):

@@ -1,0 +1,186 @@
+"""Features: the platform's against the Handbook's own way of making its own, and against bare SQL.
+
+Two questions, on all Handbook transactions: how long a data scientist waits with pandas' `groupby().rolling()`, as the
+book does it, and what the platform's layer costs over DuckDB running SQL by hand. A third on ten times as many: whether
+time grows with the rows, and memory stays.
+
+    python -m benchmarks.features [--data DIR] [--rounds N] [--times 10] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import ibis
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from benchmarks.handbook import CONTRACT, DAYS, HANDBOOK, Cards, load_cards, published_features
+from benchmarks.io import peak_mib
+from benchmarks.reporting import Row, argument_parser, at_least, at_most, report
+from fraud_assets.core.contract import Contract, load_contract
+from fraud_assets.core.features import (
+    REPORTS,
+    ROWS,
+    compute_features,
+    feature_expression,
+    feature_inputs,
+    feature_names,
+)
+from fraud_assets.settings import PROJECT_ROOT
+
+PANDAS_OVER_OURS = 10.0
+OURS_OVER_BARE = 2.0
+TIMES = 10
+TIME_OVER_ONCE = 11.0
+MEMORY_MIB = 8 * 1024
+
+Floats = npt.NDArray[np.floating[Any]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argument_parser("The platform's features against pandas, and against bare SQL.")
+    parser.add_argument("--data", type=Path, default=HANDBOOK, help="folder of months in the Handbook's format")
+    parser.add_argument("--rounds", type=int, default=3, help="medians of so many are reported")
+    parser.add_argument("--times", type=int, default=TIMES, help="how many times the transactions, at last; 1: not")
+    parser.add_argument("--measure-memory", action="store_true", help="be the process whose memory is measured")
+    options = parser.parse_args(arguments)
+    if not any(options.data.glob("*.parquet")):
+        parser.error(f"there are no Parquet files in {options.data}; name the folder with --data")
+    contract = load_contract(CONTRACT)
+    cards = load_cards(options.data, contract)
+    if options.measure_memory:
+        print(*_many(cards, contract, options.times))
+        return 0
+    # In turns, so that what else the machine does slows all of them.
+    seconds: dict[str, list[float]] = {name: [] for name in ("pandas", "published", "bare", "ours")}
+    for _ in range(options.rounds):
+        seconds["pandas"].append(_timed(lambda: pandas_features(cards)))
+        seconds["published"].append(_timed(lambda: published_features(cards)))
+        seconds["bare"].append(bare_seconds(cards, contract))
+        seconds["ours"].append(_timed(lambda: _ours(cards.transactions, cards.statements, contract)))
+    pandas, published, bare, ours = (statistics.median(values) for values in seconds.values())
+    rows = [
+        Row("transactions", float(len(cards.fraud)), ""),
+        Row("pandas_seconds", pandas, "s"),
+        Row("published_by_duckdb_seconds", published, "s"),
+        Row("features", float(len(feature_names(contract))), ""),
+        Row("bare_duckdb_seconds", bare, "s"),
+        Row("features_seconds", ours, "s"),
+        Row("pandas_over_published_by_duckdb", pandas / published, "times"),
+        at_least("pandas_over_ours", pandas / ours, "times", PANDAS_OVER_OURS),
+        Row("ours_over_published_by_duckdb", ours / published, "times"),
+        at_most("ours_over_bare_duckdb", ours / bare, "times", OURS_OVER_BARE),
+    ]
+    if options.times > 1:
+        once, many = (_in_a_process(options.data, times) for times in (1, options.times))
+        rows += [
+            Row("many_transactions", float(len(cards.fraud) * options.times), ""),
+            Row("many_seconds", many[0], "s"),
+            at_most("many_over_once", many[0] / once[0], "times", TIME_OVER_ONCE * options.times / TIMES),
+            at_most("many_peak_mib", many[1], "MiB", MEMORY_MIB),
+        ]
+    return report("features", rows, options.json)
+
+
+def pandas_features(cards: Cards) -> Floats:
+    """The 15 published features [n, 15] by `groupby().rolling()`, in the order of `published_features`.
+
+    A terminal's risk is the share of frauds among its transactions of some days, as many days ago as the labels of
+    frauds take: what is in the longer window less what is in the delay.
+    """
+    frame = pd.DataFrame(
+        {
+            "t": pd.to_datetime(cards.transactions["event_timestamp"].to_numpy()),
+            "customer": cards.card,
+            "terminal": cards.transactions["terminal_id"].to_numpy(),
+            "amount": cards.transactions["amount"].to_numpy(),
+            "fraud": cards.fraud,
+        }
+    )
+    made: dict[str, Any] = {
+        "amount": frame["amount"],
+        "weekend": (frame["t"].dt.weekday >= 5).astype(int),
+        "night": (frame["t"].dt.hour <= 6).astype(int),
+    }
+    by_customer = frame.sort_values(["customer", "t"], kind="stable")
+    for days in (1, 7, 30):
+        window = by_customer.set_index("t").groupby("customer")["amount"].rolling(f"{days}D")
+        made[f"c_count_{days}"] = pd.Series(window.count().to_numpy(), by_customer.index)
+        made[f"c_mean_{days}"] = pd.Series(window.mean().to_numpy(), by_customer.index)
+    by_terminal = frame.sort_values(["terminal", "t"], kind="stable")
+    frauds = by_terminal.set_index("t").groupby("terminal")["fraud"]
+    delay = frauds.rolling(f"{DAYS}D")
+    delayed = delay.count().to_numpy(), delay.sum().to_numpy()
+    for days in (1, 7, 30):
+        window = frauds.rolling(f"{days + DAYS}D")
+        count, total = window.count().to_numpy() - delayed[0], window.sum().to_numpy() - delayed[1]
+        risk = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+        made[f"d_count_{days}"] = pd.Series(count, by_terminal.index)
+        made[f"d_risk_{days}"] = pd.Series(risk, by_terminal.index)
+    return pd.DataFrame(made, index=frame.index).to_numpy(np.float32)
+
+
+def bare_seconds(cards: Cards, contract: Contract) -> float:
+    """Seconds that DuckDB needs for the SQL of the platform's features alone, on tables that are already there."""
+    rows, reports = feature_inputs(cards.transactions, cards.statements, contract, **_span(cards.transactions))
+    sql = str(ibis.to_sql(feature_expression(contract), dialect="duckdb"))
+    with duckdb.connect() as connection:
+        for name, table in ((ROWS, rows), (REPORTS, reports)):
+            connection.register("given", table)
+            connection.execute(f"CREATE TABLE {name} AS FROM given")
+        return _timed(lambda: connection.sql(sql).to_arrow_table())
+
+
+def _ours(transactions: pa.Table, statements: pa.Table, contract: Contract) -> pa.Table:
+    return compute_features(transactions, statements, contract, **_span(transactions))
+
+
+def _span(transactions: pa.Table) -> dict[str, Any]:
+    moment = transactions["event_timestamp"]
+    return {"start": moment[0].as_py(), "end": moment[-1].as_py() + timedelta(microseconds=1)}
+
+
+def _many(cards: Cards, contract: Contract, times: int) -> tuple[float, float]:
+    """Seconds, and the process's peak memory in MiB, for as many worlds like the data's side by side."""
+
+    def other(table: pa.Table, number: int) -> pa.Table:
+        for name in ("transaction_id", "customer_id", "terminal_id"):
+            shifted = pa.array(table[name].to_numpy() + number * 10_000_000)
+            table = table.set_column(table.column_names.index(name), table.schema.field(name), shifted)
+        return table
+
+    transactions, statements = (
+        pa.concat_tables([other(table, number) for number in range(times)]).sort_by(by)
+        for table, by in ((cards.transactions, "event_timestamp"), (cards.statements, "label_timestamp"))
+    )
+    return _timed(lambda: _ours(transactions, statements, contract)), peak_mib()
+
+
+def _in_a_process(data: Path, times: int) -> tuple[float, float]:
+    command = [sys.executable, "-m", "benchmarks.features", "--data", str(data), "--times", str(times)]
+    said = subprocess.run(
+        [*command, "--measure-memory"], cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    seconds, peak = said.stdout.split()
+    return float(seconds), float(peak)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    started = time.monotonic()
+    work()
+    return time.monotonic() - started
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,24 @@
+"""The features' benchmark compares what it says it compares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.features import bare_seconds, pandas_features
+from benchmarks.handbook import load_cards, published_features
+from fraud_assets.core.contract import Contract
+
+
+def test_pandas_makes_the_published_features(handbook: Path, handbook_contract: Contract) -> None:
+    cards = load_cards(handbook, handbook_contract)
+    some = np.flatnonzero((cards.card < 40) & (cards.day < cards.day.min() + 45))
+    few = type(cards)(
+        cards.transactions.take(some), cards.statements, cards.day[some], cards.card[some], cards.fraud[some]
+    )
+    theirs, ours = pandas_features(few), published_features(few)
+    assert theirs.shape == ours.shape == (len(some), 15)
+    np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5)
+    assert few.fraud.any()
+    assert bare_seconds(few, handbook_contract) > 0
