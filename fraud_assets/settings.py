@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     simulator_drift: str = Field(
         "", description="Drifts of the simulated world: kind@YYYY-MM[:strength], comma-separated."
     )
+    engine: Literal["duckdb", "spark", "postgres"] = Field(
+        "duckdb", description="What computes features: DuckDB in process, Spark, or the platform's own Postgres."
+    )
     families: str = Field(
         "logistic_regression,hist_gradient_boosting",
         description="Model families that compete, comma-separated; random_forest is the third.",

@@ -340,3 +340,20 @@ def show_completeness(console: Console, as_of: datetime, months: list[dict[str, 
             "-" if row["expected"] is None else f"{row['expected']:,.0f}, at least {row['expected_low']:,.0f}",
         )
     console.print(table)
+
+
+def show_alerts(console: Console, listed: list[dict[str, Any]]) -> None:
+    """What people were told of, the newest first, and where each alert stands."""
+    if not listed:
+        console.print("No alerts yet.")
+    for alert in listed:
+        console.print(Text.assemble((alert["headline"], "bold"), f"  {alert['at']:%Y-%m-%d %H:%M}"), soft_wrap=True)
+        console.print(Text(f"  {alert['sentence']}"), soft_wrap=True)
+        for one in alert["deliveries"]:
+            said = f"  {one['state'].replace('_', ' ')}: {one['channel']}"
+            if one["delivered_at"]:
+                said += f" at {one['delivered_at']:%Y-%m-%d %H:%M}"
+            elif one["attempts"]:
+                said += f", {one['attempts']} attempts, the last: {one['last_error']}"
+            style = {"delivered": "green", "waiting": "yellow", "given_up": "red"}.get(one["state"], "dim")
+            console.print(Text(said, style=style), soft_wrap=True)

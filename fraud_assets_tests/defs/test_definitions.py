@@ -209,6 +209,14 @@ def test_the_staleness_sensor_runs_by_default_and_asks_for_checks_only(repositor
     assert {key.asset_key.path[-1] for key in checks if key.name == "up_to_date"} == set(TABLES)
 
 
+def test_the_alert_sensor_asks_for_no_run_and_is_off_where_no_channel_is_set(
+    repository: dg.RepositoryDefinition,
+) -> None:
+    sensor = repository.get_sensor_def("alert_sensor")
+    assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
+    assert sensor.targets == []
+
+
 def test_retraining_leaves_the_data_and_the_report_that_asked_for_it_alone(repository: dg.RepositoryDefinition) -> None:
     selected = repository.get_job("retraining").asset_layer.executable_asset_keys
     assert {key.to_user_string() for key in selected} == {
