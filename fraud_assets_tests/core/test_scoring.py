@@ -166,7 +166,7 @@ def test_a_manifest_survives_json():
         ("as_of", "2024-07-01T00:00:00"),
         ("features", ("a", "a")),
         ("features", ()),
-        ("family", "random_forest"),
+        ("family", "naive_bayes"),
         ("model_digest", "abc"),
     ],
 )
