@@ -79,6 +79,10 @@ def _above(value: ibis.Value, limit: int) -> ibis.Value:
     return ibis.ifelse(value.notnull(), ibis.greatest(value - limit, 0), ibis.null("int64"))
 
 
+class FeatureError(ValueError):
+    """A feature that cannot be made; the message names it and the remedy."""
+
+
 class Windows:
     """One entity's aggregates, to make features from: `windows("count", 7)`. Remembers which were asked for."""
 
@@ -87,7 +91,17 @@ class Windows:
         self.asked: dict[tuple[str, int], None] = {}
 
     def __call__(self, aggregate: str, days: int = WINDOW_DAYS) -> ibis.Deferred:
-        """An aggregate over the last days; of the same length, but earlier, where it is about matured rows."""
+        """An aggregate over the last days; of the same length, but earlier, where it is about matured rows.
+
+        Raises:
+            FeatureError: for an aggregate that is none, and for more days than are read.
+        """
+        if aggregate not in AGGREGATES:
+            raise FeatureError(f"there is no aggregate {aggregate!r}; there are {', '.join(AGGREGATES)}")
+        if days > WINDOW_DAYS:
+            raise FeatureError(
+                f"{aggregate!r} over {days} days: only {WINDOW_DAYS} are read; take fewer, or raise WINDOW_DAYS"
+            )
         self.asked[aggregate, days] = None
         return _[_column(self._entity, aggregate, days)]
 
@@ -273,7 +287,7 @@ def feature_expression(contract: Contract) -> ibis.Table:
     result = result.mutate(
         hour=(_[LOCAL] % DAY) / (DAY / 24),
         is_weekend=_number((_[TODAY] + MONDAY_EPOCH_SHIFT) % 7 >= 5),
-        **values,
+        **{name: _bound(result, name, value, contract) for name, value in values.items()},
         **_categories(result, contract),
     )
     columns = {name: result[name].cast("float32") for name in feature_names(contract)}
@@ -285,6 +299,17 @@ def feature_expression(contract: Contract) -> ibis.Table:
     return result.select("transaction_id", "event_timestamp", *contract.entities, **columns).order_by(
         "event_timestamp", "transaction_id"
     )
+
+
+def _bound(rows: ibis.Table, name: str, value: ibis.Deferred, contract: Contract) -> ibis.Value:
+    try:
+        (bound,) = rows.bind(value)
+    except AttributeError as error:
+        raise FeatureError(
+            f"feature {name} refers to a column that contract {contract.name} does not have ({error}); declare the "
+            "column, or say of_amount where it is about amounts"
+        ) from error
+    return bound
 
 
 def _number(condition: Any) -> Any:

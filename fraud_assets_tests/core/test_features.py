@@ -16,6 +16,7 @@ from fraud_assets.core.digests import digest_table
 from fraud_assets.core.features import (
     ENTITY_FEATURES,
     Feature,
+    FeatureError,
     compute_features,
     feature_days,
     feature_names,
@@ -241,6 +242,21 @@ def test_a_new_feature_is_one_line(monkeypatch):
     # Of the customer's three transactions in thirty days, one was in the last three.
     assert table["customer_busiest"].to_pylist()[3] == pytest.approx(1 / 3)
     assert feature_days(contract)["customer_busiest"] == 30
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (lambda _: ibis._.no_such_column + 1, "customer_wrong refers to a column that contract wrong_line"),
+        (lambda w: w("count", 91), "'count' over 91 days: only 90 are read"),
+        (lambda w: w("median"), "there is no aggregate 'median'"),
+    ],
+)  # fmt: skip
+def test_a_feature_that_cannot_be_made_is_refused_by_name(monkeypatch, value, said):
+    monkeypatch.setattr("fraud_assets.core.features.ENTITY_FEATURES", (Feature("wrong", value),))
+    contract = CONTRACT.model_copy(update={"name": "wrong_line"})
+    with pytest.raises(FeatureError, match=said):
+        compute_features(transactions(*HISTORY), statements(), contract, start=START, end=END)
 
 
 def test_history_is_as_long_as_what_features_look_back_at():
