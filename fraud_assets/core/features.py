@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -253,7 +254,8 @@ def compute_features(
     if rows.num_rows + reports.num_rows <= PREPARED_ROWS:
         arrow = _prepared(key, threading.get_ident()).run(rows, reports)
     else:
-        with duckdb.connect() as connection:
+        # What does not fit into memory goes to disk, by default into the folder in which the command runs.
+        with TemporaryDirectory() as folder, duckdb.connect(config={"temp_directory": folder}) as connection:
             connection.register(ROWS, rows)
             connection.register(REPORTS, reports)
             arrow = connection.sql(_duckdb_query(key)).to_arrow_table()
