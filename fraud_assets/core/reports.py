@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.drift import DriftConfig, DriftReport, insufficient, measure_drift
-from fraud_assets.core.features import feature_days
+from fraud_assets.core.features import feature_days, feature_names
 from fraud_assets.core.scoring import Scorer, feature_matrix
 from fraud_assets.core.windows import Window, reference_window
 
@@ -55,8 +55,9 @@ def compare_with_champion(
         config: limits of the drift tests.
 
     Returns:
-        The comparison, of the features whose windows were full when the reference began; INSUFFICIENT_DATA with its
-        reason where there is nothing to compare with.
+        The comparison, of the features whose windows were full when the reference began, and of the scores if those of
+        all the model's features were: scores move as windows fill. INSUFFICIENT_DATA with its reason where there is
+        nothing to compare with.
     """
     if scorer is None or training is None or first_event is None:
         return Comparison(insufficient("there is no champion yet, so there is no training window"), None, None)
@@ -76,14 +77,13 @@ def compare_with_champion(
             pc.less(moment, pa.scalar(window.end, moment.type)),
         )
     )
+    full = {name for name, days in feature_days(contract).items() if first_event + timedelta(days=days) <= window.start}
+    if full.issuperset(scorer.manifest.features):
+        reference, current = _scored(reference, scorer), _scored(current, scorer)
     report = measure_drift(
-        _scored(reference, scorer),
-        _scored(current, scorer),
-        features=[
-            name
-            for name, days in feature_days(contract).items()
-            if name not in CALENDAR_FEATURES and first_event + timedelta(days=days) <= window.start
-        ],
+        reference,
+        current,
+        features=[name for name in feature_names(contract) if name in full and name not in CALENDAR_FEATURES],
         clusters=tuple(contract.entities),
         config=config,
     )
