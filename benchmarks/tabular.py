@@ -49,7 +49,7 @@ REGISTRATIONS = PROJECT_ROOT.parent / "shared" / "data" / "registrations" / "reg
 CONTRACT = PROJECT_ROOT / "contracts" / "registrations.yaml"
 TEST_FROM = date(2023, 1, 1)
 # Plain models take values of fewer training rows than this for one and the same, and so those that training never saw:
-# on the registrations of 2022 nothing served both of them better.
+# on the registrations of 2022 a line at 3 gave the logistic regression .002 more of AP, 1, 5 and 10 gave it less.
 RARE = 2
 CATEGORIES = 254  # scikit-learn's boosting splits columns of up to 255 values, one of which is a missing one
 COLUMNS = 10_000  # of one-hot encoding, for each raw column
