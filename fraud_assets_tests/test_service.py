@@ -83,7 +83,10 @@ with open(os.path.join(os.path.dirname(__file__), "processes"), "a") as processe
 
 
 def card_history():
-    """Three hundred days of six customers and four terminals, and statements about some of their transactions."""
+    """Three hundred days of customers and terminals, and statements about some of their transactions.
+
+    So many of them that the frauds at a terminal lead to a few customers only.
+    """
     generator = np.random.default_rng(20240701)
     n = 2400
     contract = parse_contract(CARDS)
@@ -94,8 +97,8 @@ def card_history():
     rows = {
         "transaction_id": [int(number) for number in generator.permutation(n) + 1000],
         "event_timestamp": moments,
-        "customer_id": [int(number) for number in generator.integers(1, 7, n)],
-        "terminal_id": [None if number == 0 else f"T{number}" for number in generator.integers(0, 5, n)],
+        "customer_id": [int(number) for number in generator.integers(1, 61, n)],
+        "terminal_id": [None if number == 0 else f"T{number}" for number in generator.integers(0, 41, n)],
         "amount": [round(float(amount), 2) for amount in generator.lognormal(3, 1, n)],
         "channel": [("chip", "online", None)[number] for number in generator.integers(0, 3, n)],
         "age_days": [int(number) for number in generator.integers(0, 900, n)],

@@ -28,7 +28,7 @@ from fraud_assets.core.contract import Contract, category_features
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 DAY = 86_400_000_000
 WINDOW_DAYS = 90  # the longest window
-RECENT_DAYS = 30  # the longest one over what `unusual` amounts there were
+RECENT_DAYS = 30  # the longest one over how amounts compared with what was usual, which looks back by itself
 # A fraud that is reported later than this after its transaction counts, but its amount is taken for usual: to know
 # more would mean to read still further back.
 JUDGED_DAYS = 30
@@ -57,21 +57,25 @@ class Aggregate:
             `seen`, its moment; `genuine`, its day if it matured without a known fraud; and `MEASURES`. Of what became
             known: `change`, of the number of known frauds, and `fraud`, the day of a fraud's transaction.
         matured: whether the window ends `maturity_days` ago, where every row is either a known fraud or genuine.
+        of_labels: whether it is about what became known, which begins `maturity_days` after the first transactions.
+        longest: the days of the longest window that history is read for.
     """
 
     value: Callable[[ibis.Table], ibis.Value]
     matured: bool = False
+    of_labels: bool = False
+    longest: int = WINDOW_DAYS
 
 
 AGGREGATES: dict[str, Aggregate] = {
     "count": Aggregate(lambda stream: stream.seen.count()),
     "last": Aggregate(lambda stream: stream.seen.max()),
-    "excess": Aggregate(lambda stream: _above(stream[ODDNESS], ODD * MILLION).sum()),
-    "over_max": Aggregate(lambda stream: stream[OVER_MAX].max()),
+    "excess": Aggregate(lambda stream: _above(stream[ODDNESS], ODD * MILLION).sum(), longest=RECENT_DAYS),
+    "over_max": Aggregate(lambda stream: stream[OVER_MAX].max(), longest=RECENT_DAYS),
     "last_genuine": Aggregate(lambda stream: stream.genuine.max(), matured=True),
-    "frauds": Aggregate(lambda stream: stream.change.sum()),
-    "first_fraud": Aggregate(lambda stream: stream.fraud.min()),
-    "last_fraud": Aggregate(lambda stream: stream.fraud.max()),
+    "frauds": Aggregate(lambda stream: stream.change.sum(), of_labels=True),
+    "first_fraud": Aggregate(lambda stream: stream.fraud.min(), of_labels=True),
+    "last_fraud": Aggregate(lambda stream: stream.fraud.max(), of_labels=True),
 }
 
 
@@ -99,10 +103,8 @@ class Windows:
         """
         if aggregate not in AGGREGATES:
             raise FeatureError(f"there is no aggregate {aggregate!r}; there are {', '.join(AGGREGATES)}")
-        if days > WINDOW_DAYS:
-            raise FeatureError(
-                f"{aggregate!r} over {days} days: only {WINDOW_DAYS} are read; take fewer, or raise WINDOW_DAYS"
-            )
+        if days > (longest := AGGREGATES[aggregate].longest):
+            raise FeatureError(f"{aggregate!r} over {days} days: history is read for {longest}; take as many or fewer")
         self.asked[aggregate, days] = None
         return _[_column(self._entity, aggregate, days)]
 
@@ -186,7 +188,10 @@ def feature_days(contract: Contract) -> dict[str, float]:
         for feature in _entity_features(contract, entity):
             windows = Windows(entity)
             feature.value(windows)
-            spans = [span + contract.maturity_days * AGGREGATES[name].matured for name, span in windows.asked]
+            spans = [
+                span + contract.maturity_days * (AGGREGATES[name].matured or AGGREGATES[name].of_labels)
+                for name, span in windows.asked
+            ]
             days[_name(entity, feature)] = max(spans, default=0) + usual * feature.of_amount
     return days
 

@@ -244,11 +244,25 @@ def test_a_new_feature_is_one_line(monkeypatch):
     assert feature_days(contract)["customer_busiest"] == 30
 
 
+@pytest.mark.parametrize(("late", "days"), [(dt.timedelta(0), 97), (MICROSECOND, None)])
+def test_a_month_s_first_transaction_knows_what_matured_ninety_days_before(late, days):
+    rows = [(1, at(0), 7, "x", 20.0), (2, at(97) + late, 7, "x", 5.0)]
+    assert features(rows, start=at(97), end=at(98))[2]["customer_days_since_known_genuine"] == days
+
+
+def test_a_month_s_first_transaction_knows_the_oldest_fraud_by_what_was_usual_before_it():
+    """Known 90 days before, of 30 days before that, judged by a transaction of 97 days before that: the last of each."""
+    rows = [(1, at(0), 7, "y", 20.0), (2, at(97), 7, "x", 500.0), (3, at(97 + 30 + 90), 8, "x", 1.0)]
+    found = features(rows, [(2, 7, "x", True, at(97 + 30), at(97))], start=at(217), end=at(218))
+    assert found[3]["terminal_known_fraud_share_90d"] == share(0, 0)
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
         (lambda _: ibis._.no_such_column + 1, "customer_wrong refers to a column that contract wrong_line"),
-        (lambda w: w("count", 91), "'count' over 91 days: only 90 are read"),
+        (lambda w: w("count", 91), "'count' over 91 days: history is read for 90"),
+        (lambda w: w("over_max", 31), "'over_max' over 31 days: history is read for 30"),
         (lambda w: w("median"), "there is no aggregate 'median'"),
     ],
 )  # fmt: skip
@@ -270,6 +284,7 @@ def test_history_is_as_long_as_what_features_look_back_at():
     assert history_days(FLAT) == 90 + 7
     days = feature_days(CONTRACT)
     assert (days["hour"], days["customer_count_7d"], days["terminal_days_since_known_genuine"]) == (0, 7, 97)
+    assert (days["customer_known_fraud_share_30d"], days["terminal_days_since_last_known_fraud"]) == (37, 97)
     assert (days["customer_amount_z"], days["customer_amount_excess_30d"]) == (97, 30 + 97)
 
 
