@@ -25,7 +25,7 @@ from fraud_assets.adapters.packaging import to_onnx
 from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.drift import DriftConfig
-from fraud_assets.core.evaluation import EvaluationError, Role, evaluate_models, promotion_signals
+from fraud_assets.core.evaluation import EvaluationError, Role, evaluation_rows, promotion_signals, score_window
 from fraud_assets.core.features import compute_features, feature_names, history_days
 from fraud_assets.core.intake import accept
 from fraud_assets.core.labels import labels_as_of
@@ -168,7 +168,7 @@ class BareRun:
         labels = labels_as_of(features, statements, month_end(month), maturity_days=maturity)
         names = feature_names(self.contract)
         try:
-            result = train(features, labels, names, maturity_days=maturity, config=self.config)
+            result = train(features, labels, names, maturity_days=maturity, config=self.config, card=self.contract.card)
         except TrainingError as error:
             print(f"{month}: {error}", file=sys.stderr)
             return
@@ -209,12 +209,11 @@ class BareRun:
         statements = self._read("fraud_labels", first, month)
         labels = labels_as_of(features, statements, month_end(month), maturity_days=self.contract.maturity_days)
         try:
-            return evaluate_models(
-                features, labels, models, month=month, as_of=month_end(month), window=window, schema=schema
-            )
+            scored = score_window(features, labels, models, window, self.contract)
         except EvaluationError as error:
             print(f"{month}: {error}", file=sys.stderr)
             return schema.empty_table()
+        return evaluation_rows(scored, models, month=month, as_of=month_end(month), window=window, schema=schema)
 
     def _compared(self, month: str) -> tuple[dict[Role, Scorer], Window]:
         maturity = self.contract.maturity_days

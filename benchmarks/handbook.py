@@ -263,7 +263,9 @@ def platform_model(cards: Cards, features: pa.Table, contract: Contract) -> Mode
         # When the test days begin, the labels of all training days are a week old.
         labels = pa.table({"is_matured": np.full(len(training), True), "is_fraud": cards.fraud[training] == 1})
         rows = features.take(pa.array(training))
-        chosen = train(rows, labels, names, maturity_days=contract.maturity_days, config=TrainingConfig()).chosen
+        chosen = train(
+            rows, labels, names, maturity_days=contract.maturity_days, config=TrainingConfig(), card=contract.card
+        ).chosen
         X = feature_matrix(features.take(pa.array(test)), names)
         return np.asarray(chosen.estimator.predict_proba(X)[:, 1])
 

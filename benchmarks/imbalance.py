@@ -47,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for training, test in weeks:
             labels = pa.table({"is_matured": np.full(len(training), True), "is_fraud": cards.fraud[training] == 1})
             taken = features.take(pa.array(training))
-            model = train(taken, labels, names, maturity_days=contract.maturity_days, config=config).chosen.estimator
+            model = train(
+                taken, labels, names, maturity_days=contract.maturity_days, config=config, card=contract.card
+            ).chosen.estimator
             score, fraud = model.predict_proba(X[test])[:, 1], cards.fraud[test]
             reached.append((average_precision(fraud, score), np.mean((score - fraud) ** 2), score.sum() / fraud.sum()))
         seconds = (time.process_time() - started) / len(weeks)

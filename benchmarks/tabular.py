@@ -34,7 +34,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.reporting import Row, argument_parser, at_least, report
 from fraud_assets.adapters.sources import SourceError, csv_batches, parquet_batches
-from fraud_assets.core.bootstrap import Interval
+from fraud_assets.core.bootstrap import Interval, identifier_codes
 from fraud_assets.core.contract import TIMESTAMP, Contract, ContractError, load_contract
 from fraud_assets.core.conversions import event_times
 from fraud_assets.core.features import compute_features, feature_names
@@ -219,7 +219,9 @@ def platform_scores(rows: Rows, contract: Contract, cut: Split) -> Scored:
     names = feature_names(contract)
     before = features.filter(pc.less(features["event_timestamp"], pa.scalar(cut.start, TIMESTAMP)))
     labels = labels_as_of(before, rows.statements, cut.start, maturity_days=contract.maturity_days)
-    chosen = train(before, labels, names, maturity_days=contract.maturity_days, config=TrainingConfig()).chosen
+    chosen = train(
+        before, labels, names, maturity_days=contract.maturity_days, config=TrainingConfig(), card=contract.card
+    ).chosen
     X = feature_matrix(features.take(pa.array(cut.test)), names)
     return Scored(np.asarray(chosen.estimator.predict_proba(X)[:, 1]), chosen.family, len(names))
 
@@ -369,15 +371,10 @@ def ap_difference(rows: Rows, contract: Contract, cut: Split, theirs: Floats, ou
     """Our AP less theirs with its 95 % interval: the widest of those that draw the values of one entity, or rows."""
     tested = rows.transactions.take(pa.array(cut.test))
     intervals = [
-        paired_ap_difference(cut.truth, theirs, ours, None if entity is None else _codes(tested[entity]))
+        paired_ap_difference(cut.truth, theirs, ours, None if entity is None else identifier_codes(tested[entity]))
         for entity in contract.entities or [None]
     ]
     return max(intervals, key=lambda interval: interval.high - interval.low if interval.is_known else math.inf)
-
-
-def _codes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    encoded = column.combine_chunks().dictionary_encode()
-    return np.asarray(pc.fill_null(encoded.indices, -1), dtype=np.int64)
 
 
 def _size(part: str, y: Bools) -> list[Row]:

@@ -241,6 +241,15 @@ worlds = {
     "trained": st.sampled_from([None, "2018-04", "2018-05"]),
 }
 
+NOTHING_BUT_TIME = parse_contract("""
+name: times
+first_month: 2018-03
+transaction_id: {column: id, type: integer}
+event_timestamp: {column: at}
+label: {column: fraud, known_at: known}
+maturity_days: 7
+""")
+
 Taken = dict[int, bool]
 """Transactions that were taken, with the label they were given."""
 
@@ -271,7 +280,7 @@ def taken_by_training(history: History, function: Labels, monkeypatch: pytest.Mo
     inside = [first <= month_of(transaction.happened) <= last for transaction in history.transactions]
     training.train(
         features.filter(pa.array(inside)), labels.filter(pa.array(inside)), ("row",),
-        maturity_days=history.maturity_days, config=config,
+        maturity_days=history.maturity_days, config=config, card=None,
     )  # fmt: skip
     return taken
 
@@ -294,16 +303,15 @@ def taken_by_evaluation(
     window = evaluation_window(MONTH, history.maturity_days, models)
     features = features_of(history)
     labels = function(features, feed_of(history.statements), history.as_of, maturity_days=history.maturity_days)
-    with pytest.raises(evaluation.EvaluationError):
-        evaluation.evaluate_models(
-            features,
-            labels,
-            {"champion": scorer},
-            month=MONTH,
-            as_of=history.as_of,
-            window=window,
-            schema=pa.schema([]),
+
+    def judge() -> None:
+        scored = evaluation.score_window(features, labels, {"champion": scorer}, window, NOTHING_BUT_TIME)
+        evaluation.evaluation_rows(
+            scored, {"champion": scorer}, month=MONTH, as_of=history.as_of, window=window, schema=pa.schema([])
         )
+
+    with pytest.raises(evaluation.EvaluationError):
+        judge()
     for rows in taken:
         assert not models or all(history.transactions[row - 1].happened >= models[0].as_of for row in rows)
     return taken

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse, special
 
@@ -109,6 +111,12 @@ def integers(name: str, values: ArrayLike, n: int) -> Codes:
     if not np.issubdtype(array.dtype, np.integer):
         raise MetricsError(f"{name} are {array.dtype}; give integers, for example the codes of pandas.factorize")
     return array.astype(np.int64)
+
+
+def identifier_codes(column: pa.ChunkedArray) -> Codes:
+    """Integer codes of identifiers, shape (n,); -1 where there is none."""
+    indices = column.combine_chunks().dictionary_encode().indices
+    return np.asarray(pc.fill_null(indices, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def card_codes(cards: ArrayLike | None, n: int) -> tuple[Codes, int]:

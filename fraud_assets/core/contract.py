@@ -114,25 +114,16 @@ class Column(_Section):
 
 
 def _groups(pattern: str) -> int:
-    """How many groups a regular expression has, as Arrow reads it, which is what will extract.
+    """How many groups a regular expression has.
 
     Raises:
-        ValueError: when it is no regular expression.
+        ValueError: when it is none, to Arrow, which extracts, or to Python, which tells groups.
     """
-    text = pa.array([""])
     try:
-        pc.match_substring_regex(text, pattern)
-    except pa.ArrowInvalid as error:
+        pc.match_substring_regex(pa.array([""]), pattern)
+        return re.compile(pattern).groups
+    except (pa.ArrowInvalid, re.error) as error:
         raise ValueError(f"extract {pattern!r} is no regular expression: {error}") from error
-    groups = 0
-    # Arrow tells by refusing a replacement that names a group which is not there; it knows nine.
-    while groups < 9:
-        try:
-            pc.replace_substring_regex(text, pattern, rf"\{groups + 1}")
-        except pa.ArrowInvalid:
-            break
-        groups += 1
-    return groups
 
 
 class EventTime(_Section):
@@ -326,7 +317,7 @@ class Contract(_Section):
                     "them in categories, set feature: false, or make it an entity if it has many values"
                 )
             shown = category_features(name, column.categories)
-            if len(set(shown.values())) < len(shown) or max(map(len, shown.values())) > LONGEST_NAME:
+            if len(set(shown.values())) < len(shown) or max(map(len, shown.values()), default=0) > LONGEST_NAME:
                 raise ValueError(
                     f"the categories of attribute {name!r} have features of the same name, or of more than "
                     f"{LONGEST_NAME} characters: {sorted(shown.values())}; change them, or set feature: false"
@@ -350,6 +341,11 @@ class Contract(_Section):
                     "example transactions_{month}.csv"
                 )
         return self
+
+    @property
+    def card(self) -> str | None:
+        """The entity whose days are reviewed: the customer; the first one where the source has no customers."""
+        return "customer_id" if "customer_id" in self.entities else next(iter(self.entities), None)
 
     @property
     def columns(self) -> dict[str, Column]:

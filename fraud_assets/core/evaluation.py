@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.core.bootstrap import Bools, Codes, Floats, Interval
+from fraud_assets.core.bootstrap import Bools, Codes, Floats, Interval, identifier_codes
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.metrics import Costs, evaluate_scores, paired_ap_difference
 from fraud_assets.core.promotion import ModelEvidence, PromotionSignals
@@ -41,9 +41,8 @@ class ScoredWindow:
         rows: their features.
         y: whether they are fraud.
         scores: by role, probabilities.
-        cards: codes of the customers, or of the contract's first entity where it has no customers; negative where
-            unknown, None without an entity.
-        terminals: the same of the terminals, or of the next entity.
+        cards: codes of `Contract.card`; negative where unknown, None without an entity.
+        terminals: the same of the first other entity.
         days: since 1970-01-01, in the contract's time zone.
         amount: None where the source has none.
     """
@@ -66,9 +65,7 @@ def score_window(
     labels: pa.Table,
     models: Mapping[Role, Scorer],
     window: Window,
-    *,
-    entities: Sequence[str] = ("customer_id", "terminal_id"),
-    timezone: str = "UTC",
+    contract: Contract,
 ) -> ScoredWindow:
     """Scores the matured transactions of a window.
 
@@ -77,8 +74,7 @@ def score_window(
         labels: of the same transactions in the same order, as known at the month's end.
         models: by role.
         window: the event times to judge on.
-        entities: of the contract, in its order.
-        timezone: of the contract.
+        contract: says which entities there are, whether there are amounts, and where days are cut.
 
     Raises:
         EvaluationError: when the window has no matured fraud, or no matured genuine transaction.
@@ -97,9 +93,8 @@ def score_window(
             f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has {len(y):,} matured transactions, {int(y.sum())} of "
             "them fraud; a model is judged on both frauds and genuine transactions"
         )
-    local = pc.local_timestamp(rows["event_timestamp"].cast(pa.timestamp("us", tz=timezone)))
-    there = sorted((name for name in entities if name in rows.column_names), key=_reviewed_first)
-    codes = [_codes(rows, name) for name in there[:2]]
+    local = pc.local_timestamp(rows["event_timestamp"].cast(pa.timestamp("us", tz=contract.timezone)))
+    others = [name for name in contract.entities if name != contract.card]
     return ScoredWindow(
         rows=rows,
         y=y,
@@ -107,26 +102,11 @@ def score_window(
             role: scorer.probabilities(feature_matrix(rows, scorer.manifest.features))
             for role, scorer in models.items()
         },
-        cards=codes[0] if codes else None,
-        terminals=codes[1] if len(codes) > 1 else None,
+        cards=identifier_codes(rows[contract.card]) if contract.card else None,
+        terminals=identifier_codes(rows[others[0]]) if others else None,
         days=local.cast(pa.int64()).to_numpy() // DAY,
-        amount=rows["amount"].to_numpy().astype(np.float64) if "amount" in rows.column_names else None,
+        amount=rows["amount"].to_numpy().astype(np.float64) if contract.amount else None,
     )
-
-
-def evaluate_models(
-    features: pa.Table,
-    labels: pa.Table,
-    models: Mapping[Role, Scorer],
-    *,
-    month: str,
-    as_of: datetime,
-    window: Window,
-    schema: pa.Schema,
-) -> pa.Table:
-    """Scores a window and judges the models on it: `score_window`, then `evaluation_rows`."""
-    scored = score_window(features, labels, models, window)
-    return evaluation_rows(scored, models, month=month, as_of=as_of, window=window, schema=schema)
 
 
 def evaluation_rows(
@@ -249,43 +229,6 @@ def segment_rows(
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def segments_in_words(segments: pa.Table) -> str:
-    """The parts of a window as a Markdown table, the lowest average precision first, those without one last."""
-    rows = sorted(
-        segments.to_pylist(), key=lambda row: (row["average_precision"] is None, row["average_precision"] or 0.0)
-    )
-    if not rows:
-        return "*no model was judged*"
-    lines = [
-        "| model | segment | value | average precision | prevalence | frauds | transactions | recall | precision "
-        "| expected / observed |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        name = row["value"] if row["value_range"] is None else f"{row['value']} ({row['value_range']})"
-        shown = [
-            f"{row['role']} v{row['model_version']}", row["segment"], name.replace("|", "\\|"), _average_precision(row),
-            f"{row['prevalence']:.2%}", f"{row['n_fraud']:,}", f"{row['n']:,}",
-            *(_two(row[metric]) for metric in (
-                "recall_at_threshold", "precision_at_threshold", "expected_over_observed",
-            )),
-        ]  # fmt: skip
-        lines.append(f"| {' | '.join(shown)} |")
-    return "\n".join(lines)
-
-
-def _average_precision(row: Mapping[str, Any]) -> str:
-    if row["average_precision"] is None:
-        return str(row["reason"])
-    if row["average_precision_low"] is None:
-        return f"{row['average_precision']:.3f}"
-    return f"{row['average_precision']:.3f} [{row['average_precision_low']:.3f}, {row['average_precision_high']:.3f}]"
-
-
-def _two(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
 def promotion_signals(evaluation: pa.Table, month: str, champion: int | None) -> PromotionSignals:
     """What the promotion decision looks at, from a month's evaluation rows.
 
@@ -330,13 +273,3 @@ def _month_date(month: str) -> date:
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
-
-
-def _reviewed_first(entity: str) -> bool:
-    """Sorts the customer, whose card is reviewed, before the other entities, which keep their order."""
-    return entity != "customer_id"
-
-
-def _codes(features: pa.Table, name: str) -> Codes:
-    indices = features[name].combine_chunks().dictionary_encode().indices
-    return np.asarray(pc.fill_null(indices, -1).to_numpy(zero_copy_only=False), dtype=np.int64)

@@ -278,3 +278,40 @@ def _too_few(y: Bools, minimum_frauds: int) -> str | None:
     if n_fraud < minimum_frauds:
         return f"{n_fraud} frauds, fewer than {minimum_frauds}"
     return "no genuine transaction" if n_fraud == len(y) else None
+
+
+def segments_in_words(segments: pa.Table) -> str:
+    """The parts of a window as a Markdown table, the lowest average precision first, those without one last."""
+    rows = sorted(
+        segments.to_pylist(), key=lambda row: (row["average_precision"] is None, row["average_precision"] or 0.0)
+    )
+    if not rows:
+        return "*no model was judged*"
+    lines = [
+        "| model | segment | value | average precision | prevalence | frauds | transactions | recall | precision "
+        "| expected / observed |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        name = row["value"] if row["value_range"] is None else f"{row['value']} ({row['value_range']})"
+        shown = [
+            f"{row['role']} v{row['model_version']}", row["segment"], name.replace("|", "\\|"), _average_precision(row),
+            f"{row['prevalence']:.2%}", f"{row['n_fraud']:,}", f"{row['n']:,}",
+            *(_two(row[metric]) for metric in (
+                "recall_at_threshold", "precision_at_threshold", "expected_over_observed",
+            )),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def _average_precision(row: Mapping[str, Any]) -> str:
+    if row["average_precision"] is None:
+        return str(row["reason"])
+    if row["average_precision_low"] is None:
+        return f"{row['average_precision']:.3f}"
+    return f"{row['average_precision']:.3f} [{row['average_precision_low']:.3f}, {row['average_precision_high']:.3f}]"
+
+
+def _two(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

@@ -23,6 +23,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from fraud_assets.core.bootstrap import identifier_codes
 from fraud_assets.core.calibration import CalibratedClassifier, Calibration, Calibrator, calibrate, log_odds
 from fraud_assets.core.metrics import average_precision, score_threshold
 from fraud_assets.core.scoring import Family, feature_matrix
@@ -143,6 +144,7 @@ def train(
     *,
     maturity_days: float,
     config: TrainingConfig,
+    card: str | None,
 ) -> TrainingResult:
     """Trains every family and chooses one by prequential validation.
 
@@ -153,12 +155,13 @@ def train(
     with the scores that its predecessors gave to the blocks.
 
     Args:
-        features: `event_timestamp`, the features `names`, and `customer_id` if there is one; one row a transaction.
-            The same rows in the same order give the same models, byte for byte.
+        features: `event_timestamp`, the features `names`, and `card`; one row a transaction. The same rows in the same order give the
+            same models, byte for byte.
         labels: of the same transactions in the same order, as `labels.labels_as_of` gives them.
         names: the features, in the order in which the model shall take them.
         maturity_days: of the contract.
         config: how.
+        card: the entity whose days are reviewed, for the threshold; None where each transaction is.
 
     Raises:
         TrainingError: when there are too few matured rows or frauds in either part, it says how many there are; or
@@ -171,7 +174,7 @@ def train(
     X = feature_matrix(features, names)
     _require_finite(X, names, features)
     rows = _Rows(X, labels["is_fraud"].to_numpy().astype(bool), features["event_timestamp"].cast(pa.int64()).to_numpy())
-    cards = _codes(features["customer_id"]) if "customer_id" in features.column_names else None
+    cards = identifier_codes(features[card]) if card else None
     blocks = _blocks(rows, maturity_days, config)
     validation = np.concatenate([np.flatnonzero(block.validation) for block in blocks])
 
@@ -366,9 +369,3 @@ def _require_finite(X: Floats, names: tuple[str, ...], features: pa.Table) -> No
         f"feature {names[column]!r} of {what} of {features['event_timestamp'][row]} is infinite or beyond float32, one "
         f"of {int(infinite.sum()):,} such values; give a finite number, or leave it empty when it is not known"
     )
-
-
-def _codes(column: Any) -> Integers:
-    """Integer codes of identifiers; -1 where there is none."""
-    encoded = column.combine_chunks().dictionary_encode()
-    return np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), dtype=np.int64)

@@ -14,14 +14,13 @@ from fraud_assets.core.evaluation import (
     evaluation_rows,
     score_window,
     segment_rows,
-    segments_in_words,
     window_segments,
 )
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.metrics import Costs
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.scoring import Scorer
-from fraud_assets.core.segments import segment_attributes
+from fraud_assets.core.segments import segment_attributes, segments_in_words
 from fraud_assets.core.staleness import champion_inputs, inputs_of
 from fraud_assets.core.thresholds import (
     calibration_bins,
@@ -68,37 +67,32 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> Iterato
     """Judges the models that were trained before on the month's matured transactions, as a whole and in parts."""
     month = single_month(context)
     platform.store.require("transaction_features", month)
-    before = platform.champion_before(month)
+    live = platform.champion_before(month)
     trained = platform.store.read("trained_model", ["month", "model_version"], last_month=shift_month(month, -1))
-    inputs = platform.made_of(trained, champion_inputs(month, before))
-    models, window = _models(platform, month, before, trained)
+    inputs = platform.made_of(trained, champion_inputs(month, live))
+    models, window = _models(platform, month, live, trained)
     if not models:
         yield from _nothing(platform, "no model is old enough to be judged yet", inputs)
         return
     first = CONTRACT.month_of(window.start)
     features = platform.store.read("transaction_features", first_month=first, last_month=month)
     statements = platform.store.read("fraud_labels", first_month=first, last_month=month)
-    inputs = inputs_of(inputs, features, statements)
-    as_of = CONTRACT.month_end(month)
-    labels = labels_as_of(features, statements, as_of, maturity_days=CONTRACT.maturity_days)
-    try:
-        scored = score_window(
-            features, labels, models, window, entities=tuple(CONTRACT.entities), timezone=CONTRACT.timezone
-        )
-    except EvaluationError as error:
-        context.log.warning(f"{month}: {error}")
-        yield from _nothing(platform, str(error), inputs)
-        return
-    entities = ["event_timestamp", *CONTRACT.entities]
-    earlier = shift_month(first, -1)
-    earlier_rows = platform.store.read("transaction_features", entities, first_month=earlier, last_month=earlier)
+    entities, earlier = ["event_timestamp", *CONTRACT.entities], shift_month(first, -1)
+    before = platform.store.read("transaction_features", entities, first_month=earlier, last_month=earlier)
     raw = None
     if ATTRIBUTES:
         columns = ["transaction_id", *ATTRIBUTES]
         raw = platform.store.read("raw_transactions", columns, first_month=first, last_month=month)
-        inputs = inputs_of(inputs, raw)
-    inputs = inputs_of(inputs, earlier_rows)
-    segments = window_segments(scored, window, CONTRACT, history=[earlier_rows, features.select(entities)], raw=raw)
+    inputs = inputs_of(inputs, features, statements, before, *([raw] if raw else []))
+    as_of = CONTRACT.month_end(month)
+    labels = labels_as_of(features, statements, as_of, maturity_days=CONTRACT.maturity_days)
+    try:
+        scored = score_window(features, labels, models, window, CONTRACT)
+    except EvaluationError as error:
+        context.log.warning(f"{month}: {error}")
+        yield from _nothing(platform, str(error), inputs)
+        return
+    segments = window_segments(scored, window, CONTRACT, history=[before, features.select(entities)], raw=raw)
     parts = segment_rows(
         scored, models, segments, month=month, schema=platform.store.table("evaluation_segments").schema
     )

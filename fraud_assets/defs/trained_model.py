@@ -56,7 +56,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         return dg.Output(kept, metadata={"outcome": outcome, "inputs": inputs})
     labels = labels_as_of(features, statements, as_of, maturity_days=contract.maturity_days)
     try:
-        result = train(features, labels, names, maturity_days=contract.maturity_days, config=config)
+        result = train(features, labels, names, maturity_days=contract.maturity_days, config=config, card=contract.card)
     except TrainingError as error:
         context.log.warning(f"{month}: {error}")
         row = base | {"status": "insufficient_data", "reason": str(error)}

@@ -9,25 +9,28 @@ from sklearn.linear_model import LogisticRegression
 
 from fraud_assets.adapters.packaging import to_onnx
 from fraud_assets.core import tables
+from fraud_assets.core.contract import Column, load_contract
 from fraud_assets.core.evaluation import (
     EvaluationError,
-    evaluate_models,
     evaluation_rows,
     promotion_signals,
     score_window,
     segment_rows,
-    segments_in_words,
     window_segments,
 )
 from fraud_assets.core.metrics import Costs
 from fraud_assets.core.promotion import ModelEvidence, decide_promotion
 from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model
-from fraud_assets.core.segments import Segment
+from fraud_assets.core.segments import Segment, segments_in_words
 from fraud_assets.core.windows import Window
+from fraud_assets.settings import PROJECT_ROOT
 
 UTC = dt.UTC
 WINDOW = Window(dt.datetime(2018, 6, 1, tzinfo=UTC), dt.datetime(2018, 6, 24, tzinfo=UTC))
 AS_OF = dt.datetime(2018, 7, 1, tzinfo=dt.UTC)
+
+
+CARDS = load_contract(PROJECT_ROOT / "contracts" / "handbook.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +77,14 @@ FOUR = [
 ]
 
 
-def judged(given, models, schema, window=WINDOW):
+def evaluation(given, models, schema, window=WINDOW, contract=CARDS):
     features, labels = rows(*given)
-    table = evaluate_models(features, labels, models, month="2018-06", as_of=AS_OF, window=window, schema=schema)
+    scored = score_window(features, labels, models, window, contract)
+    return evaluation_rows(scored, models, month="2018-06", as_of=AS_OF, window=window, schema=schema)
+
+
+def judged(given, models, schema, window=WINDOW):
+    table = evaluation(given, models, schema, window)
     assert table.schema == schema
     return {row["role"]: row for row in table.to_pylist()}
 
@@ -139,10 +147,8 @@ def test_models_of_different_features_are_judged_beside_each_other(schema):
 
 
 def test_a_source_without_entities_and_amount_is_judged_without_them(schema):
-    features, labels = rows(*FOUR)
-    features = features.select(["event_timestamp", "a"])
-    models = {"champion": scorer(1, 3), "challenger": scorer(-1, 4)}
-    table = evaluate_models(features, labels, models, month="2018-06", as_of=AS_OF, window=WINDOW, schema=schema)
+    bare = CARDS.model_copy(update={"entities": {}, "amount": None})
+    table = evaluation(FOUR, {"champion": scorer(1, 3), "challenger": scorer(-1, 4)}, schema, contract=bare)
     assert table["value_detection_rate"].to_pylist() == [None, None]
     assert table["average_precision"].to_pylist() == pytest.approx([5 / 6, 1 / 2])
 
@@ -164,8 +170,8 @@ def test_a_window_without_rows_is_refused(schema):
 # Cards, days and costs
 
 
-def scored(features, labels, window=WINDOW, **changes):
-    return score_window(features, labels, {"champion": scorer(1, 3)}, window, **changes)
+def scored(features, labels, **changes):
+    return score_window(features, labels, {"champion": scorer(1, 3)}, WINDOW, CARDS.model_copy(update=changes))
 
 
 @pytest.mark.parametrize(
@@ -179,12 +185,12 @@ def scored(features, labels, window=WINDOW, **changes):
 )
 def test_what_is_reviewed_is_the_customer_or_the_first_entity_or_the_transaction(entities, reviewed, next_one):
     features, labels = rows(*FOUR)
-    features = features.select(["event_timestamp", "a"])
+    features = features.select(["event_timestamp", "amount", "a"])
     # Only the one that is reviewed is the same in the first row and the last, only the next one in the first two.
     for name in entities:
         values = {reviewed: [5, 1, None, 5], next_one: [5, 5, None, 1]}.get(name, [1, 2, None, 3])
         features = features.append_column(name, pa.array(values, pa.int64()))
-    found = scored(features, labels, entities=entities)
+    found = scored(features, labels, entities=dict.fromkeys(entities, Column(column="x")))
     assert (None if found.cards is None else found.cards.tolist()) == (reviewed and [0, 1, -1, 0])
     assert (None if found.terminals is None else found.terminals.tolist()) == (next_one and [0, 0, -1, 1])
 
@@ -200,7 +206,7 @@ def test_costs_are_those_that_are_given(schema):
     features, labels = rows(*FOUR)
     models = {"champion": scorer(1, 3, threshold=1 / (1 + np.exp(-0.75)))}
     found = evaluation_rows(
-        score_window(features, labels, models, WINDOW), models, month="2018-06", as_of=AS_OF, window=WINDOW,
+        score_window(features, labels, models, WINDOW, CARDS), models, month="2018-06", as_of=AS_OF, window=WINDOW,
         schema=schema, costs=Costs(review=7, loss_share=0.5),
     )  # fmt: skip
     # Over four days, two cards are reviewed at 7 and half of 10 is lost.
@@ -240,7 +246,7 @@ def test_attributes_are_found_by_transaction_in_any_order(handbook_contract):
 def test_champion_and_challenger_are_judged_on_the_parts_and_the_reference_is_not(handbook_contract):
     features, labels = rows(*many(600))
     models = {"champion": scorer(1, 3), "challenger": scorer(-1, 4), "reference": scorer(1, 4)}
-    window = score_window(features, labels, models, WINDOW)
+    window = score_window(features, labels, models, WINDOW, CARDS)
     half = Segment("half", ("a", "b"), np.repeat([0, 1], 300), (None, "1.00 to 2.00"))
     schema = tables.evaluation_segments(handbook_contract).schema
     table = segment_rows(window, models, [half], month="2018-06", schema=schema)
@@ -281,11 +287,6 @@ def many(n=400, seed=5):
     fraud = generator.random(n) < 0.3
     a = generator.normal(size=n) + 2 * fraud
     return [(1 + i % 20, i, 1.0, float(a[i]), bool(fraud[i]), True) for i in range(n)]
-
-
-def evaluation(given, models, schema):
-    features, labels = rows(*given)
-    return evaluate_models(features, labels, models, month="2018-06", as_of=AS_OF, window=WINDOW, schema=schema)
 
 
 def test_signals_hold_the_evidence_of_both_models_and_their_paired_difference(schema):

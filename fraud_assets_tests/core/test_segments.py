@@ -71,6 +71,11 @@ class TestWhichRowsAreInWhichPart:
         assert found.values == ("(missing)", "web", "(other)")
         assert np.bincount(found.codes).tolist() == [48, 150, 2]
 
+    def test_a_value_that_one_row_in_a_hundred_has_is_a_part_of_its_own(self) -> None:
+        channel = ["web"] * 197 + ["fax", "fax", "telex"]
+        found = segments_of(window(200), timezone="UTC", attributes=pa.table({"channel": channel}))[0]
+        assert found.values == ("fax", "web", "(other)")
+
     def test_a_value_that_is_called_other_is_no_second_part_of_that_name(self) -> None:
         channel = ["web"] * 150 + ["(other)"] * 49 + ["fax"]
         found = segments_of(window(200), timezone="UTC", attributes=pa.table({"channel": channel}))[0]

@@ -65,9 +65,9 @@ def corners(a, b):
     return np.where(a * b > 0.5, 0.5, 0.01)
 
 
-def trained(data, config=CONFIG, maturity_days=7.0):
+def trained(data, config=CONFIG, maturity_days=7.0, card="customer_id"):
     features, labels = data
-    return train(features, labels, NAMES, maturity_days=maturity_days, config=config)
+    return train(features, labels, NAMES, maturity_days=maturity_days, config=config, card=card)
 
 
 def served(candidate):
@@ -408,7 +408,16 @@ def test_customers_may_be_text_unknown_or_absent(line):
     text = features.set_column(position, "customer_id", features["customer_id"].cast(pa.string()))
     unknown = features.set_column(position, "customer_id", pa.nulls(features.num_rows, pa.int64()))
     assert model_bytes(trained((text, labels))) == model_bytes(trained((unknown, labels)))
-    assert model_bytes(trained((features.drop_columns("customer_id"), labels))) == model_bytes(trained(line))
+    assert model_bytes(trained((features.drop_columns("customer_id"), labels), card=None)) == model_bytes(trained(line))
+
+
+def test_the_threshold_is_set_by_the_days_of_cards(line):
+    """All rows are one customer's: a tenth of its days are flagged, where a tenth of the rows would lie lower."""
+    features, labels = line
+    position = features.column_names.index("customer_id")
+    one = features.set_column(position, "customer_id", pa.array(np.ones(features.num_rows, np.int64)))
+    by_card, by_row = (trained((one, labels), card=card).chosen.threshold for card in ("customer_id", None))
+    assert by_card > by_row
 
 
 def test_without_a_matured_row_the_error_says_so(line):
