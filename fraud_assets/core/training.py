@@ -155,8 +155,8 @@ def train(
     with the scores that its predecessors gave to the blocks.
 
     Args:
-        features: `event_timestamp`, the features `names`, and `card`; one row a transaction. The same rows in the same order give the
-            same models, byte for byte.
+        features: `event_timestamp`, the features `names`, and `card`; one row a transaction. The same rows in the
+            same order give the same models, byte for byte.
         labels: of the same transactions in the same order, as `labels.labels_as_of` gives them.
         names: the features, in the order in which the model shall take them.
         maturity_days: of the contract.

@@ -251,7 +251,7 @@ def test_a_month_s_first_transaction_knows_what_matured_ninety_days_before(late,
 
 
 def test_a_month_s_first_transaction_knows_the_oldest_fraud_by_what_was_usual_before_it():
-    """Known 90 days before, of 30 days before that, judged by a transaction of 97 days before that: the last of each."""
+    """Known 90 days before, of 30 days before that, judged by one of 97 days before that: the last of each."""
     rows = [(1, at(0), 7, "y", 20.0), (2, at(97), 7, "x", 500.0), (3, at(97 + 30 + 90), 8, "x", 1.0)]
     found = features(rows, [(2, 7, "x", True, at(97 + 30), at(97))], start=at(217), end=at(218))
     assert found[3]["terminal_known_fraud_share_90d"] == share(0, 0)
