@@ -1,43 +1,73 @@
-"""Drift: has this month's data moved away from the reference by more than chance?
+"""Drift of what comes in: has this month's data moved away from the reference by more than chance?
 
-What a window of transactions looks like beside another, feature by feature, how surely, and the verdict
-that follows, belong here. Whether the verdict leads to a retraining does not (`retraining.py`), nor where
-the tables come from or where the report goes.
+What a window of transactions looks like beside another, column by column, how surely, and what each move looks like,
+belong here: numbers by bins of the reference, texts by its values, missing values and new ones apart, the champion's
+score as one more column, a few customers beside their own past, and the number of rows. The covariance that rows of
+one customer, terminal and day share is in `clusters.py`, the search for a cause in `causes.py`, the columns made for
+this in `history_columns.py`, all columns together in `domain_classifier.py`. What findings mean together is in
+`verdict.py`.
 
-The rows of one customer, of one terminal and of one day resemble each other, so a test that takes them for
-independent calls every month drift. Here the variance of the difference is measured over customers and
-terminals that are paired between the windows (two-way clusters: Cameron, Gelbach and Miller, 2011,
-https://doi.org/10.1198/jbes.2010.07136) and over days, and the chi-squared statistic is corrected for it
-(Rao and Scott, 1981, https://doi.org/10.1080/01621459.1981.10477633, with Satterthwaite's degrees of
-freedom).
+Use:
 
-That variance knows nothing of shocks which a whole month shares, so being significant is not enough for
-DRIFT: the effect must also be large. Sums over rows are of whole numbers, and sums over clusters run in the
-order of their ids, so the order of the rows changes nothing.
+    findings = measure_drift(
+        reference, current, past=months, features=[...], clusters=list(contract.entities), card=contract.card,
+        counting=counting_features(contract), delivered=delivered_columns(contract, features), config=DriftConfig(),
+    )
+
+Months differ even when nothing has changed, by shocks that all rows of a month share and that no month shows by
+itself. `past` tells how much: the covariance between months beyond what their customers, terminals and days explain
+becomes part of the variance of the test. With fewer than three months to tell it, only a large move is DRIFT.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast, get_args
+from datetime import date
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.special import chdtrc
+from scipy.special import fdtrc
 
-DriftStatus = Literal["OK", "WATCH", "DRIFT", "INSUFFICIENT_DATA"]
-DriftKind = Literal["covariate", "prediction"]
-DRIFT_STATUSES: tuple[DriftStatus, ...] = get_args(DriftStatus)
+from fraud_assets.core.causes import Bools, Explanation, Moved, explain, first_day, listed
+from fraud_assets.core.cells import (
+    Cells,
+    Floats,
+    Side,
+    column_type,
+    missing_rows,
+    new_values,
+    number_cells,
+    numbers,
+    reference_cuts,
+    text_cells,
+    texts,
+)
+from fraud_assets.core.clusters import (
+    ClusterPair,
+    FloatArray,
+    RowWindow,
+    Tables,
+    covariance,
+    pair_clusters,
+    pair_windows,
+    positive,
+    rao_scott,
+    row_days,
+    row_window,
+    stable,
+    tabulate,
+)
+from fraud_assets.core.entity_shifts import EntityShift, shift_of_entities
+from fraud_assets.core.findings import Cause, DriftStatus, Finding, holm
+from fraud_assets.core.history_columns import NEW, SEEN_DAYS
 
 SCORE = "score"
-MICROSECONDS_PER_DAY = 86_400_000_000
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
+VOLUME = "rows_a_day"
+WEEK, MONDAY = 7, 3  # 1970-01-01 was a Thursday
 
 
 @dataclass(frozen=True)
@@ -46,17 +76,20 @@ class DriftConfig:
 
     Attributes:
         bins: quantile bins of the reference. Ten is what PSI's usual limits (0.10, 0.25) are stated for.
+        categories: values of a text that are told apart, the reference's most frequent; the others are one. Twenty,
+            so that a text of a million values costs no more than a number.
         drift_p: DRIFT needs an adjusted p below it. 0.005: at 0.01, months of simulated worlds in which only
             shared shocks happened were still called drift.
-        watch_p: WATCH needs an adjusted p below it. 0.05 over all features together is at most one quiet
+        watch_p: WATCH needs an adjusted p below it. 0.05 over all tests together is at most one quiet
             month in twenty, and WATCH costs a look, not a retraining.
-        psi_limit: DRIFT needs a PSI of at least this, or `missing_limit`. 0.10 is the conventional lower
-            bound of a moderate shift; 16 features of unchanged months of the Handbook data stay below 0.002.
-        missing_limit: a rise of the share of missing values (0 to 1) that is large whatever the PSI. 0.05,
-            because PSI sees a rise from nothing (0 to 5 %: 0.31) but not one from something (10 to 15 %:
-            0.02), and to a model one row in twenty without the feature is the same harm.
-        min_total_variation: WATCH needs at least this share of rows in another bin. 0.005: with 290,000 rows
+        min_total_variation: WATCH and DRIFT need at least this share of rows in another bin. 0.005: with 290,000 rows
             smaller moves are measurable, and no one acts on half a row in a hundred.
+        min_history: earlier months that must tell how much months differ before a move that is not large can be
+            DRIFT. 3: two give a single difference.
+        psi_limit: a move is large from this PSI on. 0.10 is the conventional lower bound of a moderate shift; 16
+            features of unchanged months of the Handbook data stay below 0.002.
+        missing_limit: likewise a rise of the share of missing or new values (0 to 1). 0.05: to a model, one row in
+            twenty without the feature.
         min_rows: rows a window must have. 500 is fifty a bin; below that PSI from chance alone comes near
             its limit (about 9 degrees of freedom x 2 / 500 = 0.04 even if rows were independent).
         min_days: days a window must have. With fewer than 5 the variance between days is a guess.
@@ -64,20 +97,21 @@ class DriftConfig:
             share of missing is. 100 is ten a bin.
         share_floor: a share below it counts as this in the PSI, which would be infinite for a bin that is
             empty on one side. 0.0001, as is common.
-        volume_note: a change of rows a day (0.05 is 5 %) from which the report mentions it, because features
-            that count over a time window move with the volume. 0.05, because quiet months differ by less
-            (by 1 % in the Handbook data).
+        volume_note: a change of rows a day (0.05 is 5 %) that is worth a WATCH if it is beyond chance. 0.05, because
+            quiet months differ by less (by 1 % in the Handbook data).
 
     Raises:
         ValueError: when a limit is out of its range.
     """
 
     bins: int = 10
+    categories: int = 20
     drift_p: float = 0.005
     watch_p: float = 0.05
+    min_total_variation: float = 0.005
+    min_history: int = 3
     psi_limit: float = 0.10
     missing_limit: float = 0.05
-    min_total_variation: float = 0.005
     min_rows: int = 500
     min_days: int = 5
     min_values: int = 100
@@ -87,73 +121,14 @@ class DriftConfig:
     def __post_init__(self) -> None:
         if not 0 < self.drift_p <= self.watch_p < 1:
             raise ValueError(f"need 0 < drift_p <= watch_p < 1, got {self.drift_p} and {self.watch_p}")
-        for name, least in (("bins", 2), ("min_rows", 1), ("min_days", 2), ("min_values", 1)):
+        for name, least in (
+            ("bins", 2), ("categories", 1), ("min_history", 2), ("min_rows", 1), ("min_days", 2), ("min_values", 1),
+        ):  # fmt: skip
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         for name in ("psi_limit", "missing_limit", "min_total_variation", "share_floor", "volume_note"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-
-
-@dataclass(frozen=True)
-class FeatureDrift:
-    """One feature of the current window beside the reference.
-
-    Shares are weighted so that both windows have the same mix of weekdays; medians and counts are of the
-    plain rows. What could not be computed is None, and `reason` says why.
-
-    Attributes:
-        kind: 'prediction' for the champion's score, else 'covariate'.
-        feature: name of the column.
-        method: the test behind `p_value`, or 'none'.
-        n_reference, n_current: rows of the windows.
-        psi: population stability index, 0 and up.
-        jensen_shannon: Jensen-Shannon distance with base 2, 0 to 1.
-        total_variation: share of rows that sit in another bin, 0 to 1.
-        statistic: the corrected chi-squared statistic.
-        p_value: chance of such a statistic if nothing moved, for this feature alone.
-        p_adjusted: the same over all features of the report (Holm).
-        missing_reference, missing_current: shares of rows without a value, 0 to 1.
-        median_reference, median_current: of the values that are there.
-        status: the verdict on this feature.
-        reason: the verdict as a sentence.
-    """
-
-    kind: DriftKind
-    feature: str
-    method: str
-    n_reference: int
-    n_current: int
-    psi: float | None
-    jensen_shannon: float | None
-    total_variation: float | None
-    statistic: float | None
-    p_value: float | None
-    p_adjusted: float | None
-    missing_reference: float | None
-    missing_current: float | None
-    median_reference: float | None
-    median_current: float | None
-    status: DriftStatus
-    reason: str
-
-
-@dataclass(frozen=True)
-class DriftReport:
-    """The verdict on a window: its status, the reasons as sentences, and one row a feature."""
-
-    drift_status: DriftStatus
-    reasons: tuple[str, ...]
-    rows: tuple[FeatureDrift, ...]
-
-
-def insufficient(reason: str) -> DriftReport:
-    """The report when nothing could be compared.
-
-    >>> insufficient("there is no champion yet").drift_status
-    'INSUFFICIENT_DATA'
-    """
-    return DriftReport("INSUFFICIENT_DATA", (reason,), ())
 
 
 def measure_drift(
@@ -162,59 +137,83 @@ def measure_drift(
     *,
     features: Sequence[str],
     clusters: Sequence[str],
+    past: Sequence[pa.Table] = (),
+    card: str | None = None,
+    amount: str = "amount",
+    counting: Collection[str] = (),
+    delivered: Collection[str] = ("amount",),
     config: DriftConfig,
-) -> DriftReport:
-    """Compares a window of transactions with the reference, feature by feature.
+) -> tuple[Finding, ...]:
+    """Compares a window of transactions with the reference, column by column.
 
-    A feature is DRIFT when its adjusted p is below `config.drift_p` and its effect is large (PSI or rise of
-    missing values), WATCH when its adjusted p is below `config.watch_p` and its effect is not negligible.
-    The report takes the worst of its features; a feature that could not be compared is unknown, and unknown
-    is not OK: it makes the report WATCH at least, and INSUFFICIENT_DATA when it holds for all.
+    A finding is DRIFT when its adjusted p is below `config.drift_p` and its effect is not negligible, WATCH below
+    `config.watch_p`; p is adjusted over all findings. What could not be compared is INSUFFICIENT_DATA; a column that
+    the current window has lost is DRIFT. Features that did no more than follow the number of rows are OK.
 
     Args:
-        reference: the window the model knows, one to several months; columns event_timestamp (timestamp, UTC,
-            no nulls), those of `clusters`, and the features (numbers; null and NaN mean missing).
+        reference: the window the model knows, one to several months; columns event_timestamp (timestamp, UTC, no
+            nulls), those of `clusters`, and the features (numbers or texts; null and NaN mean missing).
         current: the window in question, with the same columns.
-        features: columns to compare. A column `score` is compared as well where a table has one, as
-            the champion's prediction.
+        features: columns to compare. A column `score` is compared as well where a table has one, as the champion's
+            prediction. Columns of `history_columns` belong among them.
         clusters: columns whose equal values mark rows that are not independent (customer_id, terminal_id),
             with the same ids in both windows; a row without an id stands alone. May be empty.
+        past: whole earlier months, oldest first, the same columns; they may lie in the reference, before or after it.
+            The last two should be the two months before the current window: a shift of a few customers is told from
+            them.
+        card: the column of those who spend, for that; None leaves it out.
+        amount: the column of what they spend.
+        counting: the features that are more or less when there are more rows, see `counting_features`.
+        delivered: the columns that the source delivers, see `delivered_columns`; texts always are. Where one of them
+            is empty, the data are at fault.
         config: the limits.
 
     Returns:
-        The report, rows in the order of `features`. Its numbers do not depend on the order of the rows.
+        The findings: of each feature in their order (kind covariate or prediction), of its missing values where it
+        has any, of its new values where it is a text; then of a shift of a few customers, and of the number of rows a
+        day. A single one where the windows cannot be compared. Nothing in them depends on the order of the rows.
 
     Raises:
         ValueError: when event_timestamp or a cluster column is absent or of a wrong type, or a time is null.
     """
     names = list(dict.fromkeys([*features, *([SCORE] if _has_score(reference, current) else [])]))
     if not names:
-        return insufficient("no features were given, so nothing could be compared")
-    days = _days(reference, "reference"), _days(current, "current")
-    windows = _windows(*days)
-    for side, window in zip(("reference", "current"), windows, strict=True):
+        return (insufficient("no features were given, so nothing could be compared"),)
+    windows = pair_windows(row_days(reference, "reference"), row_days(current, "current"))
+    sides = tuple(zip(("reference", "current"), windows, strict=True))
+    for side, window in sides:
         if window.rows < config.min_rows:
-            return insufficient(f"the {side} window has {window.rows:,} comparable rows and needs {config.min_rows:,}")
-        if len(window.day_weight) < config.min_days:
-            return insufficient(
-                f"the {side} window has {len(window.day_weight)} days on weekdays that both windows have "
+            reason = f"the {side} window has {window.rows:,} comparable rows and needs {config.min_rows:,}"
+            return (insufficient(reason),)
+    for side, window in sides:
+        if len(window.day) < config.min_days:
+            reason = (
+                f"the {side} window has {len(window.day)} days on weekdays that both windows have "
                 f"and needs {config.min_days}"
             )
-    pairs = [pair for name in clusters if (pair := _pair_clusters(reference, current, name)).number > 1]
-    method = "Rao-Scott chi-squared by " + ", ".join(["day", *(pair.name for pair in pairs)])
-    measured = [_measure(reference, current, name, windows, pairs, config) for name in names]
-    adjusted = iter(holm([measure.p_value for measure in measured if measure.p_value is not None]))
-    rows = tuple(
-        _judge(
-            measure,
-            next(adjusted) if measure.p_value is not None else None,
-            method,
-            (reference.num_rows, current.num_rows),
-            config,
-        )
-        for measure in measured
+            return (insufficient(reason),)
+    compared = _Windows(
+        sides=(Side(reference, windows[0]), Side(current, windows[1])),
+        past=_past(past, windows[0], config),
+        pairs=tuple(pair_clusters(reference, current, clusters)),
+        delivered=frozenset(delivered),
+        config=config,
     )
-    return _verdict(rows, windows, config)
+    measured = [measure for name in names for measure in _column(compared, name)]
+    shift = shift_of_entities([*past[-2:], current], card, amount) if card and len(past) >= 2 else None
+    if shift is not None and card is not None:
+        measured.append(_few_entities(compared, shift, card, amount))
+    measured.append(_rows_a_day(compared))
+    return _judged(compared, measured, _Suspects(card, shift, frozenset(counting)))
+
+
+def insufficient(reason: str) -> Finding:
+    """The finding where nothing could be compared.
+
+    >>> insufficient("there is no champion yet").status
+    'INSUFFICIENT_DATA'
+    """
+    return Finding(kind="covariate", feature="", method="none", status="INSUFFICIENT_DATA", reason=reason)
 
 
 def population_stability_index(reference: FloatArray, current: FloatArray, floor: float) -> float:
@@ -249,443 +248,520 @@ def total_variation(reference: FloatArray, current: FloatArray) -> float:
     return float(np.sum(np.abs(current - reference))) / 2
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for there being several (Holm, 1979: step-down Bonferroni), in the given order.
+def between_months(shares: FloatArray, reference_months: float) -> FloatArray:
+    """How far a month's shares stray from those of a reference, as the spread of months tells it.
 
-    >>> holm([0.25, 0.0625, 0.125])
-    [0.25, 0.1875, 0.25]
-    """
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
-
-
-def weekday_weights(days: IntArray, weekdays: Sequence[int]) -> FloatArray:
-    """Weights of days that give each of `weekdays` the same say, whatever the calendar gave the window.
-
-    A weight is proportional to 1 over the number of such weekdays in the window; only ratios matter, so
-    weights are the smallest whole numbers: sums of them are exact.
+    With months p_j = p + s_j, of which the reference is the mean of R and the month in question is not, the difference
+    has the covariance S (1 + 1 / R), S that of the s_j. S is estimated from the spread of the months around their own
+    mean, so it does not matter which of them lie in the reference.
 
     Args:
-        days: distinct days since 1970-01-01, shape (days,).
-        weekdays: those to weigh, Monday 0 to Sunday 6, each of them present among `days`.
+        shares: of months, shape (months, cells), at least two.
+        reference_months: R, at least 1.
 
     Returns:
-        Shape (days,), 0 on other weekdays.
-
-    Two Mondays and a Tuesday:
-
-    >>> weekday_weights(np.array([4, 5, 11]), [0, 1]).tolist()
-    [1.0, 2.0, 1.0]
+        Shape (cells, cells). It contains what customers, terminals and days make months differ by.
     """
-    weekday = _weekday(days)
-    counts = np.bincount(weekday, minlength=7)
-    whole = math.lcm(*(int(counts[day]) for day in weekdays)) if weekdays else 0
-    by_weekday = np.zeros(7)
-    for day in weekdays:
-        by_weekday[day] = whole // int(counts[day])
-    return by_weekday[weekday]
+    centred = shares - shares.mean(axis=0)
+    return cast(FloatArray, centred.T @ centred / (len(shares) - 1) * (1 + 1 / reference_months))
 
 
-def reference_cuts(values: FloatArray, bins: int) -> FloatArray:
-    """Cut points of the bins, from the reference alone: bin k holds the values at or above k of the cuts.
+def with_months(variance: FloatArray, months: FloatArray, mean: FloatArray, freedom: int) -> tuple[FloatArray, float]:
+    """The covariance of a difference, what months differ by of themselves included.
 
-    The cuts are the unique quantiles (the inverse of the distribution function, hence values that
-    occur). A value that fills more than one quantile gets a bin to itself: of a flag that is 0 in 95 % of the
-    rows all deciles are 0, and without such a bin its ones would share a bin with its zeros.
+    Added is what `months` has beyond `variance`, where cells weigh as in the test: the positive part of their
+    difference. The trace of a matrix T that is estimated with f degrees of freedom has f (tr T)^2 / tr T^2 of them, and
+    the trace of a sum of a known part and T has (tr V / tr T)^2 times as many (Satterthwaite, 1946).
 
     Args:
-        values: without missing ones, shape (n,), ascending; n at least 1.
-        bins: number of quantile bins.
+        variance: what customers, terminals and days explain, shape (cells, cells).
+        months: from `between_months`.
+        mean: what to weigh a cell by, shape (cells,).
+        freedom: f, one less than there are months.
 
-    >>> reference_cuts(np.arange(1.0, 9.0), 4).tolist()
-    [2.0, 4.0, 6.0]
+    Returns:
+        The covariance, and the degrees of freedom of its trace, infinity where nothing was added.
     """
-    ranks = np.ceil(np.arange(1, bins) * len(values) / bins).astype(np.int64) - 1
-    quantiles = values[ranks]
-    atoms = quantiles[1:][quantiles[1:] == quantiles[:-1]]
-    return np.unique(np.concatenate([quantiles, np.nextafter(atoms, np.inf)]))
+    root = np.sqrt(np.where(mean > 0, mean, 1.0))
+    scale = np.outer(root, root)
+    beyond = positive((months - variance) / scale)
+    trace = float(np.trace(beyond))
+    if not trace > 0:
+        return variance, math.inf
+    of_beyond = freedom * trace**2 / float(np.sum(beyond**2))
+    total = float(np.trace(variance / scale)) + trace
+    return variance + beyond * scale, of_beyond * (total / trace) ** 2
 
 
 @dataclass(frozen=True)
-class _Window:
-    """One window's days: of each row its day and weight, of each day its weekday and weight.
+class _Windows:
+    """What is compared, and what every measure needs for it."""
 
-    Days on a weekday that the other window lacks have nothing to be compared with; they and their rows are
-    left out (`kept` are the rows that stay, None for all).
-    """
-
-    kept: IntArray | None
-    day_code: IntArray
-    row_weight: FloatArray
-    day_weight: FloatArray
-    day_weekday: IntArray
+    sides: tuple[Side, Side]
+    past: tuple[Side, ...]
+    pairs: tuple[ClusterPair, ...]
+    delivered: frozenset[str]
+    config: DriftConfig
 
     @property
-    def rows(self) -> int:
-        return len(self.day_code)
+    def pair(self) -> tuple[RowWindow, RowWindow]:
+        return self.sides[0].window, self.sides[1].window
 
     @property
-    def total(self) -> float:
-        """Sum of the rows' weights: N in the formulas."""
-        return float(self.row_weight.sum())
+    def reference_months(self) -> float:
+        """How many months the reference is worth; a shock of a month of which it holds a part is a whole one."""
+        length = np.mean([len(side.window.day) for side in self.past]) if self.past else 1.0
+        return max(1.0, len(self.pair[0].day) / float(length))
 
     @property
-    def rows_a_day(self) -> float:
-        return self.total / float(self.day_weight.sum())
+    def volume(self) -> float:
+        """Rows a day now, over those before."""
+        return self.pair[1].rows_a_day / self.pair[0].rows_a_day
 
-    def counts(self, bins: IntArray, number: int, some: IntArray | None = None) -> FloatArray:
-        """Rows of each day in each bin, shape (days, number)."""
-        day, bins = (self.day_code, bins) if some is None else (self.day_code[some], bins[some])
-        size = len(self.day_weight) * number
-        counts = np.bincount(day * number + bins, minlength=size).reshape(-1, number)
-        return counts.astype(np.float64)
+    @property
+    def method(self) -> str:
+        return "Rao-Scott chi-squared by " + ", ".join(["day", *(pair.name for pair in self.pairs)])
 
 
 @dataclass(frozen=True)
-class _ClusterPair:
-    """A cluster column: of each row of both tables the rank of its id among all ids, or -1 without one.
+class _Measure:
+    """A finding whose status waits for the others, since p is adjusted over all of them.
 
-    `ids` counts the ids, `number` the clusters: a row without an id is one of its own.
+    Attributes:
+        finding: with all that is known by now; what its `reason` says are the facts.
+        settled: whether its status is known, too.
+        rose: whether there is more of it than before, of what can be more or less.
+        large: whether the effect is so large that no history is needed.
+        history: how many months told how much months differ.
+        cells: of a column of numbers.
     """
 
-    name: str
-    codes: tuple[IntArray, IntArray]
-    ids: int
-    number: int
-
-
-def _weekday(days: IntArray) -> IntArray:
-    return (days + 3) % 7  # 1970-01-01 was a Thursday
+    finding: Finding
+    settled: bool = False
+    rose: bool = True
+    large: bool = False
+    history: int = 0
+    cells: Cells | None = None
 
 
 def _has_score(reference: pa.Table, current: pa.Table) -> bool:
     return SCORE in reference.column_names or SCORE in current.column_names
 
 
-def _column(table: pa.Table, name: str, side: str) -> pa.ChunkedArray:
-    if name not in table.column_names:
-        raise ValueError(f"the {side} table has no column {name!r}; it has {table.column_names}")
-    return table.column(name)
+def _column(windows: _Windows, name: str) -> list[_Measure]:
+    """What can be said of one column: of its values, its missing values and its new ones."""
+    reference, current = windows.sides
+    base = Finding(
+        kind="prediction" if name == SCORE else "category" if name.endswith(NEW) else "covariate",
+        feature=name, method="none", status="INSUFFICIENT_DATA", reason="",
+        n_reference=reference.table.num_rows, n_current=current.table.num_rows,
+    )  # fmt: skip
+    lost = replace(base, kind="missing", status="DRIFT", cause="lost_feature")
+    if name not in reference.table.column_names:
+        return [_settled(base, f"{name} could not be compared: it is absent from the reference window")]
+    if name not in current.table.column_names:
+        return [_settled(lost, f"{name} is lost: the current window does not have this column")]
+    before, now = (column_type(side.table, name) for side in windows.sides)
+    types = {before, now} - {"nothing"}
+    if other := sorted(types - {"numbers", "texts"}):
+        return [_settled(base, f"{name} could not be compared: it is {other[0]}, neither numbers nor texts")]
+    if len(types) > 1:
+        return [_settled(lost, f"{name} is lost: it has {now}, and it had {before}")]
+    if types == {"texts"}:
+        return _texts(windows, base)
+    return _numbers(windows, base)
 
 
-def _days(table: pa.Table, side: str) -> IntArray:
-    """Days since 1970-01-01 of the rows."""
-    column = _column(table, "event_timestamp", side)
-    if not pa.types.is_timestamp(column.type):
-        raise ValueError(f"event_timestamp of the {side} table is {column.type}; it must be a timestamp in UTC")
-    if column.null_count:
-        raise ValueError(f"event_timestamp of the {side} table is null in {column.null_count:,} rows; quarantine them")
-    moments = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(pa.int64()).to_numpy()
-    return cast(IntArray, moments // MICROSECONDS_PER_DAY)
+def _settled(finding: Finding, reason: str, status: DriftStatus | None = None) -> _Measure:
+    return _Measure(replace(finding, reason=reason, status=status or finding.status), settled=True)
 
 
-def _windows(reference_days: IntArray, current_days: IntArray) -> tuple[_Window, _Window]:
-    """The two windows, weighted to the same mix of the weekdays that both have."""
-    split = [np.unique(days, return_inverse=True) for days in (reference_days, current_days)]
-    common = sorted(set.intersection(*(set(_weekday(days).tolist()) for days, _ in split)))
-    windows = []
-    for days, code in split:
-        weight = weekday_weights(days, common)
-        use = weight > 0
-        kept = None if use.all() else np.flatnonzero(use[code])
-        if kept is not None:
-            code = (np.cumsum(use) - 1)[code[kept]]
-        day_weight = weight[use]
-        windows.append(_Window(kept, code, day_weight[code], day_weight, _weekday(days[use])))
-    return windows[0], windows[1]
+def _numbers(windows: _Windows, base: Finding) -> list[_Measure]:
+    name, config = base.feature, windows.config
+    # NaN sorts last, so the values are what comes before the missing ones.
+    columns = [np.sort(numbers(side, name)) for side in windows.sides]
+    values = [column[: len(column) - np.count_nonzero(np.isnan(column))] for column in columns]
+    medians = [_median(present) for present in values]
+    base = replace(base, median_reference=medians[0], median_current=medians[1])
+    enough = all(len(present) >= config.min_values for present in values)
+    cells = number_cells(name, reference_cuts(values[0], config.bins) if enough else np.empty(0))
+    measures = _compare(windows, base, cells, enough)
+    single = [len(present) > 0 and present[0] == present[-1] for present in values]
+    first = measures[0]
+    if first.settled and enough and all(single):
+        return [
+            _settled(
+                first.finding, f"{name} is {_say(values[0][0])} in every row of both windows: nothing could move", "OK"
+            ),
+            *measures[1:],
+        ]
+    if not first.settled and single == [False, True]:
+        only = f"{name} has one value only, {_say(values[1][0])}, and had many"
+        measures[0] = replace(first, large=True, finding=replace(first.finding, cause="lost_feature", reason=only))
+    elif not first.settled and name.endswith(NEW):
+        before, now = (float(present.mean(dtype=np.float64)) for present in values)
+        entity = name.removesuffix(NEW)
+        facts = (
+            f"{_percent(now)} of rows are of a {entity} that was not seen in the {SEEN_DAYS} days before the month, "
+            f"{_percent(before)} before"
+        )
+        finding = replace(first.finding, reason=facts, value_reference=stable(before), value_current=stable(now))
+        measures[0] = replace(first, finding=finding, rose=now > before, large=now - before >= config.missing_limit)
+    return measures
 
 
-def _pair_clusters(reference: pa.Table, current: pa.Table, name: str) -> _ClusterPair:
-    """Codes that mean the same cluster in both tables, ordered by id so that row order does not matter."""
-    columns = [_column(table, name, side) for table, side in ((reference, "reference"), (current, "current"))]
-    columns = [c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for c in columns]
-    # A column without a single id has the type null, which says nothing about the ids of the other window.
-    kind = next((c.type for c in columns if not pa.types.is_null(c.type)), pa.int64())
-    try:
-        chunks = [chunk for column in columns for chunk in column.cast(kind).chunks]
-    except pa.ArrowInvalid as error:
-        raise ValueError(
-            f"{name} is {columns[0].type} in the reference, {columns[1].type} in the current table: {error}"
-        ) from error
-    encoded = pa.chunked_array(chunks, type=kind).combine_chunks().dictionary_encode()
-    ids = len(encoded.dictionary)
-    rank = np.full(ids + 1, -1, dtype=np.int64)
-    rank[pc.sort_indices(encoded.dictionary).to_numpy()] = np.arange(ids)
-    codes = rank[encoded.indices.fill_null(ids).to_numpy(zero_copy_only=False)]
-    number = ids + int(np.count_nonzero(codes < 0))
-    return _ClusterPair(name, (codes[: reference.num_rows], codes[reference.num_rows :]), ids, number)
+def _texts(windows: _Windows, base: Finding) -> list[_Measure]:
+    name, config = base.feature, windows.config
+    columns = [texts(side, name) for side in windows.sides]
+    cells = text_cells(windows.sides[0], name, config.categories)
+    enough = all(len(column) - column.null_count >= config.min_values for column in columns)
+    if enough and not pc.any(pc.is_in(columns[1].drop_null(), value_set=pc.unique(columns[0]))).as_py():
+        none = _settled(base, f"{name} has none of the values it had: nothing of it can be compared but that", "OK")
+        return [none, _new_values(windows, base, cells, *columns)]
+    return [*_compare(windows, base, cells, enough), _new_values(windows, base, cells, *columns)]
+
+
+def _new_values(windows: _Windows, base: Finding, cells: Cells, reference: pa.Array, current: pa.Array) -> _Measure:
+    """How many rows have a value that the reference does not have at all."""
+    name, config = base.feature, windows.config
+    base = replace(base, kind="category")
+    found = new_values(reference, current)
+    if not found:
+        return _settled(base, f"{name} has no new values", "OK")
+    tables = _tables(windows, cells)
+    tables = [table.joined(range(cells.known), [cells.known]) for table in tables]
+    share = float(tables[1].shares[1])
+    facts = (
+        f"{name} has {len(found):,} new {'value' if len(found) == 1 else 'values'} in {_percent(share)} of rows: "
+        + listed((value for value, _ in found), len(found))
+    )
+    base = replace(base, value_reference=0.0, value_current=stable(share))
+    # The reference has no new values by definition; how many are usual is told by its own second half.
+    day = windows.pair[0].day_code
+    late = day >= len(windows.pair[0].day) // 2
+    usual = sum(number for _, number in new_values(reference.filter(pa.array(~late)), reference.filter(pa.array(late))))
+    usual_share = usual / max(int(late.sum()), 1)
+    if usual_share >= min(config.min_total_variation, share / 2):
+        reason = f"{facts}; as ever: in the second half of the reference {_percent(usual_share)} had new ones, too"
+        return _settled(base, reason, "OK")
+    measure = _tested(windows, base, tables, [])
+    return replace(
+        measure,
+        finding=replace(measure.finding, reason=facts),
+        large=share >= config.missing_limit,
+        history=config.min_history,
+    )
+
+
+def _tables(windows: _Windows, cells: Cells) -> list[Tables]:
+    return [
+        tabulate(side.window, windows.pairs, which, cells.place(side), cells.number)
+        for which, side in enumerate(windows.sides)
+    ]
+
+
+def _compare(windows: _Windows, base: Finding, cells: Cells, enough: bool) -> list[_Measure]:
+    """Shares of a column's known values among the rows that have one, and the share of rows that have none."""
+    name, config = base.feature, windows.config
+    tables = _tables(windows, cells)
+    past = [
+        tabulate(side.window, (), 0, cells.place(side), cells.number)
+        for side in windows.past
+        if name in side.table.column_names
+        and column_type(side.table, name) == column_type(windows.sides[0].table, name)
+    ]
+    missing = [float(table.shares[-1]) for table in tables]
+    base = replace(base, missing_reference=stable(missing[0]), missing_current=stable(missing[1]))
+    values = [[cell] for cell in range(cells.known)]
+    measures = []
+    if enough:
+        measure = _tested(
+            windows, base, [table.joined(*values) for table in tables], [table.joined(*values) for table in past]
+        )
+        facts = _facts(measure.finding)
+        measures.append(
+            replace(
+                measure,
+                cells=cells,
+                large=(measure.finding.psi or 0.0) >= config.psi_limit,
+                finding=replace(measure.finding, reason=facts),
+            )
+        )
+    elif min(missing) == 1:
+        measures.append(_settled(base, f"{name} is missing in every row of both windows: nothing could move", "OK"))
+    else:
+        few = (
+            f"{name} could not be compared: a window has fewer than {config.min_values} values of it, "
+            "so only its share of missing was looked at"
+        )
+        measures.append(_settled(base, few))
+    if 0 < sum(missing) < 2:
+        parts = range(cells.number - 1), [cells.number - 1]
+        measure = _tested(
+            windows,
+            replace(base, kind="missing"),
+            [table.joined(*parts) for table in tables],
+            [table.joined(*parts) for table in past],
+        )
+        facts = f"{name} has no value in {_percent(missing[1])} of rows, {_percent(missing[0])} before"
+        rise = missing[1] - missing[0]
+        measures.append(
+            replace(
+                measure,
+                rose=rise > 0,
+                large=abs(rise) >= config.missing_limit,
+                finding=replace(measure.finding, reason=facts),
+            )
+        )
+    return measures
+
+
+def _tested(windows: _Windows, base: Finding, tables: Sequence[Tables], past: Sequence[Tables]) -> _Measure:
+    """The test of equal shares, and the sizes of the difference."""
+    reference, current = (table.shares for table in tables)
+    mean, difference = (reference + current) / 2, current - reference
+    finding = replace(
+        base,
+        psi=stable(population_stability_index(reference, current, windows.config.share_floor)),
+        jensen_shannon=stable(jensen_shannon_distance(reference, current)),
+        total_variation=stable(total_variation(reference, current)),
+    )
+    some = mean > 0
+    if some.sum() < 2:
+        return _Measure(finding, settled=True)
+    variance = covariance(windows.pair, windows.pairs, tables)
+    if not np.trace(variance) > 0:
+        # Each window holds one value throughout, and not the same: nothing varies within them. What is left
+        # is Pearson's test, with the variance that shares like their mean would have.
+        variance = (np.diag(mean) - np.outer(mean, mean)) * sum(1 / window.rows for window in windows.pair)
+    shares = np.array([table.shares for table in past])
+    denominator = math.inf
+    if len(shares) > 1:
+        months = between_months(shares, windows.reference_months)
+        variance, denominator = with_months(variance, months, mean, len(shares) - 1)
+    test = rao_scott(difference, mean, variance, denominator=denominator)
+    first = _since(windows, tables, difference, mean)
+    finding = replace(finding, method=windows.method, statistic=test.statistic, p_value=test.p_value, since=first)
+    return _Measure(finding, history=len(shares))
+
+
+def _since(windows: _Windows, tables: Sequence[Tables], difference: FloatArray, mean: FloatArray) -> date:
+    """The first day on which the difference is seen."""
+    reference, current = windows.pair
+    expected = np.zeros((WEEK, len(mean)))
+    np.add.at(expected, reference.day_weekday, tables[0].days)
+    expected /= np.maximum(expected.sum(axis=1, keepdims=True), 1.0)
+    weight = np.divide(difference, mean, out=np.zeros_like(mean), where=mean > 0)
+    return first_day(current.day, tables[1].days / current.day_weight[:, None], expected[current.day_weekday], weight)
+
+
+def _past(past: Sequence[pa.Table], reference: RowWindow, config: DriftConfig) -> tuple[Side, ...]:
+    """Earlier months that have every weekday that is compared."""
+    weekdays = set(reference.day_weekday.tolist())
+    sides = []
+    for table in past:
+        days = row_days(table, "past")
+        if len(days) >= config.min_rows and weekdays <= set(((np.unique(days) + MONDAY) % WEEK).tolist()):
+            sides.append(Side(table, row_window(days, sorted(weekdays))))
+    return tuple(sides)
+
+
+def _few_entities(windows: _Windows, shift: EntityShift, card: str, amount: str) -> _Measure:
+    rose = shift.shares[1] > shift.shares[0]
+    facts = (
+        f"{_percent(shift.shares[1])} of {shift.customers[1]:,} ids in {card} changed their {amount} far beyond their "
+        f"own habit, {_percent(shift.shares[0])} the month before; of those the most by a factor of {shift.factor:.2f}"
+    )
+    finding = Finding(
+        kind="covariate", feature=f"{amount}_by_{card}", method="two proportions, one-sided", status="OK", reason=facts,
+        n_reference=windows.sides[0].table.num_rows, n_current=windows.sides[1].table.num_rows,
+        value_reference=stable(shift.shares[0]), value_current=stable(shift.shares[1]),
+        statistic=shift.statistic, p_value=shift.p_value, cause="few_entities",
+    )  # fmt: skip
+    # Customers beside their own past are a history of their own, and however few changed, they did.
+    return _Measure(finding, rose=rose, large=True)
+
+
+def _rows_a_day(windows: _Windows) -> _Measure:
+    """The number of rows a day, beside how much days and months differ."""
+    before, now = (window.rows_a_day for window in windows.pair)
+    variance = sum(_variance_of_days(window) / window.rows_a_day**2 for window in windows.pair)
+    denominator = float(len(windows.pair[1].day) - 1)
+    past = np.array([[side.window.rows_a_day / before] for side in windows.past])
+    if len(past) > 1:
+        months = between_months(past, windows.reference_months)
+        total, freedom = with_months(np.array([[variance]]), months, np.ones(1), len(past) - 1)
+        variance, denominator = float(total[0, 0]), min(denominator, freedom)
+    change = now / before - 1
+    statistic = change**2 / variance if variance > 0 else None
+    finding = Finding(
+        kind="covariate", feature=VOLUME, method="F by day", status="OK", cause="volume",
+        reason=f"there are {now:,.0f} rows a day, {before:,.0f} before ({change * 100:+.1f} %)",
+        n_reference=windows.sides[0].table.num_rows, n_current=windows.sides[1].table.num_rows,
+        value_reference=stable(before), value_current=stable(now),
+        statistic=None if statistic is None else stable(statistic),
+        p_value=None if statistic is None else stable(float(fdtrc(1, denominator, statistic))),
+    )  # fmt: skip
+    return _Measure(finding, settled=statistic is None, history=len(past))
+
+
+def _variance_of_days(window: RowWindow) -> float:
+    """Of the mean number of rows a day, from how days differ within weekdays; see `clusters.covariance`."""
+    counts = np.bincount(window.day_code, minlength=len(window.day)).astype(np.float64)
+    weekdays, number = np.unique(window.day_weekday, return_counts=True)
+    if number.min() == 1:
+        return float(np.var(counts, ddof=1)) / len(counts)
+    means = [float(np.var(counts[window.day_weekday == day], ddof=1)) for day in weekdays]
+    return float(np.sum(np.array(means) / number)) / len(weekdays) ** 2
 
 
 @dataclass(frozen=True)
-class _Measure:
-    """What was measured of one feature, before the other features are known.
+class _Suspects:
+    """What a move of a column of numbers may come from, besides itself."""
 
-    `unusable` says why nothing could be compared; `constant` what all rows of both windows are; without
-    `values_compared` only the share of missing was.
-    """
-
-    feature: str
-    unusable: str | None = None
-    constant: str | None = None
-    values_compared: bool = True
-    psi: float | None = None
-    jensen_shannon: float | None = None
-    total_variation: float | None = None
-    statistic: float | None = None
-    p_value: float | None = None
-    missing: tuple[float, float] | None = None
-    medians: tuple[float | None, float | None] = (None, None)
+    card: str | None
+    shift: EntityShift | None
+    counting: frozenset[str]
 
 
-def _numbers(table: pa.Table, name: str, window: _Window) -> FloatArray | str:
-    """The comparable values, NaN where missing; or what is wrong with the column."""
-    if name not in table.column_names:
-        return "is absent from"
-    column, types = table.column(name), pa.types
-    if types.is_null(column.type):
-        return np.full(window.rows, np.nan)
-    numeric = (types.is_floating, types.is_integer, types.is_boolean, types.is_decimal)
-    if not any(check(column.type) for check in numeric):
-        return f"is {column.type}, not a number, in"
-    values = cast(FloatArray, column.cast(pa.float64(), safe=False).to_numpy())
-    return values if window.kept is None else values[window.kept]
+def _judged(windows: _Windows, measured: Sequence[_Measure], suspects: _Suspects) -> tuple[Finding, ...]:
+    """The findings with status, cause and sentence, once p is adjusted over all of them."""
+    tests = [which for which, measure in enumerate(measured) if not measure.settled]
+    p_values = [measured[which].finding.p_value for which in tests]
+    adjusted = dict(zip(tests, holm([p for p in p_values if p is not None]), strict=True))
+    judged = [
+        measure if which not in adjusted else _judge(measure, adjusted[which], windows.config)
+        for which, measure in enumerate(measured)
+    ]
+    moved = [measure.finding for measure in judged if measure.finding.status in ("WATCH", "DRIFT")]
+    return tuple(
+        _explained(windows, measure, moved, suspects) if which in adjusted else measure.finding
+        for which, measure in enumerate(judged)
+    )
 
 
-def _median(ascending: FloatArray) -> float | None:
+def _judge(measure: _Measure, p_adjusted: float, config: DriftConfig) -> _Measure:
+    finding = replace(measure.finding, p_adjusted=stable(p_adjusted))
+    effect, least = finding.total_variation, config.min_total_variation
+    if finding.feature == VOLUME:
+        effect, least = abs((finding.value_current or 0.0) / (finding.value_reference or 1.0) - 1), config.volume_note
+    beyond = effect is None or effect >= least
+    enough = measure.large or measure.history >= config.min_history
+    status: DriftStatus = "OK"
+    if p_adjusted < config.drift_p and beyond and enough and finding.feature != VOLUME:
+        status = "DRIFT"
+    elif p_adjusted < config.watch_p and beyond:
+        status = "WATCH"
+    elif p_adjusted < config.watch_p:
+        finding = replace(finding, reason=f"{finding.reason}: too little to act on")
+    if status == "OK":
+        finding = replace(finding, since=None)
+    elif p_adjusted < config.drift_p and not enough and finding.feature != VOLUME:
+        months = f"{measure.history} earlier month{'' if measure.history == 1 else 's'}"
+        told = f"{months} cannot tell how much months differ, so only a large move would be drift"
+        finding = replace(finding, reason=f"{finding.reason} ({told})")
+    return replace(measure, finding=replace(finding, status=status))
+
+
+def _explained(windows: _Windows, measure: _Measure, moved: Sequence[Finding], suspects: _Suspects) -> Finding:
+    """The finding with its cause, and all of it in one sentence."""
+    finding = measure.finding
+    sure = "adjusted p below 0.001" if (finding.p_adjusted or 0) < 0.001 else f"adjusted p {finding.p_adjusted:.3f}"
+    if finding.status == "OK":
+        return replace(finding, cause=None, reason=f"{finding.reason}; not beyond chance or not worth a look, {sure}")
+    begin = "" if finding.since is None else f", since {finding.since}"
+    why = ""
+    if finding.kind == "missing":
+        cause = _cause_of_missing(windows, measure)
+        finding = replace(finding, cause=cause)
+    elif finding.kind == "category" and finding.cause is None:
+        finding = replace(finding, cause="new_category" if measure.rose else "distribution")
+    elif finding.cause is None and measure.cells is not None and measure.cells.bins is not None:
+        explanation = _explanation(windows, measure.cells, finding, moved, suspects)
+        finding, why = replace(finding, cause=explanation.cause), f" {explanation.words}:"
+        if explanation.cause == "volume":
+            return replace(finding, status="OK", since=None, reason=f"{finding.feature}{why} {finding.reason}, {sure}")
+    elif finding.cause is None:
+        finding, why = replace(finding, cause="distribution"), " has other shares of its values than before:"
+    text = f"{finding.feature}{why} {finding.reason}" if why else finding.reason
+    return replace(finding, reason=f"{text}{begin}, {sure}")
+
+
+def _cause_of_missing(windows: _Windows, measure: _Measure) -> Cause:
+    """Whether the data are at fault: features of a history have no value where there is none."""
+    name, current = measure.finding.feature, windows.sides[1]
+    if not measure.rose:
+        return "distribution"
+    if name in windows.delivered or column_type(current.table, name) == "texts":
+        return "missing_values"
+    given = np.ones(current.window.rows, dtype=bool)
+    for source in windows.delivered & set(current.table.column_names) - {name}:
+        given &= ~current.window.rows_of(missing_rows(current.table, source))
+    missing = current.window.rows_of(missing_rows(current.table, name))
+    # Where the columns that it may be made of are there, it is as often missing as it was.
+    usual, now = measure.finding.missing_reference or 0.0, measure.finding.missing_current or 0.0
+    left = float(missing[given].mean()) if given.any() else 0.0
+    return "missing_values" if left - usual <= (now - usual) / 2 else "distribution"
+
+
+def _explanation(
+    windows: _Windows, cells: Cells, finding: Finding, moved: Sequence[Finding], suspects: _Suspects
+) -> Explanation:
+    assert cells.bins is not None  # noqa: S101 - numbers have them
+    sides, table = windows.sides, windows.sides[1].table
+    newcomers: list[tuple[str, Bools]] = []
+    for other in moved:
+        if other.kind == "category" and other.feature != finding.feature and table.num_rows:
+            if other.feature.endswith(NEW):
+                rows = numbers(sides[1], other.feature) == 1
+                newcomers.append(
+                    (f"{_percent(float(rows.mean()))} of rows with a new {other.feature.removesuffix(NEW)}", rows)
+                )
+            else:
+                known = pc.unique(texts(sides[0], other.feature))
+                rows = ~pc.is_in(texts(sides[1], other.feature), value_set=known).to_numpy(zero_copy_only=False)
+                newcomers.append((f"{_percent(float(rows.mean()))} of rows with a new {other.feature}", rows))
+    changed = None
+    if suspects.shift is not None and suspects.card and any(other.cause == "few_entities" for other in moved):
+        ids = suspects.shift.changed
+        masks = [
+            side.window.rows_of(pc.is_in(side.table[suspects.card].cast(ids.type), value_set=ids).to_numpy())
+            for side in sides
+        ]
+        changed = (f"{len(ids):,} ids in {suspects.card}", masks[0], masks[1])
+    return explain(
+        Moved(
+            name=finding.feature,
+            values=(numbers(sides[0], finding.feature), numbers(sides[1], finding.feature)),
+            weights=(sides[0].window.row_weight, sides[1].window.row_weight),
+            bins=cells.bins,
+            number=cells.known,
+            volume=windows.volume,
+            counts_rows=finding.feature in suspects.counting,
+            newcomers=newcomers,
+            changed=changed,
+        )
+    )
+
+
+def _facts(finding: Finding) -> str:
+    """How far the values of a column moved."""
+    psi = finding.psi or 0.0
+    facts = [
+        f"{_percent(finding.total_variation or 0.0)} of rows in other bins (PSI {psi:.{2 if psi >= 0.01 else 3}f})"
+    ]
+    if finding.median_reference is not None and finding.median_current is not None:
+        before, now = _say(finding.median_reference), _say(finding.median_current)
+        facts.append(f"its median stayed at {now}" if before == now else f"its median went from {before} to {now}")
+    return ", ".join(facts)
+
+
+def _median(ascending: Floats) -> float | None:
     """The middle value; None without one."""
     if not len(ascending):
         return None
     middle = float(ascending[(len(ascending) - 1) // 2]) / 2 + float(ascending[len(ascending) // 2]) / 2
     return None if math.isnan(middle) else middle
-
-
-def _measure(
-    reference: pa.Table,
-    current: pa.Table,
-    name: str,
-    windows: tuple[_Window, _Window],
-    pairs: Sequence[_ClusterPair],
-    config: DriftConfig,
-) -> _Measure:
-    """Shares, distances and the test of one feature."""
-    sides: list[FloatArray] = []
-    for table, window, side in zip((reference, current), windows, ("reference", "current"), strict=True):
-        column = _numbers(table, name, window)
-        if isinstance(column, str):
-            return _Measure(name, unusable=f"{column} the {side} window")
-        sides.append(column)
-    # NaN sorts last, so the values are what comes before the missing ones.
-    values = [np.sort(numbers)[: np.count_nonzero(~np.isnan(numbers))] for numbers in sides]
-    enough = all(len(present) >= config.min_values for present in values)
-    cuts = reference_cuts(values[0], config.bins) if enough else np.empty(0)
-    missing_bin = len(cuts) + 1
-    bins: list[IntArray] = []
-    for numbers in sides:
-        place: IntArray = np.asarray(np.searchsorted(cuts, numbers, side="right"))
-        place[np.isnan(numbers)] = missing_bin
-        bins.append(place)
-    counts = [window.counts(place, missing_bin + 1) for window, place in zip(windows, bins, strict=True)]
-    shares = [window.day_weight @ count / window.total for window, count in zip(windows, counts, strict=True)]
-    measure = _Measure(
-        name,
-        values_compared=enough,
-        psi=population_stability_index(shares[0], shares[1], config.share_floor),
-        jensen_shannon=jensen_shannon_distance(shares[0], shares[1]),
-        total_variation=total_variation(shares[0], shares[1]),
-        missing=(float(shares[0][missing_bin]), float(shares[1][missing_bin])),
-        medians=(_median(values[0]), _median(values[1])),
-    )
-    if np.count_nonzero(shares[0] + shares[1]) > 1:
-        statistic, p_value = _rao_scott(windows, bins, counts, shares, pairs)
-        return replace(measure, statistic=statistic, p_value=p_value)
-    if not len(values[0]):
-        return replace(measure, constant="missing")
-    return replace(measure, constant=_say(float(values[0][0]))) if enough else measure
-
-
-def _rao_scott(
-    windows: tuple[_Window, _Window],
-    bins: Sequence[IntArray],
-    counts: Sequence[FloatArray],
-    shares: Sequence[FloatArray],
-    pairs: Sequence[_ClusterPair],
-) -> tuple[float, float]:
-    """The test of equal shares under clustered rows.
-
-    With d the difference of shares divided by the root of their mean and V its covariance matrix, Q = d'd is
-    distributed as a weighted sum of chi-squared variables with the eigenvalues of V as weights; Q / alpha is
-    referred to chi-squared with nu degrees of freedom, alpha = tr V^2 / tr V, nu = (tr V)^2 / tr V^2, which
-    agrees with it in mean and variance (Rao and Scott, 1981, section 3; Satterthwaite, 1946).
-
-    Returns:
-        Q / alpha and its p.
-    """
-    rows, between_days = np.zeros((2, len(shares[0]), len(shares[0])))
-    for window, count, share in zip(windows, counts, shares, strict=True):
-        rows += _row_variance(window, count, share)
-        between_days += _day_variance(window, count, share)
-    between_clusters = rows
-    if pairs:
-        # Rows are in the variance of each cluster column and must count once. (Exactly, it is the rows that
-        # share both ids: a customer who returns to a terminal counts twice, which errs to the quiet side.)
-        between_clusters = (1 - len(pairs)) * rows
-        for pair in pairs:
-            between_clusters = between_clusters + _cluster_variance(pair, windows, bins, shares)
-    covariance = _positive(between_clusters) + _positive(between_days - rows)
-
-    mean = (shares[0] + shares[1]) / 2
-    some = mean > 0  # a bin that is empty on both sides differs in nothing
-    root = np.sqrt(mean[some])
-    statistic = float(np.sum(((shares[1] - shares[0])[some] / root) ** 2))
-    covariance = covariance[np.ix_(some, some)] / np.outer(root, root)
-    if not np.trace(covariance) > 0:
-        # Each window holds one value throughout, and not the same: nothing varies within them. What is left
-        # is Pearson's test, with the variance that shares like their mean would have.
-        covariance = (np.eye(len(root)) - np.outer(root, root)) * sum(1 / window.rows for window in windows)
-    trace, trace_squared = float(np.trace(covariance)), float(np.sum(covariance**2))
-    statistic *= trace / trace_squared
-    p_value = float(chdtrc(trace**2 / trace_squared, statistic))
-    return _stable(statistic), _stable(p_value)
-
-
-def _row_variance(window: _Window, counts: FloatArray, share: FloatArray) -> FloatArray:
-    """Sum over rows of w^2 (e - p)(e - p)' / N^2, e the row's bin as a unit vector; counts by day and bin."""
-    squares = window.day_weight**2 @ counts
-    cross = np.outer(squares, share)
-    variance = np.diag(squares) - cross - cross.T + squares.sum() * np.outer(share, share)
-    return cast(FloatArray, variance / window.total**2)
-
-
-def _day_variance(window: _Window, counts: FloatArray, share: FloatArray) -> FloatArray:
-    """Sum over days of u u', u the day's surplus in each bin, centred within weekdays.
-
-    With a weekday that occurs once there is nothing to centre on; then all days are one stratum (collapsed
-    strata: Cochran, Sampling Techniques, 5A.12), which counts the differences of weekdays as chance.
-    """
-    surplus = window.day_weight[:, None] * (counts - counts.sum(axis=1, keepdims=True) * share) / window.total
-    stratum = window.day_weekday
-    if np.unique(stratum, return_counts=True)[1].min() == 1:
-        stratum = np.zeros_like(stratum)
-    variance = np.zeros((len(share), len(share)))
-    for which in np.unique(stratum):
-        days = surplus[stratum == which]
-        days = days - days.mean(axis=0)
-        variance += len(days) / (len(days) - 1) * (days.T @ days)
-    return variance
-
-
-def _cluster_variance(
-    pair: _ClusterPair,
-    windows: tuple[_Window, _Window],
-    bins: Sequence[IntArray],
-    shares: Sequence[FloatArray],
-) -> FloatArray:
-    """Sum over clusters of u u', u the cluster's surplus in the current window less that in the reference.
-
-    What a cluster keeps from window to window cancels: an expensive customer who stays is no drift. A cluster
-    that is absent from a window has no surplus there.
-    """
-    number = len(shares[0])
-    difference = np.zeros((pair.ids, number))
-    alone = np.zeros((number, number))
-    for sign, codes, window, place, share in zip((-1, 1), pair.codes, windows, bins, shares, strict=True):
-        code = codes if window.kept is None else codes[window.kept]
-        weight = window.row_weight
-        if (code < 0).any():
-            alone += _row_variance(window, window.counts(place, number, np.flatnonzero(code < 0)), share)
-            known = np.flatnonzero(code >= 0)
-            code, place, weight = code[known], place[known], weight[known]
-        inside = np.bincount(code * number + place, weights=weight, minlength=pair.ids * number)
-        inside = inside.reshape(-1, number)
-        difference += sign * (inside - inside.sum(axis=1, keepdims=True) * share) / window.total
-    # The usual correction for a finite number of clusters (Cameron, Gelbach and Miller, 2011, section 2.3).
-    return pair.number / (pair.number - 1) * (difference.T @ difference + alone)
-
-
-def _positive(matrix: FloatArray) -> FloatArray:
-    """The nearest positive semidefinite matrix: a difference of estimates may fall below zero."""
-    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
-    return cast(FloatArray, (vectors * np.maximum(values, 0)) @ vectors.T)
-
-
-def _stable(value: float) -> float:
-    """Eight significant digits: the last bits of matrix products differ between machines and thread counts.
-
-    The digest of a report decides whether a month is trained again, so they must not reach it.
-    """
-    return float(f"{value:.8g}")
-
-
-def _judge(
-    measure: _Measure, p_adjusted: float | None, method: str, rows: tuple[int, int], config: DriftConfig
-) -> FeatureDrift:
-    """The row of a feature: its numbers, its status and the reason for it."""
-    status, reason = _status(measure, p_adjusted, config)
-    missing_reference, missing_current = measure.missing or (None, None)
-    return FeatureDrift(
-        kind="prediction" if measure.feature == SCORE else "covariate",
-        feature=measure.feature,
-        method=method if p_adjusted is not None else "none",
-        n_reference=rows[0],
-        n_current=rows[1],
-        psi=measure.psi,
-        jensen_shannon=measure.jensen_shannon,
-        total_variation=measure.total_variation,
-        statistic=measure.statistic,
-        p_value=measure.p_value,
-        p_adjusted=p_adjusted,
-        missing_reference=missing_reference,
-        missing_current=missing_current,
-        median_reference=measure.medians[0],
-        median_current=measure.medians[1],
-        status=status,
-        reason=reason,
-    )
-
-
-def _status(measure: _Measure, p_adjusted: float | None, config: DriftConfig) -> tuple[DriftStatus, str]:
-    name = measure.feature
-    if measure.unusable is not None:
-        return "INSUFFICIENT_DATA", f"{name} could not be compared: it {measure.unusable}"
-    if measure.constant is not None:
-        return "OK", f"{name} is {measure.constant} in every row of both windows: nothing could move"
-    few = (
-        f"{name} could not be compared: a window has fewer than {config.min_values} values of it, "
-        "so only its share of missing was looked at"
-    )
-    if p_adjusted is None or measure.psi is None or measure.total_variation is None or measure.missing is None:
-        return "INSUFFICIENT_DATA", few
-    facts = _facts(measure, measure.psi, measure.missing, p_adjusted, config)
-    large = measure.psi >= config.psi_limit or measure.missing[1] - measure.missing[0] >= config.missing_limit
-    if large and p_adjusted < config.drift_p:
-        return "DRIFT", f"{name} moved: {facts}"
-    if p_adjusted < config.watch_p and measure.total_variation >= config.min_total_variation:
-        return "WATCH", f"{name} {'may have moved' if large else 'moved a little'}: {facts}"
-    if not measure.values_compared:
-        return "INSUFFICIENT_DATA", few
-    if p_adjusted < config.watch_p:
-        return "OK", f"{name} moved by a trace only: {facts}"
-    if large:
-        return "OK", f"{name} moved no more than chance moves so few customers and days: {facts}"
-    return "OK", f"{name} did not move beyond chance: {facts}"
-
-
-def _facts(measure: _Measure, psi: float, missing: tuple[float, float], p_adjusted: float, config: DriftConfig) -> str:
-    """The numbers behind a verdict, in the words of an analyst."""
-    facts = [f"PSI {psi:.{2 if psi >= 0.01 else 3}f} (limit {config.psi_limit:.2f})"]
-    before, now = (f"{share * 100:.1f} %" for share in missing)
-    if abs(missing[1] - missing[0]) >= 0.01:
-        limit = f" (limit {config.missing_limit * 100:.3g} points more)"
-        facts.append(f"missing in {now} of rows, {before} before{limit}")
-    if measure.medians[0] is not None and measure.medians[1] is not None:
-        before, now = (_say(median) for median in measure.medians if median is not None)
-        facts.append(f"its median stayed at {now}" if before == now else f"its median went from {before} to {now}")
-    facts.append("adjusted p below 0.001" if p_adjusted < 0.001 else f"adjusted p {p_adjusted:.3f}")
-    return ", ".join(facts)
 
 
 def _say(value: float) -> str:
@@ -697,31 +773,10 @@ def _say(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _verdict(rows: tuple[FeatureDrift, ...], windows: tuple[_Window, _Window], config: DriftConfig) -> DriftReport:
-    """The report over its rows: the worst status, and in words what made it, the gravest first."""
-    statuses = {row.status for row in rows}
-    status: DriftStatus
-    if "DRIFT" in statuses:
-        status = "DRIFT"
-    elif statuses == {"INSUFFICIENT_DATA"}:
-        status = "INSUFFICIENT_DATA"
-    else:
-        status = "OK" if statuses == {"OK"} else "WATCH"
-    reasons = [
-        row.reason
-        for wanted in ("DRIFT", "WATCH", "INSUFFICIENT_DATA")
-        for row in sorted(rows, key=lambda row: (-(row.psi or 0.0), row.feature))
-        if row.status == wanted
-    ]
-    if status == "OK":
-        tested = [row.p_adjusted for row in rows if row.p_adjusted is not None]
-        smallest = f" (smallest adjusted p {min(tested):.3f})" if tested else ""
-        reasons.append(f"none of {len(rows)} features moved beyond chance{smallest}")
-    reasons += [row.reason for row in rows if row.status == "OK" and row.p_adjusted is None]
-    before, now = (window.rows_a_day for window in windows)
-    if abs(now / before - 1) >= config.volume_note:
-        reasons.append(
-            f"volume went from {before:,.0f} to {now:,.0f} rows a day ({(now / before - 1) * 100:+.0f} %): "
-            "features that count or sum over a time window move with it"
-        )
-    return DriftReport(status, tuple(reasons), rows)
+def _percent(share: float) -> str:
+    """A share as a person writes it.
+
+    >>> [_percent(share) for share in (0.1234, 0.0004, 0.0)]
+    ['12.3 %', '0.04 %', '0.0 %']
+    """
+    return f"{share * 100:.{2 if 0 < share < 0.001 else 1}f} %"

@@ -28,6 +28,7 @@ from fraud_assets.core.contract import Contract, category_features
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 DAY = 86_400_000_000
 WINDOW_DAYS = 90  # the longest window
+RAMP_DAYS = 30  # a stolen card is used for some weeks; see `feature_days`
 RECENT_DAYS = 30  # the longest one over how amounts compared with what was usual, which looks back by itself
 # A fraud that is reported later than this after its transaction counts, but its amount is taken for usual: to know
 # more would mean to read still further back.
@@ -181,7 +182,11 @@ def feature_names(contract: Contract) -> tuple[str, ...]:
 
 
 def feature_days(contract: Contract) -> dict[str, float]:
-    """How many days a platform must have run before each feature of `feature_names` is what it will stay."""
+    """How many days a platform must have run before each feature of `feature_names` is what it will stay.
+
+    Of features that look at labels, `RAMP_DAYS` more than their windows: what was stolen before the platform saw its
+    first transaction is not known to be, so its first weeks have fewer frauds than later ones.
+    """
     days = dict.fromkeys(feature_names(contract), 0.0)
     usual = WINDOW_DAYS + contract.maturity_days
     for entity in contract.entities:
@@ -192,7 +197,8 @@ def feature_days(contract: Contract) -> dict[str, float]:
                 span + contract.maturity_days * (AGGREGATES[name].matured or AGGREGATES[name].of_labels)
                 for name, span in windows.asked
             ]
-            days[_name(entity, feature)] = max(spans, default=0) + usual * feature.of_amount
+            ramp = RAMP_DAYS * any(AGGREGATES[name].of_labels for name, _ in windows.asked)
+            days[_name(entity, feature)] = max(spans, default=0) + usual * feature.of_amount + ramp
     return days
 
 

@@ -284,7 +284,7 @@ def test_history_is_as_long_as_what_features_look_back_at():
     assert history_days(FLAT) == 90 + 7
     days = feature_days(CONTRACT)
     assert (days["hour"], days["customer_count_7d"], days["terminal_days_since_known_genuine"]) == (0, 7, 97)
-    assert (days["customer_known_fraud_share_30d"], days["terminal_days_since_last_known_fraud"]) == (37, 97)
+    assert (days["customer_known_fraud_share_30d"], days["terminal_days_since_last_known_fraud"]) == (67, 127)
     assert (days["customer_amount_z"], days["customer_amount_excess_30d"]) == (97, 30 + 97)
 
 
