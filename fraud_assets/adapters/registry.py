@@ -18,6 +18,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from fraud_assets.adapters.database import open_database
 from fraud_assets.adapters.packaging import to_onnx
 from fraud_assets.core.errors import PlatformError
@@ -26,6 +29,7 @@ from fraud_assets.core.training import Candidate, TrainingConfig, TrainingResult
 from fraud_assets.settings import Settings
 
 MODEL_NAME = "fraud"
+PREDICTIONS = "validation/predictions.parquet"
 ALIASES = ("champion", "challenger", "previous_champion")
 
 
@@ -122,7 +126,8 @@ class Registry:
 
         The run gets the parameters, the metrics of every candidate, all settings that were tried with what they
         showed (`trials.json`), the estimator in skops format (no pickle), and for serving the ONNX models of the
-        chosen candidate and of the reference, each with its manifest.
+        chosen candidate and of the reference, each with its manifest; and what the model is held against later, the
+        scores and labels of its validation blocks (`validation/predictions.parquet`).
 
         Returns:
             The manifest of the new version.
@@ -172,6 +177,9 @@ class Registry:
                 tracking.log_artifacts(scratch, folder)
             return manifest
 
+        with tempfile.TemporaryDirectory() as scratch:
+            pq.write_table(result.validation, path := Path(scratch) / Path(PREDICTIONS).name, compression="zstd")
+            tracking.log_artifact(str(path), str(Path(PREDICTIONS).parent))
         package(result.reference, "reference")
         manifest = package(result.chosen, "serving")
         client.set_registered_model_alias(MODEL_NAME, "challenger", str(version))
@@ -204,14 +212,8 @@ class Registry:
         """
         if (known := self._fetched.get((version, part))) is not None:
             return known
-        mlflow = _mlflow()
         client = self.client()
-        try:
-            run_id = client.get_model_version(MODEL_NAME, str(version)).run_id
-        except mlflow.exceptions.MlflowException as error:
-            raise RegistryError(
-                f"the registry has no version {version} of {MODEL_NAME!r}; `make dev` shows what there is"
-            ) from error
+        run_id = self._run_of(client, version)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(client.download_artifacts(run_id, part, scratch))
             onnx = (folder / "model.onnx").read_bytes()
@@ -219,6 +221,48 @@ class Registry:
         # A registered version never changes.
         self._fetched[version, part] = onnx, manifest
         return onnx, manifest
+
+    def validation(self, version: int) -> pa.Table | None:
+        """What a version said of transactions that it was validated on, see `TrainingResult.validation`.
+
+        None of a version from before that was kept.
+
+        Raises:
+            RegistryError: when there is no such version.
+        """
+        client = self.client()
+        run_id = self._run_of(client, version)
+        if PREDICTIONS not in [file.path for file in client.list_artifacts(run_id, str(Path(PREDICTIONS).parent))]:
+            return None
+        with tempfile.TemporaryDirectory() as scratch:
+            return pq.read_table(client.download_artifacts(run_id, PREDICTIONS, scratch), memory_map=False)
+
+    @staticmethod
+    def _run_of(client: Any, version: int) -> str:
+        """The id of the run that trained a version."""
+        mlflow = _mlflow()
+        try:
+            return str(client.get_model_version(MODEL_NAME, str(version)).run_id)
+        except mlflow.exceptions.MlflowException as error:
+            raise RegistryError(
+                f"the registry has no version {version} of {MODEL_NAME!r}; `make dev` shows what there is"
+            ) from error
+
+    def attach(self, version: int, path: str, text: str) -> str:
+        """Keeps a text beside the run that trained a version; one of that path is replaced.
+
+        Returns:
+            Its address in MLflow's UI: the server's, or that of `fraud dev`.
+
+        Raises:
+            RegistryError: when there is no such version.
+        """
+        client = self.client()
+        run = client.get_run(self._run_of(client, version))
+        client.log_text(run.info.run_id, text, path)
+        server = self.settings.mlflow_uri or ""
+        ui = server.rstrip("/") if server.startswith("http") else f"http://127.0.0.1:{self.settings.mlflow_port}"
+        return f"{ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/{path}"
 
     def has(self, version: int) -> bool:
         """Whether the registry holds a version."""

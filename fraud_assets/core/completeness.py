@@ -153,7 +153,7 @@ def label_completeness(
         maturity_days: of the contract.
         months: name, first instant and first instant after of each month, oldest first.
     """
-    frauds = _known_frauds(statements, months[0][1], as_of, maturity_days)
+    frauds = known_frauds(statements, months[0][1], as_of, maturity_days)
     # The middle of the hour stands for all of it.
     hours = _days_before(counts["hour"], as_of) - HALF_AN_HOUR
     n = counts["n"].to_numpy().astype(np.float64)
@@ -189,13 +189,29 @@ def label_completeness(
 
 
 @dataclass(frozen=True)
-class _Frauds:
+class KnownFrauds:
+    """Frauds as known at a moment; each of shape (frauds,).
+
+    Attributes:
+        transaction_id: which.
+        delays: days from each to its first report.
+        ages: days from each to the moment of knowledge.
+    """
+
+    transaction_id: pa.ChunkedArray
     delays: Floats
     ages: Floats
 
 
-def _known_frauds(statements: pa.Table, since: datetime, as_of: datetime, maturity_days: float) -> _Frauds:
-    """Days from each known fraud to its first report, and to the moment of knowledge."""
+def known_frauds(statements: pa.Table, since: datetime, as_of: datetime, maturity_days: float) -> KnownFrauds:
+    """The transactions from a moment on that are known to be fraud at another.
+
+    Args:
+        statements: as for `label_completeness`.
+        since: the first event time.
+        as_of: the moment of knowledge.
+        maturity_days: of the contract.
+    """
     # Of frauds from before, only the late reports may be among the statements.
     statements = statements.filter(pc.greater_equal(statements["event_timestamp"], pa.scalar(since, TIMESTAMP)))
     stated = statements.group_by(["transaction_id", "event_timestamp"]).aggregate([])
@@ -211,7 +227,8 @@ def _known_frauds(statements: pa.Table, since: datetime, as_of: datetime, maturi
     frauds = frauds.join(reports, "transaction_id", join_type="inner")
     happened, reported = (_microseconds(frauds[name]) for name in ("event_timestamp", "label_timestamp_min"))
     # Of whole microseconds: equal delays stay equal, and none comes out above its age.
-    return _Frauds((reported - happened) / DAY, _days_before(frauds["event_timestamp"], as_of))
+    delays = (reported - happened) / DAY
+    return KnownFrauds(frauds["transaction_id"], delays, _days_before(frauds["event_timestamp"], as_of))
 
 
 def _microseconds(moments: pa.ChunkedArray) -> npt.NDArray[np.int64]:

@@ -104,6 +104,9 @@ class TrainingResult:
         training_from, training_to: first and last event time of the rows used.
         validation_from: the first event time of the validation part.
         n, n_fraud: matured rows used, and frauds among them.
+        validation: the promise that later months are held against: the rows of the blocks, oldest first, with every
+            column that is no feature, `amount` where there is one, `is_fraud`, and `score`, the probability that the
+            chosen candidate's predecessors gave them before their block began, calibrated as the candidate is.
     """
 
     chosen: Candidate
@@ -115,6 +118,7 @@ class TrainingResult:
     validation_from: datetime
     n: int
     n_fraud: int
+    validation: pa.Table
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,7 @@ def train(
     blocks = _blocks(rows, maturity_days, config)
     validation = np.concatenate([np.flatnonzero(block.validation) for block in blocks])
 
-    candidates, trials = [], []
+    candidates, trials, shown = [], [], {}
     # One thread: sums come out the same on every machine, and on a busy one OpenMP's waiting costs five times
     # what a second core brings.
     with threadpool_limits(1):
@@ -189,8 +193,9 @@ def train(
             calibration = calibrate(
                 scores, rows.y[validation], rows.times[validation], minimum_frauds=config.calibration_frauds
             )
+            shown[family] = expit(calibration.calibrator(scores))
             threshold = score_threshold(
-                expit(calibration.calibrator(scores)),
+                shown[family],
                 None if cards is None else cards[validation],
                 rows.times[validation] // DAY,
                 config.review_capacity,
@@ -203,8 +208,9 @@ def train(
     candidates.sort(key=lambda candidate: -candidate.average_precision)
     moment = features["event_timestamp"]
     bounds = pc.min_max(moment).as_py()
+    chosen = next(candidate for candidate in candidates if candidate.family in config.families)
     return TrainingResult(
-        chosen=next(candidate for candidate in candidates if candidate.family in config.families),
+        chosen=chosen,
         reference=next(candidate for candidate in candidates if candidate.family == REFERENCE),
         candidates=tuple(candidates),
         trials=tuple(trials),
@@ -213,7 +219,15 @@ def train(
         validation_from=pa.scalar(int(rows.times[validation].min()), moment.type).as_py(),
         n=len(rows.y),
         n_fraud=int(rows.y.sum()),
+        validation=_promise(features.take(validation), names, rows.y[validation], shown[chosen.family]),
     )
+
+
+def _promise(rows: pa.Table, names: tuple[str, ...], y: Bools, scores: Doubles) -> pa.Table:
+    kept = [name for name in rows.column_names if name not in names or name == "amount"]
+    promise = rows.select(kept).append_column("is_fraud", pa.array(y)).append_column("score", pa.array(scores))
+    # Of the features' table and its months, not of these rows.
+    return promise.replace_schema_metadata(None)
 
 
 # What validates

@@ -82,6 +82,23 @@ def test_the_skops_model_in_the_registry_scores_as_the_onnx_model_does(registry:
     )
 
 
+def test_a_version_s_promise_is_that_by_which_it_was_chosen(registry: Registry, world: World) -> None:
+    version = versions(world)[0]
+    promise, (_, manifest) = registry.validation(version), registry.fetch(version)
+    assert promise is not None
+    assert {"transaction_id", "event_timestamp", *world.settings.loaded_contract.entities} <= set(promise.column_names)
+    assert sum(promise["is_fraud"].to_pylist()) > 0
+    assert max(promise["event_timestamp"].to_pylist()) <= manifest.training_to
+
+
+def test_a_version_from_before_promises_were_kept_has_none(
+    registry: Registry, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A folder that no version has.
+    monkeypatch.setattr("fraud_assets.adapters.registry.PREDICTIONS", "elsewhere/predictions.parquet")
+    assert registry.validation(versions(world)[0]) is None
+
+
 def test_no_file_of_a_registered_version_is_a_pickle(world: World) -> None:
     files = [path for path in world.settings.artifacts.rglob("*") if path.is_file()]
     assert {"model.onnx", "manifest.json", "model.skops"} <= {path.name for path in files}
@@ -105,8 +122,9 @@ def test_an_alias_that_nobody_set_points_nowhere(registry: Registry) -> None:
 def test_a_version_that_does_not_exist_is_no_version(registry: Registry, world: World) -> None:
     assert not registry.has(99)
     assert registry.has(versions(world)[0])
-    with pytest.raises(RegistryError, match="no version 99 of 'fraud'"):
-        registry.fetch(99)
+    for fetched in (registry.fetch, registry.validation):
+        with pytest.raises(RegistryError, match="no version 99 of 'fraud'"):
+            fetched(99)
 
 
 def test_promoting_moves_the_champion_and_remembers_the_one_before(spare: Registry, spare_world: World) -> None:
@@ -166,3 +184,20 @@ def test_scores_do_not_depend_on_the_rows_beside_them(registry: Registry, world:
     together = scorer.score_table(rows)["score"].to_pylist()
     alone = pa.concat_tables([scorer.score_table(rows.slice(row, 1)) for row in range(50)])["score"].to_pylist()
     assert alone == pytest.approx(together, abs=1e-7)
+
+
+def test_a_text_is_kept_beside_the_run_of_its_version_and_replaced(spare: Registry, spare_world: World) -> None:
+    version = versions(spare_world)[-1]
+    for text in ("first", "second"):
+        address = spare.attach(version, "drift_reports/2025-04.html", text)
+    run = spare.client().get_model_version(MODEL_NAME, str(version)).run_id
+    assert address.endswith(f"/runs/{run}/artifacts/drift_reports/2025-04.html")
+    assert address.startswith("http://127.0.0.1:5001/#/experiments/")
+    import mlflow.artifacts
+
+    assert mlflow.artifacts.load_text(f"runs:/{run}/drift_reports/2025-04.html") == "second"
+
+
+def test_a_text_for_a_version_that_is_not_there_is_refused(spare: Registry) -> None:
+    with pytest.raises(RegistryError, match="the registry has no version 99"):
+        spare.attach(99, "page.html", "text")

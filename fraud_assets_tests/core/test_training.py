@@ -14,9 +14,10 @@ import pytest
 
 from fraud_assets.adapters.packaging import to_onnx
 from fraud_assets.core import training
+from fraud_assets.core.metrics import average_precision
 from fraud_assets.core.scoring import Family, ModelManifest, Scorer, digest_model, feature_matrix
 from fraud_assets.core.training import TrainingError, train
-from fraud_assets.core.training_config import GRID, Setting, TrainingConfig
+from fraud_assets.core.training_config import GRID, REFERENCE, Setting, TrainingConfig
 from fraud_assets.settings import PROJECT_ROOT
 
 START = dt.datetime(2018, 4, 1, tzinfo=dt.UTC)
@@ -125,6 +126,41 @@ def test_what_was_used_is_said(line, result):
     assert (result.n, result.n_fraud) == (len(y), int(y.sum()))
     assert (result.training_from, result.training_to) == (START, START + dt.timedelta(days=40))
     assert result.validation_from == START + dt.timedelta(days=30)
+
+
+def test_the_promise_has_the_rows_of_the_validation_part_as_they_were_labelled(line, result):
+    """The newest quarter of 40 days: days 30 to 40 of 100 transactions, with what is no feature."""
+    promise, y = result.validation, line[1]["is_fraud"].to_numpy()
+    assert promise.column_names == ["transaction_id", "event_timestamp", "customer_id", "is_fraud", "score"]
+    assert promise["transaction_id"].to_pylist() == list(range(3000, 4100))
+    assert promise["is_fraud"].to_pylist() == y[3000:].tolist()
+
+
+def test_the_promise_keeps_the_amount_though_it_is_a_feature(line):
+    features, labels = line
+    renamed = features.rename_columns([{"a": "amount"}.get(name, name) for name in features.column_names])
+    found = train(renamed, labels, ("amount", "b", "c"), maturity_days=7.0, config=CONFIG, card=None).validation
+    assert found["amount"].equals(renamed["amount"].slice(3000))
+
+
+def test_the_promise_is_the_average_precision_by_which_the_candidate_was_chosen(result):
+    promise = result.validation
+    shown = average_precision(promise["is_fraud"].to_numpy(), promise["score"].to_numpy())
+    assert shown == pytest.approx(result.chosen.average_precision)
+
+
+def test_the_promise_was_made_by_models_that_had_not_seen_its_rows(line):
+    """Labels of the validation part are turned around: a model that had learned them would rank otherwise."""
+    features, labels = line
+    y = labels["is_fraud"].to_numpy().copy()
+    y[3000:] = ~y[3000:]
+    grid = (Setting("logistic_regression", "one", {"C": 1.0}), *(one for one in GRID if one.family != REFERENCE))
+    config = dataclasses.replace(CONFIG, families=(REFERENCE,), grid=grid)
+    promises = [
+        trained(data, config).validation for data in (line, (features, labelled(y, labels["is_matured"].to_numpy())))
+    ]
+    ranks = [np.argsort(promise["score"].to_numpy(), kind="stable") for promise in promises]
+    np.testing.assert_array_equal(*ranks)
 
 
 def test_thresholds_lie_between_nought_and_one(result):
