@@ -29,9 +29,10 @@ from fraud_assets.core.evaluation import EvaluationError, Role, evaluation_rows,
 from fraud_assets.core.features import compute_features, feature_names, history_days
 from fraud_assets.core.intake import accept
 from fraud_assets.core.labels import labels_as_of
+from fraud_assets.core.metrics import Costs
+from fraud_assets.core.monitoring import Champion, EarlierReport, report_month
 from fraud_assets.core.months import month_end, month_of, month_start, months_between, shift_month
 from fraud_assets.core.promotion import decide_promotion
-from fraud_assets.core.reports import compare_with_champion
 from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model
 from fraud_assets.core.tables import TABLES
 from fraud_assets.core.training import Candidate, TrainingConfig, TrainingError, TrainingResult, train
@@ -67,12 +68,12 @@ class BareMonth:
 
 @dataclass(frozen=True)
 class _Model:
-    """A trained month: the scorers of the model and of its reference, and the window it was trained on."""
+    """A trained month: the scorers of the model and of its reference, and what its validation promised."""
 
     trained: TrainedMonth
     serving: Scorer
     reference: Scorer
-    training: Window
+    promise: pa.Table
 
 
 @dataclass
@@ -96,6 +97,7 @@ class BareRun:
     _delivered: list[pa.Table] = field(default_factory=list)
     _champion: int | None = None
     _first_event: datetime | None = None
+    _reports: dict[str, EarlierReport] = field(default_factory=dict)
 
     def run(self, months: Sequence[str]) -> list[BareMonth]:
         """Computes the months, which must be in order and begin with the contract's first."""
@@ -148,17 +150,19 @@ class BareRun:
 
     def _drift(self, month: str, features: pa.Table) -> str:
         live = self._model(self._champion)
-        comparison = compare_with_champion(
+        report = report_month(
             month=month,
             current=features,
-            scorer=live.serving if live else None,
-            training=live.training if live else None,
+            champion=Champion(live.serving, live.promise) if live else None,
             first_event=self._first_event,
-            read=lambda first, last: self._read("transaction_features", first, last),
+            read=self._columns,
+            earlier=self._reports,
             contract=self.contract,
             config=DriftConfig(),
+            costs=Costs(),
         )
-        return comparison.report.drift_status
+        self._reports[month] = EarlierReport(report.champion_version, report.verdict.drift_status, report.findings)
+        return report.verdict.drift_status
 
     def _train(self, month: str) -> None:
         first, last = training_months(month, self.config.window_months, self.contract.first_month)
@@ -176,13 +180,13 @@ class BareRun:
         self._models.append(
             _Model(
                 TrainedMonth(month, version),
-                self._scorer(result.chosen, month, version),
-                self._scorer(result.reference, month, version),
-                _span(result),
+                self._scorer(result.chosen, result, month, version),
+                self._scorer(result.reference, result, month, version),
+                result.validation,
             )
         )
 
-    def _scorer(self, candidate: Candidate, month: str, version: int) -> Scorer:
+    def _scorer(self, candidate: Candidate, result: TrainingResult, month: str, version: int) -> Scorer:
         names = feature_names(self.contract)
         onnx = to_onnx(candidate.estimator, len(names))
         manifest = ModelManifest(
@@ -195,6 +199,8 @@ class BareRun:
             family=candidate.family,
             contract_yaml=self.contract_yaml,
             model_digest=digest_model(onnx),
+            training_from=result.training_from,
+            training_to=result.training_to,
         )
         (self.folder / f"model_{version}_{candidate.family}.onnx").write_bytes(onnx)
         return Scorer(onnx, manifest)
@@ -241,11 +247,12 @@ class BareRun:
             self.folder / f"{name}_{month}.parquet"
             for month in months_between(max(first, self.contract.first_month), last)
         ]
-        return pa.concat_tables([pyarrow.parquet.read_table(file) for file in files])
+        tables = [pyarrow.parquet.read_table(file) for file in files]
+        return pa.concat_tables(tables) if tables else TABLES[name](self.contract).schema.empty_table()
 
-
-def _span(result: TrainingResult) -> Window:
-    return Window(result.training_from, result.training_to)
+    def _columns(self, name: str, columns: Sequence[str] | None, first: str, last: str) -> pa.Table:
+        rows = self._read(name, first, last)
+        return rows if columns is None else rows.select(columns)
 
 
 def bare_run(settings: Settings, folder: Path) -> BareRun:

@@ -136,6 +136,7 @@ def main() -> None:
             )
         DOCS.mkdir(exist_ok=True)
         photograph(ports)
+        photograph_report(fraud, environment)
     finally:
         for process in processes:
             os.killpg(process.pid, signal.SIGTERM)
@@ -177,6 +178,18 @@ def photograph(ports: dict[str, int]) -> None:
         shoot("sensor", f"{dagster}/locations/fraud_assets/sensors/drift_sensor", "retraining", "requested")
         shoot("mlflow", f"http://127.0.0.1:{ports['mlflow']}/#/models/fraud", "Version 6", "champion")
         shoot("service", f"http://127.0.0.1:{ports['serve']}/", "/score")
+
+
+def photograph_report(fraud: list[str], environment: dict[str, str]) -> None:
+    """The monthly report of the month that drifts, from the verdict to the plots of what moved."""
+    with tempfile.TemporaryDirectory() as scratch:
+        page = Path(scratch) / "report.html"
+        subprocess.run([*fraud, "report", LAST, "-o", str(page)], env=environment, cwd=PROJECT_ROOT, check=True)
+        with open_browser(1100, 1900) as driver:
+            driver.get(page.as_uri())
+            wait_for_text(driver, "DRIFT", "What moved", "How this was made")
+            driver.save_screenshot(str(DOCS / "report.png"))
+            print("docs/report.png", flush=True)
 
 
 if __name__ == "__main__":

@@ -186,6 +186,63 @@ def drift(
 
 
 @app.command()
+def backtest(
+    first: Annotated[str, typer.Option("--from", help="First month in which models are live, YYYY-MM.")],
+    last: Annotated[str, typer.Option("--to", help="Last month, YYYY-MM.")],
+    policy: Annotated[
+        str, typer.Option("--policy", help="never, monthly, every-N, on-drift, on-watch; several with commas.")
+    ] = "never,monthly,on-drift",
+    plot: Annotated[Path | None, typer.Option("--plot", help="Write the plot: .png, .svg or .html.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the rows.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Replay months under retraining policies, as they would have been known: what would each have brought?"""
+    from fraud_assets.adapters.backtest import backtest_stored, save_picture, save_rows, show_backtest
+    from fraud_assets.core.replay import parse_policies
+
+    told = Console(stderr=True)
+    with _clear_errors():
+        if plot is not None and plot.suffix.lower() not in (".png", ".svg", ".html"):
+            raise ValueError(f"{plot} is no .png, .svg or .html; name a file of one of these kinds")
+        policies = parse_policies(policy)
+        rows = backtest_stored(
+            _settings(), first, last, policies, lambda said: told.print(f"[dim]{escape(said)}[/]", highlight=False)
+        )
+        found = rows.to_pylist()
+        if plot is not None:
+            save_picture(found, plot)
+        if csv_file is not None:
+            save_rows(rows, csv_file)
+        _print_json(found) if as_json else show_backtest(console, found)
+
+
+@app.command()
+def report(
+    month: Annotated[str | None, typer.Argument(help="YYYY-MM; the newest when absent.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file to write; in FRAUD_HOME when absent.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    as_json: Json = False,
+) -> None:
+    """A month's drift report as one page to read, print or send: needs no network, no script, no other file."""
+    import webbrowser
+
+    from fraud_assets.adapters.ledger_store import LedgerStore
+    from fraud_assets.adapters.monthly_report import write_report
+    from fraud_assets.adapters.registry import Registry
+    from fraud_assets.adapters.table_io import open_store
+
+    with _clear_errors():
+        settings = _settings()
+        store = open_store(settings)
+        file = write_report(settings, store, LedgerStore(store.database), Registry(settings), month, output=output)
+        _print_json({"file": file}) if as_json else print(file)
+        if show and not webbrowser.open(file.as_uri()):
+            raise ValueError(f"there is no browser to open it with here; the page is at {file}")
+
+
+@app.command()
 def promote(
     version: Annotated[int, typer.Argument(help="The registered version to make champion.")],
     reason: Annotated[str, typer.Option("--reason", help="Why; goes into the ledger.")],
@@ -512,6 +569,30 @@ def serve(
     with _clear_errors():
         settings = _settings()
         serve_champion(settings, port or settings.serve_port, host)
+
+
+retraining = typer.Typer(no_args_is_help=True, help="Retraining: what was decided about each month, and why.")
+app.add_typer(retraining, name="retraining")
+
+
+@retraining.command("list")
+def list_of_retrainings(
+    month: Annotated[str | None, typer.Option("--month", help="Only decisions on this month, YYYY-MM.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many, the newest first.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """What the drift sensor decided about each month: when, what asked, why, and the run that it led to."""
+    from fraud_assets.adapters.console import show_retrainings
+    from fraud_assets.adapters.dagster_storage import open_instance
+    from fraud_assets.adapters.database import open_database
+    from fraud_assets.adapters.retraining import RetrainingStore, list_decisions
+
+    with _clear_errors():
+        settings = _settings()
+        store = RetrainingStore(open_database(settings))
+        with open_instance(settings) as instance:
+            listed = list_decisions(store, instance, limit, month)
+        _print_json(listed) if as_json else show_retrainings(console, listed)
 
 
 alerts = typer.Typer(no_args_is_help=True, help="Alerts: what people were told of, and whether the channels work.")

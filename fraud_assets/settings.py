@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fraud_assets.core.contract import Contract, load_contract
 
 if TYPE_CHECKING:
+    from fraud_assets.core.retraining import RetrainingPolicy
     from fraud_assets.core.training_config import TrainingConfig
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -76,6 +77,19 @@ class Settings(BaseSettings):
     )
     loss_share: float = Field(1.0, ge=0, description="Share of a missed fraud's amount that is lost.")
     fixed_loss: float = Field(100.0, ge=0, description="Loss of a missed fraud whose amount is not known.")
+    retrain_on: str = Field(
+        "drift,performance,age",
+        description="What may ask for a new model, comma-separated: drift, performance, age, calendar.",
+    )
+    retrain_every_months: int = Field(
+        1, ge=1, description="With calendar in FRAUD_RETRAIN_ON: months from the newest model to the next."
+    )
+    retrain_max_age_months: int = Field(
+        12, ge=1, description="With age in FRAUD_RETRAIN_ON: months after which the champion is too old."
+    )
+    retrain_cooldown_months: int = Field(
+        1, ge=1, description="Months that retrainings for drift, performance or age are apart; 1: none is held back."
+    )
     alert_urls: SecretStr | None = Field(
         None,
         description="Where alerts go: addresses as apprise writes them, separated by spaces; they may hold secrets.",
@@ -110,6 +124,23 @@ class Settings(BaseSettings):
         )
 
     @property
+    def retraining(self) -> RetrainingPolicy:
+        """When a new model is trained.
+
+        Raises:
+            ValueError: for something that can ask for none.
+        """
+        from fraud_assets.core.retraining import RetrainingPolicy
+
+        triggers: Any = tuple(name.strip() for name in self.retrain_on.split(",") if name.strip())
+        return RetrainingPolicy(
+            triggers=triggers,
+            every_months=self.retrain_every_months,
+            max_age_months=self.retrain_max_age_months,
+            cooldown_months=self.retrain_cooldown_months,
+        )
+
+    @property
     def contract_path(self) -> Path:
         """The contract's absolute path; a relative one counts from here, then from the project."""
         return _existing(self.contract)
@@ -138,6 +169,11 @@ class Settings(BaseSettings):
     def artifacts(self) -> Path:
         """Where MLflow keeps artifacts when no server is set."""
         return self.workspace / "artifacts"
+
+    @property
+    def reports(self) -> Path:
+        """Where the pages of monthly reports lie."""
+        return self.workspace / "reports"
 
     @property
     def bentoml_home(self) -> Path:

@@ -93,6 +93,7 @@ def test_status_for_people_says_that_nothing_is_live() -> None:
     ("arguments", "said"),
     [
         (["drift"], "there is no drift report yet"),
+        (["report"], "there is no drift report yet"),
         (["promote", "1", "--reason", "try"], "no month has been evaluated yet"),
         (["score", "examples/flat_transactions_2024-01.csv"], "no model has been promoted yet"),
         (["serve"], "no model has been promoted and packaged yet"),
@@ -212,8 +213,10 @@ def test_drift_begins_with_the_verdict_of_the_newest_month(in_world: World) -> N
     verdict, *features = strict_json(ask("drift", "--json").stdout)
     assert (verdict["kind"], verdict["drift_status"]) == ("verdict", "DRIFT")
     assert verdict["month"].startswith(in_world.months[-1])
-    psi = [row["psi"] for row in features]
-    assert psi == sorted(psi, reverse=True)
+    gravity = ["DRIFT", "WATCH", "INSUFFICIENT_DATA", "OK"]
+    found = [gravity.index(row["drift_status"]) for row in features]
+    assert found == sorted(found)
+    assert found[0] == 0
 
 
 def test_drift_of_an_earlier_month_is_that_month_s(in_world: World) -> None:
@@ -231,6 +234,51 @@ def test_drift_for_people_has_a_line_for_each_feature() -> None:
 @pytest.mark.usefixtures("in_world")
 def test_drift_of_a_month_that_was_not_run_lists_those_that_were() -> None:
     assert "no drift report of 2030-01 yet; stored months: ['2025-01'" in refusal("drift", "2030-01")
+
+
+# The monthly report
+
+
+def test_report_writes_the_newest_month_s_page_and_says_where(in_world: World, tmp_path: Path) -> None:
+    said = ask("report", "--output", str(tmp_path / "page.html"))
+    assert said.stdout.strip() == str(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert f"<title>DRIFT {in_world.months[-1]}: drift report of simulator</title>" in page
+
+
+def test_report_lies_in_the_home_where_no_file_is_named(in_world: World) -> None:
+    month = in_world.months[0]
+    (file,) = strict_json(ask("report", month, "--json").stdout).values()
+    assert Path(file) == in_world.settings.reports / f"drift_report_{month}.html"
+    assert f"NOT ENOUGH DATA {month}" in Path(file).read_text()
+
+
+@pytest.mark.usefixtures("in_world")
+def test_report_opens_the_page_in_the_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: bool(opened.append(url) or True))
+    assert ask("report", "--open", "-o", str(tmp_path / "a page.html")).exit_code == 0
+    assert opened == [f"{tmp_path.as_uri()}/a%20page.html"]
+
+
+@pytest.mark.usefixtures("in_world")
+def test_report_says_where_the_page_is_when_there_is_no_browser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webbrowser.open", lambda url: False)
+    file = tmp_path / "page.html"
+    assert f"no browser to open it with here; the page is at {file}" in refusal("report", "--open", "-o", str(file))
+    assert file.exists()
+
+
+@pytest.mark.usefixtures("in_world")
+def test_report_of_a_month_that_was_not_run_lists_those_that_were() -> None:
+    assert "no drift report of 2030-01 yet; stored months: ['2025-01'" in refusal("report", "2030-01")
+
+
+@pytest.mark.usefixtures("in_world")
+def test_report_into_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    assert "the page cannot be written" in refusal("report", "--output", str(tmp_path))
 
 
 # Scoring files

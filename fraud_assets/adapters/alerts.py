@@ -444,7 +444,10 @@ def _drift(record: dg.EventLogRecord, links: _Links) -> Fact | None:
         return None
     reasons = [line.removeprefix("- ") for line in said.get("reasons", "").splitlines()]
     link = links.month("drift_report", record.partition_key)
-    return drift_fact(record.partition_key, said["drift_status"], said["digest"], reasons, link=link, at=_time(record))
+    return drift_fact(
+        record.partition_key, said["drift_status"], said.get("blame"), said["digest"], reasons,
+        link=link, at=_time(record),
+    )  # fmt: skip
 
 
 def _data(

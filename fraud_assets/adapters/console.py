@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from rich import box
 from rich.console import Console, Group
 from rich.markup import escape
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -140,30 +142,37 @@ def _drift_line(verdict: dict[str, Any] | None) -> Text:
 
 def show_drift(console: Console, rows: list[dict[str, Any]]) -> None:
     """A month's drift report."""
-    verdict, *features = rows
+    verdict, *findings = rows
     console.print(_drift_line(verdict))
     for reason in verdict["reason"].split("\n")[1:]:
-        console.print(f"  {reason}", highlight=False)
-    if not features:
+        console.print(Padding(Text(reason), (0, 0, 0, 2)), highlight=False)
+    if not findings:
         return
-    table = Table(title=f"against {verdict['reference_from']} to {verdict['reference_to']}", title_justify="left")
-    for name in ("feature", "kind", "status", "PSI", "adjusted p", "missing", "median"):
-        # A name that is cut short names nothing; the figures may wrap.
-        table.add_column(
-            name, justify="left" if name in ("feature", "kind", "status") else "right", no_wrap=name == "feature"
-        )
-    for row in features:
-        colour = COLOURS[row["drift_status"]]
+    title = f"against {verdict['reference_from']} to {verdict['reference_to']}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    # What is cut short says nothing. PSI, p and causes are in the reasons, or all would not fit a narrow screen.
+    for name in ("status", "kind", "what", "before", "now"):
+        table.add_column(name, no_wrap=True, justify="right" if name in ("before", "now") else "left")
+    for row in findings:
+        status = row["drift_status"]
         table.add_row(
-            row["feature"],
+            f"[{COLOURS[status]}]{'unknown' if status == 'INSUFFICIENT_DATA' else status}[/]",
             row["kind"],
-            f"[{colour}]{row['drift_status']}[/]",
-            _number(row["psi"], ".4f"),
-            _number(row["p_adjusted"], ".3g"),
-            f"{_number(row['missing_reference'], '.1%')} \u2192 {_number(row['missing_current'], '.1%')}",
-            f"{_number(row['median_reference'], '.3g')} \u2192 {_number(row['median_current'], '.3g')}",
+            Text(row["feature"] + (f", {row['segment']}" if row["segment"] else "")),
+            *_before_and_now(row),
         )
     console.print(table)
+
+
+def _before_and_now(row: dict[str, Any]) -> tuple[str, str]:
+    """The figure that says it best: what was measured, else the share of missing, else the median."""
+    for name, form in (("value", ".3g"), ("missing", ".1%"), ("median", ".3g")):
+        before, now = row[f"{name}_reference"], row[f"{name}_current"]
+        if name == "missing" and row["kind"] != "missing":
+            continue
+        if before is not None or now is not None:
+            return _number(before, form), _number(now, form)
+    return "-", "-"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -340,6 +349,27 @@ def show_completeness(console: Console, as_of: datetime, months: list[dict[str, 
             "-" if row["expected"] is None else f"{row['expected']:,.0f}, at least {row['expected_low']:,.0f}",
         )
     console.print(table)
+
+
+def show_retrainings(console: Console, listed: list[dict[str, Any]]) -> None:
+    """Decisions on retraining, the newest first."""
+    if not listed:
+        console.print("Nothing was decided yet: the drift sensor decides on each month's drift report (`fraud dev`).")
+        return
+    shown = Table(title="Decisions on retraining", show_lines=True, **LEFT)
+    for name in ("month", "decided (UTC)", "decision", "asked by", "run", "why"):
+        shown.add_column(name, overflow="fold")
+    for one in listed:
+        attempt = f", attempt {one['attempt_number']}" if (one["attempt_number"] or 1) > 1 else ""
+        shown.add_row(
+            one["month"],
+            f"{one['recorded_at'].astimezone(UTC):%Y-%m-%d %H:%M}",
+            Text(one["decision"] + attempt, style={"retrain": "red", "wait": "yellow"}.get(one["decision"], "dim")),
+            one["trigger"] or "-",
+            f"{one['run_id'][:8]} {one['run_status'].lower()}" if one["run_id"] else "-",
+            escape("; ".join(one["reasons"])),
+        )
+    console.print(shown)
 
 
 def show_alerts(console: Console, listed: list[dict[str, Any]]) -> None:

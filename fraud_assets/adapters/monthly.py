@@ -110,13 +110,16 @@ def execute_month(
     assets: Collection[dg.AssetKey] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """One run of the job for a month: of all assets, or of these. It does not raise; see `failures_of`."""
+    """One run of the job for a month: of these assets, or of all that have months. It does not raise: `failures_of`."""
+    if assets is None:
+        graph = job.asset_layer.asset_graph
+        assets = {key for key in job.asset_layer.executable_asset_keys if graph.get(key).partitions_def is not None}
     return job.execute_in_process(
         partition_key=month,
         instance=instance,
         run_config=QUIET,
         raise_on_error=False,
-        asset_selection=None if assets is None else sorted(assets),
+        asset_selection=sorted(assets),
         tags=tags,
     )
 

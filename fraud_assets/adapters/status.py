@@ -67,13 +67,26 @@ def read_versions(store: MonthStore, table: str, month: str | None) -> list[dict
 
 def read_drift(store: MonthStore, month: str | None) -> list[dict[str, Any]]:
     """The rows of a month's drift report, the verdict first; of the newest month when none is given."""
+    month = reported_month(store, month)
+    rows: list[dict[str, Any]] = store.read("drift_report", first_month=month, last_month=month).to_pylist()
+    gravity = {status: place for place, status in enumerate(("DRIFT", "WATCH", "INSUFFICIENT_DATA", "OK"))}
+    return sorted(
+        rows,
+        key=lambda row: (row["kind"] != "verdict", gravity[row["drift_status"]], row["kind"], -(row["psi"] or 0.0)),
+    )
+
+
+def reported_month(store: MonthStore, month: str | None) -> str:
+    """The month if it has a drift report; the newest that has one when none is given.
+
+    Raises:
+        ValueError: when there is none.
+    """
     stored = list(store.months("drift_report"))
     if not stored or (month is not None and month not in stored):
         wanted = f"of {month} " if month else ""
         raise ValueError(f"there is no drift report {wanted}yet; stored months: {stored or 'none'}; use `fraud run`")
-    month = month or stored[-1]
-    rows: list[dict[str, Any]] = store.read("drift_report", first_month=month, last_month=month).to_pylist()
-    return sorted(rows, key=lambda row: (row["kind"] != "verdict", -(row["psi"] or 0.0)))
+    return month or stored[-1]
 
 
 def _champion(store: MonthStore, ledger: LedgerStore) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, cast
 import dagster as dg
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 from psycopg import sql
 
 from fraud_assets.adapters.database import Database, open_database
@@ -428,7 +429,8 @@ class PostgresMonthIOManager(dg.ConfigurableIOManager):
             TableError: when it does not, or as `MonthStore.replace_months`.
         """
         store = open_store(Settings())
-        name, months = context.asset_key.path[-1], list(context.asset_partition_keys)
+        name = context.asset_key.path[-1]
+        months = list(context.asset_partition_keys) if context.has_asset_partitions else all_months(store, name, obj)
         said = context.output_metadata.get("inputs")
         inputs = cast("Inputs | None", said.value if isinstance(said, dg.JsonMetadataValue) else said)
         if not inputs:
@@ -461,6 +463,14 @@ class PostgresMonthIOManager(dg.ConfigurableIOManager):
             schema = store.table(name).schema
             return _with_inputs(schema.empty_table().select(columns or schema.names), {name: {}})
         return store.read(name, columns, first_month=months[0], last_month=months[-1])
+
+
+def all_months(store: MonthStore, name: str, data: Rows) -> list[str]:
+    """The months of the data and those that are stored: of an asset without months, every run replaces the table."""
+    if not isinstance(data, pa.Table):
+        raise TableError(f"the asset {name} has no months, so its rows have to come as one table, not by month")
+    column = data[store.table(name).month_column]
+    return sorted({f"{moment:%Y-%m}" for moment in pc.unique(column).to_pylist()} | set(store.months(name)))
 
 
 def _preview(rows: pa.Table) -> str:

@@ -30,7 +30,8 @@ HEADLINES: dict[FactKind, str] = {
 }
 NEXT_STEPS: dict[FactKind, str] = {
     "drift": "See what moved with `fraud drift {month}`.",
-    "broken_data": "For whoever owns the source. Rows that are held back: `fraud quarantine list --month {month}`.",
+    "broken_data": "For whoever owns the source. Rows that are held back: `fraud quarantine list --month {month}`; "
+    "what moved: `fraud drift {month}`.",
     "refused_promotion": "See the decision with `fraud status`.",
     "failed_run": "",
 }
@@ -95,13 +96,24 @@ class MonthRows:
 
 
 def drift_fact(
-    month: str, drift_status: str, report_digest: str, reasons: Sequence[str], *, link: str | None, at: datetime
+    month: str,
+    drift_status: str,
+    blame: str | None,
+    report_digest: str,
+    reasons: Sequence[str],
+    *,
+    link: str | None,
+    at: datetime,
 ) -> Fact | None:
-    """The fact that a month drifted; None for any other status. The same report again is the same fact."""
+    """The fact that a month drifted; None for any other status. The same report again is the same fact.
+
+    What the report blames on the data is for their owner, and a fact of that kind.
+    """
     if drift_status != "DRIFT":
         return None
-    said = " ".join(reasons) or "The report gives no reasons."
-    return Fact("drift", f"drift:{month}:{report_digest}", month, _short(said), link, at)
+    said = "; ".join(reasons) or "The report gives no reasons."
+    kind: FactKind = "broken_data" if blame == "data" else "drift"
+    return Fact(kind, f"drift:{month}:{report_digest}", month, _short(said), link, at)
 
 
 def data_facts(

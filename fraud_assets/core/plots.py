@@ -1,10 +1,12 @@
-"""The plots that assets show: small PNG pictures, one message each."""
+"""The plots that assets and commands show: small pictures, one message each."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
+import matplotlib
 import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
@@ -16,6 +18,8 @@ from fraud_assets.core.thresholds import Calibration, Outcome
 INK, ACCENT, WARM, FAINT = "#1f2a44", "#3d6fd6", "#d1495b", "#9aa5b8"
 SERIES = (ACCENT, "#e0912f", FAINT)
 DAY = 86_400_000_000
+
+Form = Literal["png", "svg"]
 
 
 def _figure(height: float = 2.8, labels: Sequence[str] = (), *, below: float = 0.45) -> tuple[Figure, Axes]:
@@ -102,6 +106,62 @@ def intervals(rows: Sequence[tuple[str, float, float | None, float | None]], tit
     axes.set_xlim(left=0)
     axes.set_title(title, loc="left", fontsize=10, color=INK)
     return _png(figure)
+
+
+class PolicyMonth(NamedTuple):
+    """A month under a retraining policy; what is not known is None."""
+
+    month: str
+    average_precision: float | None
+    low: float | None
+    high: float | None
+    saved: float | None
+    drifted: bool
+    retrained: bool
+
+
+def policies(by_policy: Mapping[str, Sequence[PolicyMonth]], form: Form = "png") -> bytes:
+    """Average precision by month under each policy, and the money a day that it saved in that month.
+
+    Args:
+        by_policy: the months of each policy, all of them the same months in the same order.
+        form: of the picture.
+    """
+    figure = Figure(figsize=(12.6, 4.2), dpi=100)
+    left, right = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.06, right=0.97, bottom=0.14, top=0.9, wspace=0.16)
+    colours = (FAINT, ACCENT, "#e0912f", WARM, INK)
+    months: list[str] = []
+    for number, (name, steps) in enumerate(by_policy.items()):
+        colour = colours[number % len(colours)]
+        months = [step.month for step in steps]
+        known = [(place, step) for place, step in enumerate(steps) if step.average_precision is not None]
+        # Side by side, so that intervals do not hide each other.
+        at = [place + 0.12 * (number - (len(by_policy) - 1) / 2) for place, _ in known]
+        left.plot(at, [step.average_precision for _, step in known], color=colour, linewidth=1.4, label=name)
+        for x, (_, step) in zip(at, known, strict=True):
+            assert step.average_precision is not None  # noqa: S101 - chosen above
+            if step.low is not None and step.high is not None:
+                left.vlines(x, step.low, step.high, color=colour, linewidth=3, alpha=0.35)
+            marker = "D" if step.drifted else "o"
+            face = colour if step.retrained else "white"
+            left.plot(x, step.average_precision, marker, color=colour, markerfacecolor=face, markersize=5)
+        right.plot([place for place, _ in known], [step.saved for _, step in known], color=colour, marker="o",
+                   markersize=4, linewidth=1.4, label=name)  # fmt: skip
+    for axes in (left, right):
+        axes.set_xticks(range(len(months)), months)
+        axes.tick_params(axis="x", rotation=30 if len(months) > 5 else 0)
+        axes.legend(fontsize=8, frameon=False)
+    right.axhline(0, color=FAINT, linewidth=1, linestyle="--")
+    _titled(left, "Average precision, 95 % (diamond: DRIFT; filled: trained anew at its end)", "", "")
+    _titled(right, "Saved a day against never retraining, in the currency of the amounts", "", "")
+    if form == "png":
+        return _png(figure)
+    buffer = io.BytesIO()
+    # The same rows give the same picture.
+    with matplotlib.rc_context({"svg.hashsalt": "fraud"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
 
 
 def model_curves(

@@ -136,13 +136,19 @@ def transaction_features(contract: Contract) -> Table:
 
 
 def drift_report(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
-    """One row per month, kind and feature, and one row with the month's verdict."""
+    """One row per finding (`core/findings.py`), and one row, kind `verdict`, for the month."""
     schema = pa.schema(
         [
             pa.field("month", pa.date32(), nullable=False),
             pa.field("kind", pa.string(), nullable=False),
             pa.field("feature", pa.string(), nullable=False),
+            pa.field("segment", pa.string()),
             pa.field("method", pa.string(), nullable=False),
+            pa.field("drift_status", pa.string(), nullable=False),
+            pa.field("cause", pa.string()),
+            pa.field("blame", pa.string()),
+            pa.field("since", pa.date32()),
+            pa.field("reason", pa.string(), nullable=False),
             pa.field("n_reference", pa.int64()),
             pa.field("n_current", pa.int64()),
             *(
@@ -150,16 +156,15 @@ def drift_report(contract: Contract) -> Table:  # noqa: ARG001 - all table funct
                 for name in (
                     "psi", "jensen_shannon", "total_variation", "statistic", "p_value", "p_adjusted",
                     "missing_reference", "missing_current", "median_reference", "median_current",
+                    "value_reference", "value_current", "value_low", "value_high",
                 )
             ),
-            pa.field("drift_status", pa.string(), nullable=False),
-            pa.field("reason", pa.string(), nullable=False),
             pa.field("champion_version", pa.int64()),
             pa.field("reference_from", pa.string()),
             pa.field("reference_to", pa.string()),
         ]
     )  # fmt: skip
-    return Table("drift_report", schema, "month", order=("month", "kind", "feature"))
+    return Table("drift_report", schema, "month", order=("month", "kind", "feature", "segment"))
 
 
 def trained_model(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
@@ -275,10 +280,41 @@ def fraud_bento(contract: Contract) -> Table:  # noqa: ARG001 - all table functi
     return Table("fraud_bento", schema, "month", order=("month",))
 
 
+def backtest(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
+    """One row per policy and month, and one, kind `total`, per policy; see `core/backtest.py`."""
+    schema = pa.schema(
+        [
+            pa.field("month", pa.date32(), nullable=False),
+            pa.field("kind", pa.string(), nullable=False),
+            pa.field("policy", pa.string(), nullable=False),
+            pa.field("trained_month", pa.string()),
+            pa.field("drift_status", pa.string()),
+            pa.field("blame", pa.string()),
+            *(
+                pa.field(name, pa.int64(), nullable=False)
+                for name in ("retrainings", "drift_alarms", "watch_alarms")
+            ),
+            pa.field("reason", pa.string(), nullable=False),
+            pa.field("n", pa.int64()),
+            pa.field("n_fraud", pa.int64()),
+            pa.field("alerts_per_day", pa.float64()),
+            *_intervals(
+                "average_precision", "value_detection_rate", "expected_cost", "ap_difference", "cost_saved"
+            ),
+        ]
+    )  # fmt: skip
+    order = ("month", "kind", "policy")
+    return Table("backtest", schema, "month", order=order, key=order)
+
+
 TABLES = {
     build.__name__: build
     for build in (
         raw_transactions, quarantined_transactions, delivered_labels, fraud_labels, transaction_features,
         drift_report, trained_model, evaluation_segments, evaluation, champion, fraud_bento,
+        backtest,
     )
 }  # fmt: skip
+
+# Answers to a question, of all months at once: nothing is built on them, and a later month makes them no worse.
+ON_REQUEST = frozenset({"backtest"})

@@ -1,29 +1,41 @@
-"""`drift_report`: has the world changed since the champion's training window?"""
+"""`drift_report`: has the world changed since the champion's training window, and what does it do to the champion?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraud_assets.adapters.monthly_report import publish_report, write_report
 from fraud_assets.core import plots
 from fraud_assets.core.drift import DriftConfig
-from fraud_assets.core.reports import compare_with_champion, drift_rows
-from fraud_assets.core.scoring import ModelManifest, Scorer
-from fraud_assets.core.staleness import champion_inputs, inputs_of
-from fraud_assets.core.windows import Window
-from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, describe, picture, single_month
+from fraud_assets.core.metrics import Costs
+from fraud_assets.core.monitoring import PAST_MONTHS, Champion, MonthReport, drift_rows, earlier_reports, report_month
+from fraud_assets.core.months import shift_month
+from fraud_assets.core.scoring import Scorer
+from fraud_assets.core.staleness import Inputs, champion_inputs, inputs_of
+from fraud_assets.defs.partitions import (
+    AFTER_ITS_INPUTS,
+    CONTRACT,
+    MONTH_BY_MONTH,
+    MONTHS,
+    describe,
+    picture,
+    single_month,
+)
 from fraud_assets.defs.resources import Platform
 
 
 @dg.asset(
     partitions_def=MONTHS,
     backfill_policy=MONTH_BY_MONTH,
+    deps=["fraud_labels", "raw_transactions"],
+    automation_condition=AFTER_ITS_INPUTS,
     check_specs=[
         dg.AssetCheckSpec(
             "no_drift",
             asset="drift_report",
-            description="The month resembles the champion's training window.",
+            description="The month resembles the champion's training window, and the champion keeps its promise.",
         )
     ],
     **describe("drift_report", "monitoring", {"postgres"}),
@@ -31,59 +43,71 @@ from fraud_assets.defs.resources import Platform
 def drift_report(
     context: dg.AssetExecutionContext, platform: Platform, transaction_features: pa.Table
 ) -> Iterator[dg.Output[pa.Table] | dg.AssetCheckResult]:
-    """One row is one feature of the month beside the champion's training window; one row is the month's verdict.
+    """One row is one thing that was looked at: a feature, the scores, labels, the champion's promise; one the verdict.
 
-    For analysts and the drift sensor, which starts a retraining when the verdict is DRIFT.
+    For analysts and the drift sensor, which starts a retraining when the verdict is DRIFT and blames the world.
     """
     month = single_month(context)
     platform.store.require("transaction_features", month)
     version = platform.champion_before(month)
-    inputs = platform.made_of(transaction_features, champion_inputs(month, version))
-
-    def read(columns: list[str] | None, first: str, last: str) -> pa.Table:
-        nonlocal inputs
-        rows = platform.store.read("transaction_features", columns, first_month=first, last_month=last)
-        inputs = inputs_of(inputs, rows)
-        return rows
-
-    scorer = training = first_event = None
-    if version is not None:
-        scorer = Scorer(*platform.registry.fetch(version))
-        training = _training_window(scorer.manifest)
-        # From the first month of the contract on: one that arrives later makes the platform's history longer.
-        oldest = next(iter(platform.store.months("transaction_features")))
-        first_event = pc.min(read(["event_timestamp"], CONTRACT.first_month, oldest)["event_timestamp"]).as_py()
-    comparison = compare_with_champion(
-        month=month,
-        current=transaction_features,
-        scorer=scorer,
-        training=training,
-        first_event=first_event,
-        read=lambda first, last: read(None, first, last),
-        contract=CONTRACT,
-        config=DriftConfig(),
-    )
-    report = comparison.report
-    psi = {row.feature: row.psi for row in report.rows if row.psi is not None}
+    report, inputs = _report(platform, month, transaction_features, version)
+    verdict = report.verdict
+    effect = {
+        finding.feature: finding.total_variation for finding in report.findings if finding.total_variation is not None
+    }
+    rows = drift_rows(report, month, platform.store.table("drift_report").schema)
+    page = write_report(platform.settings, platform.store, platform.ledger, platform.registry, month, rows=rows)
+    link = publish_report(platform.registry, version, month, page)
     yield dg.Output(
-        drift_rows(comparison, month, platform.store.table("drift_report").schema),
+        rows,
         metadata={
             "inputs": inputs,
-            "drift_status": report.drift_status,
-            "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in report.reasons)),
+            "drift_status": verdict.drift_status,
+            **({"blame": verdict.blame} if verdict.blame else {}),
+            "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in verdict.reasons)),
             "champion_version": version,
-            "plot": picture(plots.bars(psi, "Population stability index by feature", DriftConfig().psi_limit)),
+            "report": dg.MetadataValue.url(link) if link else dg.MetadataValue.path(page),
+            "plot": picture(
+                plots.bars(effect, "Share of rows that moved, by feature", DriftConfig().min_total_variation)
+            ),
         },
     )
     yield dg.AssetCheckResult(
-        passed=report.drift_status == "OK",
+        passed=verdict.drift_status == "OK",
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"drift_status": report.drift_status},
+        metadata={"drift_status": verdict.drift_status},
     )
 
 
-def _training_window(manifest: ModelManifest) -> Window | None:
-    """From the manifest and not from `trained_model`, whose row may be about a newer model of the same month."""
-    if manifest.training_from is None or manifest.training_to is None:
-        return None
-    return Window(manifest.training_from, manifest.training_to)
+def _report(platform: Platform, month: str, features: pa.Table, version: int | None) -> tuple[MonthReport, Inputs]:
+    """The month's report, and everything it was made of."""
+    store, settings = platform.store, platform.settings
+    inputs = platform.made_of(features, champion_inputs(month, version))
+
+    def read(table: str, columns: Sequence[str] | None, first: str, last: str) -> pa.Table:
+        nonlocal inputs
+        rows = store.read(table, columns, first_month=max(first, CONTRACT.first_month), last_month=last)
+        inputs = inputs_of(inputs, rows)
+        return rows
+
+    champion = first_event = None
+    if version is not None:
+        champion = Champion(Scorer(*platform.registry.fetch(version)), platform.registry.validation(version))
+        # From the first month of the contract on: one that arrives later makes the platform's history longer.
+        oldest = next(iter(store.months("transaction_features")))
+        first_event = pc.min(
+            read("transaction_features", ["event_timestamp"], CONTRACT.first_month, oldest)["event_timestamp"]
+        ).as_py()
+    before = read("drift_report", None, shift_month(month, -PAST_MONTHS), shift_month(month, -1))
+    report = report_month(
+        month=month,
+        current=features,
+        champion=champion,
+        first_event=first_event,
+        read=read,
+        earlier=earlier_reports(before),
+        contract=CONTRACT,
+        config=DriftConfig(),
+        costs=Costs(settings.review_cost, settings.loss_share, settings.fixed_loss),
+    )
+    return report, inputs

@@ -63,6 +63,19 @@ def test_months_run_in_order_and_are_reported_with_their_facts(settings: Setting
     assert "1.25% fraud" in shown
 
 
+def test_an_asset_without_months_is_left_out(settings: Settings) -> None:
+    @dg.asset(partitions_def=MONTHS)
+    def raw_transactions() -> None: ...
+
+    @dg.asset
+    def on_request() -> None:
+        raise AssertionError("nobody asked for it")
+
+    both = dg.Definitions(assets=[raw_transactions, on_request]).resolve_implicit_global_asset_job_def()
+    [outcome] = run_months(both, settings, ["2025-01"], Console(file=io.StringIO()))
+    assert outcome["failed"] == []
+
+
 def test_a_month_that_was_delivered_again_says_what_that_changed(settings: Settings) -> None:
     def body(month: str) -> dg.MaterializeResult[Any]:
         counts = {"added": 1200, "removed": 0, "altered": 7} if month == "2025-02" else {}

@@ -39,16 +39,25 @@ def rows(**changes: object) -> list[str]:
 
 @pytest.mark.parametrize("status", ["OK", "WATCH", "INSUFFICIENT_DATA"])
 def test_only_drift_is_a_fact(status: str) -> None:
-    assert drift_fact("2025-03", status, "a", [], link=None, at=NOW) is None
+    assert drift_fact("2025-03", status, "world", "a", [], link=None, at=NOW) is None
 
 
 def test_the_same_report_is_the_same_fact_and_another_report_another() -> None:
     keys = {
         fact.key
         for digest in ("a", "a", "b")
-        if (fact := drift_fact("2025-03", "DRIFT", digest, ["Amounts doubled."], link=None, at=NOW))
+        if (fact := drift_fact("2025-03", "DRIFT", "world", digest, ["Amounts doubled"], link=None, at=NOW))
     }
     assert keys == {"drift:2025-03:a", "drift:2025-03:b"}
+
+
+@pytest.mark.parametrize(
+    ("blame", "kind"), [("world", "drift"), ("labels", "drift"), (None, "drift"), ("data", "broken_data")]
+)
+def test_what_a_report_blames_on_the_data_is_for_their_owner(blame: str | None, kind: str) -> None:
+    fact = drift_fact("2025-03", "DRIFT", blame, "a", ["amount is empty in 10 % of rows"], link=None, at=NOW)
+    assert fact is not None
+    assert (fact.kind, fact.sentence) == (kind, "amount is empty in 10 % of rows")
 
 
 def test_a_month_without_fault_is_no_fact() -> None:

@@ -184,6 +184,9 @@ def test_every_month_records_the_contract_and_the_tables_that_its_asset_depends_
         declared -= {"raw_transactions"}
     found = recorded(world, name)
     assert set(found) == set(world.months)
+    if name == "drift_report":
+        # Its own earlier months: what drifted stays drifted for a while.
+        declared |= {"drift_report"}
     assert {table for inputs in found.values() for table in inputs if table in TABLES} == declared
     [(digest,)] = {tuple(inputs["contract"].values()) for inputs in found.values()}
     assert digest == world.settings.loaded_contract.digest

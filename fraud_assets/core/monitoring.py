@@ -1,0 +1,328 @@
+"""A month's drift report: which windows are compared, what is measured on them, and the rows that are stored.
+
+The statistics belong to `drift.py`, `domain_classifier.py`, `concept.py`, `label_drift.py` and `estimation.py`, the
+verdict to `verdict.py`, the windows' rules to `windows.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date, datetime, timedelta
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fraud_assets.core.contract import Contract
+from fraud_assets.core.domain_classifier import domain_finding
+from fraud_assets.core.drift import SCORE, DriftConfig, measure_drift
+from fraud_assets.core.features import feature_days, feature_names
+from fraud_assets.core.findings import DriftStatus, Finding
+from fraud_assets.core.history_columns import (
+    NEW,
+    counting_features,
+    delivered_columns,
+    history_columns,
+    with_history_columns,
+)
+from fraud_assets.core.metrics import Costs
+from fraud_assets.core.months import months_between, shift_month
+from fraud_assets.core.outcomes import outcome_findings
+from fraud_assets.core.scoring import Scorer, feature_matrix
+from fraud_assets.core.segments import segment_attributes
+from fraud_assets.core.verdict import Verdict, hold, judge_month
+from fraud_assets.core.windows import Window, reference_window
+
+# Follows the calendar, not the world: a month with five weekends is no drift.
+CALENDAR_FEATURES = ("is_weekend",)
+PAST_MONTHS = 6  # how much months differ without anything having changed is told by so many
+HISTORY = timedelta(days=31)  # what the columns that are made for the report look back
+# Shops are new while less than a short month is known from before.
+LEAST_HISTORY = timedelta(days=28)
+VERDICT = "verdict"
+
+
+class Read(Protocol):
+    """Gives the rows of a range of months of a table, or some of its columns; empty where there are none."""
+
+    def __call__(self, table: str, columns: Sequence[str] | None, first: str, last: str, /) -> pa.Table:
+        """From the first to the last month, both included."""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The model that the report is about.
+
+    Attributes:
+        scorer: the model.
+        promise: what it said of transactions it had not seen when it was validated, and what became of them, see
+            `TrainingResult.validation`; None of a model from before that was kept.
+    """
+
+    scorer: Scorer
+    promise: pa.Table | None
+
+    @property
+    def version(self) -> int:
+        """Its version in the registry."""
+        return self.scorer.manifest.model_version
+
+    @property
+    def training(self) -> Window | None:
+        """Event times of its training rows.
+
+        From the manifest and not from `trained_model`, whose row may be about a newer model of the same month.
+        """
+        manifest = self.scorer.manifest
+        if manifest.training_from is None or manifest.training_to is None:
+            return None
+        return Window(manifest.training_from, manifest.training_to)
+
+
+@dataclass(frozen=True)
+class EarlierReport:
+    """What the report of an earlier month said."""
+
+    champion_version: int | None
+    drift_status: DriftStatus
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class MonthReport:
+    """A month's report, the champion it is about, and the window it was compared with."""
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    champion_version: int | None
+    reference: Window | None
+
+
+def report_month(
+    *,
+    month: str,
+    current: pa.Table,
+    champion: Champion | None,
+    first_event: datetime | None,
+    read: Read,
+    earlier: Mapping[str, EarlierReport],
+    contract: Contract,
+    config: DriftConfig,
+    costs: Costs,
+) -> MonthReport:
+    """Compares a month with the champion's training window and with what its validation promised.
+
+    Everything is as known at the month's end.
+
+    Args:
+        month: the month under report.
+        current: its features.
+        champion: the live model, if there is one.
+        first_event: the first transaction the platform has.
+        read: gives `transaction_features`, `fraud_labels` and `raw_transactions`.
+        earlier: the reports of the `PAST_MONTHS` months before, where there are any.
+        contract: of the source.
+        config: limits of the drift tests.
+        costs: of reviews and missed frauds.
+
+    Returns:
+        The report: INSUFFICIENT_DATA with its reason where there is nothing to compare with. Features are compared
+        whose windows were full when the reference began, and scores if those of all the model's features were: scores
+        move as windows fill.
+    """
+    if champion is None or first_event is None:
+        return _nothing("there is no champion yet, so there is no training window", None)
+    training = champion.training
+    if training is None:
+        return _nothing(f"champion version {champion.version} does not say on what it was trained", champion.version)
+    window = reference_window(training, first_event, contract.maturity_days, month, contract.zone)
+    if window is None:
+        reason = (
+            f"the training window of champion version {champion.version} lies in the first days of the platform's "
+            "history, when features that look back are still filling; later months have one that can be compared"
+        )
+        return _nothing(reason, champion.version)
+    past = past_months(month, window, earlier, contract)
+    full = {name for name, days in feature_days(contract).items() if first_event + timedelta(days=days) <= window.start}
+    compared = [name for name in feature_names(contract) if name in full and name not in CALENDAR_FEATURES]
+    attributes = segment_attributes(contract)
+    needed = sorted({*months_between(contract.month_of(window.start), _last_month(window, contract)), *past, month})
+    parts = [
+        _rows(months, current if months[-1] == month else None, [*full], attributes, read, contract)
+        for months in _runs(needed)
+    ]
+    # While a platform is young, every shop is new.
+    shared = [name for name in parts[0].column_names if all(name in part.column_names for part in parts)]
+    made = [name for name in history_columns(contract) if name in shared]
+    rows = pa.concat_tables([part.select(shared) for part in parts])
+    if full.issuperset(champion.scorer.manifest.features):
+        scores = champion.scorer.probabilities(feature_matrix(rows, champion.scorer.manifest.features))
+        rows = rows.append_column(SCORE, pa.array(scores))
+
+    def within(part: Window) -> pa.Table:
+        moment = rows["event_timestamp"]
+        after = pc.greater_equal(moment, pa.scalar(part.start, moment.type))
+        return rows.filter(pc.and_(after, pc.less(moment, pa.scalar(part.end, moment.type))))
+
+    features = [*compared, *made, *attributes]
+    counting = counting_features(contract)
+    features_of_month, current = current, within(_month_window(month, contract))
+    reference = within(window)
+    months = [within(_month_window(one, contract)) for one in past]
+    findings = measure_drift(
+        reference,
+        current,
+        features=features,
+        clusters=tuple(contract.entities),
+        past=months,
+        card=contract.card if contract.amount else None,
+        counting=counting,
+        delivered=delivered_columns(contract, features),
+        config=config,
+    )
+    together = domain_finding(
+        reference,
+        current,
+        # Those that count rows follow their number, which is looked at by itself.
+        features=[name for name in features if name not in counting],
+        past=months,
+        customer=contract.card,
+    )
+    outcomes = outcome_findings(
+        month=month, scorer=champion.scorer, promise=champion.promise, current=features_of_month, read=read,
+        contract=contract, costs=costs,
+    )  # fmt: skip
+    findings = (*findings, together, *outcomes)
+    before = earlier.get(shift_month(month, -1))
+    if before is not None and before.champion_version == champion.version:
+        findings = hold(findings, before.findings)
+    return MonthReport(judge_month(findings), findings, champion.version, window)
+
+
+def past_months(
+    month: str, reference: Window, earlier: Mapping[str, EarlierReport], contract: Contract
+) -> tuple[str, ...]:
+    """The months before one that show how much months differ when nothing has changed, oldest first.
+
+    Whole months from the reference's beginning on, when windows were full, at most `PAST_MONTHS`; not those that
+    drifted.
+    """
+    first = contract.month_of(reference.start)
+    if contract.month_start(first) < reference.start:
+        first = shift_month(first, 1)
+    months = [
+        one
+        for one in months_between(max(first, shift_month(month, -PAST_MONTHS)), shift_month(month, -1))
+        if one not in earlier or earlier[one].drift_status != "DRIFT"
+    ]
+    return tuple(months)
+
+
+def earlier_reports(rows: pa.Table) -> dict[str, EarlierReport]:
+    """The reports of several months, by month, from rows of the drift_report table."""
+    names = {field.name for field in fields(Finding)}
+    verdicts: dict[str, dict[str, Any]] = {}
+    findings: dict[str, list[Finding]] = {}
+    for row in rows.to_pylist():
+        month = f"{row['month']:%Y-%m}"
+        if row["kind"] == VERDICT:
+            verdicts[month] = row
+        else:
+            values = {name: row[name] for name in names & row.keys()}
+            findings.setdefault(month, []).append(Finding(**values, status=row["drift_status"]))
+    return {
+        month: EarlierReport(row["champion_version"], row["drift_status"], tuple(findings.get(month, ())))
+        for month, row in verdicts.items()
+    }
+
+
+def drift_rows(report: MonthReport, month: str, schema: pa.Schema) -> pa.Table:
+    """The report as rows of the drift_report table: one a finding, and one, kind `verdict`, for the month."""
+    reference, verdict = report.reference, report.verdict
+    shared = {
+        "month": date.fromisoformat(f"{month}-01"),
+        "champion_version": report.champion_version,
+        "reference_from": f"{reference.start:%Y-%m-%d}" if reference else None,
+        "reference_to": f"{reference.end:%Y-%m-%d}" if reference else None,
+    }
+    first: dict[str, Any] = {
+        "kind": VERDICT,
+        "feature": "",
+        "method": "",
+        "drift_status": verdict.drift_status,
+        "blame": verdict.blame,
+        "reason": "\n".join(verdict.reasons),
+    }
+    rows = [{**vars(finding), "drift_status": finding.status} for finding in report.findings]
+    return pa.Table.from_pylist([{**shared, **row} for row in [first, *rows]], schema=schema)
+
+
+def _month_window(month: str, contract: Contract) -> Window:
+    return Window(contract.month_start(month), contract.month_end(month))
+
+
+def _last_month(window: Window, contract: Contract) -> str:
+    return contract.month_of(window.end - timedelta(microseconds=1))
+
+
+def _runs(months: Sequence[str]) -> list[list[str]]:
+    """Months in order, parted where one is missing between two."""
+    runs: list[list[str]] = []
+    for month in months:
+        if runs and shift_month(runs[-1][-1], 1) == month:
+            runs[-1].append(month)
+        else:
+            runs.append([month])
+    return runs
+
+
+def _rows(
+    months: Sequence[str],
+    current: pa.Table | None,
+    features: Sequence[str],
+    attributes: Sequence[str],
+    read: Read,
+    contract: Contract,
+) -> pa.Table:
+    """The rows of consecutive months with the columns that are compared.
+
+    Args:
+        months: in order.
+        current: the features of the last of them, if that is the month under report.
+        features: columns of the table of features.
+        attributes: columns of the transactions.
+        read: as for `report_month`.
+        contract: of the source.
+
+    Returns:
+        Also with those of `history_columns` that can be made of what is there.
+    """
+    first, last = months[0], months[-1]
+    known = ["transaction_id", "event_timestamp", *contract.entities]
+    columns = [*known, *features]
+    given = [] if current is None else [current.select(columns)]
+    if stored := months[: len(months) - len(given)]:
+        rows = read("transaction_features", columns, stored[0], stored[-1]).select(columns)
+        given = [rows, *(table.cast(rows.schema) for table in given)]
+    rows = pa.concat_tables(given)
+    if made := history_columns(contract):
+        needed = [*known, *(["amount"] if contract.amount else [])]
+        start = contract.month_of(contract.month_start(first) - HISTORY)
+        before = read("transaction_features", needed, start, shift_month(first, -1)).select(needed)
+        oldest = pc.min(before["event_timestamp"]).as_py()
+        long_enough = oldest is not None and contract.month_start(first) - oldest >= LEAST_HISTORY
+        history = with_history_columns(pa.concat_tables([before, rows.select(needed).cast(before.schema)]), contract)
+        for name in made:
+            if long_enough or not name.endswith(NEW):
+                rows = rows.append_column(name, history.slice(before.num_rows)[name])
+    if attributes:
+        raw = read("raw_transactions", ["transaction_id", *attributes], first, last)
+        positions = pc.index_in(rows["transaction_id"], value_set=raw["transaction_id"].combine_chunks())
+        for name in attributes:
+            rows = rows.append_column(name, raw[name].take(positions).cast(pa.string()))
+    return rows
+
+
+def _nothing(reason: str, version: int | None) -> MonthReport:
+    return MonthReport(Verdict("INSUFFICIENT_DATA", None, (reason,)), (), version, None)
