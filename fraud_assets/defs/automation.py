@@ -1,31 +1,44 @@
-"""What runs by itself: the retraining job, and the drift sensor that asks for it.
+"""What runs by itself: features and report when new data arrive, the retraining job, and the sensor that asks for it.
 
-Whether a report leads to a retraining is decided in `core/retraining.py`; the sensor gathers and wraps.
+What leads to a retraining is decided in `core/retraining.py`, and kept by `adapters/retraining.py`; the sensor gathers
+and wraps.
 """
 
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import dagster as dg
 
-from fraud_assets.core.drift import DriftStatus
-from fraud_assets.core.retraining import (
-    Attempt,
-    AttemptState,
-    DriftSignal,
-    RetrainingDecision,
-    RetrainingPolicy,
-    decide_retraining,
-)
+from fraud_assets.adapters.retraining import JOB, RetrainingStore, read_models
+from fraud_assets.core.findings import DriftStatus
+from fraud_assets.core.months import MONTH_PATTERN
+from fraud_assets.core.retraining import Attempt, AttemptState, DriftSignal, RetrainingDecision, decide_retrainings
+from fraud_assets.core.verdict import Blame
 from fraud_assets.defs.partitions import MONTHS
+from fraud_assets.defs.resources import Platform
+from fraud_assets.defs.up_to_date import IN_PROGRESS
 
-REPORT = dg.AssetKey("drift_report")
-MONTH_TAG, DIGEST_TAG, ATTEMPT_TAG = "fraud/retrain_month", "fraud/report_digest", "fraud/attempt"
+REPORT, EVALUATION = "drift_report", "evaluation"
+MONTH_TAG, TRIGGER_TAG = "fraud/retrain_month", "fraud/trigger"
+# The digest of the report; for another trigger than drift, what it is about.
+DIGEST_TAG, ATTEMPT_TAG = "fraud/report_digest", "fraud/attempt"
 
 retraining = dg.define_asset_job(
-    "retraining",
+    JOB,
     dg.AssetSelection.assets("trained_model", "evaluation_segments", "evaluation", "champion", "fraud_bento"),
     partitions_def=MONTHS,
     description="A month's model again, and what follows from it.",
+)
+
+# Stopped, because `fraud run` and backfills make these months themselves: on a laptop nothing begins unasked.
+automation_sensor = dg.AutomationConditionSensorDefinition(
+    "automation_sensor",
+    target=dg.AssetSelection.assets("transaction_features", "drift_report"),
+    default_status=dg.DefaultSensorStatus.STOPPED,
+    minimum_interval_seconds=30,
+    description="Makes a month's features when its transactions and labels are there, then its drift report.",
 )
 
 STATES: dict[dg.DagsterRunStatus, AttemptState] = {
@@ -36,97 +49,145 @@ STATES: dict[dg.DagsterRunStatus, AttemptState] = {
 
 
 @dg.sensor(job=retraining, minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
-def drift_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """Asks for the retraining of a month whose drift report says DRIFT: once for each report, again if that failed.
+def drift_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult | dg.SkipReason:
+    """Asks for a month's new model because of drift, performance, age or calendar: once, and again if that failed.
 
-    The cursor holds the last materialisation seen and the months that are still waited for, so several months
-    between two ticks, a restart, or a crash between request and cursor lose and double nothing: the run key carries
-    the report's digest and the attempt.
+    The cursor holds the last events seen and the months that are still waited for, so several months between two
+    ticks, a restart, or a crash between request and cursor lose and double nothing: the run key carries the report's
+    digest and the attempt. Decisions are in `fraud retraining list`.
     """
-    last_seen, waiting = _read_cursor(context.cursor)
-    signals = {signal.month: signal for signal in waiting}
-    for storage_id, signal in _new_reports(context, last_seen):
-        last_seen = storage_id
-        if signal is not None:
-            signals[signal.month] = signal
-    decisions = {
-        month: decide_retraining(signal, _attempts(context.instance, month), RetrainingPolicy())
-        for month, signal in sorted(signals.items())
-    }
-    cursor = _write_cursor(last_seen, [signals[month] for month, decision in decisions.items() if decision.pending])
-    requests = [_request(signals[month], decision) for month, decision in decisions.items() if decision.request]
-    reasons = "; ".join(reason for decision in decisions.values() for reason in decision.reasons)
+    instance, now, cursor = context.instance, _now(), _Cursor.read(context.cursor)
+    months = set(cursor.waiting)
+    for asset in (REPORT, EVALUATION):
+        cursor.seen[asset], changed = _changed_months(instance, asset, cursor.seen.get(asset, 0))
+        months |= changed
+    reports = {month: found for month in sorted(months) if (found := _newest_report(context, month))}
+    # A run that goes on after its report may be about to train the very model.
+    busy = sorted(month for month, (_, run_id) in reports.items() if _is_under_way(instance, run_id, now))
+    signals = [signal for month, (signal, _) in reports.items() if month not in busy]
+    decisions = _decide(instance, platform, signals, now) if signals else ()
+    cursor.waiting = sorted([*busy, *(one.month for one in decisions if one.pending)])
+    requests = [_request(one) for one in decisions if one.request]
     if requests:
-        return dg.SensorResult(run_requests=requests, cursor=cursor)
-    context.update_cursor(cursor)
-    return dg.SkipReason(reasons or "no drift report since the last tick")
+        return dg.SensorResult(run_requests=requests, cursor=cursor.written)
+    context.update_cursor(cursor.written)
+    reasons = [f"the run that wrote the drift report of {month} is under way" for month in busy]
+    reasons += [reason for decision in decisions for reason in decision.reasons]
+    return dg.SkipReason("; ".join(reasons) or "no drift report since the last tick")
 
 
-def _new_reports(context: dg.SensorEvaluationContext, after: int) -> list[tuple[int, DriftSignal | None]]:
-    """The materialisations after `after`; None for one that says nothing of drift."""
-    reports: list[tuple[int, DriftSignal | None]] = []
-    page: str | None = None
+def _decide(
+    instance: dg.DagsterInstance, platform: Platform, signals: list[DriftSignal], now: datetime
+) -> tuple[RetrainingDecision, ...]:
+    """Decides, and keeps the decisions."""
+    models = read_models(platform.store, [signal.month for signal in signals])
+    policy = platform.settings.retraining
+    decisions = decide_retrainings(signals, _attempts(instance), policy, now=now, models=models)
+    # Before the request: a crash in between repeats the decision, which is then known already.
+    RetrainingStore(platform.store.database).record(decisions)
+    return decisions
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass
+class _Cursor:
+    """The last event seen of each asset, and the months that are looked at again."""
+
+    seen: dict[str, int] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, text: str | None) -> "_Cursor":
+        # One that another version wrote begins anew; what was asked for already is found by the runs' tags.
+        return cls(**json.loads(text)) if text and text.startswith("{") else cls()
+
+    @property
+    def written(self) -> str:
+        return json.dumps({"seen": self.seen, "waiting": self.waiting})
+
+
+def _changed_months(instance: dg.DagsterInstance, asset: str, after: int) -> tuple[int, set[str]]:
+    """The newest materialisation of an asset, and the months that have one after `after`."""
+    months: set[str] = set()
+    newest, page = after, None
     while True:
-        found = context.instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=REPORT, after_storage_id=after),
+        found = instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), after_storage_id=after),
             limit=100,
             cursor=page,
             ascending=True,
         )
-        for record in found.records:
-            reports.append((record.storage_id, _signal(context, record)))
+        months |= {key for record in found.records if (key := record.partition_key) and MONTHS.has_partition_key(key)}
+        newest = max([newest, *(record.storage_id for record in found.records)])
         if not found.has_more:
-            return reports
+            return newest, months
         page = found.cursor
 
 
-def _signal(context: dg.SensorEvaluationContext, record: dg.EventLogRecord) -> DriftSignal | None:
-    materialization = record.asset_materialization
-    facts = {name: str(value.value) for name, value in (materialization.metadata if materialization else {}).items()}
-    if record.partition_key is None or "drift_status" not in facts or "digest" not in facts:
+def _newest_report(context: dg.SensorEvaluationContext, month: str) -> tuple[DriftSignal, str] | None:
+    """What the month's newest report says, and the run that wrote it."""
+    found = context.instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey(REPORT), asset_partitions=[month]), limit=10
+    )
+    for record in found.records:
+        signal = _signal(record)
+        if signal is not None:
+            return signal, record.run_id
         # As reported by hand in the UI: stopping at it would stop the sensor for good.
-        context.log.warning(f"a materialisation of drift_report ({record.partition_key}) has no verdict; passed over")
+        context.log.warning(
+            f"a materialisation of drift_report of {month} has no verdict that can be read; passed over"
+        )
+    return None
+
+
+def _signal(record: dg.EventLogRecord) -> DriftSignal | None:
+    materialization = record.asset_materialization
+    metadata = materialization.metadata if materialization else {}
+    facts = {name: value.value for name, value in metadata.items()}
+    try:
+        return DriftSignal(
+            str(record.partition_key),
+            cast("DriftStatus", facts.get("drift_status")),
+            str(facts.get("digest") or ""),
+            cast("Blame | None", facts.get("blame")),
+        )
+    except ValueError:
         return None
-    return DriftSignal(record.partition_key, cast("DriftStatus", facts["drift_status"]), facts["digest"])
 
 
-def _attempts(instance: dg.DagsterInstance, month: str) -> list[Attempt]:
-    runs = instance.get_runs(dg.RunsFilter(tags={MONTH_TAG: month}))
-    return [
-        Attempt(run.tags[DIGEST_TAG], int(run.tags[ATTEMPT_TAG]), STATES.get(run.status, "in_progress"))
-        for run in runs
-        # Anyone may tag a run.
-        if DIGEST_TAG in run.tags and run.tags.get(ATTEMPT_TAG, "").isdigit()
-    ]
-
-
-def _request(signal: DriftSignal, decision: RetrainingDecision) -> dg.RunRequest:
-    return dg.RunRequest(
-        run_key=decision.run_key,
-        partition_key=signal.month,
-        tags={
-            MONTH_TAG: signal.month,
-            DIGEST_TAG: signal.report_digest,
-            ATTEMPT_TAG: str(decision.attempt_number),
-        },
+def _is_under_way(instance: dg.DagsterInstance, run_id: str, now: datetime) -> bool:
+    # One that was killed may count as running for hours.
+    since = now - timedelta(hours=1)
+    return bool(run_id) and bool(
+        instance.get_runs_count(dg.RunsFilter(run_ids=[run_id], statuses=IN_PROGRESS, updated_after=since))
     )
 
 
-def _read_cursor(text: str | None) -> tuple[int, list[DriftSignal]]:
-    if not text:
-        return 0, []
-    last_seen, *waiting = text.split("\n")
-    signals = []
-    for line in waiting:
-        month, status, digest = line.split(" ")
-        signals.append(DriftSignal(month, cast("DriftStatus", status), digest))
-    return int(last_seen), signals
+def _attempts(instance: dg.DagsterInstance) -> list[Attempt]:
+    attempts = []
+    for record in instance.get_run_records(dg.RunsFilter(job_name=JOB)):
+        run = record.dagster_run
+        month, number = run.tags.get(MONTH_TAG, ""), run.tags.get(ATTEMPT_TAG, "")
+        # Anyone may tag a run.
+        if DIGEST_TAG not in run.tags or not MONTH_PATTERN.fullmatch(month) or not number.isdigit() or int(number) < 1:
+            continue
+        ended = datetime.fromtimestamp(record.end_time, UTC) if record.end_time else None
+        state = STATES.get(run.status, "in_progress")
+        attempts.append(Attempt(run.tags[DIGEST_TAG], int(number), state, month, ended))
+    return attempts
 
 
-def _write_cursor(last_seen: int, waiting: list[DriftSignal]) -> str:
-    return "\n".join(
-        [
-            str(last_seen),
-            *(f"{signal.month} {signal.drift_status} {signal.report_digest}" for signal in waiting),
-        ]
+def _request(decision: RetrainingDecision) -> dg.RunRequest:
+    return dg.RunRequest(
+        run_key=decision.run_key,
+        partition_key=decision.month,
+        tags={
+            MONTH_TAG: decision.month,
+            TRIGGER_TAG: str(decision.trigger),
+            DIGEST_TAG: str(decision.asked_by),
+            ATTEMPT_TAG: str(decision.attempt_number),
+        },
     )

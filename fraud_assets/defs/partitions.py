@@ -25,6 +25,9 @@ MONTHS = dg.MonthlyPartitionsDefinition(
     fmt="%Y-%m",
     timezone=CONTRACT.timezone,
 )
+# When a month that it is made of is new, and none of them is missing or in work: in any month and not the latest only,
+# because late deliveries and labels are about earlier ones. A run that makes both by itself sets off nothing.
+AFTER_ITS_INPUTS = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
 RANGE_IN_ONE_RUN = dg.BackfillPolicy.single_run()
 MONTH_BY_MONTH = dg.BackfillPolicy.multi_run(1)
 

@@ -15,7 +15,7 @@ from fraud_assets.core.months import shift_month
 from fraud_assets.core.staleness import Inputs, absent, in_words
 from fraud_assets.core.tables import raw_transactions
 from fraud_assets.core.windows import months_back
-from fraud_assets.defs.partitions import CONTRACT, MONTHS, RANGE_IN_ONE_RUN, describe, picture
+from fraud_assets.defs.partitions import AFTER_ITS_INPUTS, CONTRACT, MONTHS, RANGE_IN_ONE_RUN, describe, picture
 from fraud_assets.defs.resources import Platform
 
 RAW_COLUMNS = [name for name in raw_transactions(CONTRACT).schema.names if name != "ingested_at"]
@@ -24,6 +24,7 @@ RAW_COLUMNS = [name for name in raw_transactions(CONTRACT).schema.names if name 
 @dg.asset(
     partitions_def=MONTHS,
     backfill_policy=RANGE_IN_ONE_RUN,
+    automation_condition=AFTER_ITS_INPUTS,
     deps=["raw_transactions", "fraud_labels"],
     check_specs=[
         dg.AssetCheckSpec(

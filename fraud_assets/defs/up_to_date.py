@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from fraud_assets.adapters.refresh import UP_TO_DATE, evaluate_up_to_date, open_stale, untold
-from fraud_assets.core.tables import TABLES
+from fraud_assets.core.tables import ON_REQUEST, TABLES
 from fraud_assets.defs.partitions import MONTHS
 from fraud_assets.defs.resources import Platform
 
@@ -33,6 +33,7 @@ with warnings.catch_warnings():
             description="What the month was made of has not changed since; if it has, `fraud refresh` makes it anew.",
         )
         for name in TABLES
+        if name not in ON_REQUEST
     ]
 
 

@@ -6,13 +6,16 @@ whatever happens between ticks.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
+import psycopg
 import pytest
+from dagster._core.events import StepMaterializationData
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 from dagster._core.test_utils import create_run_for_test, create_test_daemon_workspace_context, freeze_time
@@ -20,8 +23,12 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._daemon.sensor import execute_sensor_iteration
+from typer.testing import CliRunner
 
 from fraud_assets.adapters.dagster_storage import open_instance
+from fraud_assets.adapters.database import open_database
+from fraud_assets.adapters.retraining import RetrainingStore
+from fraud_assets.cli import app
 from fraud_assets.core.retraining import RetrainingPolicy
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
@@ -41,20 +48,21 @@ class Daemon:
     def __init__(self, workspace: WorkspaceProcessContext) -> None:
         self.workspace = workspace
         self.instance = workspace.instance
-        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+        self.now = datetime.now(UTC)
 
-    def report(self, month: str, status: str, digest: str = "first") -> None:
+    def report(self, month: str, status: str, digest: str = "first", blame: str | None = None) -> None:
         """A drift report was materialised."""
-        metadata = {"drift_status": status, "digest": digest}
+        metadata = {"drift_status": status, "digest": digest} | ({"blame": blame} if blame else {})
         self.instance.report_runless_asset_event(dg.AssetMaterialization(REPORT, partition=month, metadata=metadata))
 
-    def tick(self, crash_at: str | None = None) -> InstigatorTick:
+    def tick(self, crash_at: str | None = None, minutes: int = 1) -> InstigatorTick:
         """One evaluation of the sensor.
 
         Args:
             crash_at: the place in Dagster's code at which the process dies.
+            minutes: since the one before.
         """
-        self.now += timedelta(minutes=1)
+        self.now += timedelta(minutes=minutes)
 
         def crash(_: object, place: str) -> None:
             if place == crash_at:
@@ -62,6 +70,7 @@ class Daemon:
 
         with freeze_time(self.now), pytest.MonkeyPatch.context() as patch:
             patch.setattr("dagster._daemon.sensor.check_for_debug_crash", crash)
+            patch.setattr("fraud_assets.defs.automation._now", lambda: self.now)
             list(
                 execute_sensor_iteration(
                     self.workspace,
@@ -140,6 +149,8 @@ def daemon(workspace: WorkspaceProcessContext, contract: Path, monkeypatch: pyte
     instance.event_log_storage.wipe()
     assert instance.schedule_storage is not None
     instance.schedule_storage.wipe()
+    with open_database(Settings()).session() as connection:
+        connection.execute("DROP TABLE IF EXISTS retraining_decisions")
 
 
 def test_the_instance_s_storage_is_postgres(daemon: Daemon) -> None:
@@ -206,7 +217,7 @@ def test_a_retraining_that_did_not_succeed_is_asked_for_again_up_to_the_limit(
 ) -> None:
     daemon.report("2025-03", "DRIFT")
     for _ in range(RetrainingPolicy().max_attempts + 2):
-        last = daemon.tick()
+        last = daemon.tick(minutes=31)
         daemon.end(end)
     assert daemon.asked() == [("2025-03", "first", str(attempt)) for attempt in (1, 2, 3)]
     assert last.status == TickStatus.SKIPPED
@@ -269,9 +280,114 @@ def test_the_cursor_outlives_the_daemon(daemon: Daemon) -> None:
     assert another.asked()[1:] == [("2025-04", "first", "1")]
 
 
+def test_a_failed_attempt_is_not_repeated_before_its_time(daemon: Daemon) -> None:
+    daemon.report("2025-03", "DRIFT")
+    daemon.tick()
+    daemon.end(dg.DagsterRunStatus.FAILURE)
+    early, late = daemon.tick(minutes=3), daemon.tick(minutes=3)
+    assert "the next one is made from" in str(early.skip_reason)
+    assert late.run_keys == ["retrain:2025-03:first:2"]
+
+
+def test_a_drift_that_is_the_data_s_fault_trains_nothing(daemon: Daemon) -> None:
+    daemon.report("2025-03", "DRIFT", blame="data")
+    tick = daemon.tick()
+    assert daemon.asked() == []
+    assert "for the owner of the feed" in str(tick.skip_reason)
+
+
+def test_the_settings_are_the_policy(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRAUD_RETRAIN_COOLDOWN_MONTHS", "2")
+    monkeypatch.setenv("FRAUD_RETRAIN_ON", "drift,calendar")
+    monkeypatch.setenv("FRAUD_RETRAIN_EVERY_MONTHS", "3")
+    for month, status in (("2025-02", "DRIFT"), ("2025-03", "DRIFT"), ("2025-04", "OK"), ("2025-05", "OK")):
+        daemon.report(month, status)
+    daemon.tick()
+    assert sorted((run.tags["fraud/retrain_month"], run.tags["fraud/trigger"]) for run in daemon.runs) == [
+        ("2025-02", "drift"), ("2025-05", "calendar"),
+    ]  # fmt: skip
+    daemon.end(dg.DagsterRunStatus.SUCCESS)
+    assert "a model of 2025-02 was trained instead" in str(daemon.tick().skip_reason)
+
+
+def test_each_decision_is_kept_once_however_often_the_sensor_ticks(daemon: Daemon) -> None:
+    daemon.report("2025-03", "DRIFT")
+    daemon.report("2025-04", "OK")
+    for _ in range(3):
+        daemon.tick()
+    kept = RetrainingStore(open_database(Settings())).newest(99)
+    assert sorted((one["month"], one["decision"]) for one in kept) == [("2025-03", "retrain"), ("2025-04", "no")]
+
+
+def test_the_command_lists_what_was_decided_why_and_which_run_followed(daemon: Daemon) -> None:
+    daemon.report("2025-03", "DRIFT")
+    daemon.report("2025-04", "OK")
+    daemon.tick()
+    [run] = daemon.runs
+    asked = CliRunner().invoke(app, ["retraining", "list", "--month", "2025-03", "--json"])
+    [one] = json.loads(asked.stdout)
+    assert (one["decision"], one["trigger"], one["run_id"]) == ("retrain", "drift", run.run_id)
+    shown = CliRunner().invoke(app, ["retraining", "list"], env={"COLUMNS": "200"}).stdout
+    assert "drift_status of 2025-04 is OK" in shown
+    assert run.run_id[:8] in shown
+
+
+def test_a_tick_without_the_database_fails_and_the_next_one_makes_up_for_it(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.report("2025-03", "DRIFT")
+    with monkeypatch.context() as away:
+
+        def refuse(*_: object) -> None:
+            raise psycopg.OperationalError("the server closed the connection")
+
+        away.setattr(RetrainingStore, "record", refuse)
+        failed = daemon.tick()
+    assert failed.status == TickStatus.FAILURE
+    assert daemon.asked() == []
+    daemon.tick()
+    assert daemon.asked() == [("2025-03", "first", "1")]
+
+
+def test_a_month_whose_run_goes_on_is_decided_when_that_has_ended(daemon: Daemon) -> None:
+    making = create_run_for_test(daemon.instance, job_name="everything", status=dg.DagsterRunStatus.STARTED)
+    metadata = {"drift_status": "DRIFT", "digest": "first"}
+    daemon.instance.report_dagster_event(
+        dg.DagsterEvent(
+            event_type_value="ASSET_MATERIALIZATION",
+            job_name="everything",
+            event_specific_data=StepMaterializationData(
+                dg.AssetMaterialization(REPORT, partition="2025-03", metadata=metadata)
+            ),
+        ),
+        run_id=making.run_id,
+    )
+    waiting = daemon.tick()
+    assert waiting.skip_reason == "the run that wrote the drift report of 2025-03 is under way"
+    daemon.instance.handle_run_event(making.run_id, _event("PIPELINE_SUCCESS", making), datetime.now(UTC))
+    assert daemon.tick().run_keys == ["retrain:2025-03:first:1"]
+
+
+def test_turned_off_it_asks_nothing_and_turned_on_again_for_what_came_meanwhile(daemon: Daemon) -> None:
+    daemon.tick()
+    [entry] = daemon.workspace.create_request_context().get_code_location_entries().values()
+    assert entry.code_location
+    [repository] = entry.code_location.get_repositories().values()
+    sensor = repository.get_sensor("drift_sensor")
+    daemon.instance.stop_sensor(sensor.get_remote_origin_id(), sensor.selector_id, sensor)
+    daemon.report("2025-03", "DRIFT")
+    daemon.tick()
+    assert daemon.asked() == []
+    daemon.instance.start_sensor(sensor)
+    daemon.tick()
+    assert daemon.asked() == [("2025-03", "first", "1")]
+
+
 def test_a_materialisation_reported_by_hand_does_not_stop_the_sensor(daemon: Daemon) -> None:
     daemon.instance.report_runless_asset_event(dg.AssetMaterialization(REPORT, partition="2025-02"))
     daemon.instance.report_runless_asset_event(dg.AssetMaterialization(REPORT))
+    daemon.report("2099-01", "DRIFT")
+    daemon.report("2025-04", "drifted, I think")
     daemon.report("2025-03", "DRIFT")
     assert daemon.tick().status == TickStatus.SUCCESS
     assert daemon.asked() == [("2025-03", "first", "1")]
