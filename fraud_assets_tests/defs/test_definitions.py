@@ -22,6 +22,7 @@ TABLES = (
     "quarantined_transactions", "delivered_labels", "raw_transactions", "fraud_labels", "transaction_features",
     "drift_report", "trained_model", "evaluation_segments", "evaluation", "champion", "fraud_bento",
 )  # fmt: skip
+ON_REQUEST = ("backtest",)
 POSTGRES_NAMES = {
     "int64": "bigint", "double": "double precision", "float": "real", "string": "text", "bool": "boolean",
     "date32[day]": "date", "timestamp[us, tz=UTC]": "timestamp with time zone",
@@ -118,7 +119,7 @@ def test_the_definitions_follow_a_contract_without_customers(tmp_path: Path) -> 
 
 
 def test_every_table_of_the_platform_is_an_asset_and_nothing_else_is(repository: dg.RepositoryDefinition) -> None:
-    assert {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()} == set(TABLES)
+    assert {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()} == {*TABLES, *ON_REQUEST}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -132,6 +133,14 @@ def test_an_asset_has_a_group_an_owner_kinds_a_description_and_months(
     assert (node.description or "").startswith("One row is one ")
     assert isinstance(node.partitions_def, dg.MonthlyPartitionsDefinition)
     assert node.partitions_def.get_first_partition_key() == "2025-01"
+
+
+def test_the_backtest_has_no_months_and_runs_only_when_someone_asks(repository: dg.RepositoryDefinition) -> None:
+    node = repository.asset_graph.get(dg.AssetKey("backtest"))
+    assert node.partitions_def is None
+    assert node.automation_condition is None
+    assert (node.description or "").startswith("One row is one ")
+    assert {key.to_user_string() for key in node.parent_keys} == {"transaction_features", "fraud_labels"}
 
 
 @pytest.mark.parametrize("name", TABLES)
