@@ -3,8 +3,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 BIN := .venv/bin
 STAMP := .venv/.installed
 SPARK := .venv/.spark
+PEERS := .venv-peers/.installed
 
-.PHONY: setup spark demo test lint format dev serve status bench-platform bench-io bench-handbook bench-features bench-imbalance bench-registrations check-bento lock clean
+.PHONY: setup spark demo test lint format dev serve status bench-platform bench-io bench-handbook bench-features bench-imbalance bench-registrations bench-drift check-bento lock clean bench-backtest
 
 setup: $(STAMP)  ## a .venv with the locked packages, hashes checked
 
@@ -66,14 +67,28 @@ bench-imbalance: setup  ## what class weights, undersampling and SMOTE bring on 
 bench-registrations: setup  ## account registrations out of time: the platform beside plain models on the raw columns
 	$(BIN)/python -m benchmarks.tabular
 
+bench-drift: setup $(PEERS)  ## how often the drift report is wrong, what it finds and costs, beside evidently and NannyML
+	$(BIN)/python -m benchmarks.drift
+
+# An environment of their own: evidently does not load with pandas 3, which the platform has.
+$(PEERS): requirements-peers.lock $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-peers
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-peers --require-hashes -r requirements-peers.lock
+	@touch $(PEERS)
+bench-backtest: setup  ## does the drift sensor pay? a simulated year in which fraud changes, under retraining policies
+	$(BIN)/python -m benchmarks.backtest
+
 check-bento: setup  ## serve the bento with only its own requirements, and compare with `fraud score`
 	$(BIN)/python -m benchmarks.bento_alone
 
+# Of the peers: evidently does not load with pandas 3, NannyML asks for no statsmodels and needs it, and the kaleido that
+# would be chosen for it is built for one processor only.
 lock: setup  ## requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --output-file requirements.lock
 	echo 'pyspark>=4' | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --output-file requirements-spark.lock
+	printf '%s\n' evidently==0.7.23 nannyml==0.13.1 statsmodels 'pandas<3' pyarrow 'kaleido!=0.2.1.post1' | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --output-file requirements-peers.lock
 	echo uv | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --output-file requirements-uv.lock
 
 clean:  ## stop the embedded database and remove what was made
 	-@test -x $(BIN)/fraud && $(BIN)/fraud db stop
-	rm -rf .fraud .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
+	rm -rf .fraud .venv .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info build
