@@ -49,6 +49,7 @@ class RowWindow:
         kept: positions of the rows that stay, None for all. What follows is about these rows.
         day_code: of each row the position of its day, shape (rows,).
         row_weight: of each row, shape (rows,); whole numbers.
+        each: how many rows each of them stands for: more than one where rows were left out evenly.
         day_weight, day_weekday, day: of each day its weight, its weekday (Monday 0) and the days from 1970-01-01 to
             it, shape (days,), ascending.
     """
@@ -56,6 +57,7 @@ class RowWindow:
     kept: IntArray | None
     day_code: IntArray
     row_weight: FloatArray
+    each: int
     day_weight: FloatArray
     day_weekday: IntArray
     day: IntArray
@@ -185,32 +187,46 @@ def weekday_weights(days: IntArray, weekdays: Sequence[int]) -> FloatArray:
     return by_weekday[weekday]
 
 
-def pair_windows(reference_days: IntArray, current_days: IntArray) -> tuple[RowWindow, RowWindow]:
+def pair_windows(
+    reference_days: IntArray, current_days: IntArray, *, reference_each: int = 1
+) -> tuple[RowWindow, RowWindow]:
     """The two windows, weighted to the same mix of the weekdays that both have.
 
     Args:
         reference_days: of each row, from `row_days`.
         current_days: the same of the current window.
+        reference_each: of the reference, one row in so many is taken.
     """
     common = set(_weekday(np.unique(reference_days)).tolist()) & set(_weekday(np.unique(current_days)).tolist())
-    return row_window(reference_days, sorted(common)), row_window(current_days, sorted(common))
+    return row_window(reference_days, sorted(common), each=reference_each), row_window(current_days, sorted(common))
 
 
-def row_window(days: IntArray, weekdays: Sequence[int]) -> RowWindow:
+def row_window(days: IntArray, weekdays: Sequence[int], *, each: int = 1) -> RowWindow:
     """A window, weighted so that each of the weekdays has the same say.
 
     Args:
         days: of each row, from `row_days`.
         weekdays: those to keep, each of them present.
+        each: one row in so many is taken, the first one first.
     """
-    unique, code = np.unique(days, return_inverse=True)
+    unique, code = np.unique(days[::each], return_inverse=True)
     weight = weekday_weights(unique, weekdays)
     use = weight > 0
-    kept = None if use.all() else np.flatnonzero(use[code])
+    kept = None if use.all() and each == 1 else np.flatnonzero(use[code])
     if kept is not None:
         code = (np.cumsum(use) - 1)[code[kept]]
+        kept = kept * each
     day_weight = weight[use]
-    return RowWindow(kept, code, day_weight[code], day_weight, _weekday(unique[use]), unique[use])
+    return RowWindow(kept, code, each * day_weight[code], each, day_weight, _weekday(unique[use]), unique[use])
+
+
+def one_in(rows: int, most: int) -> int:
+    """One row in how many is taken, so that at most `most` are.
+
+    >>> [one_in(rows, 100) for rows in (0, 100, 101, 250)]
+    [1, 1, 2, 3]
+    """
+    return max(1, -(-rows // most))
 
 
 def pair_clusters(reference: pa.Table, current: pa.Table, columns: Sequence[str]) -> list[ClusterPair]:
@@ -249,7 +265,8 @@ def tabulate(
     days = len(window.day_weight)
     if weight is None:
         counts = np.bincount(window.day_code * number + place, minlength=days * number).reshape(days, number)
-        by_day, squares = window.day_weight[:, None] * counts, window.day_weight**2 @ counts
+        day_weight = window.each * window.day_weight
+        by_day, squares = day_weight[:, None] * counts, day_weight**2 @ counts
     else:
         by_day = _sums(window.day_code * number + place, weight, days * number).reshape(days, number)
         squares = _sums(place, weight**2, number)

@@ -52,6 +52,7 @@ from fraud_assets.core.clusters import (
     RowWindow,
     Tables,
     covariance,
+    one_in,
     pair_clusters,
     pair_windows,
     positive,
@@ -90,6 +91,10 @@ class DriftConfig:
             features of unchanged months of the Handbook data stay below 0.002.
         missing_limit: likewise a rise of the share of missing or new values (0 to 1). 0.05: to a model, one row in
             twenty without the feature.
+        reference_rows: rows of the reference that are looked at; of more, one in so many, evenly. 300,000: as many as
+            a month of the Handbook has, so that most of what is uncertain comes from the month and not from this.
+        score_rows: likewise of each earlier month, where scores are compared, which costs the most. 100,000: with
+            50,000 of all columns, months seemed to differ so much that amounts times 1.05 were only watched.
         min_rows: rows a window must have. 500 is fifty a bin; below that PSI from chance alone comes near
             its limit (about 9 degrees of freedom x 2 / 500 = 0.04 even if rows were independent).
         min_days: days a window must have. With fewer than 5 the variance between days is a guess.
@@ -112,6 +117,8 @@ class DriftConfig:
     min_history: int = 3
     psi_limit: float = 0.10
     missing_limit: float = 0.05
+    reference_rows: int = 300_000
+    score_rows: int = 100_000
     min_rows: int = 500
     min_days: int = 5
     min_values: int = 100
@@ -122,7 +129,8 @@ class DriftConfig:
         if not 0 < self.drift_p <= self.watch_p < 1:
             raise ValueError(f"need 0 < drift_p <= watch_p < 1, got {self.drift_p} and {self.watch_p}")
         for name, least in (
-            ("bins", 2), ("categories", 1), ("min_history", 2), ("min_rows", 1), ("min_days", 2), ("min_values", 1),
+            ("bins", 2), ("categories", 1), ("min_history", 2), ("reference_rows", 1), ("score_rows", 1),
+            ("min_rows", 1), ("min_days", 2), ("min_values", 1),
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
@@ -179,7 +187,11 @@ def measure_drift(
     names = list(dict.fromkeys([*features, *([SCORE] if _has_score(reference, current) else [])]))
     if not names:
         return (insufficient("no features were given, so nothing could be compared"),)
-    windows = pair_windows(row_days(reference, "reference"), row_days(current, "current"))
+    windows = pair_windows(
+        row_days(reference, "reference"),
+        row_days(current, "current"),
+        reference_each=one_in(reference.num_rows, config.reference_rows),
+    )
     sides = tuple(zip(("reference", "current"), windows, strict=True))
     for side, window in sides:
         if window.rows < config.min_rows:
@@ -194,7 +206,8 @@ def measure_drift(
             return (insufficient(reason),)
     compared = _Windows(
         sides=(Side(reference, windows[0]), Side(current, windows[1])),
-        past=_past(past, windows[0], config),
+        past=_past(past, windows[0], config, None),
+        past_scores=_past(past, windows[0], config, config.score_rows) if SCORE in names else (),
         pairs=tuple(pair_clusters(reference, current, clusters)),
         delivered=frozenset(delivered),
         config=config,
@@ -299,6 +312,7 @@ class _Windows:
 
     sides: tuple[Side, Side]
     past: tuple[Side, ...]
+    past_scores: tuple[Side, ...]
     pairs: tuple[ClusterPair, ...]
     delivered: frozenset[str]
     config: DriftConfig
@@ -466,7 +480,7 @@ def _compare(windows: _Windows, base: Finding, cells: Cells, enough: bool) -> li
     tables = _tables(windows, cells)
     past = [
         tabulate(side.window, (), 0, cells.place(side), cells.number)
-        for side in windows.past
+        for side in (windows.past_scores if name == SCORE else windows.past)
         if name in side.table.column_names
         and column_type(side.table, name) == column_type(windows.sides[0].table, name)
     ]
@@ -555,14 +569,14 @@ def _since(windows: _Windows, tables: Sequence[Tables], difference: FloatArray, 
     return first_day(current.day, tables[1].days / current.day_weight[:, None], expected[current.day_weekday], weight)
 
 
-def _past(past: Sequence[pa.Table], reference: RowWindow, config: DriftConfig) -> tuple[Side, ...]:
-    """Earlier months that have every weekday that is compared."""
+def _past(past: Sequence[pa.Table], reference: RowWindow, config: DriftConfig, most: int | None) -> tuple[Side, ...]:
+    """Earlier months that have every weekday that is compared, with all or so many of their rows."""
     weekdays = set(reference.day_weekday.tolist())
     sides = []
     for table in past:
         days = row_days(table, "past")
         if len(days) >= config.min_rows and weekdays <= set(((np.unique(days) + MONDAY) % WEEK).tolist()):
-            sides.append(Side(table, row_window(days, sorted(weekdays))))
+            sides.append(Side(table, row_window(days, sorted(weekdays), each=one_in(len(days), most or len(days)))))
     return tuple(sides)
 
 
@@ -607,7 +621,7 @@ def _rows_a_day(windows: _Windows) -> _Measure:
 
 def _variance_of_days(window: RowWindow) -> float:
     """Of the mean number of rows a day, from how days differ within weekdays; see `clusters.covariance`."""
-    counts = np.bincount(window.day_code, minlength=len(window.day)).astype(np.float64)
+    counts = window.each * np.bincount(window.day_code, minlength=len(window.day)).astype(np.float64)
     weekdays, number = np.unique(window.day_weekday, return_counts=True)
     if number.min() == 1:
         return float(np.var(counts, ddof=1)) / len(counts)

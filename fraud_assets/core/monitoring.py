@@ -11,9 +11,11 @@ from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraud_assets.core.clusters import one_in
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.domain_classifier import domain_finding
 from fraud_assets.core.drift import SCORE, DriftConfig, measure_drift
@@ -156,20 +158,18 @@ def report_month(
     shared = [name for name in parts[0].column_names if all(name in part.column_names for part in parts)]
     made = [name for name in history_columns(contract) if name in shared]
     rows = pa.concat_tables([part.select(shared) for part in parts])
-    if full.issuperset(champion.scorer.manifest.features):
-        scores = champion.scorer.probabilities(feature_matrix(rows, champion.scorer.manifest.features))
-        rows = rows.append_column(SCORE, pa.array(scores))
 
     def within(part: Window) -> pa.Table:
         moment = rows["event_timestamp"]
         after = pc.greater_equal(moment, pa.scalar(part.start, moment.type))
         return rows.filter(pc.and_(after, pc.less(moment, pa.scalar(part.end, moment.type))))
 
+    scorer = champion.scorer if full.issuperset(champion.scorer.manifest.features) else None
     features = [*compared, *made, *attributes]
     counting = counting_features(contract)
-    features_of_month, current = current, within(_month_window(month, contract))
-    reference = within(window)
-    months = [within(_month_window(one, contract)) for one in past]
+    features_of_month, current = current, _scored(within(_month_window(month, contract)), scorer, None)
+    reference = _scored(within(window), scorer, config.reference_rows)
+    months = [_scored(within(_month_window(one, contract)), scorer, config.score_rows) for one in past]
     findings = measure_drift(
         reference,
         current,
@@ -260,6 +260,17 @@ def drift_rows(report: MonthReport, month: str, schema: pa.Schema) -> pa.Table:
 
 def _month_window(month: str, contract: Contract) -> Window:
     return Window(contract.month_start(month), contract.month_end(month))
+
+
+def _scored(rows: pa.Table, scorer: Scorer | None, most: int | None) -> pa.Table:
+    """With the champion's scores of the rows that `measure_drift` looks at, which are at most so many."""
+    if scorer is None:
+        return rows
+    scores = np.full(rows.num_rows, np.nan)
+    taken = slice(None, None, one_in(rows.num_rows, most or max(rows.num_rows, 1)))
+    matrix = feature_matrix(rows.take(pa.array(np.arange(rows.num_rows)[taken])), scorer.manifest.features)
+    scores[taken] = scorer.probabilities(matrix)
+    return rows.append_column(SCORE, pa.array(scores))
 
 
 def _last_month(window: Window, contract: Contract) -> str:

@@ -387,6 +387,19 @@ def test_months_that_differ_as_much_as_this_one_make_it_quiet():
     assert told(compare(reference, current, "amount", past=tables), "amount").status == "OK"
 
 
+def test_one_row_in_three_of_the_reference_says_the_same_as_all(year):
+    reference, past, current = year
+    doubled = replaced(current, "amount", amounts(current) * 1.3)
+    config = DriftConfig(reference_rows=-(-reference.num_rows // 3))
+    every = compare(reference, doubled, "amount", past=past)
+    third = compare(reference, doubled, "amount", past=past, config=config)
+    assert told(third, "amount").status == told(every, "amount").status == "DRIFT"
+    assert told(third, "amount").psi == pytest.approx(told(every, "amount").psi, rel=0.15)
+    # Each row that is left stands for three.
+    before, whole = (told(findings, "rows_a_day").value_reference for findings in (third, every))
+    assert before == pytest.approx(whole, rel=0.01)
+
+
 def test_the_reason_names_shares_psi_medians_day_and_p(year):
     reference, past, current = year
     doubled = replaced(current, "amount", amounts(current) * 2)
