@@ -406,6 +406,9 @@ def ask_peers(
             )
             if champion.promise is not None:
                 scores, _ = unmatured(of, champion, case.month)
+                # Of a month that ends early everything has matured, and there is nothing to estimate.
+                if len(scores) == 0:
+                    continue
                 pq.write_table(_predictions(scores, threshold), folder / f"scores {number}.parquet")
         said = run_peers(interpreter, folder)
     return {
