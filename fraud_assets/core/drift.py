@@ -83,8 +83,10 @@ class DriftConfig:
             shared shocks happened were still called drift.
         watch_p: WATCH needs an adjusted p below it. 0.05 over all tests together is at most one quiet
             month in twenty, and WATCH costs a look, not a retraining.
-        min_total_variation: WATCH and DRIFT need at least this share of rows in another bin. 0.005: with 290,000 rows
+        min_total_variation: WATCH needs at least this share of rows in another bin. 0.005: with 290,000 rows
             smaller moves are measurable, and no one acts on half a row in a hundred.
+        drift_total_variation: DRIFT needs at least this share. 0.018: amounts that rise by a twentieth move 2.1 to
+            2.3 % of rows; in worlds with shocks that all rows share, quiet months reach 1.5 %.
         min_history: earlier months that must tell how much months differ before a move that is not large can be
             DRIFT. 3: two give a single difference.
         psi_limit: a move is large from this PSI on. 0.10 is the conventional lower bound of a moderate shift; 16
@@ -114,6 +116,7 @@ class DriftConfig:
     drift_p: float = 0.005
     watch_p: float = 0.05
     min_total_variation: float = 0.005
+    drift_total_variation: float = 0.018
     min_history: int = 3
     psi_limit: float = 0.10
     missing_limit: float = 0.05
@@ -134,7 +137,14 @@ class DriftConfig:
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for name in ("psi_limit", "missing_limit", "min_total_variation", "share_floor", "volume_note"):
+        for name in (
+            "psi_limit",
+            "missing_limit",
+            "min_total_variation",
+            "drift_total_variation",
+            "share_floor",
+            "volume_note",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
 
@@ -155,8 +165,9 @@ def measure_drift(
     """Compares a window of transactions with the reference, column by column.
 
     A finding is DRIFT when its adjusted p is below `config.drift_p` and its effect is not negligible, WATCH below
-    `config.watch_p`; p is adjusted over all findings. What could not be compared is INSUFFICIENT_DATA; a column that
-    the current window has lost is DRIFT. Features that did no more than follow the number of rows are OK.
+    `config.watch_p`; p is adjusted over all findings of a kind, scores among the covariates. What could not be
+    compared is INSUFFICIENT_DATA; a column that the current window has lost is DRIFT. Features that did no more than
+    follow the number of rows are OK.
 
     Args:
         reference: the window the model knows, one to several months; columns event_timestamp (timestamp, UTC, no
@@ -339,7 +350,7 @@ class _Windows:
 
 @dataclass(frozen=True)
 class _Measure:
-    """A finding whose status waits for the others, since p is adjusted over all of them.
+    """A finding whose status waits for the others, since p is adjusted over those of its kind.
 
     Attributes:
         finding: with all that is known by now; what its `reason` says are the facts.
@@ -639,10 +650,13 @@ class _Suspects:
 
 
 def _judged(windows: _Windows, measured: Sequence[_Measure], suspects: _Suspects) -> tuple[Finding, ...]:
-    """The findings with status, cause and sentence, once p is adjusted over all of them."""
-    tests = [which for which, measure in enumerate(measured) if not measure.settled]
-    p_values = [measured[which].finding.p_value for which in tests]
-    adjusted = dict(zip(tests, holm([p for p in p_values if p is not None]), strict=True))
+    """The findings with status, cause and sentence, once p is adjusted."""
+    adjusted: dict[int, float] = {}
+    # Each kind by itself: a column that is never empty must not make it harder to see that its values moved.
+    for kinds in (("covariate", "prediction"), ("missing",), ("category",)):
+        tests = [n for n, one in enumerate(measured) if not one.settled and one.finding.kind in kinds]
+        p_values = [p for which in tests if (p := measured[which].finding.p_value) is not None]
+        adjusted |= dict(zip(tests, holm(p_values), strict=True))
     judged = [
         measure if which not in adjusted else _judge(measure, adjusted[which], windows.config)
         for which, measure in enumerate(measured)
@@ -662,7 +676,8 @@ def _judge(measure: _Measure, p_adjusted: float, config: DriftConfig) -> _Measur
     beyond = effect is None or effect >= least
     enough = measure.large or measure.history >= config.min_history
     status: DriftStatus = "OK"
-    if p_adjusted < config.drift_p and beyond and enough and finding.feature != VOLUME:
+    far = effect is None or effect >= config.drift_total_variation
+    if p_adjusted < config.drift_p and beyond and far and enough and finding.feature != VOLUME:
         status = "DRIFT"
     elif p_adjusted < config.watch_p and beyond:
         status = "WATCH"

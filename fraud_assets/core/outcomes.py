@@ -78,6 +78,7 @@ def outcome_findings(
         costs=costs,
         threshold=scorer.manifest.threshold,
         segments=_segments(rows, month, read, contract),
+        more=_more(labels),
     )
     curve = delay_curve(frauds.delays, frauds.ages)
     return _together(labels, judged, estimate_findings(promise, rows, unmatured, curve, clusters=clusters))
@@ -217,6 +218,14 @@ def _together(
             replace(finding, cause="fraud_pattern") if finding.cause == "fraud_rate" else finding for finding in labels
         )
     return (*labels, *judged, *estimate)
+
+
+def _more(labels: tuple[Finding, ...]) -> float:
+    """How many times as frequent frauds are as before; 1 where labels do not say that they are."""
+    for finding in labels:
+        if finding.feature == "fraud_rate" and finding.status in ("WATCH", "DRIFT") and finding.value_reference:
+            return max(1.0, (finding.value_current or 0.0) / finding.value_reference)
+    return 1.0
 
 
 def _wanting(finding: Finding) -> bool:

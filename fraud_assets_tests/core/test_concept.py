@@ -65,6 +65,13 @@ def test_frauds_at_a_few_terminals_with_normal_scores_are_a_new_pattern():
     assert re.search(carriers, findings["calibration"].reason)
 
 
+def test_frauds_that_the_labels_say_there_are_more_of_everywhere_are_no_new_pattern():
+    """Were there five times as much of all fraud, as many at low scores as these hot spots have would be no wonder."""
+    findings = found(rows(2, REALISED, hot), more=5.0)
+    assert findings["average_precision"].cause == findings["calibration"].cause == "fraud_rate"
+    assert found(rows(2, REALISED, hot), more=1.1)["calibration"].cause == "fraud_pattern"
+
+
 def test_a_new_pattern_is_seen_from_the_day_on_which_it_begins():
     """The pattern begins with the second half of the window."""
     calm, changed = rows(2, REALISED), rows(2, REALISED, hot)
