@@ -192,6 +192,7 @@ def report_month(
     outcomes = outcome_findings(
         month=month, scorer=champion.scorer, promise=champion.promise, current=features_of_month, read=read,
         contract=contract, costs=costs,
+        drifted=[one for one, report in earlier.items() if report.drift_status == "DRIFT"],
     )  # fmt: skip
     findings = (*findings, together, *outcomes)
     before = earlier.get(shift_month(month, -1))

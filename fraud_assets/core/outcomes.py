@@ -7,7 +7,7 @@ belongs to `label_drift.py`, `concept.py` and `estimation.py`; the windows' rule
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -44,6 +44,7 @@ def outcome_findings(
     read: Read,
     contract: Contract,
     costs: Costs,
+    drifted: Collection[str] = (),
 ) -> tuple[Finding, ...]:
     """What a month's labels say, of the kinds `label`, `concept` and `estimate`, all as known at the month's end.
 
@@ -55,11 +56,12 @@ def outcome_findings(
         read: gives `transaction_features`, `fraud_labels` and `raw_transactions`, see `monitoring.Read`.
         contract: of the source.
         costs: of reviews and missed frauds.
+        drifted: earlier months that drifted, and so do not tell what is usual.
 
     Returns:
         At least one finding of each kind; INSUFFICIENT_DATA with the reason where it could not be looked at.
     """
-    labels = _labels(month, read, contract)
+    labels = _labels(month, read, contract, drifted)
     if promise is None:
         reason = f"what the validation of champion version {scorer.manifest.model_version} promised was not kept"
         return _together(labels, *_without(reason))
@@ -127,12 +129,13 @@ def _unmatured(
     )
 
 
-def _labels(month: str, read: Read, contract: Contract) -> tuple[Finding, ...]:
+def _labels(month: str, read: Read, contract: Contract, drifted: Collection[str]) -> tuple[Finding, ...]:
     first = _first(month, contract)
     moments = read("raw_transactions", ["event_timestamp"], first, month)["event_timestamp"]
     windows = [
         matured_window(one, contract.maturity_days, contract.zone)
         for one in months_between(shift_month(month, -EARLIER_MONTHS), month)
+        if one == month or one not in drifted
     ]
     begin, settled = pc.min(moments).as_py(), contract.month_start(first)
     if begin is not None and (first == contract.first_month or begin > settled + timedelta(days=1)):
