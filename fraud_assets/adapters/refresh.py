@@ -45,7 +45,7 @@ from fraud_assets.core.staleness import (
     next_to_rebuild,
     stale_since,
 )
-from fraud_assets.core.tables import TABLES
+from fraud_assets.core.tables import ON_REQUEST, TABLES
 from fraud_assets.settings import Settings
 
 UP_TO_DATE = "up_to_date"
@@ -148,7 +148,7 @@ def evaluate_up_to_date(
 
 def _reasons(store: MonthStore, stale: list[Stale]) -> dict[Partition, tuple[str, ...]]:
     reasons = {one.partition: one.reasons for one in stale}
-    return {partition: reasons.get(partition, ()) for partition in store.current()}
+    return {partition: reasons.get(partition, ()) for partition in store.current() if partition[0] not in ON_REQUEST}
 
 
 def _evaluation(instance: dg.DagsterInstance, partition: Partition, why: tuple[str, ...]) -> dg.AssetCheckEvaluation:

@@ -76,11 +76,13 @@ def test_the_evaluation_shown_is_the_champion_s_newest(status: dict[str, Any], w
     assert [(champion["evaluation"]["average_precision"],)] == newest
 
 
-def test_drift_lists_the_verdict_then_the_features_by_psi(in_world: World) -> None:
+def test_drift_lists_the_verdict_then_the_findings_the_gravest_first(in_world: World) -> None:
     verdict, *features = read_drift(open_store(in_world.settings), in_world.months[-1])
     assert verdict["kind"] == "verdict"
-    assert [row["psi"] for row in features] == sorted((row["psi"] for row in features), reverse=True)
-    assert len(features) == len({(row["kind"], row["feature"]) for row in features})
+    gravity = ["DRIFT", "WATCH", "INSUFFICIENT_DATA", "OK"]
+    found = [gravity.index(row["drift_status"]) for row in features]
+    assert found == sorted(found)
+    assert len(features) == len({(row["kind"], row["feature"], row["segment"]) for row in features})
 
 
 # Stale months

@@ -164,7 +164,7 @@ def test_the_lineage_is_that_of_the_architecture(repository: dg.RepositoryDefini
         "raw_transactions": set(),
         "fraud_labels": {"raw_transactions", "delivered_labels"},
         "transaction_features": {"raw_transactions", "fraud_labels"},
-        "drift_report": {"transaction_features"},
+        "drift_report": {"raw_transactions", "transaction_features", "fraud_labels"},
         "trained_model": {"transaction_features", "fraud_labels"},
         "evaluation_segments": {"raw_transactions", "transaction_features", "fraud_labels", "trained_model"},
         "evaluation": {"raw_transactions", "transaction_features", "fraud_labels", "trained_model"},
