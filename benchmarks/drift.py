@@ -74,7 +74,7 @@ from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model, featu
 from fraud_assets.core.segments import segment_attributes
 from fraud_assets.core.training import train
 from fraud_assets.core.training_config import GRID, TrainingConfig
-from fraud_assets.core.windows import Window
+from fraud_assets.core.windows import Window, month_window
 from fraud_assets.settings import PROJECT_ROOT
 
 CONTRACTS = PROJECT_ROOT / "contracts"
@@ -372,11 +372,6 @@ def judge_handbook(data: Path, peers: Path | None) -> list[Outcome]:
     return said
 
 
-def whole_month(world: World, month: str) -> Window:
-    """From a month's first instant to the next month's."""
-    return Window(world.contract.month_start(month), world.contract.month_end(month))
-
-
 def ask_peers(
     interpreter: Path, reporter: Reporter, world: World, cases: Mapping[Case, World]
 ) -> dict[Case, dict[str, Any]]:
@@ -402,7 +397,8 @@ def ask_peers(
             )
         for number, (case, of) in enumerate(cases.items()):
             pq.write_table(
-                compared_columns(of, champion, whole_month(of, case.month)), folder / f"current {number}.parquet"
+                compared_columns(of, champion, month_window(case.month, of.contract.zone)),
+                folder / f"current {number}.parquet",
             )
             if champion.promise is not None:
                 scores, _ = unmatured(of, champion, case.month)
@@ -452,7 +448,7 @@ def race(peers: Path | None, rounds: int) -> list[Row]:
         for folder in (ours, theirs):
             folder.mkdir()
         for name, month in months.items():
-            table = compared_columns(world, champion, whole_month(world, month), known)
+            table = compared_columns(world, champion, month_window(month, world.contract.zone), known)
             pq.write_table(table, ours / f"{name}.parquet")
             if name in ("current", "reference"):
                 pq.write_table(table.drop_columns(list(known)), theirs / f"{name}.parquet")

@@ -28,9 +28,9 @@ from fraud_assets.core.monitoring import HISTORY, VERDICT, EarlierReport, earlie
 from fraud_assets.core.months import check_month, shift_month
 from fraud_assets.core.report import SHOWN_MONTHS, ChampionFacts, ReportFacts, features_to_draw, monthly_report
 from fraud_assets.core.scoring import Scorer, feature_matrix
-from fraud_assets.core.segments import segment_attributes
+from fraud_assets.core.segments import attributes_of, segment_attributes
 from fraud_assets.core.staleness import inputs_of
-from fraud_assets.core.windows import Window, reference_window
+from fraud_assets.core.windows import Window, month_window, reference_window, rows_within
 from fraud_assets.settings import Settings
 
 
@@ -170,7 +170,7 @@ def _pictures(
     if scored:
         scores = scorer.probabilities(feature_matrix(rows, manifest.features))
         rows = rows.append_column(SCORE, pa.array(scores))
-    sides = [_within(rows, part) for part in (window, Window(contract.month_start(month), contract.month_end(month)))]
+    sides = [rows_within(rows, part) for part in (window, month_window(month, contract.zone))]
     drawn = [histogram(sides[0], sides[1], name, DriftConfig()) for name in names]
     flagged = None
     if scored and all(side.num_rows for side in sides):
@@ -198,13 +198,7 @@ def _compared(
         columns = ["transaction_id", *attributes]
         raw = store.read("raw_transactions", columns, first_month=begin, last_month=month)
         read.append(raw)
-        places = pc.index_in(rows["transaction_id"], value_set=raw["transaction_id"].combine_chunks())
+        found = attributes_of(rows, raw)
         for name in attributes:
-            rows = rows.append_column(name, raw[name].take(places).cast(pa.string()))
+            rows = rows.append_column(name, found[name].cast(pa.string()))
     return rows, read
-
-
-def _within(rows: pa.Table, window: Window) -> pa.Table:
-    moment = rows["event_timestamp"]
-    start, end = (pa.scalar(edge, moment.type) for edge in (window.start, window.end))
-    return rows.filter(pc.and_(pc.greater_equal(moment, start), pc.less(moment, end)))

@@ -49,7 +49,7 @@ from fraud_assets.core.replay import Policy, Step, replay
 from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model, feature_matrix
 from fraud_assets.core.training import TrainingError, train
 from fraud_assets.core.training_config import TrainingConfig
-from fraud_assets.core.windows import Window, training_months
+from fraud_assets.core.windows import month_window, training_months
 
 # As many as a decision needs (`metrics.paired_ap_difference`).
 REPLICATES = 1000
@@ -492,7 +492,7 @@ def score_month(history: History, month: str, models: Iterable[str], known: str)
     labels = labels_as_of(
         features, read("fraud_labels", None, month, known), as_of, maturity_days=contract.maturity_days
     )
-    window = Window(contract.month_start(month), contract.month_end(month))
+    window = month_window(month, contract.zone)
     found = score_window(features, labels, {}, window, contract)
     scorers = {model: history.model(model).scorer for model in models}
     others = [name for name in contract.entities if name != contract.card]

@@ -36,7 +36,7 @@ from fraud_assets.core.bootstrap import (
 )
 from fraud_assets.core.causes import first_day
 from fraud_assets.core.clusters import covariance, pair_clusters, pair_windows, rao_scott, row_days, stable, tabulate
-from fraud_assets.core.findings import Cause, DriftStatus, Finding, holm
+from fraud_assets.core.findings import Cause, DriftKind, DriftStatus, Finding, holm
 from fraud_assets.core.metrics import Costs, average_precision
 from fraud_assets.core.segments import Segment
 from fraud_assets.core.thresholds import Flagging
@@ -67,20 +67,27 @@ CARRIED, LEAST_CARRIED = 3, 0.1
 
 
 @dataclass(frozen=True)
-class _Side:
-    """One window, as arrays of shape (n,)."""
+class Labelled:
+    """Scored transactions whose truth is known; arrays of shape (n,)."""
 
     table: pa.Table
     y: Bools
     score: Floats
 
     @classmethod
-    def of(cls, table: pa.Table) -> _Side:
+    def of(cls, table: pa.Table) -> Labelled:
+        """Of a table with `is_fraud` and `score`."""
         return cls(table, table["is_fraud"].to_numpy().astype(np.bool_), table["score"].to_numpy().astype(np.float64))
 
     @property
     def n_fraud(self) -> int:
+        """How many of them are fraud."""
         return int(self.y.sum())
+
+    @property
+    def rate(self) -> float:
+        """The share of fraud, 0 to 1."""
+        return self.n_fraud / len(self.y)
 
 
 class Spread(NamedTuple):
@@ -120,7 +127,7 @@ def concept_findings(
         `average_precision`, `calibration` and `cost`; and `calibration` of each part with enough frauds that moved,
         WATCH at most, or of the least likely one. All INSUFFICIENT_DATA where there are too few frauds or days.
     """
-    before, now = _Side.of(promise), _Side.of(realised)
+    before, now = Labelled.of(promise), Labelled.of(realised)
     if reason := _too_few(before, now):
         return tuple(without("concept", feature, reason, before, now) for feature in FEATURES)
     ranking = _ranking(before, now, clusters)
@@ -133,10 +140,12 @@ def concept_findings(
     return ranking, calibration, _cost(before, now, card, costs, threshold), *_worth_saying(parts)
 
 
-def without(kind: str, feature: str, reason: str, before: _Side | None = None, now: _Side | None = None) -> Finding:
+def without(
+    kind: DriftKind, feature: str, reason: str, before: Labelled | None = None, now: Labelled | None = None
+) -> Finding:
     """A finding about what could not be looked at."""
     return Finding(
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         feature=feature,
         method="none",
         status="INSUFFICIENT_DATA",
@@ -146,7 +155,7 @@ def without(kind: str, feature: str, reason: str, before: _Side | None = None, n
     )
 
 
-def _too_few(before: _Side, now: _Side) -> str | None:
+def _too_few(before: Labelled, now: Labelled) -> str | None:
     for name, side in (("the champion's validation", before), ("the transactions that matured since", now)):
         days = len(np.unique(row_days(side.table, name)))
         if side.n_fraud < MINIMUM_FRAUDS or days < MINIMUM_DAYS or side.n_fraud == len(side.y):
@@ -160,7 +169,7 @@ def _too_few(before: _Side, now: _Side) -> str | None:
 # Average precision
 
 
-def _ranking(before: _Side, now: _Side, clusters: Sequence[str]) -> Finding:
+def _ranking(before: Labelled, now: Labelled, clusters: Sequence[str]) -> Finding:
     """AP now beside AP promised; only a fall is drift."""
     promised, found = (spread_of_ap(side.table, side.y, side.score, clusters) for side in (before, now))
     difference = found.value - promised.value
@@ -235,13 +244,13 @@ class _Bins(NamedTuple):
         return float(self.found.sum() / self.promised.sum())
 
 
-def _edges(before: _Side) -> Floats:
+def _edges(before: Labelled) -> Floats:
     """Inner edges of bins that hold as many frauds of the promise each."""
     bins = max(2, min(BINS, before.n_fraud // FRAUDS_A_BIN))
     return np.unique(np.quantile(before.score[before.y], np.arange(1, bins) / bins))
 
 
-def _calibration(before: _Side, now: _Side, clusters: Sequence[str], threshold: float) -> tuple[Finding, bool]:
+def _calibration(before: Labelled, now: Labelled, clusters: Sequence[str], threshold: float) -> tuple[Finding, bool]:
     """The fraud rate by score: the test, where frauds are, and since when; and whether they are at low scores."""
     edges = _edges(before)
     place = [np.searchsorted(edges, side.score, side="right") for side in (before, now)]
@@ -271,7 +280,7 @@ def _calibration(before: _Side, now: _Side, clusters: Sequence[str], threshold: 
     return finding, bool(at_low_scores.any())
 
 
-def _carriers(before: _Side, now: _Side, clusters: Sequence[str], threshold: float) -> str:
+def _carriers(before: Labelled, now: Labelled, clusters: Sequence[str], threshold: float) -> str:
     """The entity whose few carry more of the frauds that were not flagged than they did."""
     best, said = 0.0, ""
     for name in clusters:
@@ -285,7 +294,7 @@ def _carriers(before: _Side, now: _Side, clusters: Sequence[str], threshold: flo
     return said
 
 
-def _carried(side: _Side, name: str, threshold: float) -> tuple[int, float]:
+def _carried(side: Labelled, name: str, threshold: float) -> tuple[int, float]:
     codes = identifier_codes(side.table[name].filter(pa.array(side.y & (side.score < threshold))))
     if not (codes >= 0).any():
         return 0, 0.0
@@ -295,8 +304,8 @@ def _carried(side: _Side, name: str, threshold: float) -> tuple[int, float]:
 
 
 def _rates_differ(
-    before: _Side,
-    now: _Side,
+    before: Labelled,
+    now: Labelled,
     clusters: Sequence[str],
     place: Sequence[npt.NDArray[np.int64]],
     number: int,
@@ -342,7 +351,7 @@ def _span(edges: Floats, which: int) -> str:
     return f"at scores of {edges[which - 1]:.2g} to {edges[which]:.2g}"
 
 
-def _since(now: _Side, place: npt.NDArray[np.int64], bins: _Bins) -> date:
+def _since(now: Labelled, place: npt.NDArray[np.int64], bins: _Bins) -> date:
     days, code = np.unique(row_days(now.table, "realised"), return_inverse=True)
     up = bins.found > bins.promised
     if not up.any():
@@ -360,7 +369,7 @@ def _since(now: _Side, place: npt.NDArray[np.int64], bins: _Bins) -> date:
 # Parts, cost, verdict
 
 
-def _parts(before: _Side, now: _Side, clusters: Sequence[str], segments: Sequence[Segment]) -> list[Finding]:
+def _parts(before: Labelled, now: Labelled, clusters: Sequence[str], segments: Sequence[Segment]) -> list[Finding]:
     """How many frauds each part has beside what its scores promised, at the rate that a score had in the validation."""
     edges = _edges(before)
     place = [np.searchsorted(edges, side.score, side="right") for side in (before, now)]
@@ -408,7 +417,7 @@ def _cluster_variance(clusters: Sequence[tuple[Codes, int]], deviation: Floats) 
     return rows + sum(squares - rows for squares in of_clusters)
 
 
-def _cost(before: _Side, now: _Side, card: str | None, costs: Costs, threshold: float) -> Finding:
+def _cost(before: Labelled, now: Labelled, card: str | None, costs: Costs, threshold: float) -> Finding:
     """What the champion cost at its threshold; to be known, and never a reason by itself."""
     values = [_cost_of(side, card, costs, threshold) for side in (before, now)]
     return Finding(
@@ -427,7 +436,7 @@ def _cost(before: _Side, now: _Side, card: str | None, costs: Costs, threshold: 
     )
 
 
-def _cost_of(side: _Side, card: str | None, costs: Costs, threshold: float) -> float:
+def _cost_of(side: Labelled, card: str | None, costs: Costs, threshold: float) -> float:
     amount = side.table["amount"].to_numpy().astype(np.float64) if "amount" in side.table.column_names else None
     flagging = Flagging.of(
         side.y,

@@ -10,7 +10,7 @@ one: that is its null. Single columns belong to `drift.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,9 @@ METHOD = "domain classifier, t of earlier months"
 FOLDS = 2
 TREES = 25
 CARRIERS = 3  # named in the reason
+# Of a few months whose areas agree by chance, the spread says that the next would, too. 0.002 is what the drawing of
+# rows alone makes areas differ by.
+LEAST_SPREAD = 0.002
 
 
 @dataclass(frozen=True)
@@ -105,19 +108,17 @@ def _finding(
     )  # fmt: skip
     names = [name for name in features if _comparable(name, reference, current, *past)]
     if not names:
-        return _with(
-            base, "INSUFFICIENT_DATA", "no column is there throughout, so they could not be looked at together"
-        )
+        return replace(base, reason="no column is there throughout, so they could not be looked at together")
     if len(past) < config.min_history:
         months = f"{len(past)} earlier month{'' if len(past) == 1 else 's'}"
         reason = f"{months} cannot tell how well quiet months can be told apart; it takes {config.min_history}"
-        return _with(base, "INSUFFICIENT_DATA", reason)
+        return replace(base, reason=reason)
     known = _Known(reference, names, customer, config)
     found = _told_apart(known, reference, current, whole=True)
     quiet = [one.area for month in past if (one := _told_apart(known, reference, month)) is not None]
     if found is None or len(quiet) < config.min_history:
         reason = f"a window has fewer than {config.min_rows:,} rows, so its columns could not be looked at together"
-        return _with(base, "INSUFFICIENT_DATA", reason)
+        return replace(base, reason=reason)
     usual, spread = float(np.mean(quiet)), float(np.std(quiet, ddof=1))
     excess = found.area - usual
     statistic = excess / (max(spread, LEAST_SPREAD) * np.sqrt(1 + 1 / len(quiet)))
@@ -141,15 +142,6 @@ def _finding(
         n_reference=reference.num_rows, n_current=current.num_rows, statistic=stable(float(statistic)),
         p_value=stable(p_value), value_reference=stable(usual), value_current=stable(found.area),
     )  # fmt: skip
-
-
-# Of a few months whose areas agree by chance, the spread says that the next would, too. 0.002 is what the drawing of
-# rows alone makes areas differ by.
-LEAST_SPREAD = 0.002
-
-
-def _with(base: Finding, status: DriftStatus, reason: str) -> Finding:
-    return Finding(**{**vars(base), "status": status, "reason": reason})
 
 
 def _comparable(name: str, *tables: pa.Table) -> bool:

@@ -21,7 +21,7 @@ from scipy.special import ndtri
 from fraud_assets.core.bootstrap import Bools, Codes, Floats, identifier_codes
 from fraud_assets.core.clusters import stable
 from fraud_assets.core.completeness import DelayCurve
-from fraud_assets.core.concept import spread_of_ap
+from fraud_assets.core.concept import Labelled, spread_of_ap
 from fraud_assets.core.findings import DriftStatus, Finding
 from fraud_assets.core.metrics import average_precision
 
@@ -87,7 +87,7 @@ def estimate_findings(
     Returns:
         `average_precision` and `fraud_rate`, WATCH at most, without a value where too little is known.
     """
-    settled = [_Settled.of(table) for table in (promise, realised) if table is not None]
+    settled = [Labelled.of(table) for table in (promise, realised) if table is not None]
     settled = [one for one in settled if one.n_fraud >= MINIMUM_FRAUDS]
     if not settled:
         return unknown(f"fewer than {MINIMUM_FRAUDS} frauds are known of the champion", len(unmatured.score))
@@ -139,27 +139,6 @@ def unknown(reason: str, n: int | None = None) -> tuple[Finding, ...]:
 
 
 @dataclass(frozen=True)
-class _Settled:
-    """A window whose truth is known."""
-
-    table: pa.Table
-    y: Bools
-    score: Floats
-
-    @classmethod
-    def of(cls, table: pa.Table) -> _Settled:
-        return cls(table, table["is_fraud"].to_numpy().astype(np.bool_), table["score"].to_numpy().astype(np.float64))
-
-    @property
-    def n_fraud(self) -> int:
-        return int(self.y.sum())
-
-    @property
-    def rate(self) -> float:
-        return self.n_fraud / len(self.y)
-
-
-@dataclass(frozen=True)
 class _Rates:
     """Fraud rates of scores, as a settled window had them; arrays of shape (bins,).
 
@@ -174,7 +153,7 @@ class _Rates:
     n_fraud: Floats
 
     @classmethod
-    def of(cls, settled: _Settled) -> _Rates:
+    def of(cls, settled: Labelled) -> _Rates:
         bins = max(2, min(BINS, settled.n_fraud // MINIMUM_FRAUDS))
         edges = np.unique(np.quantile(settled.score[settled.y], np.arange(1, bins) / bins))
         place = np.searchsorted(edges, settled.score, side="right")
@@ -285,7 +264,7 @@ def _finding(
     error: float,
     bounds: tuple[float, float],
     promise: tuple[float, float],
-    promised: _Settled,
+    promised: Labelled,
     unmatured: Unmatured,
     known: int,
 ) -> Finding:

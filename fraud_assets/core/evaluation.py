@@ -20,7 +20,7 @@ from fraud_assets.core.contract import Contract
 from fraud_assets.core.metrics import Costs, evaluate_scores, paired_ap_difference
 from fraud_assets.core.promotion import ModelEvidence, PromotionSignals
 from fraud_assets.core.scoring import Scorer, feature_matrix
-from fraud_assets.core.segments import Segment, judge_segments, segments_of
+from fraud_assets.core.segments import Segment, attributes_of, judge_segments, segments_of
 from fraud_assets.core.thresholds import Flagging
 from fraud_assets.core.windows import Window
 
@@ -192,10 +192,7 @@ def window_segments(
         for rows in history
     ]
     known = pa.concat_tables([rows.select(list(contract.entities)) for rows in before]) if before else None
-    attributes = None
-    if raw is not None:
-        positions = pc.index_in(scored.rows["transaction_id"], value_set=raw["transaction_id"].combine_chunks())
-        attributes = raw.drop_columns(["transaction_id"]).take(positions)
+    attributes = None if raw is None else attributes_of(scored.rows, raw)
     return segments_of(
         scored.rows,
         timezone=contract.timezone,

@@ -32,9 +32,9 @@ from fraud_assets.core.metrics import Costs
 from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.core.outcomes import outcome_findings
 from fraud_assets.core.scoring import Scorer, feature_matrix
-from fraud_assets.core.segments import segment_attributes
+from fraud_assets.core.segments import attributes_of, segment_attributes
 from fraud_assets.core.verdict import Verdict, hold, judge_month
-from fraud_assets.core.windows import Window, reference_window
+from fraud_assets.core.windows import Window, month_window, reference_window, rows_within
 
 # Follows the calendar, not the world: a month with five weekends is no drift.
 CALENDAR_FEATURES = ("is_weekend",)
@@ -159,17 +159,12 @@ def report_month(
     made = [name for name in history_columns(contract) if name in shared]
     rows = pa.concat_tables([part.select(shared) for part in parts])
 
-    def within(part: Window) -> pa.Table:
-        moment = rows["event_timestamp"]
-        after = pc.greater_equal(moment, pa.scalar(part.start, moment.type))
-        return rows.filter(pc.and_(after, pc.less(moment, pa.scalar(part.end, moment.type))))
-
     scorer = champion.scorer if full.issuperset(champion.scorer.manifest.features) else None
     features = [*compared, *made, *attributes]
     counting = counting_features(contract)
-    features_of_month, current = current, _scored(within(_month_window(month, contract)), scorer, None)
-    reference = _scored(within(window), scorer, config.reference_rows)
-    months = [_scored(within(_month_window(one, contract)), scorer, config.score_rows) for one in past]
+    features_of_month, current = current, _scored(rows_within(rows, month_window(month, contract.zone)), scorer, None)
+    reference = _scored(rows_within(rows, window), scorer, config.reference_rows)
+    months = [_scored(rows_within(rows, month_window(one, contract.zone)), scorer, config.score_rows) for one in past]
     findings = measure_drift(
         reference,
         current,
@@ -259,16 +254,12 @@ def drift_rows(report: MonthReport, month: str, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_pylist([{**shared, **row} for row in [first, *rows]], schema=schema)
 
 
-def _month_window(month: str, contract: Contract) -> Window:
-    return Window(contract.month_start(month), contract.month_end(month))
-
-
 def _scored(rows: pa.Table, scorer: Scorer | None, most: int | None) -> pa.Table:
     """With the champion's scores of the rows that `measure_drift` looks at, which are at most so many."""
     if scorer is None:
         return rows
     scores = np.full(rows.num_rows, np.nan)
-    taken = slice(None, None, one_in(rows.num_rows, most or max(rows.num_rows, 1)))
+    taken = slice(None, None, 1 if most is None else one_in(rows.num_rows, most))
     matrix = feature_matrix(rows.take(pa.array(np.arange(rows.num_rows)[taken])), scorer.manifest.features)
     scores[taken] = scorer.probabilities(matrix)
     return rows.append_column(SCORE, pa.array(scores))
@@ -330,9 +321,9 @@ def _rows(
                 rows = rows.append_column(name, history.slice(before.num_rows)[name])
     if attributes:
         raw = read("raw_transactions", ["transaction_id", *attributes], first, last)
-        positions = pc.index_in(rows["transaction_id"], value_set=raw["transaction_id"].combine_chunks())
+        found = attributes_of(rows, raw)
         for name in attributes:
-            rows = rows.append_column(name, raw[name].take(positions).cast(pa.string()))
+            rows = rows.append_column(name, found[name].cast(pa.string()))
     return rows
 
 

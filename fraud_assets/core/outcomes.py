@@ -25,8 +25,8 @@ from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.metrics import Costs
 from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.core.scoring import Scorer, ScoringError, feature_matrix
-from fraud_assets.core.segments import Segment, segment_attributes, segments_of
-from fraud_assets.core.windows import FILLING_DAYS, TrainedMonth, Window, evaluation_window, matured_window
+from fraud_assets.core.segments import Segment, attributes_of, segment_attributes, segments_of
+from fraud_assets.core.windows import FILLING_DAYS, TrainedMonth, evaluation_window, matured_window, rows_within
 
 DAY = 86_400_000_000  # microseconds
 # As many as the other kinds look back, see `monitoring.PAST_MONTHS`.
@@ -106,7 +106,7 @@ def _realised(month: str, scorer: Scorer, current: pa.Table, read: Read, contrac
     if first < month and window.days > 0:
         earlier = read("transaction_features", names, first, shift_month(month, -1))
         rows = pa.concat_tables([earlier.cast(rows.schema), rows])
-    rows = _within(rows, window)
+    rows = rows_within(rows, window)
     statements = _known(read("fraud_labels", STATEMENT, min(first, month), month), contract.month_end(month))
     labels = labels_as_of(rows, statements, contract.month_end(month), maturity_days=contract.maturity_days)
     rows = rows.append_column("is_fraud", labels["is_fraud"]).filter(labels["is_matured"])
@@ -183,15 +183,8 @@ def _segments(rows: pa.Table, month: str, read: Read, contract: Contract) -> lis
     if attributes and rows.num_rows:
         first = contract.month_of(pc.min(rows["event_timestamp"]).as_py())
         raw = read("raw_transactions", ["transaction_id", *attributes], first, month)
-        positions = pc.index_in(rows["transaction_id"], value_set=raw["transaction_id"].combine_chunks())
-        parts = raw.drop_columns(["transaction_id"]).take(positions)
+        parts = attributes_of(rows, raw)
     return segments_of(rows, timezone=contract.timezone, attributes=parts) if rows.num_rows else []
-
-
-def _within(rows: pa.Table, window: Window) -> pa.Table:
-    moment = rows["event_timestamp"]
-    start, end = (pa.scalar(edge, moment.type) for edge in (window.start, window.end))
-    return rows.filter(pc.and_(pc.greater_equal(moment, start), pc.less(moment, end)))
 
 
 def _known(statements: pa.Table, as_of: datetime) -> pa.Table:

@@ -102,6 +102,17 @@ def segment_attributes(contract: Contract) -> tuple[str, ...]:
     return tuple(name for name, column in contract.attributes.items() if column.type in ("string", "boolean"))
 
 
+def attributes_of(rows: pa.Table, raw: pa.Table) -> pa.Table:
+    """The attributes of some rows, in their order.
+
+    Args:
+        rows: with `transaction_id`.
+        raw: `transaction_id` and the attributes, of at least these transactions, in any order.
+    """
+    positions = pc.index_in(rows["transaction_id"], value_set=raw["transaction_id"].combine_chunks())
+    return raw.drop_columns(["transaction_id"]).take(positions)
+
+
 def segments_of(
     rows: pa.Table,
     *,

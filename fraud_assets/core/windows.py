@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from fraud_assets.core.months import month_end, month_start, shift_month
 
 REFERENCE_DAYS = 92  # a season; a longer reference tells of a world that is gone
@@ -30,6 +33,18 @@ class Window:
     def days(self) -> float:
         """Its length in days; negative when it is empty."""
         return (self.end - self.start) / timedelta(days=1)
+
+
+def month_window(month: str, zone: tzinfo = UTC) -> Window:
+    """From a month's first instant to the next month's."""
+    return Window(month_start(month, zone), month_end(month, zone))
+
+
+def rows_within(rows: pa.Table, window: Window) -> pa.Table:
+    """The rows whose `event_timestamp` lies in a window."""
+    moment = rows["event_timestamp"]
+    start, end = (pa.scalar(edge, moment.type) for edge in (window.start, window.end))
+    return rows.filter(pc.and_(pc.greater_equal(moment, start), pc.less(moment, end)))
 
 
 @dataclass(frozen=True)

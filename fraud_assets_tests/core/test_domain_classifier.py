@@ -95,7 +95,6 @@ def test_a_month_that_lies_in_the_reference_is_not_compared_with_itself(past: li
         (2, month(6, seed=6), {}, "2 earlier months cannot tell"),
         (5, month(6, seed=6, rows=400), {}, "fewer than 500 rows"),
         (5, month(6, seed=6), {"features": ["gone"]}, "no column is there throughout"),
-        (5, month(6, seed=6).drop_columns(["event_timestamp"]).slice(0, 0), {"features": []}, "no column"),
     ],
 )
 def test_what_cannot_be_told_is_said_to_be_unknown(

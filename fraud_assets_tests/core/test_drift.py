@@ -498,6 +498,30 @@ def test_between_the_two_levels_of_p_a_large_move_is_watched_not_called_drift(mo
     assert finding.status == "WATCH"
 
 
+def test_a_sure_move_of_few_rows_is_watched_and_not_acted_on(year):
+    reference, past, current = year
+    changed = replaced(current, "amount", amounts(current) * 2)
+    share = told(compare(reference, changed, "amount", past=past), "amount").total_variation
+    for floor, expected in ((share - 0.01, "DRIFT"), (share + 0.01, "WATCH")):
+        config = DriftConfig(drift_total_variation=floor)
+        assert told(compare(reference, changed, "amount", past=past, config=config), "amount").status == expected
+
+
+def test_columns_that_are_sometimes_empty_do_not_make_moves_of_values_less_sure(months):
+    reference, current = months
+    findings = compare(reference, current, "amount", "noise")
+    holes = [
+        table.append_column("hole", pa.array(missing_share(0.2)(amounts(table), np.random.default_rng(8))))
+        for table in months
+    ]
+    with_holes = compare(*holes, "amount", "noise", "hole")
+    assert told(with_holes, "hole", "missing").p_adjusted == told(with_holes, "hole", "missing").p_value
+    # Its values are one more covariate: amount, noise, hole and the number of rows.
+    covariates = [one.p_value for one in with_holes if one.kind == "covariate"]
+    assert [one.p_adjusted for one in with_holes if one.kind == "covariate"] == pytest.approx(holm(covariates))
+    assert len(covariates) == len(findings) + 1
+
+
 def test_p_is_adjusted_over_everything_that_is_tested_together(months):
     findings = compare(*months, "amount", "customer_level", "noise")
     assert len(findings) == 4
@@ -632,7 +656,6 @@ def test_values_that_are_new_as_often_as_ever_are_no_finding(year):
 
 def test_what_cannot_be_compared_is_one_finding_that_says_so():
     finding = insufficient("there is no champion yet")
-    assert judge_month([finding]) == judge_month([finding])
     assert (finding.status, finding.reason) == ("INSUFFICIENT_DATA", "there is no champion yet")
     assert judge_month([finding]).drift_status == "INSUFFICIENT_DATA"
 

@@ -76,7 +76,7 @@ def months_of(table, column, first, last):
     return table.filter(pc.and_(pc.greater_equal(table[column], start), pc.less(table[column], end)))
 
 
-def findings(made, *, scorer=None, promise="kept", month=MONTH):
+def findings(made, *, scorer=None, promise="kept", month=MONTH, drifted=()):
     rows, statements, y = made
 
     def read(table, columns, first, last):
@@ -95,6 +95,7 @@ def findings(made, *, scorer=None, promise="kept", month=MONTH):
         read=read,
         contract=CONTRACT,
         costs=Costs(),
+        drifted=drifted,
     )
 
 
@@ -135,6 +136,12 @@ def test_without_a_promise_each_kind_says_so(calm):
     unknown = {(one.kind, one.feature) for one in found if one.status == "INSUFFICIENT_DATA"}
     assert {kind for kind, _ in unknown} == {"concept", "estimate"}
     assert all("version 3 promised was not kept" in one.reason for one in found if one.kind != "label")
+
+
+def test_months_that_drifted_do_not_tell_what_is_usual(calm):
+    months = [shift_month(MONTH, -back) for back in range(1, 7)]
+    assert by_name(findings(calm, drifted=months))["label", "fraud_rate"].status == "INSUFFICIENT_DATA"
+    assert by_name(findings(calm, drifted=months[:1]))["label", "fraud_rate"].status == "OK"
 
 
 def test_a_feature_that_is_gone_is_named_and_labels_are_looked_at_anyway(calm):
