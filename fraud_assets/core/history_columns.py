@@ -8,9 +8,10 @@ what models learn from is in `features.py`, what is tested in `drift.py`.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import cast
 
-import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,6 +24,9 @@ LEAST_ROWS = 5  # of a mean; below, one odd amount makes everything odd
 RECENT_AMOUNT = "amount_over_recent_mean"
 NEW = "_new"
 MICROSECONDS_PER_DAY = 86_400_000_000
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 
 def history_columns(contract: Contract) -> tuple[str, ...]:
@@ -51,17 +55,16 @@ def with_history_columns(rows: pa.Table, contract: Contract) -> pa.Table:
     names = history_columns(contract)
     if not names:
         return rows
-    asked = [*contract.entities, *(["amount"] if RECENT_AMOUNT in names else [])]
     moment = rows["event_timestamp"].cast(pa.timestamp("us", tz="UTC"))
     local = pc.local_timestamp(moment.cast(pa.timestamp("us", tz=contract.timezone)))
-    columns = {"@day": local, "@month": pc.floor_temporal(local, unit="month")}
-    columns = {name: _day_number(moments) for name, moments in columns.items()}
-    columns |= {name: rows[name] for name in asked} | {"@row": pa.array(np.arange(rows.num_rows))}
-    with duckdb.connect() as connection:
-        connection.register("rows", pa.table(columns))
-        for name in names:
-            query = _recent_amount(contract.card or "") if name == RECENT_AMOUNT else _new(name.removesuffix(NEW))
-            rows = rows.append_column(name, connection.sql(query).to_arrow_table()["value"])
+    day = local.cast(pa.int64()).to_numpy() // MICROSECONDS_PER_DAY
+    for name in names:
+        if name == RECENT_AMOUNT:
+            amount = rows["amount"].cast(pa.float64(), safe=False).to_numpy()
+            values = _recent_amount(_codes(rows[contract.card]), day, amount)
+        else:
+            values = _new(_codes(rows[name.removesuffix(NEW)]), day)
+        rows = rows.append_column(name, pa.array(values.astype(np.float32), from_pandas=True))
     return rows
 
 
@@ -84,34 +87,50 @@ def delivered_columns(contract: Contract, columns: Collection[str]) -> frozenset
     return frozenset(columns) & {"amount", *contract.attributes}
 
 
-def _day_number(moments: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Days since 1970-01-01."""
-    days = pc.floor_temporal(moments, unit="day").cast(pa.int64())
-    return pc.divide(days, pa.scalar(MICROSECONDS_PER_DAY))
+def _codes(ids: pa.ChunkedArray) -> Integers:
+    """Of each row a number of its id, -1 without one."""
+    encoded = ids.combine_chunks().dictionary_encode().indices
+    return cast(Integers, encoded.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64))
 
 
-def _recent_amount(card: str) -> str:
+def _recent_amount(card: Integers, day: Integers, amount: Floats) -> Floats:
+    """The amount over the card's mean of the days before, shape (rows,); NaN where there is none."""
+    value = np.full(len(amount), np.nan)
+    known = np.flatnonzero((card >= 0) & np.isfinite(amount))
+    if not len(known):
+        return value
+    # Days of a card in order, and so far from the next card's that no window reaches into them.
+    since = day[known] - day.min()
+    days, place, n = np.unique(
+        card[known] * (since.max() + 1 + RECENT_DAYS) + since, return_inverse=True, return_counts=True
+    )
     # Sums of whole hundredths are the same in any order, sums of decimals are not.
-    return f"""
-        WITH daily AS (
-            SELECT "{card}" AS id, "@day" AS day, count(amount) AS n, sum(round(amount * 100)::HUGEINT) AS total
-            FROM rows WHERE "{card}" IS NOT NULL AND NOT isnan(amount) GROUP BY ALL
-        ), recent AS (
-            SELECT id, day, sum(n) OVER before AS n, sum(total) OVER before / 100 AS total FROM daily
-            WINDOW before AS (PARTITION BY id ORDER BY day RANGE BETWEEN {RECENT_DAYS} PRECEDING AND 1 PRECEDING)
-        )
-        SELECT (CASE WHEN n >= {LEAST_ROWS} AND total > 0 THEN amount / (total / n) END)::FLOAT AS value
-        FROM rows LEFT JOIN recent ON "{card}" = id AND "@day" = day ORDER BY "@row"
-    """
+    hundredths = np.zeros(len(days), dtype=np.int64)
+    np.add.at(hundredths, place, np.rint(amount[known] * 100).astype(np.int64))
+    first = np.searchsorted(days, days - RECENT_DAYS)
+    n, hundredths = (
+        (so_far := np.concatenate([[0], np.cumsum(of_day)]))[:-1] - so_far[first] for of_day in (n, hundredths)
+    )
+    mean = np.divide(hundredths / 100, n, out=np.full(len(days), np.nan), where=(n >= LEAST_ROWS) & (hundredths > 0))
+    value[known] = amount[known] / mean[place]
+    return value
 
 
-def _new(entity: str) -> str:
+def _new(entity: Integers, day: Integers) -> Floats:
+    """1 where the entity was not seen in the days before the month began, else 0, shape (rows,); NaN without one."""
+    value = np.full(len(day), np.nan)
+    known = np.flatnonzero(entity >= 0)
+    if not len(known):
+        return value
+    month = day[known].astype("datetime64[D]").astype("datetime64[M]")
+    since = (month - month.min()).astype(np.int64)
+    number = int(since.max()) + 1
+    months, place = np.unique(entity[known] * number + since, return_inverse=True)
+    last = np.zeros(len(months), dtype=np.int64)
+    np.maximum.at(last, place, day[known])
     # Of the months in which an entity was seen, the one before tells when it was seen last before this one began.
-    return f"""
-        WITH months AS (
-            SELECT "{entity}" AS id, "@month" AS month, max("@day") AS last
-            FROM rows WHERE "{entity}" IS NOT NULL GROUP BY ALL
-        ), before AS (SELECT id, month, lag(last) OVER (PARTITION BY id ORDER BY month) AS last FROM months)
-        SELECT (CASE WHEN id IS NOT NULL THEN (last IS NULL OR last < month - {SEEN_DAYS})::INTEGER END)::FLOAT AS value
-        FROM rows LEFT JOIN before ON "{entity}" = id AND "@month" = month ORDER BY "@row"
-    """
+    seen = np.concatenate([[False], months[1:] // number == months[:-1] // number])
+    begin = (month.min() + months % number).astype("datetime64[D]").astype(np.int64)
+    new = ~seen | (np.roll(last, 1) < begin - SEEN_DAYS)
+    value[known] = new[place]
+    return value

@@ -7,6 +7,7 @@ verdict to `verdict.py`, the windows' rules to `windows.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from typing import Any, Protocol
@@ -43,6 +44,7 @@ HISTORY = timedelta(days=31)  # what the columns that are made for the report lo
 # Shops are new while less than a short month is known from before.
 LEAST_HISTORY = timedelta(days=28)
 VERDICT = "verdict"
+THREADS = 3  # one for each of the kinds that are measured side by side
 
 
 class Read(Protocol):
@@ -162,34 +164,49 @@ def report_month(
     scorer = champion.scorer if full.issuperset(champion.scorer.manifest.features) else None
     features = [*compared, *made, *attributes]
     counting = counting_features(contract)
-    features_of_month, current = current, _scored(rows_within(rows, month_window(month, contract.zone)), scorer, None)
-    reference = _scored(rows_within(rows, window), scorer, config.reference_rows)
-    months = [_scored(rows_within(rows, month_window(one, contract.zone)), scorer, config.score_rows) for one in past]
-    findings = measure_drift(
-        reference,
-        current,
-        features=features,
-        clusters=tuple(contract.entities),
-        past=months,
-        card=contract.card if contract.amount else None,
-        counting=counting,
-        delivered=delivered_columns(contract, features),
-        config=config,
-    )
-    together = domain_finding(
-        reference,
-        current,
-        # Those that count rows follow their number, which is looked at by itself.
-        features=[name for name in features if name not in counting],
-        past=months,
-        customer=contract.card,
-    )
-    outcomes = outcome_findings(
-        month=month, scorer=champion.scorer, promise=champion.promise, current=features_of_month, read=read,
-        contract=contract, costs=costs,
-        drifted=[one for one, report in earlier.items() if report.drift_status == "DRIFT"],
-    )  # fmt: skip
-    findings = (*findings, together, *outcomes)
+    windows = [
+        (window, config.reference_rows),
+        (month_window(month, contract.zone), None),
+        *((month_window(one, contract.zone), config.score_rows) for one in past),
+    ]
+    # numpy, pyarrow, scikit-learn and ONNX Runtime let other threads work meanwhile.
+    with ThreadPoolExecutor(THREADS) as pool:
+        reference, compared_month, *months = pool.map(
+            lambda part: _scored(rows_within(rows, part[0]), scorer, part[1]), windows
+        )
+        drift = pool.submit(
+            measure_drift,
+            reference,
+            compared_month,
+            features=features,
+            clusters=tuple(contract.entities),
+            past=months,
+            card=contract.card if contract.amount else None,
+            counting=counting,
+            delivered=delivered_columns(contract, features),
+            config=config,
+        )
+        together = pool.submit(
+            domain_finding,
+            reference,
+            compared_month,
+            # Those that count rows follow their number, which is looked at by itself.
+            features=[name for name in features if name not in counting],
+            past=months,
+            customer=contract.card,
+        )
+        outcomes = pool.submit(
+            outcome_findings,
+            month=month,
+            scorer=champion.scorer,
+            promise=champion.promise,
+            current=_with_score(current, compared_month),
+            read=read,
+            contract=contract,
+            costs=costs,
+            drifted=[one for one, report in earlier.items() if report.drift_status == "DRIFT"],
+        )
+        findings = (*drift.result(), together.result(), *outcomes.result())
     before = earlier.get(shift_month(month, -1))
     if before is not None and before.champion_version == champion.version:
         findings = hold(findings, before.findings)
@@ -265,6 +282,11 @@ def _scored(rows: pa.Table, scorer: Scorer | None, most: int | None) -> pa.Table
     return rows.append_column(SCORE, pa.array(scores))
 
 
+def _with_score(current: pa.Table, scored: pa.Table) -> pa.Table:
+    """The month's features with the scores of the same rows, where there are any."""
+    return current.append_column(SCORE, scored[SCORE]) if SCORE in scored.column_names else current
+
+
 def _last_month(window: Window, contract: Contract) -> str:
     return contract.month_of(window.end - timedelta(microseconds=1))
 
@@ -309,22 +331,30 @@ def _rows(
         rows = read("transaction_features", columns, stored[0], stored[-1]).select(columns)
         given = [rows, *(table.cast(rows.schema) for table in given)]
     rows = pa.concat_tables(given)
-    if made := history_columns(contract):
-        needed = [*known, *(["amount"] if contract.amount else [])]
-        start = contract.month_of(contract.month_start(first) - HISTORY)
-        before = read("transaction_features", needed, start, shift_month(first, -1)).select(needed)
-        oldest = pc.min(before["event_timestamp"]).as_py()
-        long_enough = oldest is not None and contract.month_start(first) - oldest >= LEAST_HISTORY
-        history = with_history_columns(pa.concat_tables([before, rows.select(needed).cast(before.schema)]), contract)
-        for name in made:
-            if long_enough or not name.endswith(NEW):
-                rows = rows.append_column(name, history.slice(before.num_rows)[name])
-    if attributes:
-        raw = read("raw_transactions", ["transaction_id", *attributes], first, last)
-        found = attributes_of(rows, raw)
-        for name in attributes:
-            rows = rows.append_column(name, found[name].cast(pa.string()))
+    with ThreadPoolExecutor(THREADS) as pool:
+        made = None
+        if history_columns(contract):
+            needed = [*known, *(["amount"] if contract.amount else [])]
+            start = contract.month_of(contract.month_start(first) - HISTORY)
+            before = read("transaction_features", needed, start, shift_month(first, -1)).select(needed)
+            made = pool.submit(
+                _made, before, rows.select(needed).cast(before.schema), contract.month_start(first), contract
+            )
+        if attributes:
+            found = attributes_of(rows, read("raw_transactions", ["transaction_id", *attributes], first, last))
+            for name in attributes:
+                rows = rows.append_column(name, found[name].cast(pa.string()))
+    for name, values in made.result().items() if made else ():
+        rows = rows.append_column(name, values)
     return rows
+
+
+def _made(before: pa.Table, rows: pa.Table, start: datetime, contract: Contract) -> dict[str, pa.ChunkedArray]:
+    """The columns of `history_columns` that can be made of some rows and those before their start."""
+    oldest = pc.min(before["event_timestamp"]).as_py()
+    long_enough = oldest is not None and start - oldest >= LEAST_HISTORY
+    history = with_history_columns(pa.concat_tables([before, rows]), contract).slice(before.num_rows)
+    return {name: history[name] for name in history_columns(contract) if long_enough or not name.endswith(NEW)}
 
 
 def _nothing(reason: str, version: int | None) -> MonthReport:

@@ -18,6 +18,7 @@ from fraud_assets.core import concept, label_drift
 from fraud_assets.core.completeness import KnownFrauds, delay_curve, known_frauds
 from fraud_assets.core.concept import concept_findings
 from fraud_assets.core.contract import TIMESTAMP, Contract
+from fraud_assets.core.drift import SCORE
 from fraud_assets.core.estimation import Unmatured, estimate_findings, unknown
 from fraud_assets.core.findings import LABEL_CAUSES, Finding
 from fraud_assets.core.label_drift import label_findings
@@ -52,7 +53,7 @@ def outcome_findings(
         month: the month under report.
         scorer: the champion.
         promise: what its validation promised, see `TrainingResult.validation`; None where that was not kept.
-        current: the month's features.
+        current: the month's features; its scores, too, as a column `score`, where they are known.
         read: gives `transaction_features`, `fraud_labels` and `raw_transactions`, see `monitoring.Read`.
         contract: of the source.
         costs: of reviews and missed frauds.
@@ -99,19 +100,17 @@ def _realised(month: str, scorer: Scorer, current: pa.Table, read: Read, contrac
     trained = TrainedMonth(manifest.trained_month, manifest.model_version, contract.zone)
     window = evaluation_window(month, contract.maturity_days, [trained], contract.zone)
     kept = ["transaction_id", "event_timestamp", *contract.entities, *(["amount"] if contract.amount else [])]
-    # A feature that is gone is named where it is missed, in scoring.
-    names = [name for name in dict.fromkeys([*kept, *manifest.features]) if name in current.column_names]
-    rows = current.select(names)
+    rows = _scored(rows_within(current, window), scorer).select([*kept, SCORE])
     first = contract.month_of(window.start)
     if first < month and window.days > 0:
+        # A feature that is gone is named where it is missed, in scoring.
+        names = [name for name in dict.fromkeys([*kept, *manifest.features]) if name in current.column_names]
         earlier = read("transaction_features", names, first, shift_month(month, -1))
+        earlier = _scored(rows_within(earlier, window), scorer).select([*kept, SCORE])
         rows = pa.concat_tables([earlier.cast(rows.schema), rows])
-    rows = rows_within(rows, window)
     statements = _known(read("fraud_labels", STATEMENT, min(first, month), month), contract.month_end(month))
     labels = labels_as_of(rows, statements, contract.month_end(month), maturity_days=contract.maturity_days)
-    rows = rows.append_column("is_fraud", labels["is_fraud"]).filter(labels["is_matured"])
-    score = scorer.probabilities(feature_matrix(rows, manifest.features))
-    return rows.select([*kept, "is_fraud"]).append_column("score", pa.array(score))
+    return rows.append_column("is_fraud", labels["is_fraud"]).filter(labels["is_matured"])
 
 
 def _unmatured(
@@ -119,14 +118,21 @@ def _unmatured(
 ) -> Unmatured:
     labels = labels_as_of(current, statements, as_of, maturity_days=contract.maturity_days)
     open_ones = pc.invert(labels["is_matured"])
-    rows = current.filter(open_ones)
+    rows = _scored(current.filter(open_ones), scorer)
     moment = rows["event_timestamp"].cast(TIMESTAMP).cast(pa.int64()).to_numpy()
     return Unmatured(
         rows,
-        scorer.probabilities(feature_matrix(rows, scorer.manifest.features)),
+        rows[SCORE].to_numpy(),
         pc.fill_null(labels["is_fraud"].filter(open_ones), False).to_numpy().astype(bool),
         (pa.scalar(as_of, TIMESTAMP).value - moment) / DAY,
     )
+
+
+def _scored(rows: pa.Table, scorer: Scorer) -> pa.Table:
+    """With the champion's scores, where they are not there."""
+    if SCORE in rows.column_names:
+        return rows
+    return rows.append_column(SCORE, pa.array(scorer.probabilities(feature_matrix(rows, scorer.manifest.features))))
 
 
 def _labels(month: str, read: Read, contract: Contract, drifted: Collection[str]) -> tuple[Finding, ...]:
