@@ -64,7 +64,7 @@ from fraud_assets.core.clusters import (
 )
 from fraud_assets.core.entity_shifts import EntityShift, shift_of_entities
 from fraud_assets.core.findings import Cause, DriftStatus, Finding, holm
-from fraud_assets.core.history_columns import NEW, SEEN_DAYS
+from fraud_assets.core.history_columns import NEW, RECENT_AMOUNT, SEEN_DAYS
 
 SCORE = "score"
 VOLUME = "rows_a_day"
@@ -81,7 +81,10 @@ class DriftConfig:
             so that a text of a million values costs no more than a number.
         drift_p: DRIFT needs an adjusted p below it. 0.005: at 0.01, months of simulated worlds in which only
             shared shocks happened were still called drift.
-        watch_p: WATCH needs an adjusted p below it. 0.05 over all tests together is at most one quiet
+        delivered_drift_p: the same of what the source delivers. 0.01: of these columns, quiet months do not come near
+            `drift_total_variation`, so p need not hold them off alone; and where shocks that all rows share make
+            amounts differ by month, half a year of months leaves 0.005 to 0.007 to a rise by a twentieth.
+        watch_p: WATCH needs an adjusted p below it. 0.025 for each of the two families of columns is at most one quiet
             month in twenty, and WATCH costs a look, not a retraining.
         min_total_variation: WATCH needs at least this share of rows in another bin. 0.005: with 290,000 rows
             smaller moves are measurable, and no one acts on half a row in a hundred.
@@ -114,7 +117,8 @@ class DriftConfig:
     bins: int = 10
     categories: int = 20
     drift_p: float = 0.005
-    watch_p: float = 0.05
+    delivered_drift_p: float = 0.01
+    watch_p: float = 0.025
     min_total_variation: float = 0.005
     drift_total_variation: float = 0.018
     min_history: int = 3
@@ -129,8 +133,9 @@ class DriftConfig:
     volume_note: float = 0.05
 
     def __post_init__(self) -> None:
-        if not 0 < self.drift_p <= self.watch_p < 1:
-            raise ValueError(f"need 0 < drift_p <= watch_p < 1, got {self.drift_p} and {self.watch_p}")
+        for name in ("drift_p", "delivered_drift_p"):
+            if not 0 < getattr(self, name) <= self.watch_p < 1:
+                raise ValueError(f"need 0 < {name} <= watch_p < 1, got {getattr(self, name)} and {self.watch_p}")
         for name, least in (
             ("bins", 2), ("categories", 1), ("min_history", 2), ("reference_rows", 1), ("score_rows", 1),
             ("min_rows", 1), ("min_days", 2), ("min_values", 1),
@@ -165,7 +170,8 @@ def measure_drift(
     """Compares a window of transactions with the reference, column by column.
 
     A finding is DRIFT when its adjusted p is below `config.drift_p` and its effect is not negligible, WATCH below
-    `config.watch_p`; p is adjusted over all findings of a kind, scores among the covariates. What could not be
+    `config.watch_p`; p is adjusted over all findings of a family: what the source delivers, what is made of it and the
+    score, missing values, new ones. What could not be
     compared is INSUFFICIENT_DATA; a column that the current window has lost is DRIFT. Features that did no more than
     follow the number of rows are OK.
 
@@ -223,7 +229,11 @@ def measure_drift(
         delivered=frozenset(delivered),
         config=config,
     )
-    measured = [measure for name in names for measure in _column(compared, name)]
+    measured = [
+        replace(measure, delivered=name in (*delivered, RECENT_AMOUNT))
+        for name in names
+        for measure in _column(compared, name)
+    ]
     shift = shift_of_entities([*past[-2:], current], card, amount) if card and len(past) >= 2 else None
     if shift is not None and card is not None:
         measured.append(_few_entities(compared, shift, card, amount))
@@ -359,6 +369,7 @@ class _Measure:
         large: whether the effect is so large that no history is needed.
         history: how many months told how much months differ.
         cells: of a column of numbers.
+        delivered: whether it is about what the source delivers, and not about what is made of it.
     """
 
     finding: Finding
@@ -367,6 +378,18 @@ class _Measure:
     large: bool = False
     history: int = 0
     cells: Cells | None = None
+    delivered: bool = False
+
+    @property
+    def family(self) -> str:
+        """The tests over which p is adjusted.
+
+        A column that is never empty must not make it harder to see that its values moved, nor thirty features that
+        are made of amounts that amounts did.
+        """
+        if self.finding.kind in ("missing", "category"):
+            return self.finding.kind
+        return "delivered" if self.delivered else "made"
 
 
 def _has_score(reference: pa.Table, current: pa.Table) -> bool:
@@ -604,7 +627,7 @@ def _few_entities(windows: _Windows, shift: EntityShift, card: str, amount: str)
         statistic=shift.statistic, p_value=shift.p_value, cause="few_entities",
     )  # fmt: skip
     # Customers beside their own past are a history of their own, and however few changed, they did.
-    return _Measure(finding, rose=rose, large=True)
+    return _Measure(finding, rose=rose, large=True, delivered=True)
 
 
 def _rows_a_day(windows: _Windows) -> _Measure:
@@ -627,7 +650,7 @@ def _rows_a_day(windows: _Windows) -> _Measure:
         statistic=None if statistic is None else stable(statistic),
         p_value=None if statistic is None else stable(float(fdtrc(1, denominator, statistic))),
     )  # fmt: skip
-    return _Measure(finding, settled=statistic is None, history=len(past))
+    return _Measure(finding, settled=statistic is None, history=len(past), delivered=True)
 
 
 def _variance_of_days(window: RowWindow) -> float:
@@ -652,9 +675,8 @@ class _Suspects:
 def _judged(windows: _Windows, measured: Sequence[_Measure], suspects: _Suspects) -> tuple[Finding, ...]:
     """The findings with status, cause and sentence, once p is adjusted."""
     adjusted: dict[int, float] = {}
-    # Each kind by itself: a column that is never empty must not make it harder to see that its values moved.
-    for kinds in (("covariate", "prediction"), ("missing",), ("category",)):
-        tests = [n for n, one in enumerate(measured) if not one.settled and one.finding.kind in kinds]
+    for family in sorted({one.family for one in measured}):
+        tests = [n for n, one in enumerate(measured) if not one.settled and one.family == family]
         p_values = [p for which in tests if (p := measured[which].finding.p_value) is not None]
         adjusted |= dict(zip(tests, holm(p_values), strict=True))
     judged = [
@@ -677,7 +699,8 @@ def _judge(measure: _Measure, p_adjusted: float, config: DriftConfig) -> _Measur
     enough = measure.large or measure.history >= config.min_history
     status: DriftStatus = "OK"
     far = effect is None or effect >= config.drift_total_variation
-    if p_adjusted < config.drift_p and beyond and far and enough and finding.feature != VOLUME:
+    drift_p = config.delivered_drift_p if measure.delivered else config.drift_p
+    if p_adjusted < drift_p and beyond and far and enough and finding.feature != VOLUME:
         status = "DRIFT"
     elif p_adjusted < config.watch_p and beyond:
         status = "WATCH"
@@ -685,7 +708,7 @@ def _judge(measure: _Measure, p_adjusted: float, config: DriftConfig) -> _Measur
         finding = replace(finding, reason=f"{finding.reason}: too little to act on")
     if status == "OK":
         finding = replace(finding, since=None)
-    elif p_adjusted < config.drift_p and not enough and finding.feature != VOLUME:
+    elif p_adjusted < drift_p and not enough and finding.feature != VOLUME:
         months = f"{measure.history} earlier month{'' if measure.history == 1 else 's'}"
         told = f"{months} cannot tell how much months differ, so only a large move would be drift"
         finding = replace(finding, reason=f"{finding.reason} ({told})")

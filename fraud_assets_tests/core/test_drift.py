@@ -483,9 +483,9 @@ def test_features_made_of_an_empty_column_are_empty_for_its_reason(year):
 
 def test_a_shift_too_small_to_act_on_is_not_watched_however_sure_it_is(months):
     reference, current = months
-    shifted = replaced(current, "amount", amounts(current) * 1.05)
+    shifted = replaced(current, "amount", amounts(current) * 1.1)
     finding = told(compare(reference, shifted, "amount", config=DriftConfig(min_total_variation=0.2)), "amount")
-    assert finding.p_adjusted < 0.05
+    assert finding.p_adjusted < DriftConfig().watch_p
     assert finding.status == "OK"
     assert "too little to act on" in finding.reason
 
@@ -493,7 +493,7 @@ def test_a_shift_too_small_to_act_on_is_not_watched_however_sure_it_is(months):
 def test_between_the_two_levels_of_p_a_large_move_is_watched_not_called_drift(months):
     reference, current = months
     doubled = replaced(current, "amount", amounts(current) * 2)
-    finding = told(compare(reference, doubled, "amount", config=DriftConfig(drift_p=1e-300)), "amount")
+    finding = told(compare(reference, doubled, "amount", config=DriftConfig(delivered_drift_p=1e-300)), "amount")
     assert finding.p_adjusted > 1e-300
     assert finding.status == "WATCH"
 
@@ -516,16 +516,26 @@ def test_columns_that_are_sometimes_empty_do_not_make_moves_of_values_less_sure(
     ]
     with_holes = compare(*holes, "amount", "noise", "hole")
     assert told(with_holes, "hole", "missing").p_adjusted == told(with_holes, "hole", "missing").p_value
-    # Its values are one more covariate: amount, noise, hole and the number of rows.
-    covariates = [one.p_value for one in with_holes if one.kind == "covariate"]
-    assert [one.p_adjusted for one in with_holes if one.kind == "covariate"] == pytest.approx(holm(covariates))
-    assert len(covariates) == len(findings) + 1
+    # Its values are one more of the made columns.
+    made = [told(with_holes, name) for name in ("noise", "hole")]
+    assert [one.p_adjusted for one in made] == pytest.approx(holm([one.p_value for one in made]))
+    assert told(with_holes, "amount") == told(findings, "amount")
 
 
-def test_p_is_adjusted_over_everything_that_is_tested_together(months):
+def test_p_is_adjusted_over_what_is_delivered_and_over_what_is_made_of_it(months):
     findings = compare(*months, "amount", "customer_level", "noise")
-    assert len(findings) == 4
-    assert [one.p_adjusted for one in findings] == pytest.approx(holm([one.p_value for one in findings]))
+    for names in (("amount", "rows_a_day"), ("customer_level", "noise")):
+        family = [told(findings, name) for name in names]
+        assert [one.p_adjusted for one in family] == pytest.approx(holm([one.p_value for one in family]))
+
+
+def test_what_is_delivered_needs_less_to_be_drift_than_what_is_made_of_it(year):
+    reference, past, current = year
+    changed = replaced(current, "amount", amounts(current) * 2)
+    changed, reference, *past = (table.append_column("made", table["amount"]) for table in (changed, reference, *past))
+    config = DriftConfig(drift_p=1e-300, delivered_drift_p=0.01)
+    findings = compare(reference, changed, "amount", "made", past=past, config=config)
+    assert [told(findings, name).status for name in ("amount", "made")] == ["DRIFT", "WATCH"]
 
 
 def test_a_rise_of_the_volume_is_watched_and_features_that_count_rows_follow_it(year):
@@ -894,6 +904,7 @@ def test_tables_without_what_every_table_has_are_refused(months, spoil, words):
     [
         {"bins": 1},
         {"drift_p": 0.1},
+        {"delivered_drift_p": 0.1},
         {"watch_p": 1.0},
         {"psi_limit": 0.0},
         {"min_rows": 0},
