@@ -5,7 +5,10 @@ the false alarms; the same months with one change put in what is found, and whet
 is the platform's own, `monitoring.report_month`, on months that lie in memory. evidently, NannyML and plain tests see
 the same columns of the same windows, see `drift_peers.py`.
 
-    python -m benchmarks.drift [--data DIR] [--worlds N] [--asked N] [--quick] [--json FILE]
+    python -m benchmarks.drift [--data DIR] [--worlds N] [--asked N] [--keep DIR] [--quick] [--json FILE]
+
+All of it takes two hours on two cores. With `--keep`, the worlds that are done when it is interrupted are not judged
+again.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import statistics
 import subprocess
 import sys
@@ -82,7 +86,7 @@ PEERS = PROJECT_ROOT / ".venv-peers" / ("Scripts" if os.name == "nt" else "bin")
 TOOLS = ("evidently", "nannyml", "tests", "psi")
 JUDGES = ("evidently_month", *TOOLS)
 WORLDS = 20  # of ten months each
-ASKED = 4  # of whose changes the peers are asked, who take ten times as long
+ASKED = 2  # of whose changes the peers are asked, who take ten times as long
 LEAST_TESTS = 5
 SMALL = CUSTOMERS // 10
 # One boosting of few trees: what is measured is not the model.
@@ -314,15 +318,32 @@ class Task:
         group: see `Outcome`.
         peers: the interpreter of the peers, for them to be asked about the month before the changes, and the changes;
             None to ask about none.
+        keep: folder of outcomes from before; None keeps none.
     """
 
     plan: Plan
     group: str
     peers: Path | None
+    keep: Path | None = None
 
     @property
     def name(self) -> str:
         return f"{self.group} {self.plan.seed}"
+
+
+def judge_task(task: Task) -> list[Outcome]:
+    """`judge_world`, or what it said before."""
+    if task.keep is None:
+        return judge_world(task)
+    kept = task.keep / f"{task.name}, {task.plan.tests} months, {'with' if task.peers else 'without'} peers.pickle"
+    if not kept.exists():
+        said = judge_world(task)
+        task.keep.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_suffix(".partial")
+        partial.write_bytes(pickle.dumps(said))
+        partial.rename(kept)
+    before: list[Outcome] = pickle.loads(kept.read_bytes())
+    return before
 
 
 def judge_world(task: Task) -> list[Outcome]:
@@ -613,6 +634,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--peers", type=Path, default=PEERS, help="the interpreter of the peers; left out if absent")
     parser.add_argument("--rounds", type=int, default=5, help="of the race; medians are reported")
     parser.add_argument("--processes", type=int, default=2, help="worlds that are made at once")
+    parser.add_argument(
+        "--keep", type=Path, help="folder in which worlds that are done are kept; empty it after changes"
+    )
     parser.add_argument("--quick", action="store_true", help="two worlds of five months: whether it runs at all")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -623,10 +647,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if peers is None:
         print(f"the peers are left out: there is no interpreter at {options.peers}; see `make bench-drift`")
     tasks = [
-        Task(plan, "shocked" if plan.shocks else "plain", peers if plan.seed < options.asked else None)
+        Task(plan, "shocked" if plan.shocks else "plain", peers if plan.seed < options.asked else None, options.keep)
         for plan in plans(options.worlds, options.tests)
     ]
-    tasks += [Task(Plan(seed, SMALL, tests=LEAST_TESTS), "small", None) for seed in range(options.worlds)]
+    tasks += [Task(Plan(seed, SMALL, tests=LEAST_TESTS), "small", None, options.keep) for seed in range(options.worlds)]
     said: list[Outcome] = []
     # Before the worlds: they keep every core busy.
     rows = race(peers, options.rounds)
@@ -635,7 +659,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         print(f"the Handbook months are left out: there are no Parquet files in {options.data}")
     with multiprocessing.get_context("spawn").Pool(options.processes, maxtasksperchild=1) as pool:
-        for number, outcomes in enumerate(pool.imap_unordered(judge_world, tasks), 1):
+        for number, outcomes in enumerate(pool.imap_unordered(judge_task, tasks), 1):
             said += outcomes
             print(f"{number} of {len(tasks)} worlds", file=sys.stderr)
     show_alarms(said)

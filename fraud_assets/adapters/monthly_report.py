@@ -22,13 +22,12 @@ from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.drift import SCORE, DriftConfig
 from fraud_assets.core.features import feature_names
 from fraud_assets.core.histograms import Histogram, histogram
-from fraud_assets.core.history_columns import history_columns, with_history_columns
 from fraud_assets.core.ledger import champion_event
-from fraud_assets.core.monitoring import HISTORY, VERDICT, EarlierReport, earlier_reports
-from fraud_assets.core.months import check_month, shift_month
+from fraud_assets.core.monitoring import VERDICT, EarlierReport, compared_rows, earlier_reports
+from fraud_assets.core.months import check_month, months_between, shift_month
 from fraud_assets.core.report import SHOWN_MONTHS, ChampionFacts, ReportFacts, features_to_draw, monthly_report
 from fraud_assets.core.scoring import Scorer, feature_matrix
-from fraud_assets.core.segments import attributes_of, segment_attributes
+from fraud_assets.core.segments import segment_attributes
 from fraud_assets.core.staleness import inputs_of
 from fraud_assets.core.windows import Window, month_window, reference_window, rows_within
 from fraud_assets.settings import Settings
@@ -184,21 +183,19 @@ def _compared(
 ) -> tuple[pa.Table, list[pa.Table]]:
     """The rows from the reference's first month to the month, with the named columns that there are."""
     contract = store.contract
-    made = [name for name in history_columns(contract) if name in names]
-    attributes = [name for name in segment_attributes(contract) if name in names]
-    first = contract.month_of(window.start)
-    known = ["transaction_id", "event_timestamp", *(contract.entities if made else ())]
-    features = [name for name in feature_names(contract) if name in {*names, *scored, *(["amount"] if made else [])}]
-    begin = contract.month_of(contract.month_start(first) - HISTORY) if made else first
-    rows = store.read("transaction_features", [*known, *features], first_month=begin, last_month=month)
-    read = [rows]
-    if made:
-        rows = with_history_columns(rows, contract)
-    if attributes:
-        columns = ["transaction_id", *attributes]
-        raw = store.read("raw_transactions", columns, first_month=begin, last_month=month)
-        read.append(raw)
-        found = attributes_of(rows, raw)
-        for name in attributes:
-            rows = rows.append_column(name, found[name].cast(pa.string()))
-    return rows, read
+    seen: list[pa.Table] = []
+
+    def read(table: str, columns: Sequence[str] | None, first: str, last: str) -> pa.Table:
+        seen.append(store.read(table, columns, first_month=max(first, contract.first_month), last_month=last))
+        return seen[-1]
+
+    wanted = {*names, *scored, *(["amount"] if contract.amount else [])}
+    rows = compared_rows(
+        months_between(contract.month_of(window.start), month),
+        None,
+        [name for name in feature_names(contract) if name in wanted],
+        [name for name in segment_attributes(contract) if name in names],
+        read,
+        contract,
+    )
+    return rows, seen

@@ -153,7 +153,7 @@ def report_month(
     attributes = segment_attributes(contract)
     needed = sorted({*months_between(contract.month_of(window.start), _last_month(window, contract)), *past, month})
     parts = [
-        _rows(months, current if months[-1] == month else None, [*full], attributes, read, contract)
+        compared_rows(months, current if months[-1] == month else None, [*full], attributes, read, contract)
         for months in _runs(needed)
     ]
     # While a platform is young, every shop is new.
@@ -211,6 +211,53 @@ def report_month(
     if before is not None and before.champion_version == champion.version:
         findings = hold(findings, before.findings)
     return MonthReport(judge_month(findings), findings, champion.version, window)
+
+
+def compared_rows(
+    months: Sequence[str],
+    current: pa.Table | None,
+    features: Sequence[str],
+    attributes: Sequence[str],
+    read: Read,
+    contract: Contract,
+) -> pa.Table:
+    """The rows of consecutive months with the columns that are compared.
+
+    Args:
+        months: in order.
+        current: the features of the last of them, if that is the month under report.
+        features: columns of the table of features.
+        attributes: columns of the transactions.
+        read: as for `report_month`.
+        contract: of the source.
+
+    Returns:
+        Also with those of `history_columns` that can be made of what is there.
+    """
+    first, last = months[0], months[-1]
+    known = ["transaction_id", "event_timestamp", *contract.entities]
+    columns = [*known, *features]
+    given = [] if current is None else [current.select(columns)]
+    if stored := months[: len(months) - len(given)]:
+        rows = read("transaction_features", columns, stored[0], stored[-1]).select(columns)
+        given = [rows, *(table.cast(rows.schema) for table in given)]
+    rows = pa.concat_tables(given)
+    with ThreadPoolExecutor(THREADS) as pool:
+        made = None
+        if history_columns(contract):
+            needed = [*known, *(["amount"] if contract.amount else [])]
+            start = contract.month_of(contract.month_start(first) - HISTORY)
+            before = read("transaction_features", needed, start, shift_month(first, -1)).select(needed)
+            made = pool.submit(
+                _made, before, rows.select(needed).cast(before.schema), contract.month_start(first), contract
+            )
+        if attributes:
+            found = attributes_of(rows, read("raw_transactions", ["transaction_id", *attributes], first, last))
+            for name in attributes:
+                rows = rows.append_column(name, found[name].cast(pa.string()))
+    for name, values in made.result().items() if made else ():
+        rows = rows.append_column(name, values)
+    return rows
 
 
 def past_months(
@@ -300,53 +347,6 @@ def _runs(months: Sequence[str]) -> list[list[str]]:
         else:
             runs.append([month])
     return runs
-
-
-def _rows(
-    months: Sequence[str],
-    current: pa.Table | None,
-    features: Sequence[str],
-    attributes: Sequence[str],
-    read: Read,
-    contract: Contract,
-) -> pa.Table:
-    """The rows of consecutive months with the columns that are compared.
-
-    Args:
-        months: in order.
-        current: the features of the last of them, if that is the month under report.
-        features: columns of the table of features.
-        attributes: columns of the transactions.
-        read: as for `report_month`.
-        contract: of the source.
-
-    Returns:
-        Also with those of `history_columns` that can be made of what is there.
-    """
-    first, last = months[0], months[-1]
-    known = ["transaction_id", "event_timestamp", *contract.entities]
-    columns = [*known, *features]
-    given = [] if current is None else [current.select(columns)]
-    if stored := months[: len(months) - len(given)]:
-        rows = read("transaction_features", columns, stored[0], stored[-1]).select(columns)
-        given = [rows, *(table.cast(rows.schema) for table in given)]
-    rows = pa.concat_tables(given)
-    with ThreadPoolExecutor(THREADS) as pool:
-        made = None
-        if history_columns(contract):
-            needed = [*known, *(["amount"] if contract.amount else [])]
-            start = contract.month_of(contract.month_start(first) - HISTORY)
-            before = read("transaction_features", needed, start, shift_month(first, -1)).select(needed)
-            made = pool.submit(
-                _made, before, rows.select(needed).cast(before.schema), contract.month_start(first), contract
-            )
-        if attributes:
-            found = attributes_of(rows, read("raw_transactions", ["transaction_id", *attributes], first, last))
-            for name in attributes:
-                rows = rows.append_column(name, found[name].cast(pa.string()))
-    for name, values in made.result().items() if made else ():
-        rows = rows.append_column(name, values)
-    return rows
 
 
 def _made(before: pa.Table, rows: pa.Table, start: datetime, contract: Contract) -> dict[str, pa.ChunkedArray]:
