@@ -11,7 +11,8 @@ Use:
 
     findings = measure_drift(
         reference, current, past=months, features=[...], clusters=list(contract.entities), card=contract.card,
-        counting=counting_features(contract), delivered=delivered_columns(contract, features), config=DriftConfig(),
+        counting=counting_features(contract), delivered=delivered_columns(contract, features),
+        of_frauds=fraud_features(contract), config=DriftConfig(),
     )
 
 Months differ even when nothing has changed, by shocks that all rows of a month share and that no month shows by
@@ -165,6 +166,7 @@ def measure_drift(
     amount: str = "amount",
     counting: Collection[str] = (),
     delivered: Collection[str] = ("amount",),
+    of_frauds: Collection[str] = (),
     config: DriftConfig,
 ) -> tuple[Finding, ...]:
     """Compares a window of transactions with the reference, column by column.
@@ -191,6 +193,9 @@ def measure_drift(
         counting: the features that are more or less when there are more rows, see `counting_features`.
         delivered: the columns that the source delivers, see `delivered_columns`; texts always are. Where one of them
             is empty, the data are at fault.
+        of_frauds: the features that are made of known frauds, see `fraud_features`. Frauds come in waves, which their
+            windows carry on for months, so a month's spread does not tell how far they stray: what would be DRIFT is
+            WATCH, and what would be WATCH is OK. Whether fraud has changed, labels say.
         config: the limits.
 
     Returns:
@@ -230,7 +235,7 @@ def measure_drift(
         config=config,
     )
     measured = [
-        replace(measure, delivered=name in (*delivered, RECENT_AMOUNT))
+        replace(measure, delivered=name in (*delivered, RECENT_AMOUNT), of_frauds=name in of_frauds)
         for name in names
         for measure in _column(compared, name)
     ]
@@ -370,6 +375,7 @@ class _Measure:
         history: how many months told how much months differ.
         cells: of a column of numbers.
         delivered: whether it is about what the source delivers, and not about what is made of it.
+        of_frauds: whether it is about what is made of known frauds.
     """
 
     finding: Finding
@@ -379,6 +385,7 @@ class _Measure:
     history: int = 0
     cells: Cells | None = None
     delivered: bool = False
+    of_frauds: bool = False
 
     @property
     def family(self) -> str:
@@ -701,10 +708,10 @@ def _judge(measure: _Measure, p_adjusted: float, config: DriftConfig) -> _Measur
     far = effect is None or effect >= config.drift_total_variation
     drift_p = config.delivered_drift_p if measure.delivered else config.drift_p
     if p_adjusted < drift_p and beyond and far and enough and finding.feature != VOLUME:
-        status = "DRIFT"
-    elif p_adjusted < config.watch_p and beyond:
+        status = "WATCH" if measure.of_frauds else "DRIFT"
+    elif p_adjusted < config.watch_p and beyond and not measure.of_frauds:
         status = "WATCH"
-    elif p_adjusted < config.watch_p:
+    elif p_adjusted < config.watch_p and not beyond:
         finding = replace(finding, reason=f"{finding.reason}: too little to act on")
     if status == "OK":
         finding = replace(finding, since=None)

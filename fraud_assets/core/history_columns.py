@@ -7,7 +7,7 @@ what models learn from is in `features.py`, what is tested in `drift.py`.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import cast
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core.contract import Contract
-from fraud_assets.core.features import ENTITY_FEATURES, Windows, feature_names
+from fraud_assets.core.features import AGGREGATES, ENTITY_FEATURES, Windows, feature_names
 
 RECENT_DAYS = 30
 SEEN_DAYS = 31  # every weekday four times, and every day of the month once
@@ -70,16 +70,25 @@ def with_history_columns(rows: pa.Table, contract: Contract) -> pa.Table:
 
 def counting_features(contract: Contract) -> frozenset[str]:
     """The features that are more, or less, when there are more rows: counts, sums and times since the last one."""
-    counting = set()
+    # Of known frauds it is their number that matters, however many rows there are.
+    return _features_of(contract, lambda asked: bool(asked & {"count", "last", "excess"}) and "frauds" not in asked)
+
+
+def fraud_features(contract: Contract) -> frozenset[str]:
+    """The features that are made of known frauds."""
+    return _features_of(contract, lambda asked: any(AGGREGATES[name].of_labels for name in asked))
+
+
+def _features_of(contract: Contract, wanted: Callable[[set[str]], bool]) -> frozenset[str]:
+    """The features of entities whose aggregates are wanted."""
+    found = set()
     for entity in contract.entities:
         for feature in ENTITY_FEATURES:
             windows = Windows(entity)
             feature.value(windows)
-            aggregates = {aggregate for aggregate, _ in windows.asked}
-            # Of known frauds it is their number that matters, however many rows there are.
-            if aggregates & {"count", "last", "excess"} and "frauds" not in aggregates:
-                counting.add(f"{entity.removesuffix('_id')}_{feature.name}")
-    return frozenset(counting & set(feature_names(contract)))
+            if wanted({aggregate for aggregate, _ in windows.asked}):
+                found.add(f"{entity.removesuffix('_id')}_{feature.name}")
+    return frozenset(found & set(feature_names(contract)))
 
 
 def delivered_columns(contract: Contract, columns: Collection[str]) -> frozenset[str]:

@@ -26,6 +26,7 @@ from fraud_assets.core.history_columns import (
     NEW,
     counting_features,
     delivered_columns,
+    fraud_features,
     history_columns,
     with_history_columns,
 )
@@ -184,6 +185,7 @@ def report_month(
             card=contract.card if contract.amount else None,
             counting=counting,
             delivered=delivered_columns(contract, features),
+            of_frauds=fraud_features(contract),
             config=config,
         )
         together = pool.submit(

@@ -533,9 +533,21 @@ def test_what_is_delivered_needs_less_to_be_drift_than_what_is_made_of_it(year):
     reference, past, current = year
     changed = replaced(current, "amount", amounts(current) * 2)
     changed, reference, *past = (table.append_column("made", table["amount"]) for table in (changed, reference, *past))
-    config = DriftConfig(drift_p=1e-300, delivered_drift_p=0.01)
+    config = DriftConfig(drift_p=1e-300)
     findings = compare(reference, changed, "amount", "made", past=past, config=config)
     assert [told(findings, name).status for name in ("amount", "made")] == ["DRIFT", "WATCH"]
+
+
+@pytest.mark.parametrize(("floor", "expected"), [(0.018, ["DRIFT", "WATCH"]), (0.9, ["WATCH", "OK"])])
+def test_what_is_made_of_known_frauds_is_one_step_calmer_than_other_columns(year, floor, expected):
+    reference, past, current = year
+    changed = replaced(current, "amount", amounts(current) * 2)
+    config = DriftConfig(drift_total_variation=floor)
+    found = [
+        compare(reference, changed, "amount", past=past, delivered=(), of_frauds=of_frauds, config=config)
+        for of_frauds in ((), ("amount",))
+    ]
+    assert [told(findings, "amount").status for findings in found] == expected
 
 
 def test_a_rise_of_the_volume_is_watched_and_features_that_count_rows_follow_it(year):

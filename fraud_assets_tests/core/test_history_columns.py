@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud_assets.core.contract import parse_contract
+from fraud_assets.core.features import feature_names
 from fraud_assets.core.history_columns import (
     counting_features,
     delivered_columns,
+    fraud_features,
     history_columns,
     with_history_columns,
 )
@@ -119,10 +121,11 @@ def test_rows_keep_their_order_and_nothing_else_is_added() -> None:
     assert columns.column_names == [*rows.column_names, *history_columns(CONTRACT)]
 
 
-def test_which_features_count_rows_and_which_columns_are_delivered() -> None:
+def test_which_features_count_rows_or_frauds_and_which_columns_are_delivered() -> None:
     counting = counting_features(CONTRACT)
     assert "customer_count_7d" in counting
     assert "terminal_count_30d" in counting
     assert not any("fraud" in name for name in counting)
     assert "amount" not in counting
+    assert fraud_features(CONTRACT) == {name for name in feature_names(CONTRACT) if "known_fraud" in name}
     assert delivered_columns(CONTRACT, ["amount", "shop", "customer_count_7d"]) == {"amount", "shop"}
