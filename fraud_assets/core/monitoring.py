@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import date, datetime, timedelta
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraud_assets.core.causes import listed
 from fraud_assets.core.clusters import one_in
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.domain_classifier import domain_finding
@@ -212,7 +213,11 @@ def report_month(
     before = earlier.get(shift_month(month, -1))
     if before is not None and before.champion_version == champion.version:
         findings = hold(findings, before.findings)
-    return MonthReport(judge_month(findings), findings, champion.version, window)
+    verdict = judge_month(findings)
+    later = [name for name in feature_names(contract) if name not in full]
+    if later:
+        verdict = replace(verdict, reasons=(*verdict.reasons, _not_yet(later, scorer is None)))
+    return MonthReport(verdict, findings, champion.version, window)
 
 
 def compared_rows(
@@ -329,6 +334,15 @@ def _scored(rows: pa.Table, scorer: Scorer | None, most: int | None) -> pa.Table
     matrix = feature_matrix(rows.take(pa.array(np.arange(rows.num_rows)[taken])), scorer.manifest.features)
     scores[taken] = scorer.probabilities(matrix)
     return rows.append_column(SCORE, pa.array(scores))
+
+
+def _not_yet(features: Sequence[str], scores: bool) -> str:
+    """What a young platform's report does not look at, and why."""
+    what = f"{len(features)} feature{'' if len(features) == 1 else 's'}{', and so scores,' if scores else ''}"
+    return (
+        f"{what} could not be compared yet, because they were still filling when the reference began: "
+        f"{listed(features, len(features))}; a champion that is trained later has a later reference"
+    )
 
 
 def _with_score(current: pa.Table, scored: pa.Table) -> pa.Table:

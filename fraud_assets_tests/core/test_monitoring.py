@@ -177,7 +177,8 @@ def asked_of(
 def test_an_old_platform_compares_every_feature_the_columns_made_for_it_and_the_scores(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked, _, _ = asked_of(monkeypatch)
+    asked, report, _ = asked_of(monkeypatch)
+    assert "could not be compared yet" not in " ".join(report.verdict.reasons)
     assert set(asked["features"]) == set(NAMES) - {"is_weekend"} | {"amount_over_recent_mean"}
     for table in (asked["reference"], asked["current"], *asked["past"]):
         assert table["score"].to_pylist() == [0.25] * table.num_rows
@@ -186,7 +187,9 @@ def test_an_old_platform_compares_every_feature_the_columns_made_for_it_and_the_
 def test_a_young_platform_compares_what_was_full_44_days_after_its_first_transaction(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked, _, _ = asked_of(monkeypatch, first_event=day("2018-01-01"))
+    asked, report, _ = asked_of(monkeypatch, first_event=day("2018-01-01"))
+    missed = set(NAMES) - set(asked["features"]) - {"is_weekend"}
+    assert f"{len(missed)} features, and so scores, could not be compared yet" in report.verdict.reasons[-1]
     assert set(asked["features"]) - {"hour"} == {
         "amount", "customer_count_1d", "customer_count_7d", "customer_count_30d",
         "customer_known_fraud_share_7d", "amount_over_recent_mean",
