@@ -8,6 +8,7 @@ what models learn from is in `features.py`, what is tested in `drift.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import numpy as np
@@ -58,13 +59,18 @@ def with_history_columns(rows: pa.Table, contract: Contract) -> pa.Table:
     moment = rows["event_timestamp"].cast(pa.timestamp("us", tz="UTC"))
     local = pc.local_timestamp(moment.cast(pa.timestamp("us", tz=contract.timezone)))
     day = local.cast(pa.int64()).to_numpy() // MICROSECONDS_PER_DAY
-    for name in names:
+
+    def values(name: str) -> Floats:
         if name == RECENT_AMOUNT:
-            amount = rows["amount"].cast(pa.float64(), safe=False).to_numpy()
-            values = _recent_amount(_codes(rows[contract.card]), day, amount)
-        else:
-            values = _new(_codes(rows[name.removesuffix(NEW)]), day)
-        rows = rows.append_column(name, pa.array(values.astype(np.float32), from_pandas=True))
+            return _recent_amount(
+                _codes(rows[contract.card]), day, rows["amount"].cast(pa.float64(), safe=False).to_numpy()
+            )
+        return _new(_codes(rows[name.removesuffix(NEW)]), day)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        made = list(pool.map(values, names))
+    for name, column in zip(names, made, strict=True):
+        rows = rows.append_column(name, pa.array(column.astype(np.float32), from_pandas=True))
     return rows
 
 
