@@ -190,7 +190,7 @@ class History:
             training_from=result.training_from,
             training_to=result.training_to,
         )
-        return Champion(Scorer(onnx, manifest), None)
+        return Champion(Scorer(onnx, manifest), result.validation)
 
 
 # What became of it

@@ -157,6 +157,16 @@ def test_what_is_known_by_a_month_s_end_does_change_its_model(world: Stored) -> 
     assert len(digests) == 2
 
 
+def test_a_replayed_report_holds_the_champion_against_what_its_validation_promised(world: Stored) -> None:
+    history = world.history()
+    promise = history.model("2025-05").promise
+    assert promise is not None
+    assert promise.num_rows > 0
+    findings = history.report((), "2025-06", "2025-05").findings
+    assert {"concept", "estimate"} <= {finding.kind for finding in findings}
+    assert not any("was not kept" in finding.reason for finding in findings)
+
+
 def test_a_month_that_was_not_known_yet_cannot_be_read(world: Stored) -> None:
     read = known_until(world.read, "2025-02")
     assert read("fraud_labels", None, "2025-01", "2025-02").num_rows > 0
