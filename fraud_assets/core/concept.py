@@ -63,6 +63,8 @@ LEAST_RATIO, LEAST_SURPLUS = 1.25, 0.05
 # More of the same fraud costs a part of AP at first, while the features do not know the newly stolen cards: a tenth or
 # so at twice the rate, in simulated worlds, where hot spots of a new kind cost three tenths.
 LEAST_KEPT = 0.8
+# Where the frauds are a tenth more than the scores say there are more of the same; else they are elsewhere.
+LEAST_MORE = 1.1
 # An entity with so many frauds that were not flagged carries them; said where carriers have a tenth more than before.
 CARRIED, LEAST_CARRIED = 3, 0.1
 
@@ -484,7 +486,7 @@ def _named(ranking: Finding, calibration: Finding, at_low_scores: bool, more: fl
     cause: Cause = "fraud_pattern"
     words = "frauds are where the champion expects none" if at_low_scores else "scores do not mean what they meant"
     same = ranking.status == "OK" or (more > 1 and kept)
-    if same and (calibration.value_current or 0.0) > 1:
+    if same and (calibration.value_current or 0.0) >= LEAST_MORE:
         cause, words = "fraud_rate", "there are more frauds than its scores say"
         words += ", and the champion ranks them as well as it did" if ranking.status == "OK" else ""
     if ranking.status != "OK":
