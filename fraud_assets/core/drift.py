@@ -194,8 +194,9 @@ def measure_drift(
         delivered: the columns that the source delivers, see `delivered_columns`; texts always are. Where one of them
             is empty, the data are at fault.
         of_frauds: the features that are made of known frauds, see `fraud_features`. Frauds come in waves, which their
-            windows carry on for months, so a month's spread does not tell how far they stray: what would be DRIFT is
-            WATCH, and what would be WATCH is OK. Whether fraud has changed, labels say.
+            windows carry on for months, so the spread of a few months does not tell how far they stray. A large move of
+            them is WATCH, any other OK: whether fraud has changed, labels say. Of the score, if the champion takes
+            such features: WATCH where it would be DRIFT.
         config: the limits.
 
     Returns:
@@ -708,11 +709,17 @@ def _judge(measure: _Measure, p_adjusted: float, config: DriftConfig) -> _Measur
     far = effect is None or effect >= config.drift_total_variation
     drift_p = config.delivered_drift_p if measure.delivered else config.drift_p
     if p_adjusted < drift_p and beyond and far and enough and finding.feature != VOLUME:
-        status = "WATCH" if measure.of_frauds else "DRIFT"
-    elif p_adjusted < config.watch_p and beyond and not measure.of_frauds:
+        status = "DRIFT"
+    elif p_adjusted < config.watch_p and beyond:
         status = "WATCH"
     elif p_adjusted < config.watch_p and not beyond:
         finding = replace(finding, reason=f"{finding.reason}: too little to act on")
+    if measure.of_frauds and finding.cause != "lost_feature" and status != "OK":
+        status = _calmer(status, measure)
+        if status == "OK":
+            finding = replace(
+                finding, reason=f"{finding.reason}: frauds come in waves, and labels tell if they changed"
+            )
     if status == "OK":
         finding = replace(finding, since=None)
     elif p_adjusted < drift_p and not enough and finding.feature != VOLUME:
@@ -720,6 +727,13 @@ def _judge(measure: _Measure, p_adjusted: float, config: DriftConfig) -> _Measur
         told = f"{months} cannot tell how much months differ, so only a large move would be drift"
         finding = replace(finding, reason=f"{finding.reason} ({told})")
     return replace(measure, finding=replace(finding, status=status))
+
+
+def _calmer(status: DriftStatus, measure: _Measure) -> DriftStatus:
+    """Of what is made of known frauds: a move that is not large is for labels to judge, and scores are watched."""
+    if status == "DRIFT" and (measure.large or measure.finding.kind == "prediction"):
+        return "WATCH"
+    return "OK"
 
 
 def _explained(windows: _Windows, measure: _Measure, moved: Sequence[Finding], suspects: _Suspects) -> Finding:

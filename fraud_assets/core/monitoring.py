@@ -165,7 +165,7 @@ def report_month(
 
     scorer = champion.scorer if full.issuperset(champion.scorer.manifest.features) else None
     features = [*compared, *made, *attributes]
-    counting = counting_features(contract)
+    counting, of_frauds = counting_features(contract), fraud_features(contract)
     windows = [
         (window, config.reference_rows),
         (month_window(month, contract.zone), None),
@@ -186,7 +186,7 @@ def report_month(
             card=contract.card if contract.amount else None,
             counting=counting,
             delivered=delivered_columns(contract, features),
-            of_frauds=fraud_features(contract),
+            of_frauds=of_frauds | ({SCORE} if of_frauds.intersection(champion.scorer.manifest.features) else set()),
             config=config,
         )
         together = pool.submit(

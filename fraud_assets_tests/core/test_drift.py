@@ -538,16 +538,36 @@ def test_what_is_delivered_needs_less_to_be_drift_than_what_is_made_of_it(year):
     assert [told(findings, name).status for name in ("amount", "made")] == ["DRIFT", "WATCH"]
 
 
-@pytest.mark.parametrize(("floor", "expected"), [(0.018, ["DRIFT", "WATCH"]), (0.9, ["WATCH", "OK"])])
-def test_what_is_made_of_known_frauds_is_one_step_calmer_than_other_columns(year, floor, expected):
+@pytest.mark.parametrize(
+    ("psi_limit", "floor", "expected"),
+    [(0.1, 0.018, ["DRIFT", "WATCH"]), (9.0, 0.018, ["DRIFT", "OK"]), (9.0, 0.9, ["WATCH", "OK"])],
+)
+def test_of_what_is_made_of_known_frauds_only_a_large_move_is_watched(year, psi_limit, floor, expected):
     reference, past, current = year
     changed = replaced(current, "amount", amounts(current) * 2)
-    config = DriftConfig(drift_total_variation=floor)
+    config = DriftConfig(psi_limit=psi_limit, drift_total_variation=floor)
     found = [
         compare(reference, changed, "amount", past=past, delivered=(), of_frauds=of_frauds, config=config)
         for of_frauds in ((), ("amount",))
     ]
     assert [told(findings, "amount").status for findings in found] == expected
+    if expected[1] == "OK":
+        assert "labels tell if they changed" in told(found[1], "amount").reason
+
+
+def test_scores_of_a_champion_that_takes_known_frauds_are_watched_where_they_would_drift(year):
+    reference, past, current = (
+        [with_score(one) for one in table] if isinstance(table, list | tuple) else with_score(table) for table in year
+    )
+    changed = replaced(current, "score", current["score"].to_numpy() * 2)
+    for of_frauds, expected in (((), "DRIFT"), (("score",), "WATCH")):
+        findings = compare(reference, changed, "amount", past=past, of_frauds=of_frauds)
+        assert told(findings, "score", "prediction").status == expected
+
+
+def with_score(table):
+    """With a score that follows the amount."""
+    return table.append_column("score", pa.array(amounts(table) / 1000))
 
 
 def test_a_rise_of_the_volume_is_watched_and_features_that_count_rows_follow_it(year):
