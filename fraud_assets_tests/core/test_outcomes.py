@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from fraud_assets.core import outcomes
 from fraud_assets.core.contract import load_contract
 from fraud_assets.core.metrics import Costs
 from fraud_assets.core.months import shift_month
@@ -166,15 +167,19 @@ def test_a_new_pattern_is_not_taken_for_more_of_the_same_fraud():
     assert found["estimate", "average_precision"].status == "WATCH"
 
 
-def test_a_champion_whose_probabilities_are_off_is_watched_while_labels_show_no_more_frauds(calm):
+def test_a_champion_whose_probabilities_are_off_is_watched_while_labels_show_no_more_frauds(calm, monkeypatch):
     """Its validation had half of the frauds at the same scores, and the months have as many as ever."""
     rows, _, y = calm
     halved = rows.append_column("is_fraud", pa.array(y & (np.arange(len(y)) % 2 == 0)))
-    found = by_name(findings(calm, promise=months_of(halved, "event_timestamp", "2025-03", "2025-03")))
-    assert found["label", "fraud_rate"].status == "OK"
-    calibration = found["concept", "calibration"]
-    assert (calibration.status, calibration.cause) == ("WATCH", "fraud_rate")
-    assert "there are no more frauds than before, so it may be the champion's calibration" in calibration.reason
+    promise = months_of(halved, "event_timestamp", "2025-03", "2025-03")
+    # At first it is surely off, then not surely enough.
+    for limit, expected in ((outcomes.UNCALIBRATED_P, ("WATCH", "fraud_rate")), (1e-300, ("OK", None))):
+        monkeypatch.setattr(outcomes, "UNCALIBRATED_P", limit)
+        found = by_name(findings(calm, promise=promise))
+        assert found["label", "fraud_rate"].status == "OK"
+        calibration = found["concept", "calibration"]
+        assert (calibration.status, calibration.cause) == expected
+        assert "there are no more frauds than before, so it may be the champion's calibration" in calibration.reason
 
 
 def test_late_labels_are_not_blamed_on_the_champion():
