@@ -77,7 +77,9 @@ def with_history_columns(rows: pa.Table, contract: Contract) -> pa.Table:
 def counting_features(contract: Contract) -> frozenset[str]:
     """The features that are more, or less, when there are more rows: counts, sums and times since the last one."""
     # Of known frauds it is their number that matters, however many rows there are.
-    return _features_of(contract, lambda asked: bool(asked & {"count", "last", "excess"}) and "frauds" not in asked)
+    return _features_of(
+        contract, lambda asked: bool(asked & {"count", "last", "last_genuine", "excess"}) and "frauds" not in asked
+    )
 
 
 def fraud_features(contract: Contract) -> frozenset[str]:
