@@ -7,8 +7,7 @@ the same columns of the same windows, see `drift_peers.py`.
 
     python -m benchmarks.drift [--data DIR] [--worlds N] [--asked N] [--keep DIR] [--quick] [--json FILE]
 
-All of it takes two hours on two cores. With `--keep`, the worlds that are done when it is interrupted are not judged
-again.
+All of it takes hours on two cores. With `--keep`, the worlds that are done when it is interrupted are not judged again.
 """
 
 from __future__ import annotations

@@ -375,7 +375,8 @@ class _Measure:
         large: whether the effect is so large that no history is needed.
         history: how many months told how much months differ.
         cells: of a column of numbers.
-        delivered: whether it is about what the source delivers, and not about what is made of it.
+        delivered: whether it is about what the source delivers, or the amount beside the card's own recent mean, and
+            not about a feature of the models.
         of_frauds: whether it is about what is made of known frauds.
     """
 

@@ -556,9 +556,8 @@ def test_of_what_is_made_of_known_frauds_only_a_large_move_is_watched(year, psi_
 
 
 def test_scores_of_a_champion_that_takes_known_frauds_are_watched_where_they_would_drift(year):
-    reference, past, current = (
-        [with_score(one) for one in table] if isinstance(table, list | tuple) else with_score(table) for table in year
-    )
+    reference, past, current = year
+    reference, current, *past = (with_score(table) for table in (reference, current, *past))
     changed = replaced(current, "score", current["score"].to_numpy() * 2)
     for of_frauds, expected in (((), "DRIFT"), (("score",), "WATCH")):
         findings = compare(reference, changed, "amount", past=past, of_frauds=of_frauds)

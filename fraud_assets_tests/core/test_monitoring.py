@@ -197,6 +197,13 @@ def test_a_young_platform_compares_what_was_full_44_days_after_its_first_transac
     assert "score" not in asked["current"].column_names
 
 
+def test_scores_follow_known_frauds_if_the_model_takes_features_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for of_model, expected in ((NAMES, True), (("amount", "customer_count_7d"), False)):
+        asked, _, _ = asked_of(monkeypatch, of_model=of_model)
+        assert ("score" in asked["of_frauds"]) == expected
+        assert "customer_known_fraud_share_7d" in asked["of_frauds"]
+
+
 def test_scores_are_compared_if_the_features_of_the_model_were_full(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, _, _ = asked_of(monkeypatch, first_event=day("2018-01-01"), of_model=("amount", "customer_count_7d"))
     assert "score" in asked["current"].column_names
