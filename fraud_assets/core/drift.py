@@ -12,7 +12,7 @@ Use:
     findings = measure_drift(
         reference, current, past=months, features=[...], clusters=list(contract.entities), card=contract.card,
         counting=counting_features(contract), delivered=delivered_columns(contract, features),
-        of_frauds=fraud_features(contract), config=DriftConfig(),
+        of_labels=label_features(contract), config=DriftConfig(),
     )
 
 Months differ even when nothing has changed, by shocks that all rows of a month share and that no month shows by
@@ -166,7 +166,7 @@ def measure_drift(
     amount: str = "amount",
     counting: Collection[str] = (),
     delivered: Collection[str] = ("amount",),
-    of_frauds: Collection[str] = (),
+    of_labels: Collection[str] = (),
     config: DriftConfig,
 ) -> tuple[Finding, ...]:
     """Compares a window of transactions with the reference, column by column.
@@ -193,10 +193,10 @@ def measure_drift(
         counting: the features that are more or less when there are more rows, see `counting_features`.
         delivered: the columns that the source delivers, see `delivered_columns`; texts always are. Where one of them
             is empty, the data are at fault.
-        of_frauds: the features that are made of known frauds, see `fraud_features`. Frauds come in waves, which their
-            windows carry on for months, so the spread of a few months does not tell how far they stray. A large move of
-            them is WATCH, any other OK: whether fraud has changed, labels say. Of the score, if the champion takes
-            such features: WATCH where it would be DRIFT.
+        of_labels: the features that are made of labels, see `label_features`. Frauds come in waves, which their windows
+            carry on for months, so the spread of a few months does not tell how far they stray; and what has matured
+            tells what other features told when it happened. A large move of them is WATCH, any other OK: whether fraud
+            has changed, labels say. Of the score, if the champion takes such features: WATCH where it would be DRIFT.
         config: the limits.
 
     Returns:
@@ -236,7 +236,7 @@ def measure_drift(
         config=config,
     )
     measured = [
-        replace(measure, delivered=name in (*delivered, RECENT_AMOUNT), of_frauds=name in of_frauds)
+        replace(measure, delivered=name in (*delivered, RECENT_AMOUNT), of_labels=name in of_labels)
         for name in names
         for measure in _column(compared, name)
     ]
@@ -377,7 +377,7 @@ class _Measure:
         cells: of a column of numbers.
         delivered: whether it is about what the source delivers, or the amount beside the card's own recent mean, and
             not about a feature of the models.
-        of_frauds: whether it is about what is made of known frauds.
+        of_labels: whether it is about what is made of labels.
     """
 
     finding: Finding
@@ -387,7 +387,7 @@ class _Measure:
     history: int = 0
     cells: Cells | None = None
     delivered: bool = False
-    of_frauds: bool = False
+    of_labels: bool = False
 
     @property
     def family(self) -> str:
@@ -715,11 +715,11 @@ def _judge(measure: _Measure, p_adjusted: float, config: DriftConfig) -> _Measur
         status = "WATCH"
     elif p_adjusted < config.watch_p and not beyond:
         finding = replace(finding, reason=f"{finding.reason}: too little to act on")
-    if measure.of_frauds and finding.cause != "lost_feature" and status != "OK":
+    if measure.of_labels and finding.cause != "lost_feature" and status != "OK":
         status = _calmer(status, measure)
         if status == "OK":
             finding = replace(
-                finding, reason=f"{finding.reason}: frauds come in waves, and labels tell if they changed"
+                finding, reason=f"{finding.reason}: it is made of labels, which are looked at by themselves"
             )
     if status == "OK":
         finding = replace(finding, since=None)
@@ -731,7 +731,7 @@ def _judge(measure: _Measure, p_adjusted: float, config: DriftConfig) -> _Measur
 
 
 def _calmer(status: DriftStatus, measure: _Measure) -> DriftStatus:
-    """Of what is made of known frauds: a move that is not large is for labels to judge, and scores are watched."""
+    """Of what is made of labels: a move that is not large is for labels to judge, and scores are watched."""
     if status == "DRIFT" and (measure.large or measure.finding.kind == "prediction"):
         return "WATCH"
     return "OK"

@@ -82,9 +82,11 @@ def counting_features(contract: Contract) -> frozenset[str]:
     )
 
 
-def fraud_features(contract: Contract) -> frozenset[str]:
-    """The features that are made of known frauds."""
-    return _features_of(contract, lambda asked: any(AGGREGATES[name].of_labels for name in asked))
+def label_features(contract: Contract) -> frozenset[str]:
+    """The features that are made of labels: of known frauds, and of what matured without one."""
+    return _features_of(
+        contract, lambda asked: any(AGGREGATES[name].of_labels or AGGREGATES[name].matured for name in asked)
+    )
 
 
 def _features_of(contract: Contract, wanted: Callable[[set[str]], bool]) -> frozenset[str]:

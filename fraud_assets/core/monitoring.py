@@ -27,8 +27,8 @@ from fraud_assets.core.history_columns import (
     NEW,
     counting_features,
     delivered_columns,
-    fraud_features,
     history_columns,
+    label_features,
     with_history_columns,
 )
 from fraud_assets.core.metrics import Costs
@@ -165,7 +165,7 @@ def report_month(
 
     scorer = champion.scorer if full.issuperset(champion.scorer.manifest.features) else None
     features = [*compared, *made, *attributes]
-    counting, of_frauds = counting_features(contract), fraud_features(contract)
+    counting, of_labels = counting_features(contract), label_features(contract)
     windows = [
         (window, config.reference_rows),
         (month_window(month, contract.zone), None),
@@ -186,7 +186,7 @@ def report_month(
             card=contract.card if contract.amount else None,
             counting=counting,
             delivered=delivered_columns(contract, features),
-            of_frauds=of_frauds | ({SCORE} if of_frauds.intersection(champion.scorer.manifest.features) else set()),
+            of_labels=of_labels | ({SCORE} if of_labels.intersection(champion.scorer.manifest.features) else set()),
             config=config,
         )
         together = pool.submit(

@@ -542,25 +542,25 @@ def test_what_is_delivered_needs_less_to_be_drift_than_what_is_made_of_it(year):
     ("psi_limit", "floor", "expected"),
     [(0.1, 0.018, ["DRIFT", "WATCH"]), (9.0, 0.018, ["DRIFT", "OK"]), (9.0, 0.9, ["WATCH", "OK"])],
 )
-def test_of_what_is_made_of_known_frauds_only_a_large_move_is_watched(year, psi_limit, floor, expected):
+def test_of_what_is_made_of_labels_only_a_large_move_is_watched(year, psi_limit, floor, expected):
     reference, past, current = year
     changed = replaced(current, "amount", amounts(current) * 2)
     config = DriftConfig(psi_limit=psi_limit, drift_total_variation=floor)
     found = [
-        compare(reference, changed, "amount", past=past, delivered=(), of_frauds=of_frauds, config=config)
-        for of_frauds in ((), ("amount",))
+        compare(reference, changed, "amount", past=past, delivered=(), of_labels=of_labels, config=config)
+        for of_labels in ((), ("amount",))
     ]
     assert [told(findings, "amount").status for findings in found] == expected
     if expected[1] == "OK":
-        assert "labels tell if they changed" in told(found[1], "amount").reason
+        assert "looked at by themselves" in told(found[1], "amount").reason
 
 
-def test_scores_of_a_champion_that_takes_known_frauds_are_watched_where_they_would_drift(year):
+def test_scores_of_a_champion_that_takes_features_of_labels_are_watched_where_they_would_drift(year):
     reference, past, current = year
     reference, current, *past = (with_score(table) for table in (reference, current, *past))
     changed = replaced(current, "score", current["score"].to_numpy() * 2)
-    for of_frauds, expected in (((), "DRIFT"), (("score",), "WATCH")):
-        findings = compare(reference, changed, "amount", past=past, of_frauds=of_frauds)
+    for of_labels, expected in (((), "DRIFT"), (("score",), "WATCH")):
+        findings = compare(reference, changed, "amount", past=past, of_labels=of_labels)
         assert told(findings, "score", "prediction").status == expected
 
 

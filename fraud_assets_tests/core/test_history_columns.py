@@ -15,8 +15,8 @@ from fraud_assets.core.features import feature_names
 from fraud_assets.core.history_columns import (
     counting_features,
     delivered_columns,
-    fraud_features,
     history_columns,
+    label_features,
     with_history_columns,
 )
 
@@ -127,5 +127,5 @@ def test_which_features_count_rows_or_frauds_and_which_columns_are_delivered() -
     assert {"terminal_count_30d", "terminal_days_since_known_genuine"} <= counting
     assert not any("fraud" in name for name in counting)
     assert "amount" not in counting
-    assert fraud_features(CONTRACT) == {name for name in feature_names(CONTRACT) if "known_fraud" in name}
+    assert label_features(CONTRACT) == {name for name in feature_names(CONTRACT) if "_known_" in name}
     assert delivered_columns(CONTRACT, ["amount", "shop", "customer_count_7d"]) == {"amount", "shop"}

@@ -200,8 +200,8 @@ def test_a_young_platform_compares_what_was_full_44_days_after_its_first_transac
 def test_scores_follow_known_frauds_if_the_model_takes_features_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     for of_model, expected in ((NAMES, True), (("amount", "customer_count_7d"), False)):
         asked, _, _ = asked_of(monkeypatch, of_model=of_model)
-        assert ("score" in asked["of_frauds"]) == expected
-        assert "customer_known_fraud_share_7d" in asked["of_frauds"]
+        assert ("score" in asked["of_labels"]) == expected
+        assert "customer_known_fraud_share_7d" in asked["of_labels"]
 
 
 def test_scores_are_compared_if_the_features_of_the_model_were_full(monkeypatch: pytest.MonkeyPatch) -> None:
