@@ -310,8 +310,9 @@ def with_months(variance: FloatArray, months: FloatArray, mean: FloatArray, free
     """The covariance of a difference, what months differ by of themselves included.
 
     Added is what `months` has beyond `variance`, where cells weigh as in the test: the positive part of their
-    difference. The trace of a matrix T that is estimated with f degrees of freedom has f (tr T)^2 / tr T^2 of them, and
-    the trace of a sum of a known part and T has (tr V / tr T)^2 times as many (Satterthwaite, 1946).
+    difference. The trace of a matrix T that is estimated with f degrees of freedom has f (tr T)^2 / tr T^2 of them
+    (Satterthwaite, 1946). T is the sum, also where nothing is added: that a few months differ by no more than their
+    rows explain may be chance.
 
     Args:
         variance: what customers, terminals and days explain, shape (cells, cells).
@@ -320,17 +321,13 @@ def with_months(variance: FloatArray, months: FloatArray, mean: FloatArray, free
         freedom: f, one less than there are months.
 
     Returns:
-        The covariance, and the degrees of freedom of its trace, infinity where nothing was added.
+        The covariance, and the degrees of freedom of its trace, infinity where nothing varies.
     """
     root = np.sqrt(np.where(mean > 0, mean, 1.0))
     scale = np.outer(root, root)
-    beyond = positive((months - variance) / scale)
-    trace = float(np.trace(beyond))
-    if not trace > 0:
-        return variance, math.inf
-    of_beyond = freedom * trace**2 / float(np.sum(beyond**2))
-    total = float(np.trace(variance / scale)) + trace
-    return variance + beyond * scale, of_beyond * (total / trace) ** 2
+    total = variance + positive((months - variance) / scale) * scale
+    trace, trace_squared = float(np.trace(total / scale)), float(np.sum((total / scale) ** 2))
+    return total, freedom * trace**2 / trace_squared if trace > 0 else math.inf
 
 
 @dataclass(frozen=True)
