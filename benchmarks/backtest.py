@@ -20,7 +20,7 @@ from fraud_assets.adapters.packaging import to_onnx
 from fraud_assets.core.backtest import Backtest, History, run_backtest
 from fraud_assets.core.bootstrap import Interval
 from fraud_assets.core.contract import Contract, parse_contract
-from fraud_assets.core.drift import DriftConfig
+from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.features import compute_features
 from fraud_assets.core.metrics import Costs
 from fraud_assets.core.months import months_between

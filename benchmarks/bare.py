@@ -24,7 +24,7 @@ import pyarrow.parquet
 from fraud_assets.adapters.packaging import to_onnx
 from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.core.contract import Contract
-from fraud_assets.core.drift import DriftConfig
+from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.evaluation import EvaluationError, Role, evaluation_rows, promotion_signals, score_window
 from fraud_assets.core.features import compute_features, feature_names, history_days
 from fraud_assets.core.intake import accept

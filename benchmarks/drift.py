@@ -59,9 +59,9 @@ from benchmarks.handbook import HANDBOOK
 from benchmarks.reporting import Row, argument_parser, at_least, at_most, report
 from fraud_assets.adapters.packaging import to_onnx
 from fraud_assets.core.contract import load_contract
-from fraud_assets.core.drift import SCORE, DriftConfig
+from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.features import feature_days
-from fraud_assets.core.findings import Finding
+from fraud_assets.core.findings import SCORE, Finding
 from fraud_assets.core.history_columns import history_columns, with_history_columns
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.metrics import Costs, average_precision

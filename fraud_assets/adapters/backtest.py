@@ -29,7 +29,7 @@ from fraud_assets.core.backtest import (
     backtest_rows,
     run_backtest,
 )
-from fraud_assets.core.drift import DriftConfig
+from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.metrics import Costs
 from fraud_assets.core.monitoring import Read
 from fraud_assets.core.months import check_month, months_between, shift_month

@@ -19,8 +19,9 @@ from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.registry import Registry
 from fraud_assets.adapters.status import reported_month
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.drift import SCORE, DriftConfig
+from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.features import feature_names
+from fraud_assets.core.findings import SCORE
 from fraud_assets.core.histograms import Histogram, histogram
 from fraud_assets.core.ledger import champion_event
 from fraud_assets.core.monitoring import VERDICT, EarlierReport, compared_rows, earlier_reports

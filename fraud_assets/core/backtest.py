@@ -38,7 +38,7 @@ from fraud_assets.core.bootstrap import (
     resamples,
 )
 from fraud_assets.core.contract import Contract
-from fraud_assets.core.drift import DriftConfig
+from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.evaluation import EvaluationError, score_window
 from fraud_assets.core.features import feature_names
 from fraud_assets.core.labels import labels_as_of

@@ -1,6 +1,6 @@
 """What a move looks like: each cause is tried by undoing it, and named if that takes most of the distance away.
 
-How far something moved, and whether that is more than chance, belongs to `drift.py`.
+How far something moved, and whether that is more than chance, belongs to `column_drift.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Columns as cells: which bin of the reference a number falls into, which value a text has, and what has no value.
 
-Bins come from the reference alone. What shares of cells say of two windows belongs to `clusters.py` and `drift.py`.
+Bins come from the reference alone. What shares of cells say of two windows belongs to `clusters.py` and
+`column_drift.py`.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ that are paired between the windows (two-way clusters: Cameron, Gelbach and Mill
 https://doi.org/10.1198/jbes.2010.07136) and over days, and a chi-squared statistic is corrected for it (Rao and Scott,
 1981, https://doi.org/10.1080/01621459.1981.10477633, with Satterthwaite's degrees of freedom).
 
-What the cells are (bins of a feature, scores, labels) and what a difference means belongs to `drift.py`, `concept.py`
-and `label_drift.py`. The way of use, for two tables of rows:
+What the cells are (bins of a feature, scores, labels) and what a difference means belongs to `column_drift.py`,
+`concept.py` and `label_drift.py`. The way of use, for two tables of rows:
 
     windows = pair_windows(row_days(reference, "reference"), row_days(current, "current"))
     pairs = pair_clusters(reference, current, ["customer_id", "terminal_id"])

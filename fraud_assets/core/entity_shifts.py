@@ -1,7 +1,7 @@
 """Whether a few customers changed much while the others did not: what a comparison of all rows together cannot see.
 
 Five customers in a hundred who spend a third more move the distribution of all amounts by one part in a hundred. Each
-of them beside his own past stands out. How a column of all rows is compared belongs to `drift.py`.
+of them beside his own past stands out. How a column of all rows is compared belongs to `column_drift.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a drift report is made of: one finding for each thing that was looked at, whoever looked.
 
 The words of the report (statuses, kinds, causes) and its row belong here, so that everything that measures, judges,
-shows or stores drift means the same by them. How something is measured belongs to `drift.py`, `concept.py`,
+shows or stores drift means the same by them. How something is measured belongs to `column_drift.py`, `concept.py`,
 `label_drift.py`, `estimation.py` and `domain_classifier.py`; what they mean together to `verdict.py`.
 """
 
@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal, get_args
+
+SCORE = "score"  # what findings about the champion's predictions call their feature
 
 DriftStatus = Literal["OK", "WATCH", "DRIFT", "INSUFFICIENT_DATA"]
 DRIFT_STATUSES: tuple[DriftStatus, ...] = get_args(DriftStatus)

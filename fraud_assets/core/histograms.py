@@ -25,7 +25,7 @@ from fraud_assets.core.cells import (
     texts,
 )
 from fraud_assets.core.clusters import FloatArray, pair_windows, row_days, tabulate
-from fraud_assets.core.drift import DriftConfig
+from fraud_assets.core.drift_config import DriftConfig
 
 MOST_DIGITS = 9  # a float32 has no more
 

@@ -20,9 +20,10 @@ from fraud_assets.core.causes import listed
 from fraud_assets.core.clusters import one_in
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.domain_classifier import domain_finding
-from fraud_assets.core.drift import SCORE, DriftConfig, measure_drift
+from fraud_assets.core.drift import measure_drift
+from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.features import feature_days, feature_names
-from fraud_assets.core.findings import DriftStatus, Finding
+from fraud_assets.core.findings import SCORE, DriftStatus, Finding
 from fraud_assets.core.history_columns import (
     NEW,
     counting_features,

@@ -18,9 +18,8 @@ from fraud_assets.core import concept, label_drift
 from fraud_assets.core.completeness import KnownFrauds, delay_curve, known_frauds
 from fraud_assets.core.concept import concept_findings
 from fraud_assets.core.contract import TIMESTAMP, Contract
-from fraud_assets.core.drift import SCORE
 from fraud_assets.core.estimation import Unmatured, estimate_findings, unknown
-from fraud_assets.core.findings import LABEL_CAUSES, Finding
+from fraud_assets.core.findings import LABEL_CAUSES, SCORE, Finding
 from fraud_assets.core.label_drift import label_findings
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.metrics import Costs

@@ -20,8 +20,7 @@ from markupsafe import Markup
 
 from fraud_assets.core.charts import Point, by_month, delays, number, percent, shares, shares_by_bin
 from fraud_assets.core.completeness import Completeness, MonthCompleteness
-from fraud_assets.core.drift import SCORE
-from fraud_assets.core.findings import Cause, DriftKind, DriftStatus, Finding
+from fraud_assets.core.findings import SCORE, Cause, DriftKind, DriftStatus, Finding
 from fraud_assets.core.histograms import Histogram
 from fraud_assets.core.monitoring import VERDICT, earlier_reports
 from fraud_assets.core.scoring import ModelManifest

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from fraud_assets.adapters.monthly_report import publish_report, write_report
 from fraud_assets.core import plots
-from fraud_assets.core.drift import DriftConfig
+from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.metrics import Costs
 from fraud_assets.core.monitoring import PAST_MONTHS, Champion, MonthReport, drift_rows, earlier_reports, report_month
 from fraud_assets.core.months import shift_month

@@ -12,7 +12,8 @@ from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.monthly_report import gather_report, publish_report, write_report
 from fraud_assets.adapters.registry import Registry
 from fraud_assets.adapters.table_io import MonthStore, open_store
-from fraud_assets.core.drift import DriftConfig, population_stability_index
+from fraud_assets.core.column_drift import population_stability_index
+from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.report import ReportFacts
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from fraud_assets.core.backtest import (
     score_month,
 )
 from fraud_assets.core.contract import Contract, load_contract
-from fraud_assets.core.drift import DriftConfig
+from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.evaluation import EvaluationError
 from fraud_assets.core.features import compute_features
 from fraud_assets.core.metrics import Costs, evaluate_scores, paired_ap_difference

@@ -12,17 +12,17 @@ import pytest
 from scipy.stats import chi2
 
 from fraud_assets.core import clusters as clusters_module
-from fraud_assets.core import drift
+from fraud_assets.core import column_drift, drift
 from fraud_assets.core.cells import reference_cuts
 from fraud_assets.core.clusters import weekday_weights
-from fraud_assets.core.drift import (
-    DriftConfig,
-    insufficient,
+from fraud_assets.core.column_drift import (
     jensen_shannon_distance,
-    measure_drift,
     population_stability_index,
     total_variation,
+    with_months,
 )
+from fraud_assets.core.drift import insufficient, measure_drift
+from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.findings import holm
 from fraud_assets.core.verdict import judge_month
 
@@ -121,12 +121,12 @@ def test_few_months_are_no_proof_that_months_do_not_differ():
     # A matrix of rank one has as many degrees of freedom as there are months, less one: whether they add to what rows
     # explain or not.
     for months, expected in ((rows / 4, rows), (rows * 3, rows * 3)):
-        total, freedom = drift.with_months(rows, months, mean, 5)
+        total, freedom = with_months(rows, months, mean, 5)
         assert total == pytest.approx(expected)
         assert freedom == pytest.approx(5)
     # Of two equal and independent ones, tr T^2 is half of (tr T)^2.
-    assert drift.with_months(np.eye(2), np.zeros((2, 2)), mean, 5)[1] == pytest.approx(10)
-    assert drift.with_months(np.zeros((2, 2)), np.zeros((2, 2)), mean, 5)[1] == math.inf
+    assert with_months(np.eye(2), np.zeros((2, 2)), mean, 5)[1] == pytest.approx(10)
+    assert with_months(np.zeros((2, 2)), np.zeros((2, 2)), mean, 5)[1] == math.inf
 
 
 def test_psi_of_halves_against_quarters_is_a_quarter_of_the_logarithm_of_three():
@@ -850,7 +850,7 @@ def test_neither_row_order_nor_chunks_nor_repetition_change_a_figure(year):
 
 
 def test_row_order_does_not_even_change_the_digits_that_are_rounded_away(months, monkeypatch):
-    for module in (drift, clusters_module):
+    for module in (drift, column_drift, clusters_module):
         monkeypatch.setattr(module, "stable", float)
     reference, current = months
     shuffled = current.take(pa.array(np.random.default_rng(4).permutation(current.num_rows)))

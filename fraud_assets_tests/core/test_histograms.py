@@ -10,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fraud_assets.core.drift import DriftConfig, measure_drift, population_stability_index
+from fraud_assets.core.column_drift import population_stability_index
+from fraud_assets.core.drift import measure_drift
+from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.histograms import Histogram, bin_labels, histogram
 
 CONFIG = DriftConfig()

@@ -15,7 +15,8 @@ import pytest
 
 from fraud_assets.core import monitoring
 from fraud_assets.core.contract import Contract, parse_contract
-from fraud_assets.core.drift import DriftConfig, insufficient
+from fraud_assets.core.drift import insufficient
+from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.features import feature_names
 from fraud_assets.core.findings import Finding
 from fraud_assets.core.metrics import Costs
