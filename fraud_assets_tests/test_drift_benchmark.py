@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from benchmarks.drift import Case, Outcome, figures, interval, names_it, plans
+from benchmarks import drift as benchmark
+from benchmarks.drift import Case, Outcome, Task, figures, interval, judge_task, names_it, plans
 from benchmarks.drift_peers import psi_columns, rejected_columns
 from benchmarks.drift_worlds import (
     CHANGED,
@@ -170,6 +172,35 @@ def test_shocks_are_shared_by_all_rows_of_a_day(rows: pa.Table) -> None:
 
 def test_half_of_the_worlds_have_shocks() -> None:
     assert [plan.shocks for plan in plans(8, 10)] == [0.0, 1.0, 0.0, 0.5] * 2
+
+
+def test_a_world_that_is_kept_is_judged_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[str] = []
+
+    def judge(task: Task) -> list[Outcome]:
+        judged.append(task.name)
+        return [_said("OK" if task.plan.seed else "WATCH")]
+
+    monkeypatch.setattr(benchmark, "judge_world", judge)
+    tasks = [Task(Plan(seed), group, peers, tmp_path / "kept")
+             for seed in (0, 1) for group in ("plain", "small") for peers in (None, tmp_path)]  # fmt: skip
+    first, again = ([judge_task(task) for task in tasks] for _ in range(2))
+    assert first == again == [judge(task) for task in tasks]
+    assert len(judged) == 2 * len(tasks)
+    judge_task(Task(tasks[0].plan, "plain", None))
+    assert len(judged) == 2 * len(tasks) + 1
+
+
+def test_a_world_that_fails_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_task: Task) -> list[Outcome]:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(benchmark, "judge_world", fail)
+    task = Task(Plan(0), "plain", None, tmp_path)
+    with pytest.raises(RuntimeError, match="no memory"):
+        judge_task(task)
+    monkeypatch.setattr(benchmark, "judge_world", lambda _task: [_said("OK")])
+    assert judge_task(task) == [_said("OK")]
 
 
 # --- figures

@@ -80,6 +80,20 @@ def test_a_ranking_that_fell_a_little_while_there_is_more_of_all_fraud_is_more_o
     assert found(rows(2, REALISED, hot))["calibration"].cause == "fraud_pattern"
 
 
+def test_frauds_that_are_elsewhere_but_no_more_are_a_new_pattern_whatever_the_labels_say(monkeypatch):
+    """Half of the frauds at high scores have gone, and as many have come to a few terminals."""
+    monkeypatch.setattr(concept, "LEAST_KEPT", 0.0)
+
+    def moved(score, terminal):
+        return np.where(terminal < 0.02 * TERMINALS, 0.3, np.where(score > 0.1, score / 2, score))
+
+    calibration = found(rows(2, REALISED, moved), more=1.6)["calibration"]
+    assert calibration.value_current == pytest.approx(1, abs=0.08)
+    assert (calibration.status, calibration.cause) == ("DRIFT", "fraud_pattern")
+    monkeypatch.setattr(concept, "LEAST_MORE", 0.9)
+    assert found(rows(2, REALISED, moved), more=1.6)["calibration"].cause == "fraud_rate"
+
+
 def test_a_new_pattern_is_seen_from_the_day_on_which_it_begins():
     """The pattern begins with the second half of the window."""
     calm, changed = rows(2, REALISED), rows(2, REALISED, hot)
