@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -56,24 +58,45 @@ class DaemonHouse:
         self.process.wait(timeout=30)
         self.process.stdout.close()
 
-    def tick(self, sensor: str, killed_at: str | None = None, **environment: str) -> None:
-        """One daemon's tick of one sensor; fails the test unless it dies exactly when it is meant to."""
+    def tick(self, sensor: str, killed_at: str | None = None, *, server: int | None = None, **environment: str) -> None:
+        """One daemon's tick of one sensor; fails the test unless it dies exactly when it is meant to.
+
+        Args:
+            sensor: its name.
+            killed_at: the place at which the daemon dies.
+            server: process id of the PostgreSQL server that dies there instead; the daemon is to fail of it.
+            environment: further variables.
+        """
         self.now += timedelta(minutes=1)
         asked = {
-            "sensor": sensor, "killed_at": killed_at, "now": self.now.timestamp(), "environment": environment,
+            "sensor": sensor, "killed_at": killed_at, "server": server, "now": self.now.timestamp(),
+            "environment": environment,
         }  # fmt: skip
         assert self.process.stdin
         assert self.process.stdout
         print(json.dumps(asked), file=self.process.stdin, flush=True)
         ended = int(self.process.stdout.readline() or "99")
-        assert ended == (-signal.SIGKILL if killed_at else 0), f"{asked} ended with {ended}"
+        expected = 0 if killed_at is None else -signal.SIGKILL if server is None else 1
+        assert ended == expected, f"{asked} ended with {ended}"
 
 
-def _kill(*_: Any, **__: Any) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def _kill(server: int | None) -> None:
+    """Ends this process, or a server as a crash does, and waits until that is gone."""
+    if server is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return
+    os.kill(server, signal.SIGQUIT)
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        try:
+            os.kill(server, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.01)
+    raise TimeoutError(f"server {server} does not stop")
 
 
-def _tick(sensor: str, killed_at: str | None, now: float, environment: dict[str, str]) -> None:
+def _tick(sensor: str, killed_at: str | None, server: int | None, now: float, environment: dict[str, str]) -> None:
     """What a daemon does with a sensor, until it is killed."""
     os.environ.update(environment)
     from dagster._core.remote_origin import InProcessCodeLocationOrigin
@@ -106,18 +129,23 @@ def _tick(sensor: str, killed_at: str | None, now: float, environment: dict[str,
                 instance.stop_sensor(other.get_remote_origin_id(), other.selector_id, other)
         stack.enter_context(freeze_time(at))
         stack.enter_context(patch.object(fraud_assets.defs.automation, "_now", lambda: at))
-        if killed_at in BEFORE:
-            stack.enter_context(patch(BEFORE[killed_at], _kill))
-        elif killed_at in AFTER:
-            where, _, name = AFTER[killed_at].rpartition(".")
-            owner = getattr(sys.modules[where.rpartition(".")[0]], where.rpartition(".")[2])
+        if server:
+            # Dagster tries again for twelve seconds each time; it gives up as well after a tenth of one.
+            stack.enter_context(patch("dagster_postgres.utils.calculate_delay", lambda **_: 0.02))
+        if place := (BEFORE | AFTER).get(killed_at or ""):
+            where, _, name = place.rpartition(".")
+            owner = pkgutil.resolve_name(where)
             whole = getattr(owner, name)
 
-            def then_die(*arguments: Any, **named: Any) -> None:
-                whole(*arguments, **named)
-                _kill()
+            def dies(*arguments: Any, **named: Any) -> Any:
+                if killed_at in BEFORE:
+                    _kill(server)
+                done = whole(*arguments, **named)
+                if killed_at in AFTER:
+                    _kill(server)
+                return done
 
-            stack.enter_context(patch.object(owner, name, then_die))
+            stack.enter_context(patch.object(owner, name, dies))
         list(execute_sensor_iteration(workspace, logging.getLogger("daemon"), None, None, debug_crash_flags=flags))
         errors = [
             tick.error

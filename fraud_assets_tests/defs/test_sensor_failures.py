@@ -6,15 +6,19 @@ a retraining does is tested elsewhere.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 import dagster as dg
 import pytest
 
+from fraud_assets.adapters import database as database_module
 from fraud_assets.adapters.dagster_storage import open_instance
-from fraud_assets.adapters.database import Database, open_database
+from fraud_assets.adapters.database import Database, open_database, stop_embedded
 from fraud_assets.adapters.retraining import RetrainingStore, list_decisions
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets_tests.daemons import DaemonHouse
@@ -65,6 +69,42 @@ def settings(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 @pytest.fixture(scope="module")
 def house(settings: dict[str, str]) -> Iterator[DaemonHouse]:
     with DaemonHouse(**settings) as house:
+        yield house
+
+
+class OwnServer:
+    """A server that may crash, to daemons one like any other, and to the test one that starts again when asked."""
+
+    def __init__(self, home: Path, settings: dict[str, str]) -> None:
+        self.environment = settings | {"FRAUD_HOME": str(home)}
+        self.settings = Settings(home=home, contract=Path(settings["FRAUD_CONTRACT"]))
+        self.url = open_database(self.settings).url
+
+    @property
+    def pid(self) -> int:
+        return int((self.settings.postgres_folder / "postmaster.pid").read_text().split()[0])
+
+    @contextmanager
+    def world(self, house: DaemonHouse) -> Iterator[World]:
+        """After a crash, started again."""
+        database_module._open.cache_clear()
+        database = open_database(self.settings)
+        with open_instance(self.settings) as instance:
+            yield World(instance, database, house)
+
+
+@pytest.fixture(scope="module")
+def own(settings: dict[str, str]) -> Iterator[OwnServer]:
+    folder = Path(mkdtemp(prefix="fraud"))
+    yield OwnServer(folder, settings)
+    stop_embedded(folder / "postgres")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def guests(own: OwnServer) -> Iterator[DaemonHouse]:
+    """Daemons that cannot start the server."""
+    with DaemonHouse(**own.environment, FRAUD_DATABASE_URL=own.url) as house:
         yield house
 
 
@@ -122,6 +162,23 @@ def test_a_report_that_changes_while_the_daemon_is_dead_asks_for_a_run_of_its_ow
     assert world.runs == [("2025-03", "first", "1"), ("2025-03", "second", "1")]
     listed = list_decisions(RetrainingStore(world.database), world.instance, 99)
     assert [(one["report_digest"], one["run_status"]) for one in listed] == [("second", "QUEUED"), ("first", "QUEUED")]
+
+
+def test_a_server_that_crashes_in_a_tick_neither_doubles_nor_loses_a_retraining(
+    own: OwnServer, guests: DaemonHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in own.environment.items():
+        monkeypatch.setenv(name, value)
+    for number, place in enumerate(("RECORDED", "EVALUATED", "CURSOR"), 1):
+        month = f"2025-0{number}"
+        with own.world(guests) as world:
+            world.report(month)
+        guests.tick("drift_sensor", killed_at=place, server=own.pid)
+        with own.world(guests) as world:
+            world.tick("drift_sensor")
+            world.tick("drift_sensor")
+            assert [run for run in world.runs if run[0] == month] == [(month, "first", "1")], place
+            assert [one for one in world.decided if one[0] == month] == [(month, "retrain")], place
 
 
 # The alert sensor
