@@ -85,7 +85,7 @@ PEERS = PROJECT_ROOT / ".venv-peers" / ("Scripts" if os.name == "nt" else "bin")
 TOOLS = ("evidently", "nannyml", "tests", "psi")
 JUDGES = ("evidently_month", *TOOLS)
 WORLDS = 20  # of ten months each
-ASKED = 4  # about whose changes the peers are asked, who take ten times as long: one of each kind and one more
+ASKED = 2  # of whose changes the peers are asked, who take ten times as long: one without and one with shocks
 LEAST_TESTS = 5
 SMALL = CUSTOMERS // 10
 # One boosting of few trees: what is measured is not the model.

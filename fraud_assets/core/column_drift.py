@@ -112,9 +112,9 @@ def with_months(variance: FloatArray, months: FloatArray, mean: FloatArray, free
     """The covariance of a difference, what months differ by of themselves included.
 
     Added is what `months` has beyond `variance`, where cells weigh as in the test: the positive part of their
-    difference. The trace of a matrix T that is estimated with f degrees of freedom has f (tr T)^2 / tr T^2 of them
-    (Satterthwaite, 1946). T is the sum, also where nothing is added: that a few months differ by no more than their
-    rows explain may be chance.
+    difference. The trace of a matrix T that is estimated with f degrees of freedom has f (tr T)^2 / tr T^2 of them, and
+    the trace of a sum of a known part and T has (tr V / tr T)^2 times as many (Satterthwaite, 1946). They are at most
+    those that f give to the known part: that a few months differ by hardly more than their rows explain may be chance.
 
     Args:
         variance: what customers, terminals and days explain, shape (cells, cells).
@@ -127,9 +127,16 @@ def with_months(variance: FloatArray, months: FloatArray, mean: FloatArray, free
     """
     root = np.sqrt(np.where(mean > 0, mean, 1.0))
     scale = np.outer(root, root)
-    total = variance + positive((months - variance) / scale) * scale
-    trace, trace_squared = float(np.trace(total / scale)), float(np.sum((total / scale) ** 2))
-    return total, freedom * trace**2 / trace_squared if trace > 0 else math.inf
+    known, beyond = variance / scale, positive((months - variance) / scale)
+    share = float(np.trace(beyond)) / max(float(np.trace(known + beyond)), np.finfo(float).tiny)
+    denominators = [freedom * _rank(known)] if np.trace(known) > 0 else []
+    denominators += [freedom * _rank(beyond) / share**2] if share > 0 else []
+    return variance + beyond * scale, min(denominators, default=math.inf)
+
+
+def _rank(matrix: FloatArray) -> float:
+    """(tr T)^2 / tr T^2: how many eigenvalues of the same size a matrix has as good as."""
+    return float(np.trace(matrix)) ** 2 / float(np.sum(matrix**2))
 
 
 @dataclass(frozen=True)

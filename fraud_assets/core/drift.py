@@ -183,7 +183,7 @@ def _judge(measure: Measure, p_adjusted: float, config: DriftConfig) -> Measure:
     enough = measure.large or measure.history >= config.min_history
     status: DriftStatus = "OK"
     far = effect is None or effect >= config.drift_total_variation
-    drift_p = config.delivered_drift_p if measure.delivered else config.drift_p
+    drift_p = config.delivered_drift_p if measure.delivered and effect is not None else config.drift_p
     if p_adjusted < drift_p and beyond and far and enough and finding.feature != VOLUME:
         status = "DRIFT"
     elif p_adjusted < config.watch_p and beyond:

@@ -18,9 +18,9 @@ class DriftConfig:
             so that a text of a million values costs no more than a number.
         drift_p: DRIFT needs an adjusted p below it. 0.005: at 0.01, months of simulated worlds in which only
             shared shocks happened were still called drift.
-        delivered_drift_p: the same of what the source delivers. 0.01: of these columns, quiet months do not come near
-            `drift_total_variation`, so p need not hold them off alone; and where shocks that all rows share make
-            amounts differ by month, half a year of months leaves 0.005 to 0.007 to a rise by a twentieth.
+        delivered_drift_p: the same of the values that the source delivers. 0.025: of these columns, quiet months do
+            not come near `drift_total_variation`, so p need not hold them off alone; and where shocks that all rows
+            share make amounts differ by month, half a year of months leaves up to 0.02 to a rise by a twentieth.
         watch_p: WATCH needs an adjusted p below it. 0.025 for each of the two families of columns is at most one quiet
             month in twenty, and WATCH costs a look, not a retraining.
         min_total_variation: WATCH needs at least this share of rows in another bin. 0.005: with 290,000 rows
@@ -54,7 +54,7 @@ class DriftConfig:
     bins: int = 10
     categories: int = 20
     drift_p: float = 0.005
-    delivered_drift_p: float = 0.01
+    delivered_drift_p: float = 0.025
     watch_p: float = 0.025
     min_total_variation: float = 0.005
     drift_total_variation: float = 0.018

@@ -124,6 +124,10 @@ def test_few_months_are_no_proof_that_months_do_not_differ():
         total, freedom = with_months(rows, months, mean, 5)
         assert total == pytest.approx(expected)
         assert freedom == pytest.approx(5)
+    # Beyond two of size 1 one of 9, so 11 in all: 5 (11 / 9)^2, which is less than 5 times 2.
+    assert with_months(np.eye(2), np.diag([10.0, 1.0]), mean, 5)[1] == pytest.approx(5 * (11 / 9) ** 2)
+    assert with_months(np.eye(2), np.diag([4.0, 1.0]), mean, 5)[1] == pytest.approx(10)
+    assert with_months(np.zeros((2, 2)), np.eye(2), mean, 5)[1] == pytest.approx(10)
     # Of two equal and independent ones, tr T^2 is half of (tr T)^2.
     assert with_months(np.eye(2), np.zeros((2, 2)), mean, 5)[1] == pytest.approx(10)
     assert with_months(np.zeros((2, 2)), np.zeros((2, 2)), mean, 5)[1] == math.inf
