@@ -194,8 +194,9 @@ def report_month(
             domain_finding,
             reference,
             compared_month,
-            # Those that count rows follow their number, which is looked at by itself.
-            features=[name for name in features if name not in counting],
+            # Those that count rows follow their number, and those made of labels the waves of fraud; both are looked at
+            # by themselves.
+            features=[name for name in features if name not in counting | of_labels],
             past=months,
             customer=contract.card,
         )

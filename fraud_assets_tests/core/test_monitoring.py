@@ -205,6 +205,22 @@ def test_scores_follow_known_frauds_if_the_model_takes_features_of_them(monkeypa
         assert "customer_known_fraud_share_7d" in asked["of_labels"]
 
 
+def test_what_follows_the_number_of_rows_or_the_waves_of_fraud_is_not_looked_at_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    together: dict[str, Any] = {}
+
+    def looked_at(*_: pa.Table, **given: Any) -> Finding:
+        together.update(given)
+        return Finding(kind="multivariate", feature="all_columns", method="none", status="OK", reason="as ever")
+
+    monkeypatch.setattr(monitoring, "domain_finding", looked_at)
+    asked, _, _ = asked_of(monkeypatch)
+    left_out = set(asked["features"]) - set(together["features"])
+    assert left_out == asked["counting"] | asked["of_labels"] - {"score"}
+    assert {"amount", "customer_amount_z", "amount_over_recent_mean"} <= set(together["features"])
+
+
 def test_scores_are_compared_if_the_features_of_the_model_were_full(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, _, _ = asked_of(monkeypatch, first_event=day("2018-01-01"), of_model=("amount", "customer_count_7d"))
     assert "score" in asked["current"].column_names
