@@ -28,7 +28,7 @@ demo: setup  ## six simulated months to a promoted, packaged model
 	$(BIN)/fraud run --from 2025-01 --to 2025-06
 
 test: setup spark lint  ## every check and test
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest
 
 lint: setup  ## format, lint, types, import rule
 	$(BIN)/ruff format --check .

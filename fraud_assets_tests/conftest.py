@@ -46,14 +46,6 @@ def pytest_configure(config: pytest.Config) -> None:
     Settings.model_config["env_file"] = None
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several workers (pytest-xdist), one has all tests of the built world, and each module is one's alone."""
-    for item in items:
-        built = "built" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("built world" if built else str(item.path)))
-
-
 def pytest_report_header(config: pytest.Config) -> str:
     """Says which card transactions the tests see."""
     if HANDBOOK.is_dir():
