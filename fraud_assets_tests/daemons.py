@@ -13,12 +13,13 @@ import pkgutil
 import signal
 import subprocess
 import sys
-import time
 import traceback
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from unittest.mock import patch
+
+import psutil
 
 from fraud_assets.settings import PROJECT_ROOT
 
@@ -85,15 +86,9 @@ def _kill(server: int | None) -> None:
     if server is None:
         os.kill(os.getpid(), signal.SIGKILL)
         return
-    os.kill(server, signal.SIGQUIT)
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        try:
-            os.kill(server, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.01)
-    raise TimeoutError(f"server {server} does not stop")
+    process = psutil.Process(server)
+    process.send_signal(signal.SIGQUIT)
+    process.wait(timeout=30)
 
 
 def _tick(sensor: str, killed_at: str | None, server: int | None, now: float, environment: dict[str, str]) -> None:
