@@ -67,8 +67,8 @@ bench-imbalance: setup  ## what class weights, undersampling and SMOTE bring on 
 bench-registrations: setup  ## account registrations out of time: the platform beside plain models on the raw columns
 	$(BIN)/python -m benchmarks.tabular
 
-bench-drift: setup $(PEERS)  ## how often the drift report is wrong, what it finds and costs, beside evidently and NannyML
-	$(BIN)/python -m benchmarks.drift
+bench-drift: setup $(PEERS)  ## how often the drift report is wrong, what it finds and costs, beside evidently and NannyML (KEEP=folder to resume)
+	$(BIN)/python -m benchmarks.drift $(if $(KEEP),--keep $(KEEP))
 
 # An environment of their own: evidently does not load with pandas 3, which the platform has.
 $(PEERS): requirements-peers.lock $(STAMP)

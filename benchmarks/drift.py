@@ -7,7 +7,7 @@ the same columns of the same windows, see `drift_peers.py`.
 
     python -m benchmarks.drift [--data DIR] [--worlds N] [--asked N] [--keep DIR] [--quick] [--json FILE]
 
-All of it takes hours on two cores. With `--keep`, the worlds that are done when it is interrupted are not judged again.
+All of it takes a hundred minutes on two cores. With `--keep` (`make bench-drift KEEP=DIR`), the worlds that are done when it is interrupted are not judged again.
 """
 
 from __future__ import annotations
@@ -85,6 +85,9 @@ PEERS = PROJECT_ROOT / ".venv-peers" / ("Scripts" if os.name == "nt" else "bin")
 TOOLS = ("evidently", "nannyml", "tests", "psi")
 JUDGES = ("evidently_month", *TOOLS)
 WORLDS = 20  # of ten months each
+# Of the first world. No limit and no rule of the report was ever chosen on these: those before 200 were looked at while
+# it was built. Worlds that a rule was chosen on are no test of it; choose other seeds then.
+FIRST_SEED = 1000
 ASKED = 2  # of whose changes the peers are asked, who take ten times as long: one without and one with shocks
 LEAST_TESTS = 5
 SMALL = CUSTOMERS // 10
@@ -621,7 +624,9 @@ def show_alarms(said: Sequence[Outcome]) -> None:
 def plans(worlds: int, tests: int) -> list[Plan]:
     """Worlds of which half have shocks, and half of these half as strong."""
     strengths = (0.0, 1.0, 0.0, 0.5)
-    return [Plan(seed, shocks=strengths[seed % 4], tests=tests) for seed in range(worlds)]
+    return [
+        Plan(FIRST_SEED + number, shocks=strengths[number % len(strengths)], tests=tests) for number in range(worlds)
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -646,10 +651,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if peers is None:
         print(f"the peers are left out: there is no interpreter at {options.peers}; see `make bench-drift`")
     tasks = [
-        Task(plan, "shocked" if plan.shocks else "plain", peers if plan.seed < options.asked else None, options.keep)
-        for plan in plans(options.worlds, options.tests)
+        Task(plan, "shocked" if plan.shocks else "plain", peers if number < options.asked else None, options.keep)
+        for number, plan in enumerate(plans(options.worlds, options.tests))
     ]
-    tasks += [Task(Plan(seed, SMALL, tests=LEAST_TESTS), "small", None, options.keep) for seed in range(options.worlds)]
+    tasks += [Task(Plan(task.plan.seed, SMALL, tests=LEAST_TESTS), "small", None, options.keep) for task in tasks]
     said: list[Outcome] = []
     # Before the worlds: they keep every core busy.
     rows = race(peers, options.rounds)
