@@ -7,7 +7,8 @@ the same columns of the same windows, see `drift_peers.py`.
 
     python -m benchmarks.drift [--data DIR] [--worlds N] [--asked N] [--keep DIR] [--quick] [--json FILE]
 
-All of it takes a hundred minutes on two cores. With `--keep` (`make bench-drift KEEP=DIR`), the worlds that are done when it is interrupted are not judged again.
+All of it takes a hundred minutes on two cores. With `--keep` (`make bench-drift KEEP=DIR`), the worlds that are done
+when it is interrupted are not judged again.
 """
 
 from __future__ import annotations
