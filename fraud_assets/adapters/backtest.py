@@ -5,6 +5,7 @@ What is replayed and how it is judged belongs to `core/backtest.py`, what polici
 
 from __future__ import annotations
 
+import functools
 import html
 import io
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -120,35 +122,50 @@ def _stored_months(store: MonthStore) -> list[str]:
 
 
 def show_backtest(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    """Each policy over all months, then month by month."""
-    summary = Table(title="All months together", title_justify="left")
-    for column in ("policy", "models trained", "DRIFT / WATCH", "average precision", "against never", "value caught",
-                   "cost a day", "saved a day against never"):  # fmt: skip
-        summary.add_column(column, justify="left" if column == "policy" else "right")
-    for row in _of_kind(rows, TOTAL):
-        summary.add_row(
-            row["policy"], str(row["retrainings"]), f"{row['drift_alarms']} / {row['watch_alarms']}",
-            _interval(row, "average_precision", ".3f"), _interval(row, "ap_difference", "+.3f"),
-            _interval(row, "value_detection_rate", ".1%"), _interval(row, "expected_cost", ",.0f"),
-            _interval(row, "cost_saved", "+,.0f"),
-        )  # fmt: skip
+    """Each policy over all months, then month by month, and what was decided; readable in 80 columns."""
+    totals = _of_kind(rows, TOTAL)
+    compact = functools.partial(Table, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    summary = compact(title="All months together")
+    summary.add_column("", no_wrap=True)
+    for row in totals:
+        summary.add_column(row["policy"], justify="right", no_wrap=True)
+    summary.add_row("models trained", *(str(row["retrainings"]) for row in totals))
+    summary.add_row("DRIFT / WATCH", *(f"{row['drift_alarms']} / {row['watch_alarms']}" for row in totals))
+    for label, name, form in (
+        ("average precision", "average_precision", ".3f"),
+        ("  against never", "ap_difference", "+.3f"),
+        ("value caught", "value_detection_rate", ".1%"),
+        ("cost a day", "expected_cost", ",.0f"),
+        ("  saved against never", "cost_saved", "+,.0f"),
+    ):
+        summary.add_row(label, *(_with_interval(row, name, form) for row in totals))
     console.print(summary)
-    months = Table(title="Month by month", title_justify="left")
-    for column in ("month", "policy", "model of", "average precision", "value caught", "alerts a day", "cost a day",
-                   "drift", "at its end"):  # fmt: skip
-        months.add_column(column, justify="left" if column in ("month", "policy", "at its end") else "right")
+    months = compact(title="Month by month")
+    for column in ("month", "policy", "trained"):
+        months.add_column(column, no_wrap=True)
+    for column in ("average\nprecision", "value\ncaught", "alerts\na day", "cost\na day", "drift"):
+        months.add_column(column, justify="right", no_wrap=True)
+    decided: list[str] = []
+    before = None
     for row in sorted(_of_kind(rows, MONTH), key=lambda row: row["month"]):
-        status = row["drift_status"] + (f" ({row['blame']})" if row["blame"] else "")
-        ending = "trained: " if row["retrainings"] else ""
+        month = f"{row['month']:%Y-%m}"
+        if before not in (None, month):
+            months.add_section()
+        before = month
+        status = "unknown" if row["drift_status"] == "INSUFFICIENT_DATA" else row["drift_status"]
         months.add_row(
-            f"{row['month']:%Y-%m}", row["policy"], row["trained_month"], _interval(row, "average_precision", ".3f"),
+            month, row["policy"], row["trained_month"], _with_interval(row, "average_precision", ".3f"),
             _number(row["value_detection_rate"], ".1%"), _number(row["alerts_per_day"], ".0f"),
-            _number(row["expected_cost"], ",.0f"), status, ending + row["reason"],
+            _number(row["expected_cost"], ",.0f"), f"{status}\n{row['blame'] or ''}".rstrip(),
         )  # fmt: skip
+        if row["reason"]:
+            decided.append(f"{month} {row['policy']}: {'trained: ' if row['retrainings'] else ''}{row['reason']}")
     console.print(months)
+    for line in decided:
+        console.print(line, highlight=False)
     console.print(
         "A new model is live from the month after its training on, without waiting for the promotion gate. Judged on "
-        "matured transactions with all labels known by now; in brackets 95 % intervals, differences paired.",
+        "matured transactions with all labels known by now; below each figure its 95 % interval, differences paired.",
         style="dim",
     )
 
@@ -224,6 +241,11 @@ def _interval(row: dict[str, Any], name: str, form: str) -> str:
     if value is None or low is None or high is None:
         return _number(value, form)
     return f"{value:{form}} ({low:{form}} to {high:{form}})"
+
+
+def _with_interval(row: dict[str, Any], name: str, form: str) -> str:
+    """The figure, and below it its interval."""
+    return _interval(row, name, form).replace(" (", "\n").rstrip(")")
 
 
 def _number(value: float | None, form: str) -> str:

@@ -158,14 +158,25 @@ def test_the_screen_shows_totals_with_intervals_and_each_month_with_what_was_dec
     text = io.StringIO()
     show_backtest(Console(file=text, width=200), ROWS)
     lines = [" ".join(line.replace("\u2502", " ").split()) for line in text.getvalue().splitlines()]
-    assert (
-        "never 0 1 / 0 0.800 (0.700 to 0.900) +0.010 (-0.010 to +0.030) 90.0% (85.0% to 95.0%) "
-        "1,500 (1,200 to 1,800) +97 (+72 to +122)"
-    ) in lines
-    # Without an interval only the value.
-    assert any(line.startswith("on-drift 1 0 / 0") and line.endswith("1,500 (1,200 to 1,800) +97") for line in lines)
-    assert any(line.endswith("DRIFT trained: the report says DRIFT") for line in lines)
+    assert "models trained 0 1" in lines
+    assert "DRIFT / WATCH 1 / 0 0 / 0" in lines
+    place = lines.index("saved against never +97 +97")
+    assert lines[place + 1] == "+72 to +122"  # without an interval only the value
     assert any(line.startswith("2025-04 on-drift 2025-02 \u2013 90.0%") for line in lines)
+    assert [line for line in lines if line.endswith("the report says DRIFT")] == [
+        "2025-03 on-drift: trained: the report says DRIFT"
+    ]
+
+
+def test_the_screen_is_readable_in_a_terminal_of_80_columns() -> None:
+    text = io.StringIO()
+    unknown = row(5, "month", "never", drift_status="INSUFFICIENT_DATA")
+    show_backtest(Console(file=text, width=80), [*ROWS, unknown, row(5, "total", "monthly")])
+    shown = text.getvalue()
+    assert "\u2026" not in shown  # nothing is cut
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    words = ("on-drift", "2025-04", "saved against never", "-0.010 to +0.030", "DRIFT", "world", "unknown")
+    assert [word for word in words if word not in shown] == []
 
 
 def test_the_summary_of_the_asset_has_a_line_a_policy() -> None:
