@@ -43,6 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Shuts the developer's settings out before test modules are imported: some read them at import."""
     for name in [name for name in os.environ if name.startswith("FRAUD_")]:
         del os.environ[name]
+    # A terminal's size: the console of `fraud` keeps what it finds when it is imported.
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
     Settings.model_config["env_file"] = None
 
 

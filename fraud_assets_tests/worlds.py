@@ -43,6 +43,15 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _code_location() -> None:
+    """The code location is that of the contract with which it is first imported: here always the simulator's.
+
+    Some tests import it under a contract of their own; which of them came first must make no difference.
+    """
+    import fraud_assets.definitions  # noqa: F401
+
+
 @dataclass(frozen=True)
 class World:
     """A home, the settings it was built with, and its months."""

@@ -198,7 +198,7 @@ def test_a_reader_meanwhile_never_sees_a_mixture_nor_nothing(store):
         reader.start()
     turn = 0
     try:
-        while len(seen) < 200 and not failures:
+        while (len(seen) < 200 or turn < 20) and not failures:
             turn += 1
             month = (APRIL, MAY)[turn // 2 % 2]
             store.replace_months("raw_transactions", {month: versions[turn % 2][month]}, [month])
@@ -209,7 +209,6 @@ def test_a_reader_meanwhile_never_sees_a_mixture_nor_nothing(store):
     assert failures == []
     assert {one for one, _ in seen} == allowed[APRIL]
     assert {other for _, other in seen} == allowed[MAY]
-    assert turn >= 20
 
 
 def identity(database):
