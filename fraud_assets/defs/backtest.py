@@ -1,5 +1,7 @@
 """`backtest`: what retraining policies would have brought; made when someone asks, of all its months at once."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 import pyarrow as pa
 
@@ -11,7 +13,7 @@ from fraud_assets.defs.resources import Platform
 
 
 class BacktestConfig(dg.Config):
-    """What is replayed.
+    """What is replayed; nothing where no months are named, as in a backfill of all assets.
 
     Attributes:
         first: the first month in which models are live, YYYY-MM.
@@ -19,25 +21,34 @@ class BacktestConfig(dg.Config):
         policies: names with commas between them, as for `fraud backtest`.
     """
 
-    first: str
-    last: str
+    first: str = ""
+    last: str = ""
     policies: str = "never,monthly,on-drift"
 
 
 @dg.asset(
     deps=["transaction_features", "fraud_labels"],
+    output_required=False,
     **describe("backtest", "monitoring", {"scikitlearn", "postgres"}),
 )
-def backtest(context: dg.AssetExecutionContext, platform: Platform, config: BacktestConfig) -> dg.Output[pa.Table]:
+def backtest(
+    context: dg.AssetExecutionContext, platform: Platform, config: BacktestConfig
+) -> Iterator[dg.Output[pa.Table]]:
     """One row is one month under one retraining policy, or with kind `total` all months under it.
 
-    For a team that asks whether its drift sensor is worth anything. Each run replaces the one before.
+    For a team that asks whether its drift sensor is worth anything. Each run replaces the one before. To ask, name
+    `first` and `last` in the launchpad (beside Materialize); without months a run leaves it as it is.
     """
+    if not (config.first or config.last):
+        context.log.warning(
+            "nothing is replayed: no months were named. Name first and last in the launchpad, or use `fraud backtest`"
+        )
+        return
     policies = parse_policies(config.policies)
     rows = backtest_stored(platform.settings, config.first, config.last, policies, context.log.info)
     found = rows.to_pylist()
     asked = f"{config.first} to {config.last}: {', '.join(policy.name for policy in policies)}"
-    return dg.Output(
+    yield dg.Output(
         rows,
         metadata={
             # No table, so that later months make it not stale: it answers what was asked.

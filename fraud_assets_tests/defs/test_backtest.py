@@ -71,6 +71,23 @@ def test_the_asset_replaces_its_table_with_each_run_and_is_never_stale(in_spare_
     assert [stale for stale in open_stale(in_spare_world.settings) if stale.table == "backtest"] == []
 
 
+def test_a_run_that_names_no_months_leaves_it_as_it_is_so_that_all_assets_can_be_backfilled_at_once(
+    in_spare_world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from fraud_assets.definitions import defs
+
+    job = defs.resolve_implicit_global_asset_job_def()
+    assert dg.validate_run_config(job, {})
+    written = "SELECT count(*) FROM month_versions WHERE table_name = 'backtest'"
+    before = in_spare_world.query(written)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, asset_selection=[dg.AssetKey("backtest")])
+    assert result.success
+    assert result.get_asset_materialization_events() == []
+    assert "no months were named" in capfd.readouterr().err
+    assert in_spare_world.query(written) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
