@@ -137,7 +137,8 @@ def paths_in(value: Any) -> list[str]:
 def _print(name: str, rows: Sequence[Row]) -> None:
     table = Table(title=name, title_justify="left")
     for column in ("measured", "value", "unit", "target", "holds"):
-        table.add_column(column, justify="right" if column in ("value", "target") else "left")
+        # Folded, because a name that is cut, as in a log of 80 columns, does not say what was measured.
+        table.add_column(column, justify="right" if column in ("value", "target") else "left", overflow="fold")
     marks = {True: "[green]yes[/]", False: "[red]NO[/]", None: ""}
     for row in rows:
         table.add_row(row.name, _text(row.value), row.unit, _text(row.target), marks[row.holds])
