@@ -347,11 +347,14 @@ def _rates_differ(
 
 
 def _span(edges: Floats, which: int) -> str:
+    """A bin of scores in words, with as many digits as tell its ends apart."""
     if which == 0:
         return f"at scores below {edges[0]:.2g}"
+    low, high = float(edges[which - 1]), float(edges[which]) if which < len(edges) else 1.0
+    digits = next((digits for digits in range(2, 9) if f"{low:.{digits}g}" != f"{high:.{digits}g}"), 9)
     if which == len(edges):
-        return f"at scores from {edges[-1]:.2g}"
-    return f"at scores of {edges[which - 1]:.2g} to {edges[which]:.2g}"
+        return f"at scores from {low:.{digits}g}"
+    return f"at scores of {low:.{digits}g} to {high:.{digits}g}"
 
 
 def _since(now: Labelled, place: npt.NDArray[np.int64], bins: _Bins) -> date:

@@ -30,6 +30,7 @@ METHOD = "domain classifier, t of earlier months"
 FOLDS = 2
 TREES = 25
 CARRIERS = 3  # named in the reason
+LEAST_CARRIED = 0.0005  # of the AUC, for a second one to be named: what rounds to nothing carries nothing
 # Of a few months whose areas agree by chance, the spread says that the next would, too. 0.002 is what the drawing of
 # rows alone makes areas differ by.
 LEAST_SPREAD = 0.002
@@ -199,7 +200,8 @@ class _ToldApart:
                 shuffled = rows.copy()
                 shuffled[:, which] = rows[rng.permutation(len(rows)), which]
                 losses[which] += (whole - _area(model, shuffled, label)) / len(self.folds)
-        most = np.argsort(-losses, kind="stable")[:CARRIERS]
+        ranked = np.argsort(-losses, kind="stable")[:CARRIERS]
+        most = [which for place, which in enumerate(ranked) if place == 0 or losses[which] >= LEAST_CARRIED]
         return ", ".join(f"{self.names[which]} ({losses[which]:.3f} of the AUC)" for which in most)
 
 

@@ -179,3 +179,11 @@ def test_the_part_in_which_the_frauds_are_is_named_and_is_worth_a_look():
     parts = {one.segment: one for one in given if one.segment}
     assert parts["half=even"].status == "WATCH"
     assert parts["half=even"].value_current > parts["half=even"].value_reference
+
+
+@pytest.mark.parametrize(
+    ("which", "said"),
+    [(0, "below 0.0031"), (1, "of 0.0031 to 1"), (2, "of 0.995 to 0.997"), (3, "from 0.997")],
+)
+def test_a_bin_of_scores_is_told_with_the_digits_that_tell_its_ends_apart(which, said):
+    assert concept._span(np.array([0.00312, 0.9951, 0.9968]), which) == f"at scores {said}"

@@ -62,6 +62,7 @@ def test_columns_that_go_together_otherwise_are_found_and_named_although_none_of
     assert finding.p_value < 0.001
     named = finding.reason.split("What gives the month away most: ")[1]
     assert {part.split()[0] for part in named.split(", ")[:2]} == {"amount", "hour"}
+    assert "(0.000 of" not in named
 
 
 def test_a_slight_change_is_watched(past: list[pa.Table]) -> None:
