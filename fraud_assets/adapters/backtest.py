@@ -39,6 +39,7 @@ from fraud_assets.core.replay import Policy
 from fraud_assets.settings import Settings
 
 NEEDED = ("transaction_features", "fraud_labels")
+BELOW = "\n{}"  # intervals on a line of their own, for columns to fit a terminal
 
 
 def backtest_stored(
@@ -138,7 +139,7 @@ def show_backtest(console: Console, rows: Sequence[dict[str, Any]]) -> None:
         ("cost a day", "expected_cost", ",.0f"),
         ("  saved against never", "cost_saved", "+,.0f"),
     ):
-        summary.add_row(label, *(_with_interval(row, name, form) for row in totals))
+        summary.add_row(label, *(_interval(row, name, form, BELOW) for row in totals))
     console.print(summary)
     months = compact(title="Month by month")
     for column in ("month", "policy", "trained"):
@@ -154,7 +155,7 @@ def show_backtest(console: Console, rows: Sequence[dict[str, Any]]) -> None:
         before = month
         status = "unknown" if row["drift_status"] == "INSUFFICIENT_DATA" else row["drift_status"]
         months.add_row(
-            month, row["policy"], row["trained_month"], _with_interval(row, "average_precision", ".3f"),
+            month, row["policy"], row["trained_month"], _interval(row, "average_precision", ".3f", BELOW),
             _number(row["value_detection_rate"], ".1%"), _number(row["alerts_per_day"], ".0f"),
             _number(row["expected_cost"], ",.0f"), f"{status}\n{row['blame'] or ''}".rstrip(),
         )  # fmt: skip
@@ -236,16 +237,12 @@ def _of_kind(rows: Sequence[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["kind"] == kind]
 
 
-def _interval(row: dict[str, Any], name: str, form: str) -> str:
+def _interval(row: dict[str, Any], name: str, form: str, between: str = " ({})") -> str:
+    """The figure and its interval, which is put into `between`; the figure alone where there is none."""
     value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
     if value is None or low is None or high is None:
         return _number(value, form)
-    return f"{value:{form}} ({low:{form}} to {high:{form}})"
-
-
-def _with_interval(row: dict[str, Any], name: str, form: str) -> str:
-    """The figure, and below it its interval."""
-    return _interval(row, name, form).replace(" (", "\n").rstrip(")")
+    return f"{value:{form}}" + between.format(f"{low:{form}} to {high:{form}}")
 
 
 def _number(value: float | None, form: str) -> str:
