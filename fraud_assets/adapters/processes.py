@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from fraud_assets.adapters.dagster_storage import open_instance
@@ -16,7 +17,8 @@ from fraud_assets.adapters.status import read_status
 from fraud_assets.adapters.table_io import open_store
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
-STOP_SECONDS = 40  # a run that is under way is let finish its step
+STOP_SECONDS = 40  # for which a run that is under way is let go on
+END_SECONDS = 10  # for which a run that is interrupted is let record that
 
 
 def run_together(settings: Settings) -> int:
@@ -34,6 +36,8 @@ def run_together(settings: Settings) -> int:
         "FRAUD_CONTRACT": str(settings.contract_path),
         # Nothing here uses MLflow's background jobs; they are six more processes.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # When the code server stops, those who asked it are gone already: their calls need no minute to end.
+        "DAGSTER_GRPC_SHUTDOWN_GRACE_PERIOD": "5",
     }
     if settings.source_folder is not None:
         environment["FRAUD_SOURCE_PATH"] = str(settings.source_folder)
@@ -84,11 +88,21 @@ def run_together(settings: Settings) -> int:
 
 
 def _ended(process: subprocess.Popen[bytes]) -> int:
-    """The exit code of a process that was told to stop; what is left of it after a while is killed."""
-    try:
-        process.wait(timeout=STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+    """The exit code of a process that was told to stop, when nothing is left of what it started.
+
+    dg ends before its code server, which lives on while a run goes on in it, or a call that nobody waits for.
+    """
+    for number, seconds in ((None, STOP_SECONDS), (signal.SIGTERM, END_SECONDS), (signal.SIGKILL, END_SECONDS)):
+        until = time.monotonic() + seconds
+        try:
+            if number is not None:
+                os.killpg(process.pid, number)
+            while time.monotonic() < until:
+                process.poll()  # or it would count as one of its group for good
+                os.killpg(process.pid, 0)
+                time.sleep(0.1)
+        except (ProcessLookupError, PermissionError):  # macOS gives the second where only zombies are left
+            break
     return abs(process.wait())
 
 

@@ -8,10 +8,12 @@ import signal
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING
 
+import psutil
 import pyarrow.parquet
 import pytest
 
@@ -65,6 +67,29 @@ def test_a_signal_stops_both(programs: Path, number: signal.Signals) -> None:
     assert {path.name for path in programs.glob("*-stopped")} == {"dg-stopped", "mlflow-stopped"}
 
 
+LEFT = {
+    "ends by itself": "sleep 2; touch {folder}/by-itself",
+    "hears the signal": "trap 'touch {folder}/heard; exit 0' TERM; while :; do sleep 0.1; done",
+    "hears nothing": "trap '' TERM INT; while :; do sleep 0.1; done",
+}
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_what_a_program_leaves_behind_is_gone_when_the_command_ends(
+    programs: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    monkeypatch.setenv("FRAUD_MLFLOW_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr(processes, "STOP_SECONDS", 10 if left == "ends by itself" else 1)
+    monkeypatch.setattr(processes, "END_SECONDS", 2)
+    program(programs, "server", f"echo $$ > {programs}/pid; {LEFT[left].format(folder=programs)}")
+    program(programs, "dg", f"{programs}/server & while [ ! -s {programs}/pid ]; do sleep 0.1; done; exit 4")
+    assert processes.run_together(Settings()) == 4
+    with suppress(psutil.NoSuchProcess):
+        assert psutil.Process(int((programs / "pid").read_text())).status() == psutil.STATUS_ZOMBIE
+    assert (programs / "by-itself").exists() == (left == "ends by itself")
+    assert (programs / "heard").exists() == (left == "hears the signal")
+
+
 def test_with_an_mlflow_server_set_no_other_is_started(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FRAUD_MLFLOW_URI", "http://127.0.0.1:9")
     program(programs, "dg", "exit 0")
@@ -83,7 +108,7 @@ def test_relative_settings_keep_their_meaning_in_the_project_s_folder(
     monkeypatch.setenv("FRAUD_CONTRACT", "mine.yaml")
     monkeypatch.setenv("FRAUD_SOURCE_PATH", ".")
     program(programs, "dg", f"env > {programs}/environment; pwd > {programs}/folder")
-    program(programs, "mlflow", "sleep 30")
+    program(programs, "mlflow", "exec sleep 30")
     processes.run_together(Settings())
     told = dict(line.split("=", 1) for line in (programs / "environment").read_text().splitlines() if "=" in line)
     assert (programs / "folder").read_text().strip() == str(PROJECT_ROOT)
