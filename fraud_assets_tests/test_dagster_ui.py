@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,9 @@ pytest_plugins = ["fraud_assets_tests.worlds"]
 GROUPS = ("transactions", "features", "monitoring", "models", "serving")
 RUNS = """
 query Runs($filter: RunsFilter) {
-  runsOrError(filter: $filter) { ... on Runs { results { runId jobName status tags { key value } } } }
+  runsOrError(filter: $filter) {
+    ... on Runs { results { runId jobName status assetSelection { path } tags { key value } } }
+  }
 }
 """
 BACKFILL = """
@@ -38,6 +40,22 @@ mutation Launch($params: LaunchBackfillParams!) {
 BACKFILL_STATUS = """
 query Status($id: String!) {
   partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status numPartitions runs { runId status } } }
+}
+"""
+
+START_SENSOR = """
+mutation Start($sensor: SensorSelector!) {
+  startSensor(sensorSelector: $sensor) {
+    __typename ... on Sensor { sensorState { id } } ... on PythonError { message }
+  }
+}
+"""
+STOP_SENSOR = """
+mutation Stop($id: String!) { stopSensor(id: $id) { __typename ... on PythonError { message } } }
+"""
+TICKS = """
+query Ticks($sensor: SensorSelector!) {
+  sensorOrError(sensorSelector: $sensor) { ... on Sensor { sensorState { ticks { status } } } }
 }
 """
 
@@ -60,6 +78,19 @@ class Platform:
             found = json.load(answer)
         assert "errors" not in found, found
         return dict(found["data"])
+
+    def backfill(self, assets: Sequence[str], months: Sequence[str]) -> dict[str, Any]:
+        """Starts a backfill as its dialog does; gives what became of it."""
+        launched = self.ask(
+            BACKFILL, params={"assetSelection": [{"path": [name]} for name in assets], "partitionNames": months}
+        )["launchPartitionBackfill"]
+        assert launched["__typename"] == "LaunchBackfillSuccess", launched
+
+        def ended() -> dict[str, Any] | None:
+            status = self.ask(BACKFILL_STATUS, id=launched["backfillId"])["partitionBackfillOrError"]
+            return status if status["status"] not in ("REQUESTED", "COMPLETING") else None
+
+        return dict(wait(ended, "the backfill", 180))
 
 
 @pytest.fixture(scope="module")
@@ -121,26 +152,50 @@ def test_every_daemon_is_well(platform: Platform) -> None:
     assert not [daemon for daemon in daemons if daemon["required"] and not daemon["healthy"]]
 
 
-def test_a_backfill_of_a_range_is_one_run_that_changes_nothing(platform: Platform) -> None:
+def test_a_backfill_of_a_range_is_one_run_and_features_and_reports_follow_once_where_that_is_on(
+    platform: Platform,
+) -> None:
     world, months = platform.world, list(platform.world.months[:3])
-    tables = ("raw_transactions", "fraud_labels", "transaction_features", "month_versions")
-    before = {name: digest for name, digest in world.digests().items() if name in tables}
-    assets = [
-        "quarantined_transactions", "delivered_labels", "raw_transactions", "fraud_labels", "transaction_features",
-    ]  # fmt: skip
-    launched = platform.ask(
-        BACKFILL, params={"assetSelection": [{"path": [name]} for name in assets], "partitionNames": months}
-    )["launchPartitionBackfill"]
-    assert launched["__typename"] == "LaunchBackfillSuccess", launched
+    before = world.digests()
+    sensor = {
+        "repositoryLocationName": "fraud_assets", "repositoryName": "__repository__",
+        "sensorName": "automation_sensor",
+    }  # fmt: skip
 
-    def ended() -> dict[str, Any] | None:
-        status = platform.ask(BACKFILL_STATUS, id=launched["backfillId"])["partitionBackfillOrError"]
-        return status if status["status"] not in ("REQUESTED", "COMPLETING") else None
+    def looks() -> int:
+        ticks = platform.ask(TICKS, sensor=sensor)["sensorOrError"]["sensorState"]["ticks"]
+        return sum(tick["status"] in ("SUCCESS", "SKIPPED") for tick in ticks)
 
-    status = wait(ended, "the backfill", 180)
-    assert (status["status"], status["numPartitions"]) == ("COMPLETED_SUCCESS", 3)
-    assert [run["status"] for run in status["runs"]] == ["SUCCESS"]
-    assert {name: digest for name, digest in world.digests().items() if name in tables} == before
+    def followed() -> list[dict[str, Any]]:
+        tags = [{"key": "dagster/sensor_name", "value": "automation_sensor"}]
+        return list(platform.ask(RUNS, filter={"tags": tags})["runsOrError"]["results"])
+
+    started = platform.ask(START_SENSOR, sensor=sensor)["startSensor"]
+    assert started["__typename"] == "Sensor", started
+    try:
+        wait(looks, "the first look, which leaves the past alone", 90)
+        status = platform.backfill(
+            ["quarantined_transactions", "delivered_labels", "raw_transactions", "fraud_labels"], months
+        )
+        assert (status["status"], status["numPartitions"]) == ("COMPLETED_SUCCESS", 3)
+        assert [run["status"] for run in status["runs"]] == ["SUCCESS"]
+        wait(
+            lambda: len(runs := followed()) >= 4 and {run["status"] for run in runs} <= {"SUCCESS", "FAILURE"},
+            "features and reports", 240,
+        )  # fmt: skip
+        then = looks()
+        wait(lambda: looks() > then, "another look", 90)
+    finally:
+        platform.ask(STOP_SENSOR, id=started["sensorState"]["id"])
+    made = [
+        (path, tags["dagster/asset_partition_range_start"], tags["dagster/asset_partition_range_end"], run["status"])
+        for run in followed()
+        for tags in [{tag["key"]: tag["value"] for tag in run["tags"]}]
+        for [path] in [asset["path"] for asset in run["assetSelection"]]
+    ]
+    reports = [("drift_report", month, month, "SUCCESS") for month in months]
+    assert sorted(made) == [*reports, ("transaction_features", months[0], months[-1], "SUCCESS")]
+    assert world.digests() == before
 
 
 def test_the_lineage_page_shows_every_asset(platform: Platform, browser: WebDriver) -> None:
