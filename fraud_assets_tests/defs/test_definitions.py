@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import psutil
 import pytest
 
+from fraud_assets.adapters.database import stop_embedded
 from fraud_assets.settings import PROJECT_ROOT
 
 if TYPE_CHECKING:
@@ -84,6 +87,18 @@ def test_loading_the_definitions_writes_nothing_into_the_home_folder(loaded: tup
     assert written <= {".cache", ".config"}
 
 
+@pytest.fixture
+def own_home() -> Iterator[None]:
+    """The home of whoever runs the tests: its server runs afterwards only if it did before."""
+    folder = PROJECT_ROOT / ".fraud" / "postgres"
+    file = folder / "postmaster.pid"
+    ran = file.exists() and psutil.pid_exists(int(file.read_text().split()[0]))
+    yield
+    if not ran:
+        stop_embedded(folder)
+
+
+@pytest.mark.usefixtures("own_home")
 @pytest.mark.parametrize(
     "command", [["dagster", "definitions", "validate", "-w", "workspace.yaml"], ["dg", "check", "defs"]]
 )
