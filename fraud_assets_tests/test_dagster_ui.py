@@ -60,6 +60,11 @@ query Ticks($sensor: SensorSelector!) {
 """
 
 
+def tags_of(run: dict[str, Any]) -> dict[str, str]:
+    """The tags of a run of `RUNS`."""
+    return {tag["key"]: tag["value"] for tag in run["tags"]}
+
+
 @dataclass(frozen=True)
 class Platform:
     """A running `fraud dev`."""
@@ -135,14 +140,14 @@ def test_the_daemon_s_sensor_retrains_the_month_that_drifted(platform: Platform)
 
     run = wait(ended, f"the retraining of {month}", 180)
     assert (run["jobName"], run["status"]) == ("retraining", "SUCCESS")
-    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    tags = tags_of(run)
     assert (tags["dagster/sensor_name"], tags["dagster/partition"]) == ("drift_sensor", month)
 
 
 def test_no_month_but_the_one_that_drifted_is_retrained(platform: Platform) -> None:
     found = platform.ask(RUNS, filter={"tags": [{"key": "dagster/sensor_name", "value": "drift_sensor"}]})
-    tags = [{tag["key"]: tag["value"] for tag in run["tags"]} for run in found["runsOrError"]["results"]]
-    assert [tag["fraud/retrain_month"] for tag in tags] == [platform.world.months[-1]]
+    asked = [tags_of(run)["fraud/retrain_month"] for run in found["runsOrError"]["results"]]
+    assert asked == [platform.world.months[-1]]
 
 
 def test_every_daemon_is_well(platform: Platform) -> None:
@@ -187,14 +192,11 @@ def test_a_backfill_of_a_range_is_one_run_and_features_and_reports_follow_once_w
         wait(lambda: looks() > then, "another look", 90)
     finally:
         platform.ask(STOP_SENSOR, id=started["sensorState"]["id"])
-    made = [
-        (path, tags["dagster/asset_partition_range_start"], tags["dagster/asset_partition_range_end"], run["status"])
-        for run in followed()
-        for tags in [{tag["key"]: tag["value"] for tag in run["tags"]}]
-        for [path] in [asset["path"] for asset in run["assetSelection"]]
-    ]
-    reports = [("drift_report", month, month, "SUCCESS") for month in months]
-    assert sorted(made) == [*reports, ("transaction_features", months[0], months[-1], "SUCCESS")]
+    first, last = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+    made = [(run["assetSelection"], tags_of(run)[first], tags_of(run)[last], run["status"]) for run in followed()]
+    reports = [([{"path": ["drift_report"]}], month, month, "SUCCESS") for month in months]
+    features = ([{"path": ["transaction_features"]}], months[0], months[-1], "SUCCESS")
+    assert sorted(made, key=str) == [*reports, features]
     assert world.digests() == before
 
 

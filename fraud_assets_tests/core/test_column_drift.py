@@ -1,4 +1,4 @@
-"""Measures of one column: figures worked out by hand, and the test against a plain-loop version of its formulas."""
+"""How a column is tested: its parts by figures worked out by hand, the whole by a plain-loop version of formulas."""
 
 from __future__ import annotations
 
