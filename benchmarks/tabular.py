@@ -137,7 +137,7 @@ def _months(delivery: Delivery, contract: Contract) -> tuple[list[str], int]:
     found, n = set[int](), 0
     for batch in delivery.parts[0].open():
         n += batch.num_rows
-        if contract.event_timestamp.column not in batch.schema.names:
+        if contract.event_timestamp.columns[0] not in batch.schema.names:
             return [contract.first_month], n  # whose intake says what is missing
         local = pc.drop_null(event_times(batch, contract)).cast(pa.timestamp("us", contract.timezone))
         found |= set(pc.unique(pc.add(pc.multiply(pc.year(local), 12), pc.subtract(pc.month(local), 1))).to_pylist())

@@ -253,7 +253,7 @@ def _said(contract: Contract) -> list[tuple[str, str]]:
         fraud, genuine = ", ".join(label.feed.fraud_values), ", ".join(label.feed.genuine_values)
         lines.append(("label", f"{label.feed.is_fraud} in {label.feed.file_pattern}: fraud is {fraud}; not {genuine}"))
     else:
-        known = f"in {label.known_at}, at most {label.max_delay_days:g} days" if label.known_at else None
+        known = f"in {' '.join(label.known.columns)}, at most {label.max_delay_days:g} days" if label.known else None
         known = known or f"{label.delay_days:g} days after the event"
         lines.append(("label", f"{label.column}: fraud is {fraud}; genuine is {genuine}; known {known}"))
     lines.append(("maturity", f"genuine without a report after {contract.maturity_days:g} days"))

@@ -268,7 +268,7 @@ class PostgresSource:
         # Here, because it brings pandas: a second for commands that need no source.
         from adbc_driver_manager import Error
 
-        column = sql.Identifier(self.contract.event_timestamp.column).as_string()
+        column = sql.Identifier(self.contract.event_timestamp.columns[0]).as_string()
         bounds = (self.contract.month_start(month), self.contract.month_end(month))
         first, last = (sql.Literal(moment.isoformat()).as_string() for moment in bounds)
         try:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -25,7 +25,8 @@ from pydantic_core import ErrorDetails
 
 from fraud_assets.core.months import check_month, month_end, month_of, month_start
 
-ColumnType = Literal["integer", "number", "string", "boolean"]
+ColumnType = Literal["integer", "number", "string", "boolean", "date"]
+TimeUnit = Literal["s", "ms", "us", "ns", "hours", "days", "excel"]
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 ARROW_TYPES: dict[ColumnType, pa.DataType] = {
@@ -33,6 +34,7 @@ ARROW_TYPES: dict[ColumnType, pa.DataType] = {
     "number": pa.float64(),
     "string": pa.string(),
     "boolean": pa.bool_(),
+    "date": pa.date32(),
 }
 
 
@@ -62,6 +64,7 @@ class Column(_Section):
     Attributes:
         column: its name in the source.
         type: how it is stored.
+        format: for a date, as for strptime, such as `%m/%y`, which is the last day of that month; ISO 8601 without one.
         nullable: whether a row may lack it.
         unit: what it is measured in, for people: EUR, seconds.
         scale: for numbers, what is stored is the delivered value times this: 0.01 for cents that shall be euros.
@@ -70,12 +73,13 @@ class Column(_Section):
         minimum, maximum: the closed range in which a number may lie, as stored.
         categories: the only values allowed, as stored.
         pattern: for text, a regular expression that the whole value must match, as stored.
-        feature: whether a further attribute is given to models: a number as it is, a text as one feature for each of
-            its `categories`, 1 where it has that value.
+        feature: whether a further attribute is given to models: a number or a boolean as it is, a date as the days from
+            it to the transaction, a text by its values. By default it is, unless nothing can be learned from it.
     """
 
     column: str
     type: ColumnType = "string"
+    format: str | None = None
     nullable: bool = False
     unit: str | None = None
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
@@ -84,10 +88,12 @@ class Column(_Section):
     maximum: float | None = None
     categories: tuple[str, ...] | None = None
     pattern: str | None = None
-    feature: bool = False
+    feature: bool | None = None
 
     @model_validator(mode="after")
     def _rules_fit_the_type(self) -> Self:
+        if self.format is not None and self.type != "date":
+            raise ValueError(f"format is for type date, and column {self.column!r} is {self.type}")
         numeric = self.type in ("integer", "number")
         if not numeric and (self.minimum is not None or self.maximum is not None):
             raise ValueError(f"minimum and maximum are for numbers, and column {self.column!r} is {self.type}")
@@ -126,19 +132,40 @@ def _groups(pattern: str) -> int:
         raise ValueError(f"extract {pattern!r} is no regular expression: {error}") from error
 
 
-class EventTime(_Section):
-    """When a transaction happened.
+class TimeColumn(_Section):
+    """A time of the source: when a transaction happened, or when its label became known.
 
     Attributes:
-        column: its name in the source.
+        column: its name in the source; several, such as a date and a time of day, are joined with blanks between them.
         format: as for strptime, such as `%d.%m.%Y %H:%M`; without one, ISO 8601 is read.
+        unit: for numbers: s, ms, us or ns since 1970; hours or days since `origin`; excel for the serial numbers of
+            workbooks.
+        origin: from when hours and days count; 1970-01-01 without one.
         ambiguous: which of the two is meant by a time without an offset in the hour that a night of 25 hours has
             twice. By default neither is guessed and the row is quarantined.
     """
 
-    column: str
+    column: str | Annotated[tuple[str, ...], Field(min_length=1)]
     format: str | None = None
+    unit: TimeUnit | None = None
+    origin: date | datetime | None = None
     ambiguous: Literal["quarantine", "earliest", "latest"] = "quarantine"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The source's columns, in the order in which they are joined."""
+        return (self.column,) if isinstance(self.column, str) else self.column
+
+    @model_validator(mode="after")
+    def _one_way_to_read_it(self) -> Self:
+        if self.unit is not None and self.format is not None:
+            raise ValueError("unit is for numbers and format for text; give one of them")
+        if self.origin is not None and self.unit not in ("hours", "days"):
+            raise ValueError("origin is what unit: hours or unit: days count from; add one, or leave origin out")
+        return self
+
+
+_OneCharacter = Annotated[str, Field(min_length=1, max_length=1)]
 
 
 class Csv(_Section):
@@ -147,12 +174,22 @@ class Csv(_Section):
     Attributes:
         delimiter: what stands between values; found from the header (comma, semicolon, tab or bar) when absent.
         decimal: what stands before the decimals of a number.
+        thousands: what groups the digits of a number, such as the comma of 1,234.5.
         encoding: of the file's text, by a name that Python knows.
+        quote: what stands around a value that holds delimiters; null where nothing does and a quote is a character.
+        skip_rows: lines before the header; found when absent.
+        comment: lines that begin with it are no rows.
+        quoted_missing: whether a word of `missing` in quotes is a missing value, too, or the text that it is.
     """
 
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    delimiter: _OneCharacter | None = None
     decimal: Literal[".", ","] = "."
+    thousands: _OneCharacter | None = None
     encoding: str = "utf-8"
+    quote: _OneCharacter | None = '"'
+    skip_rows: Annotated[int, Field(ge=0)] | None = None
+    comment: Annotated[str, Field(min_length=1)] | None = None
+    quoted_missing: Literal["missing", "text"] = "missing"
 
     @field_validator("encoding")
     @classmethod
@@ -162,6 +199,22 @@ class Csv(_Section):
         except LookupError as error:
             raise ValueError(f"there is no text encoding {value!r}; name one as in utf-8, cp1252, utf-16") from error
         return value
+
+    @model_validator(mode="after")
+    def _marks_differ(self) -> Self:
+        if self.thousands is not None and self.thousands == self.decimal:
+            raise ValueError(f"thousands and decimal are both {self.decimal!r}; no number could be read")
+        return self
+
+
+class Excel(_Section):
+    """Which part of a workbook holds the rows.
+
+    Attributes:
+        sheet: its name; the first one with rows when absent.
+    """
+
+    sheet: str | None = None
 
 
 class _LabelValues(_Section):
@@ -187,7 +240,7 @@ class LabelFeed(_LabelValues):
     Attributes:
         file_pattern: name of a month's file; `{month}` stands for YYYY-MM.
         transaction_id, is_fraud, label_timestamp: the feed's columns; a time without an offset is in the contract's
-            time zone.
+            time zone, and a date without a time of day was known by its end.
         label_source: the column that says who reported it; without one, it is `Label.label_source`.
         fraud_values, genuine_values: the values of `is_fraud` that mean fraud and genuine, as text.
         withdrawn_values: the values that take an earlier statement back.
@@ -196,9 +249,14 @@ class LabelFeed(_LabelValues):
     file_pattern: Annotated[str, Field(pattern=r"^[^{}]*\{month\}[^{}]*$")]
     transaction_id: str
     is_fraud: str
-    label_timestamp: str
+    label_timestamp: str | TimeColumn
     label_source: str | None = None
     withdrawn_values: tuple[str, ...] = ("withdrawn",)
+
+    @property
+    def known(self) -> TimeColumn:
+        """How `label_timestamp` is read."""
+        return _as_time(self.label_timestamp)
 
     def _meanings(self) -> tuple[tuple[str, ...], ...]:
         return (self.fraud_values, self.genuine_values, self.withdrawn_values)
@@ -211,8 +269,11 @@ class Label(_LabelValues):
 
     Attributes:
         column: the label's column; a row that has no value there states nothing.
+        blank: what it means that nothing is stated of a transaction that has matured: that it is genuine, because
+            every fraud is reported in the end; or that it is unknown for good, because nobody looked into it.
         fraud_values, genuine_values: the values that mean fraud and genuine, as text; any other breaks the contract.
-        known_at: column with the time at which the label became known, if the source has one.
+        known_at: column with the time at which the label became known, if the source has one; a date without a time of
+            day was known by its end.
         delay_days: otherwise, days from the transaction to the label.
         feed: where labels come separately.
         max_delay_days: with `known_at`, the longest delay that is believed; later ones are quarantined.
@@ -220,11 +281,17 @@ class Label(_LabelValues):
     """
 
     column: str | None = None
-    known_at: str | None = None
+    blank: Literal["genuine_when_mature", "unknown"] = "genuine_when_mature"
+    known_at: str | TimeColumn | None = None
     delay_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     feed: LabelFeed | None = None
     max_delay_days: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 62
     label_source: Literal["chargeback", "analyst", "customer_report"] = "chargeback"
+
+    @property
+    def known(self) -> TimeColumn | None:
+        """How `known_at` is read."""
+        return None if self.known_at is None else _as_time(self.known_at)
 
     @property
     def lookback_months(self) -> int:
@@ -242,6 +309,10 @@ class Label(_LabelValues):
         elif (self.known_at is None) == (self.delay_days is None):
             raise ValueError("give exactly one of known_at (a column) and delay_days (a number)")
         return self
+
+
+def _as_time(given: str | TimeColumn) -> TimeColumn:
+    return TimeColumn(column=given) if isinstance(given, str) else given
 
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,40}$")]
@@ -263,7 +334,9 @@ class Contract(_Section):
         timezone: of times without an offset, and the one in which months begin and end.
         file_pattern: name of a month's file in a folder source; `{month}` stands for YYYY-MM. Without it, the files
             hold all months, and a row belongs to the month of its event time.
+        missing: words that stand for a missing value, beside an empty one: NA, None, "-".
         csv: how text files are written.
+        excel: which sheet of a workbook is read.
         transaction_id, event_timestamp: what identifies a transaction, and when it happened.
         entities: identifiers that have a history, by the platform's name: customer_id, terminal_id, ip_address.
         amount: present where the source has it.
@@ -279,9 +352,11 @@ class Contract(_Section):
     last_month: str | None = None
     timezone: str = "UTC"
     file_pattern: Annotated[str, Field(pattern=r"^[^{}]+$|^[^{}]*\{month\}[^{}]*$")] = "*{month}*"
+    missing: tuple[str, ...] = ()
     csv: Csv = Csv()
+    excel: Excel = Excel()
     transaction_id: Column | None = None
-    event_timestamp: EventTime
+    event_timestamp: TimeColumn
     entities: dict[_Name, Column] = {}
     amount: Column | None = None
     attributes: dict[_Name, Column] = {}

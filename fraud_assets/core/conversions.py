@@ -79,7 +79,7 @@ def event_times(
     rows: pa.RecordBatch, contract: Contract, origin: str = "delivery", unreadable: Unreadable | None = None
 ) -> pa.Array:
     """`event_timestamp` of rows as delivered, null where it cannot be read."""
-    given = _plain(rows.column(contract.event_timestamp.column), contract.event_timestamp.column, origin)
+    given = _plain(rows.column(contract.event_timestamp.columns[0]), contract.event_timestamp.columns[0], origin)
     return to_times(given, "event_timestamp", contract, unreadable or Unreadable())
 
 
@@ -100,12 +100,13 @@ def label_columns(
         raise ContractError(f"contract {contract.name!r} has a label feed, and no label in its transactions")
     values = _plain(rows.column(label.column), label.column, origin)
     is_fraud = to_label(values, "is_fraud", label.fraud_values, label.genuine_values, unreadable)
-    if label.known_at is None:
+    known_at = label.known
+    if known_at is None:
         return {
             "is_fraud": is_fraud,
             "label_timestamp": pc.add(times, pa.scalar(timedelta(days=label.delay_days or 0.0))),
         }
-    known = _plain(rows.column(label.known_at), label.known_at, origin)
+    known = _plain(rows.column(known_at.columns[0]), known_at.columns[0], origin)
     return {"is_fraud": is_fraud, "label_timestamp": to_times(known, "label_timestamp", contract, unreadable)}
 
 

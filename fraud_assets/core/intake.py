@@ -206,11 +206,11 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _require_columns(schema: pa.Schema, contract: Contract, origin: str, *, labels: bool) -> None:
-    needed = {"event_timestamp": contract.event_timestamp.column}
+    needed = {"event_timestamp": contract.event_timestamp.columns[0]}
     if labels and contract.label.column:
         needed["label"] = contract.label.column
-        if contract.label.known_at:
-            needed["label.known_at"] = contract.label.known_at
+        if contract.label.known:
+            needed["label.known_at"] = contract.label.known.columns[0]
     if contract.transaction_id:
         needed["transaction_id"] = contract.transaction_id.column
     needed |= {name: column.column for name, column in contract.columns.items()}
@@ -374,7 +374,7 @@ class _Rules:
     def _add_label(self) -> None:
         self._add("is_fraud", dy.Bool(nullable=True))
         self._add("label_timestamp", _moments(nullable=True))
-        if self.contract.label.known_at is None:
+        if self.contract.label.known is None:
             return
         fraud, known, event = pl.col("@is_fraud"), pl.col("@label_timestamp"), pl.col("@event_timestamp")
         longest = self.contract.label.max_delay_days
@@ -576,10 +576,10 @@ class _Taking:
         """The source's column that a reason is about, with its value."""
         contract, name = self.contract, words.split(" ", 1)[0]
         own = {
-            "event_timestamp": contract.event_timestamp.column,
+            "event_timestamp": contract.event_timestamp.columns[0],
             "transaction_id": contract.transaction_id.column if contract.transaction_id else None,
             "is_fraud": contract.label.column,
-            "label_timestamp": contract.label.known_at,
+            "label_timestamp": contract.label.known.columns[0] if contract.label.known else None,
         }
         column = own[name] if name in own else contract.columns[name].column
         return f"{column} = {str(original[column])[:80]!r}" if column in original else name

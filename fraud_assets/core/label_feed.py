@@ -72,7 +72,7 @@ def read_statements(
     Raises:
         ContractError: when a column is missing, or of a type that cannot be read.
     """
-    wanted = [layout.transaction_id, layout.is_fraud] + ([layout.label_timestamp] if month else [])
+    wanted = [layout.transaction_id, layout.is_fraud] + ([layout.known.columns[0]] if month else [])
     if missing := [name for name in wanted if name not in rows.column_names]:
         raise ContractError(
             f"{file} has the columns {rows.column_names} and lacks {missing}; rename its columns, or add them"
@@ -81,7 +81,7 @@ def read_statements(
     columns = {name: rows[name].combine_chunks() for name in rows.column_names}
     identifiers = _identifiers(columns[layout.transaction_id], layout.transaction_id, contract, file, faults)
     is_fraud = _verdicts(columns[layout.is_fraud], layout, faults)
-    known = _known(columns.get(layout.label_timestamp), layout, contract, month, now, faults)
+    known = _known(columns.get(layout.known.columns[0]), layout, contract, month, now, faults)
     sources = _sources(columns.get(layout.label_source or ""), layout, contract, faults)
     taken = pa.table(
         {
@@ -228,7 +228,7 @@ def _known(
     given: pa.Array | None, layout: LabelFeed, contract: Contract, month: str | None, now: datetime, faults: _Faults
 ) -> pa.Array:
     """When each statement became known; null where the row does not say."""
-    name, last = layout.label_timestamp, contract.last_month
+    name, last = layout.known.columns[0], contract.last_month
     if given is None:
         given = pa.nulls(len(faults.any), TIMESTAMP)
     if pa.types.is_date(given.type):

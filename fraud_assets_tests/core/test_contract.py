@@ -10,9 +10,9 @@ from fraud_assets.core.contract import (
     Contract,
     ContractError,
     Csv,
-    EventTime,
     Label,
     LabelFeed,
+    TimeColumn,
     load_contract,
     parse_contract,
 )
@@ -236,7 +236,7 @@ def test_a_pattern_that_would_take_the_files_of_the_label_feed_is_refused():
 CONTRACTS = PROJECT_ROOT / "contracts" / "README.md"
 
 
-@pytest.mark.parametrize("section", [Contract, Column, EventTime, Csv, Label, LabelFeed])
+@pytest.mark.parametrize("section", [Contract, Column, TimeColumn, Csv, Label, LabelFeed])
 def test_the_reference_names_every_field(section):
     text = CONTRACTS.read_text(encoding="utf-8")
     assert [name for name in section.model_fields if f"`{name}`" not in text] == []
