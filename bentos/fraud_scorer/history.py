@@ -27,6 +27,13 @@ STATEMENT_SECONDS = 10
 STATEMENT_TIMED_OUT = "57014"  # PostgreSQL's query_canceled
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
+POSTGRES_TYPES = {
+    pa.int64(): "bigint",
+    pa.float64(): "double precision",
+    pa.string(): "text",
+    pa.bool_(): "boolean",
+    pa.date32(): "date",
+}
 
 
 class HistoryError(ConnectionError):
@@ -90,12 +97,17 @@ class History:
         )
 
     def check(self) -> None:
-        """Returns when both tables can be read.
+        """Returns when everything that `before` asks can be answered: each statement, about nothing.
 
         Raises:
             HistoryError: otherwise.
         """
-        self._fetch("SELECT FROM raw_transactions, fraud_labels LIMIT 0", None)
+        for entity in self._contract.entities:
+            kind = self._contract.transactions_schema().field(entity).type
+            nothing = pa.schema([(entity, kind), ("event_timestamp", TIMESTAMP)]).empty_table()
+            parameters = _arrays(_wanted(nothing, entity, timedelta()))
+            self._fetch(self._transactions_sql(entity), parameters)
+            self._fetch(self._statements_sql(entity), parameters)
 
     def close(self) -> None:
         """Closes the connection, if there is one."""
@@ -119,7 +131,7 @@ class History:
         return f"""
             SELECT {columns} FROM {self._spans(entity)}
             JOIN raw_transactions t
-              ON t.{entity} = w.id AND t.event_timestamp BETWEEN w.since AND w.until
+              ON t.{_quoted(entity)} = w.id AND t.event_timestamp BETWEEN w.since AND w.until
             WHERE t.event_timestamp BETWEEN $4 AND $5
         """
 
@@ -129,7 +141,7 @@ class History:
             WITH reported AS (
                 SELECT l.transaction_id, max(w.until) AS until FROM {self._spans(entity)}
                 JOIN fraud_labels l
-                  ON l.{entity} = w.id AND l.label_timestamp BETWEEN w.since AND w.until
+                  ON l.{_quoted(entity)} = w.id AND l.label_timestamp BETWEEN w.since AND w.until
                 WHERE l.label_timestamp BETWEEN $4 AND $5
                 GROUP BY l.transaction_id
             )
@@ -139,9 +151,7 @@ class History:
         """
 
     def _spans(self, entity: str) -> str:
-        kind = {"int64": "bigint", "double": "double precision", "string": "text", "bool": "boolean"}[
-            str(self._contract.transactions_schema().field(entity).type)
-        ]
+        kind = POSTGRES_TYPES[self._contract.transactions_schema().field(entity).type]
         return f"unnest($1::{kind}[], $2::timestamptz[], $3::timestamptz[]) AS w(id, since, until)"
 
     def _read(self, sql: str, parameters: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
