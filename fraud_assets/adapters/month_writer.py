@@ -25,6 +25,8 @@ from fraud_assets.core.tables import Table
 
 # Small enough that the server has work while the next block is encoded.
 BLOCK_ROWS = 8_192
+# Of a row in PostgreSQL while it computes.
+JOINED_COLUMNS = 1_664
 
 
 class TableError(ValueError):
@@ -219,11 +221,17 @@ def _count_changes(
             "FROM (SELECT *, ROW({})::text AS named FROM {}) AS version)"
         )
         versions = {side: numbered.format(_listed(table.order), version) for side, version in versions.items()}
+    contents: dict[str, sql.Composable] = {side: sql.SQL("ROW({})").format(_listed(rest, side)) for side in versions}
+    if 2 * len(table.schema) > JOINED_COLUMNS:
+        # Two wide versions side by side have more columns than a row may have; as one value each they have not.
+        whole = sql.SQL("(SELECT {}, ROW({}) AS content FROM {} AS version)")
+        versions = {side: whole.format(_listed(key), _listed(rest), version) for side, version in versions.items()}
+        contents = {side: sql.Identifier(side, "content") for side in versions}
     statement = sql.SQL(
         "SELECT count(*) FILTER (WHERE o.{0} IS NULL), count(*) FILTER (WHERE n.{0} IS NULL), "
-        "count(*) FILTER (WHERE o.{0} IS NOT NULL AND n.{0} IS NOT NULL AND ROW({1}) IS DISTINCT FROM ROW({2})) "
+        "count(*) FILTER (WHERE o.{0} IS NOT NULL AND n.{0} IS NOT NULL AND {1} IS DISTINCT FROM {2}) "
         "FROM {3} AS o FULL JOIN {4} AS n USING ({5})"
-    ).format(sql.Identifier(key[0]), _listed(rest, "o"), _listed(rest, "n"), versions["o"], versions["n"], _listed(key))
+    ).format(sql.Identifier(key[0]), contents["o"], contents["n"], versions["o"], versions["n"], _listed(key))
     ((added, removed, altered),) = connection.execute(statement).fetchall()
     return added, removed, altered
 

@@ -20,9 +20,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from fraud_assets.core.limits import (
+    LONGEST_NAME,
+    SYSTEM_DATABASES,
+    check_apart,
+    check_entity,
+    check_name,
+    check_tables,
+)
 from fraud_assets.core.months import check_month, month_end, month_of, month_start
 
 ColumnType = Literal["integer", "number", "string", "boolean", "date"]
@@ -44,9 +52,6 @@ class ContractError(ValueError):
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-LONGEST_NAME = 63  # of a column in Postgres
 
 
 def category_features(attribute: str, categories: Iterable[str]) -> dict[str, str]:
@@ -315,14 +320,8 @@ def _as_time(given: str | TimeColumn) -> TimeColumn:
     return TimeColumn(column=given) if isinstance(given, str) else given
 
 
-_Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,40}$")]
-
-RESERVED_NAMES = frozenset(
-    {
-        "transaction_id", "event_timestamp", "amount", "ingested_at", "is_fraud", "label_timestamp", "label_source",
-        "month", "hour", "is_weekend", "score", "origin",
-    }
-)  # fmt: skip
+_Name = Annotated[str, AfterValidator(check_name)]
+_Entity = Annotated[str, AfterValidator(check_entity)]
 
 
 class Contract(_Section):
@@ -357,7 +356,7 @@ class Contract(_Section):
     excel: Excel = Excel()
     transaction_id: Column | None = None
     event_timestamp: TimeColumn
-    entities: dict[_Name, Column] = {}
+    entities: dict[_Entity, Column] = {}
     amount: Column | None = None
     attributes: dict[_Name, Column] = {}
     label: Label
@@ -378,11 +377,16 @@ class Contract(_Section):
             raise ValueError(f"there is no time zone {value!r}; name one as in Europe/Paris, or UTC") from error
         return value
 
+    @field_validator("name")
+    @classmethod
+    def _no_database_of_the_server(cls, value: str) -> str:
+        if value in SYSTEM_DATABASES:
+            raise ValueError(f"{value!r} is a database that every Postgres has; give the contract another name")
+        return value
+
     @field_validator("entities", "attributes")
     @classmethod
-    def _no_reserved_names(cls, value: dict[str, Column]) -> dict[str, Column]:
-        if clash := RESERVED_NAMES & set(value):
-            raise ValueError(f"no column may be called {sorted(clash)}: those are the platform's own names")
+    def _texts_have_features(cls, value: dict[str, Column]) -> dict[str, Column]:
         for name, column in value.items():
             if not column.feature or column.type != "string":
                 continue
@@ -405,6 +409,10 @@ class Contract(_Section):
             raise ValueError(f"last_month {self.last_month} lies before first_month {self.first_month}")
         if both := set(self.entities) & set(self.attributes):
             raise ValueError(f"{sorted(both)} are entities and attributes; name each once")
+        if self.amount is not None and self.amount.type not in ("number", "integer"):
+            raise ValueError(f"amount is {self.amount.type}, and is summed and compared; say type: number")
+        if self.transaction_id is not None and self.transaction_id.type not in ("string", "integer"):
+            raise ValueError(f"transaction_id is {self.transaction_id.type}; say type: string, which keeps any")
         if self.label.feed is not None and self.transaction_id is None:
             raise ValueError("a label feed names transactions by their id, and transaction_id is not given")
         if self.label.feed is not None:
@@ -415,6 +423,25 @@ class Contract(_Section):
                     f"file_pattern {self.file_pattern!r} also takes the files of label.feed; make it narrower, for "
                     "example transactions_{month}.csv"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _later_steps_can(self) -> Self:
+        shown = {
+            name: [*category_features(name, column.categories).values()]
+            if column.type == "string" and column.categories and column.feature is not False
+            else []
+            for name, column in self.attributes.items()
+        }
+        check_apart(self.entities, shown)
+        n_features = sum(len(shown[name]) or 1 for name, one in self.attributes.items() if one.feature is not False)
+        amount = [] if self.amount is None else [self.amount.type]
+        check_tables(
+            [column.type for column in self.entities.values()],
+            [*amount, *(column.type for column in self.attributes.values())],
+            n_features,
+            spends=self.amount is not None,
+        )
         return self
 
     @property
@@ -532,6 +559,8 @@ def _in_words(problem: ErrorDetails) -> str:
         return f"{field} is no field of a contract: {advice}"
     if problem["type"] == "model_type":
         return f"{field} must consist of fields: {', '.join(_fields_at(problem['loc']))}"
+    if problem["type"] == "value_error" and name == "[key]":
+        return f"{'.'.join(map(str, above[:-1]))}: {problem['msg'].removeprefix('Value error, ')}"
     if problem["type"] == "value_error":
         return f"{field}: {problem['msg'].removeprefix('Value error, ')}"
     return f"{field} is {problem['input']!r}: {problem['msg']}"

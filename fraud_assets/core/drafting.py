@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from fraud_assets.core.contract import RESERVED_NAMES, ContractError
+from fraud_assets.core.contract import ContractError
+from fraud_assets.core.limits import RESERVED_NAMES
 from fraud_assets.core.months import month_of
 from fraud_assets.core.profiling import MOST, TIME_WORDS, ColumnProfile, FileProfile, name_words, read_times, texts
 
