@@ -31,6 +31,8 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
     if status["champion"] and status["champion"]["evaluation"]:
         parts += ["", _metrics(status["champion"])]
     parts += ["", _drift_line(status["drift"])]
+    if status["labels"]:
+        parts += ["", *_label_lines(status["labels"])]
     if status["stale"]:
         parts += ["", stale_table(status["stale"])]
     console.print(Panel(Group(*parts), title=f"fraud platform: {status['contract']}", expand=False, padding=(1, 2)))
@@ -39,6 +41,12 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
     commands.add_row("[bold]make serve[/]", "the live model over HTTP (port 5000)")
     commands.add_row("[bold]fraud status[/]", "this summary again (.venv/bin/fraud); --json for machines")
     console.print(commands)
+
+
+def _label_lines(found: list[dict[str, Any]], limit: int = 3) -> list[Text]:
+    """What is wrong with the label feed, of the newest months."""
+    lines = [Text(f"Labels of {one['month']}: {one['sentence']}", style="yellow") for one in found[-limit:]]
+    return lines + ([Text(f"and of {len(found) - limit} months before", style="yellow")] if len(found) > limit else [])
 
 
 def stale_table(stale: list[dict[str, Any]], limit: int = 3) -> Table:
@@ -303,16 +311,13 @@ def show_data_check(console: Console, check: dict[str, Any]) -> None:
             console.print(line)
     if check["refused"]:
         console.print(f"[red]{escape(check['refused'])}[/]", highlight=False, soft_wrap=True)
+    if feed := check.get("feed"):
+        show_feed(console, feed)
 
 
 def show_added(console: Console, added: dict[str, Any]) -> None:
     """What came of a label file, and what is stale now."""
-    for row in added["refused"]:
-        console.print(
-            f"[yellow]{escape(added['file'])} row {row['row_number']}[/]: {escape(row['reasons'])}",
-            highlight=False,
-            soft_wrap=True,
-        )
+    show_refused(console, added["refused_for"])
     console.print(
         f"{added['taken']:,} statements taken, {added['repeated']:,} repeated, {len(added['refused']):,} refused; "
         f"{added['unseen']:,} about transactions that have not been seen.",
@@ -326,6 +331,30 @@ def show_added(console: Console, added: dict[str, Any]) -> None:
         console.print(f"[red]fraud_labels {month}[/]: {escape(error)}", highlight=False, soft_wrap=True)
     if added["stale"]:
         console.print(stale_table(added["stale"]))
+
+
+def show_feed(console: Console, feed: dict[str, Any]) -> None:
+    """What a contract makes of its label feed."""
+    if feed["files"]:
+        console.print(
+            f"Labels in {', '.join(feed['files'])}: {feed['n_read']:,} rows, {feed['n_taken']:,} taken, "
+            f"{feed['n_fraud']:,} of them fraud, {feed['n_refused']:,} refused",
+            highlight=False,
+            soft_wrap=True,
+        )
+    show_refused(console, feed["reasons"])
+    if feed["refused"]:
+        console.print(f"[red]{escape(feed['refused'])}[/]", highlight=False, soft_wrap=True)
+
+
+def show_refused(console: Console, reasons: list[dict[str, Any]]) -> None:
+    """Why rows of label files cannot be used, with the first rows of each reason."""
+    for reason in reasons:
+        console.print(f"[yellow]{reason['rows']:,}[/] {escape(reason['reason'])}", highlight=False, soft_wrap=True)
+        for row in reason["examples"]:
+            values = ", ".join(f"{name}={value}" for name, value in row["original"].items())
+            line = Text(f"    row {row['row_number']} of {row['file']}: {values}", no_wrap=True, overflow="ellipsis")
+            console.print(line)
 
 
 def show_completeness(console: Console, as_of: datetime, months: list[dict[str, Any]]) -> None:

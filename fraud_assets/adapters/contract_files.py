@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraud_assets.adapters.feed_check import FeedCheck, check_feed
 from fraud_assets.adapters.files import open_rows
 from fraud_assets.adapters.sources import (
     FolderSource,
@@ -54,6 +55,7 @@ class DataCheck:
         fraud_rate: share of the accepted rows that are stated to be fraud; None where labels come separately.
         label_share: share of the rows read that have a value in the label's column; None likewise.
         refused: why the month would be refused whole, if it would.
+        feed: what it makes of the label feed, if it has one.
     """
 
     month: str
@@ -64,6 +66,7 @@ class DataCheck:
     fraud_rate: float | None
     label_share: float | None
     refused: str | None
+    feed: FeedCheck | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -153,6 +156,7 @@ def check_data(contract: Contract, source: Source, month: str) -> DataCheck:
             fraud_rate,
             labels.share if contract.label.column else None,
             refused,
+            check_feed(contract, source, month),
         )
 
 

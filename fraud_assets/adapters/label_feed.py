@@ -7,28 +7,38 @@ be used stay in `quarantined_labels`. How a file's rows are read belongs to `cor
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import Connection, sql
 
 from fraud_assets.adapters.database import Database
-from fraud_assets.adapters.files import SourceError
+from fraud_assets.adapters.dialects import open_by_header
+from fraud_assets.adapters.files import OpenedFile, SourceError, open_rows, together
 from fraud_assets.adapters.monthly import materialize_months
-from fraud_assets.adapters.sources import FolderSource, Source, read_table
+from fraud_assets.adapters.sources import FolderSource, Source
 from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.completeness import Completeness, label_completeness
 from fraud_assets.core.contract import TIMESTAMP, Contract, LabelFeed
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.intake import IntakeError
 from fraud_assets.core.label_feed import (
-    ADDED_FILE,
+    RefusedFor,
+    StatedRows,
+    by_reason,
+    commonest_reason,
+    feed_refusal,
     gather_statements,
+    has_layout,
+    layouts,
     read_statements,
     refuse_premature,
     statement_digest,
@@ -162,6 +172,16 @@ def quarantine(database: Database, refused: pa.Table, *, instead_of: tuple[str, 
         )
 
 
+def refused_rows(database: Database) -> pa.Table:
+    """The rows of label files that could not be used: `file`, `row_number`, `reasons`, `original`."""
+    names = ("file", "row_number", "reasons", "original")
+    statement = f"SELECT {', '.join(names)} FROM quarantined_labels ORDER BY file, row_number"
+    rows = _rows(database, "quarantined_labels", statement, [])
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    kinds = (pa.string(), pa.int64(), pa.string(), pa.string())
+    return pa.table({name: pa.array(column, kind) for name, column, kind in zip(names, columns, kinds, strict=True)})
+
+
 def seen_transactions(store: MonthStore, identifiers: pa.ChunkedArray, last_month: str | None = None) -> pa.Table:
     """The stored transactions with these ids: `transaction_id`, `event_timestamp` and the entities.
 
@@ -238,7 +258,9 @@ class MonthStatements:
         rows: columns of `fraud_labels`.
         inputs: what they were made of.
         absent: what was looked for and is not there, as sentences.
+        missing_file: the file that the month's feed should have and has not.
         n_refused: rows of the feed that cannot be used; they are in `quarantined_labels`.
+        commonest_reason: why most of these cannot.
         n_unseen: statements about transactions that have not been seen.
         n_premature: statements from before their transaction, which count nowhere.
     """
@@ -249,6 +271,8 @@ class MonthStatements:
     n_refused: int
     n_unseen: int
     n_premature: int
+    missing_file: str | None = None
+    commonest_reason: str | None = None
 
 
 def month_statements(store: MonthStore, source: Source, month: str, *, now: datetime) -> MonthStatements:
@@ -259,6 +283,10 @@ def month_statements(store: MonthStore, source: Source, month: str, *, now: date
         source: where the feed's files lie, if the contract has one.
         month: the month.
         now: the present moment; the feed can tell of nothing after it.
+
+    Raises:
+        IntakeError: when too many rows of the feed cannot be used; they are in `quarantined_labels`.
+        SourceError: when a file of the feed cannot be read.
     """
     contract = store.contract
     inputs: list[Any] = [{"contract": {"": contract.digest}}]
@@ -273,14 +301,16 @@ def month_statements(store: MonthStore, source: Source, month: str, *, now: date
         absent += [f"raw_transactions has no {name} yet" for name, digest in there.items() if digest is None]
     added, digest = added_statements(store.database, contract, month)
     inputs.append({"added_labels": {month: digest}})
-    found, n_refused = [added] if added.num_rows else [], 0
+    found, n_refused, reason, missing = [added] if added.num_rows else [], 0, None, None
     if contract.label.feed is not None:
         fingerprint = feed_fingerprint(source, contract, month)
         inputs.append({"label_feed": {month: fingerprint}})
         if fingerprint is None:
-            absent.append(f"the label feed has no file {contract.label.feed.file_pattern.format(month=month)!r}")
+            missing = contract.label.feed.file_pattern.format(month=month)
+            absent.append(f"the label feed has no file {missing!r}")
         else:
-            fed, n_refused = _read_feed(store, contract.label.feed, feed_files(source, contract, month), month, now)
+            fed, refused = _read_feed(store, contract.label.feed, feed_files(source, contract, month), month, now)
+            n_refused, reason = refused.num_rows, commonest_reason(refused)
             found.append(fed)
     identifiers = pa.chunked_array([], contract.transaction_id_type)
     if found:
@@ -298,6 +328,8 @@ def month_statements(store: MonthStore, source: Source, month: str, *, now: date
         n_refused,
         rows["event_timestamp"].null_count,
         count_premature(rows),
+        missing,
+        reason,
     )
 
 
@@ -310,17 +342,43 @@ def _known_in(rows: pa.Table, contract: Contract, month: str) -> pa.Table:
 
 def _read_feed(
     store: MonthStore, feed: LabelFeed, files: list[Path], month: str, now: datetime
-) -> tuple[pa.Table, int]:
-    """The feed's statements of a month, and how many rows cannot be used; those go to `quarantined_labels`."""
-    read = [
-        read_statements(read_table(path, store.contract), feed, store.contract, file=path.name, now=now, month=month)
-        for path in files
-    ]
+) -> tuple[pa.Table, pa.Table]:
+    """The feed's statements of a month, and its rows that cannot be used; those go to `quarantined_labels`.
+
+    Raises:
+        IntakeError: when these are too many.
+    """
+    read = read_feed(store.contract, feed, files, month, now)
     refused = pa.concat_tables([one.refused for one in read])
     quarantine(store.database, refused, instead_of=tuple(path.name for path in files))
+    if refusal := feed_refusal(read, store.contract, month):
+        raise IntakeError(refusal)
     taken = pa.concat_tables([one.taken for one in read])
     origin = pc.binary_join_element_wise(taken["file"], pc.cast(taken["row_number"], pa.string()), " row ")
-    return taken.select(list(STATED)).append_column("origin", origin), refused.num_rows
+    return taken.select(list(STATED)).append_column("origin", origin), refused
+
+
+def read_feed(
+    contract: Contract, feed: LabelFeed, files: Sequence[Path], month: str, now: datetime
+) -> list[StatedRows]:
+    """What the files of a month's feed say; nothing is stored."""
+    read = []
+    for path in files:
+        opened = open_rows(path, contract, wanted=(feed.transaction_id, feed.is_fraud, *feed.known.columns))
+        rows, numbers = _rows_of(opened)
+        read.append(
+            read_statements(
+                rows, feed, contract, file=path.name, now=now, month=month, numbers=numbers, rejected=opened.rejected
+            )
+        )
+    return read
+
+
+def _rows_of(opened: OpenedFile) -> tuple[pa.Table, npt.NDArray[np.int64]]:
+    """A file's rows, and which row of the file each is."""
+    pieces = list(opened.pieces())
+    numbers = [piece.numbers for piece in pieces]
+    return together([piece.rows for piece in pieces], opened.names), np.concatenate([np.array([], np.int64), *numbers])
 
 
 # Completeness
@@ -386,6 +444,7 @@ class Added:
         repeated: rows that say what had been said.
         unseen: new statements about transactions that have not been seen.
         refused: rows that cannot be used: `row_number`, `reasons`, `original`.
+        refused_for: the same by their reasons, with the first rows of each.
         months: new statements by the month in which they became known.
         materialized: those of the months that were made anew.
         waiting: those that are not there yet, and take the statements in when they are run.
@@ -397,6 +456,7 @@ class Added:
     repeated: int
     unseen: int
     refused: list[dict[str, Any]]
+    refused_for: list[RefusedFor]
     months: dict[str, int]
     materialized: list[str]
     waiting: list[str]
@@ -412,8 +472,8 @@ def add_file(
         job: gives the job that holds every asset; loading it takes seconds, and not every file needs it.
         settings: of the home.
         store: the tables.
-        path: CSV or Parquet; columns `transaction_id`, `is_fraud`, and where they are known `label_timestamp` and
-            `label_source`.
+        path: a file of any kind; columns `transaction_id`, `is_fraud`, and where they are known `label_timestamp` and
+            `label_source`, or those of the contract's label feed or source.
         now: the present moment.
 
     Raises:
@@ -421,11 +481,16 @@ def add_file(
         ContractError: when it lacks a column.
     """
     contract = store.contract
-    rows = read_table(path, contract)
-    read = read_statements(rows, ADDED_FILE, contract, file=path.name, now=now)
+    known = layouts(contract)
+    wanted = [name for layout in known for name in (layout.transaction_id, layout.is_fraud)]
+    opened = open_by_header(path, contract, lambda names: any(has_layout(names, one) for one in known), wanted)
+    # Where none fits, the documented one says what is missing.
+    layout = next((one for one in known if has_layout(opened.names, one)), known[0])
+    rows, numbers = _rows_of(opened)
+    read = read_statements(rows, layout, contract, file=path.name, now=now, numbers=numbers, rejected=opened.rejected)
     seen = seen_transactions(store, read.taken["transaction_id"]).sort_by("event_timestamp")
     earliest = seen.group_by("transaction_id").aggregate([("event_timestamp", "min")])
-    read = refuse_premature(read, earliest.rename_columns(["transaction_id", "event_timestamp"]), rows)
+    read = refuse_premature(read, earliest.rename_columns(["transaction_id", "event_timestamp"]), rows, numbers)
     quarantine(store.database, read.refused)
     new = record_added(store.database, contract, read.taken)
     unseen = pc.invert(pc.is_in(new["transaction_id"], seen["transaction_id"].combine_chunks()))
@@ -439,6 +504,7 @@ def add_file(
         repeated=read.taken.num_rows - new.num_rows,
         unseen=int(pc.sum(unseen).as_py() or 0),
         refused=read.refused.drop_columns("file").to_pylist(),
+        refused_for=by_reason(read.refused),
         months=dict(sorted(months.items())),
         materialized=[month for month in concerned if month not in failed],
         waiting=sorted(month for month in months if month not in stored),

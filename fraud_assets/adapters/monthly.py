@@ -164,6 +164,7 @@ def _facts(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     """What a person wants to see of a month while it runs."""
     wanted = {
         "raw_transactions": ("dagster/row_count", "fraud_rate", "quarantined", *CHANGES),
+        "fraud_labels": ("refused_rows", "commonest_reason", "missing_feed_file"),
         "drift_report": ("drift_status",),
         "trained_model": ("outcome",),
         "evaluation": ("average_precision_champion", "average_precision_challenger"),
@@ -200,6 +201,18 @@ def _report(outcome: dict[str, Any], console: Console) -> None:
         f"{mark} [bold]{month}[/]  {', '.join(parts)}  [dim]{outcome['seconds']} s[/]", highlight=False, soft_wrap=True
     )
     show_failures(outcome["failed"], console)
+    for sentence in label_sentences(facts):
+        console.print(f"  [yellow]labels[/]: {escape(sentence)}", highlight=False, soft_wrap=True)
+
+
+def label_sentences(facts: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a month's labels, from the facts of its run: without them, a rate of no fraud is none."""
+    said = []
+    if missing := facts.get("fraud_labels.missing_feed_file"):
+        said.append(f"the label feed has no file {missing!r}, so the frauds that it would tell of are not known")
+    if n := facts.get("fraud_labels.refused_rows"):
+        said.append(f"{n:,} rows of the label feed cannot be used: {facts.get('fraud_labels.commonest_reason')}")
+    return said
 
 
 def changes_in_words(counts: Mapping[str, int | None]) -> str:

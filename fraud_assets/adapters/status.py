@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from fraud_assets.adapters.feed_check import feed_findings
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.ledger import champion_event
@@ -29,7 +30,8 @@ def read_status(store: MonthStore, ledger: LedgerStore, stale: Sequence[Stale] =
         (its training), `bento_tag`, `evaluation` and `reference` (the newest rows on the same window); `drift`, the
         newest verdict or None; `decision`, the newest promotion decision or None; `months`, the stored months of each
         table; `stale`, for each stale month `table`, `month`, `changes` (what it was made of and has changed; none
-        where it is only built on stale months) and `reasons` (both).
+        where it is only built on stale months) and `reasons` (both); `labels`, what is wrong with the label feed, by
+        month.
     """
     return {
         "contract": store.contract.name,
@@ -38,6 +40,7 @@ def read_status(store: MonthStore, ledger: LedgerStore, stale: Sequence[Stale] =
         "decision": _last(store, "champion"),
         "months": {name: list(store.months(name)) for name in SHOWN_TABLES},
         "stale": [as_row(one) for one in stale],
+        "labels": feed_findings(store),
     }
 
 

@@ -7,6 +7,7 @@ been seen. Files and tables themselves belong to `adapters/label_feed.py`, what 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +15,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.core.contract import TIMESTAMP, Column, Contract, ContractError, LabelFeed
+from fraud_assets.core.column_names import find_columns
+from fraud_assets.core.contract import TIMESTAMP, Column, Contract, ContractError, Label, LabelFeed
 from fraud_assets.core.conversions import Unreadable, to_column, to_times
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.rows import Rejected
+
+Numbers = Sequence[int] | npt.NDArray[np.int64]
 
 SOURCES = ("chargeback", "analyst", "customer_report")
 # What `fraud labels add` reads; label_timestamp and label_source may be absent.
@@ -35,6 +41,48 @@ ADDED_FILE = LabelFeed(
 )
 
 
+def layouts(contract: Contract) -> list[LabelFeed]:
+    """How the columns of an added file may be called: as documented, as the contract's feed has them, as its source.
+
+    The words for a verdict are the documented ones and those of the contract.
+    """
+    added = ADDED_FILE
+    own: list[Label | LabelFeed] = [contract.label, *([contract.label.feed] if contract.label.feed else [])]
+    taken = {*added.fraud_values, *added.genuine_values, *added.withdrawn_values}
+    for words in own:
+        fraud = [word for word in map(str.lower, words.fraud_values) if word not in taken]
+        genuine = [word for word in map(str.lower, words.genuine_values) if word not in taken]
+        taken |= {*fraud, *genuine}
+        further = {"fraud_values": (*added.fraud_values, *fraud), "genuine_values": (*added.genuine_values, *genuine)}
+        added = added.model_copy(update=further)
+    found = [added]
+    if contract.label.feed is not None:
+        found.append(contract.label.feed)
+    if contract.label.column is not None and contract.transaction_id is not None:
+        label = contract.label
+        found.append(
+            added.model_copy(
+                update={
+                    "transaction_id": contract.transaction_id.column,
+                    "is_fraud": label.column,
+                    "label_timestamp": label.known_at or "label_timestamp",
+                    "fraud_values": label.fraud_values,
+                    "genuine_values": label.genuine_values,
+                }
+            )
+        )
+    return found
+
+
+def has_layout(names: Sequence[str], layout: LabelFeed) -> bool:
+    """Whether columns of these names are a label file of this layout."""
+    try:
+        find_columns({"id": layout.transaction_id, "verdict": layout.is_fraud}, names, "", "")
+    except ContractError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
 class StatedRows:
     """A label file's rows after reading.
@@ -43,10 +91,88 @@ class StatedRows:
         taken: `transaction_id`, `is_fraud` (null = withdrawn), `label_timestamp`, `label_source`, `file`,
             `row_number` (from 1), `is_dated` (whether the row itself says when it became known).
         refused: `file`, `row_number`, `reasons`, `original` (JSON of the values as they came).
+        n_fraud: rows that say fraud, whether or not they can be used.
+        n_fraud_refused: those among them that cannot.
     """
 
     taken: pa.Table
     refused: pa.Table
+    n_fraud: int = 0
+    n_fraud_refused: int = 0
+
+    @property
+    def n_read(self) -> int:
+        """All rows of the file."""
+        return int(self.taken.num_rows + self.refused.num_rows)
+
+
+@dataclass(frozen=True)
+class RefusedFor:
+    """A reason for which rows of label files cannot be used: how many, and the first of them."""
+
+    reason: str
+    rows: int
+    examples: list[dict[str, Any]]
+
+
+def by_reason(refused: pa.Table, examples: int = 3) -> list[RefusedFor]:
+    """Refused rows by their reasons, the most frequent first.
+
+    Args:
+        refused: as `StatedRows.refused`.
+        examples: how many rows to show of each.
+    """
+    found: dict[str, list[int]] = {}
+    for position, reason in enumerate(refused["reasons"].to_pylist()):
+        found.setdefault(reason, []).append(position)
+    return [
+        RefusedFor(
+            reason,
+            len(positions),
+            [
+                row | {"original": json.loads(row["original"])}
+                for row in refused.take(positions[:examples]).select(["file", "row_number", "original"]).to_pylist()
+            ],
+        )
+        for reason, positions in sorted(found.items(), key=lambda one: -len(one[1]))
+    ]
+
+
+def feed_refusal(read: Sequence[StatedRows], contract: Contract, month: str) -> str | None:
+    """Why a month's label feed is refused whole: of its rows, or of those that say fraud, too many cannot be used.
+
+    One odd row of a short file is no broken feed, as long as another is good.
+
+    Args:
+        read: its files.
+        contract: whose `quarantine_limit` counts.
+        month: the month.
+    """
+    refused = pa.concat_tables([one.refused for one in read])
+    n_read, n_fraud = sum(one.n_read for one in read), sum(one.n_fraud for one in read)
+    limit = contract.quarantine_limit
+    for what, n, bad in (
+        ("label rows", n_read, refused.num_rows),
+        ("label rows that say fraud", n_fraud, sum(one.n_fraud_refused for one in read)),
+    ):
+        if bad > limit * n and (bad > 1 or bad == n):
+            files = ", ".join(dict.fromkeys(refused["file"].to_pylist()))
+            return (
+                f"{files}: {bad:,} of {n:,} {what} ({bad / n:.1%}) cannot be used, more than the quarantine_limit of "
+                f"{limit:.1%}, so the labels of {month} are refused and stay as they were. "
+                f"{commonest_reason(refused)}. Correct the file, or label.feed in contract {contract.name!r}"
+            )
+    return None
+
+
+def commonest_reason(refused: pa.Table) -> str | None:
+    """The reason of most refused rows, with the first of these; None without any."""
+    if refused.num_rows == 0:
+        return None
+    most = by_reason(refused, 1)[0]
+    first = most.examples[0]
+    values = ", ".join(f"{name} = {str(value)[:40]!r}" for name, value in first["original"].items())
+    return f"{most.rows:,} rows: {most.reason} (first row {first['row_number']} of {first['file']}: {values})"
 
 
 def read_statements(
@@ -57,6 +183,8 @@ def read_statements(
     file: str,
     now: datetime,
     month: str | None = None,
+    numbers: Numbers | None = None,
+    rejected: Sequence[Rejected] = (),
 ) -> StatedRows:
     """Reads the rows of a label file.
 
@@ -68,17 +196,16 @@ def read_statements(
         now: the present moment; nothing can have become known after it. It also dates rows without a time of their
             own where `month` is absent.
         month: of a feed's file, in which all its statements became known. Then each row must have a time.
+        numbers: which row of the file each is, from 1; in their order when absent.
+        rejected: lines of the file that are no rows.
 
     Raises:
         ContractError: when a column is missing, or of a type that cannot be read.
     """
-    wanted = [layout.transaction_id, layout.is_fraud] + ([layout.known.columns[0]] if month else [])
-    if missing := [name for name in wanted if name not in rows.column_names]:
-        raise ContractError(
-            f"{file} has the columns {rows.column_names} and lacks {missing}; rename its columns, or add them"
-        )
+    named = _columns_of(rows, layout, file, is_dated=month is not None)
     faults = _Faults(rows.num_rows)
-    columns = {name: rows[name].combine_chunks() for name in rows.column_names}
+    columns = {name: named[name].combine_chunks() for name in named.column_names}
+    counted = np.arange(1, rows.num_rows + 1) if numbers is None else np.asarray(numbers, np.int64)
     identifiers = _identifiers(columns[layout.transaction_id], layout.transaction_id, contract, file, faults)
     is_fraud = _verdicts(columns[layout.is_fraud], layout, faults)
     known = _known(columns.get(layout.known.columns[0]), layout, contract, month, now, faults)
@@ -90,35 +217,69 @@ def read_statements(
             "label_timestamp": pc.fill_null(known, pa.scalar(now, TIMESTAMP)),
             "label_source": sources,
             "file": pa.array([file] * rows.num_rows, pa.string()),
-            "row_number": pa.array(np.arange(1, rows.num_rows + 1)),
+            "row_number": pa.array(counted),
             "is_dated": pc.is_valid(known),
         }
     )
-    return _split(taken, rows, faults, file)
+    positions = np.flatnonzero(faults.any)
+    reasons = ["; ".join(rule for rule, broken in faults.rules if broken[position]) for position in positions]
+    refused = _refused(rows, positions, counted, reasons, file)
+    fraud = np.asarray(pc.fill_null(is_fraud, False))
+    return StatedRows(
+        taken.filter(pa.array(~faults.any)),
+        pa.concat_tables([refused, _rejected(rejected, file)]).sort_by("row_number"),
+        int(fraud.sum()),
+        int((fraud & faults.any).sum()),
+    )
 
 
-def refuse_premature(read: StatedRows, happened: pa.Table, rows: pa.Table) -> StatedRows:
+def _columns_of(rows: pa.Table, layout: LabelFeed, file: str, *, is_dated: bool) -> pa.Table:
+    """The rows with the layout's columns named as the layout names them.
+
+    Raises:
+        ContractError: when one is missing.
+    """
+    needed = {"transaction_id": layout.transaction_id, "is_fraud": layout.is_fraud}
+    optional = dict(zip(("label_timestamp", *layout.known.columns), layout.known.columns, strict=False))
+    if layout.label_source:
+        optional["label_source"] = layout.label_source
+    if is_dated:
+        needed |= {f"label_timestamp {column}": column for column in layout.known.columns}
+    found = find_columns(needed, rows.column_names, file, "rename its columns, or add them")
+    for purpose, name in optional.items():
+        if name not in found:
+            with contextlib.suppress(ContractError):
+                found |= find_columns({purpose: name}, rows.column_names, file, "")
+    return rows.select(list(found.values())).rename_columns(list(found))
+
+
+def refuse_premature(
+    read: StatedRows, happened: pa.Table, rows: pa.Table, row_numbers: Numbers | None = None
+) -> StatedRows:
     """Refuses the statements that say they were known before their transaction happened.
 
     Args:
         read: what was read of `rows`.
         happened: `transaction_id` and `event_timestamp` of the transactions that have been seen; one row each.
         rows: as for `read_statements`.
+        row_numbers: as `numbers` there.
     """
     at = pc.index_in(read.taken["transaction_id"], value_set=happened["transaction_id"].combine_chunks())
     event = happened["event_timestamp"].combine_chunks().take(at.combine_chunks())
     premature = pc.fill_null(pc.less(read.taken["label_timestamp"], event), False)
     bad = read.taken.filter(premature)
-    reasons = [
-        f"label_timestamp {known:%Y-%m-%d %H:%M:%S} lies before its transaction, {then:%Y-%m-%d %H:%M:%S}: correct "
-        "it, or the transaction_id, and add the row again"
-        for known, then in zip(bad["label_timestamp"].to_pylist(), event.filter(premature).to_pylist(), strict=True)
-    ]
+    if bad.num_rows == 0:
+        return read
+    reason = "label_timestamp lies before its transaction: correct it, or the transaction_id, and add the row again"
+    happened_at = [f"{then:%Y-%m-%d %H:%M:%S}" for then in event.filter(premature).to_pylist()]
     numbers = bad["row_number"].to_numpy()
-    files = bad["file"].to_pylist()
-    refused = _refused(rows, numbers, reasons, files[0] if files else "")
+    counted = np.arange(1, rows.num_rows + 1) if row_numbers is None else np.asarray(row_numbers, np.int64)
+    originals = rows.take(pa.array(np.searchsorted(counted, numbers), pa.int64())).to_pylist()
+    originals = [row | {"transaction was at": at} for row, at in zip(originals, happened_at, strict=True)]
+    refused = _refused_table(bad["file"][0].as_py(), numbers, [reason] * bad.num_rows, originals)
     together = pa.concat_tables([read.refused, refused]).sort_by("row_number")
-    return StatedRows(read.taken.filter(pc.invert(premature)), together)
+    n_fraud = read.n_fraud_refused + int(pc.sum(bad["is_fraud"]).as_py() or 0)
+    return StatedRows(read.taken.filter(pc.invert(premature)), together, read.n_fraud, n_fraud)
 
 
 def gather_statements(parts: Sequence[pa.Table], happened: pa.Table, contract: Contract) -> pa.Table:
@@ -234,7 +395,10 @@ def _known(
     if pa.types.is_date(given.type):
         given = given.cast(pa.timestamp("us"))
     known, absent = to_times(given, name, contract, faults.unreadable), _absent(given)
-    faults.take_unreadable("write it as 2018-04-30T23:59:59, with an offset where that is not unique")
+    remedy = "write it as 2018-04-30T23:59:59, with an offset where that is not unique"
+    if month is not None:
+        remedy += f", or say in the contract how it is written (label_timestamp: {{column: {name}, format: ...}})"
+    faults.take_unreadable(remedy)
     if month is not None:
         faults.add(f"{name} is missing: say when it became known", absent)
         faults.add(
@@ -271,14 +435,19 @@ def _sources(given: pa.Array | None, layout: LabelFeed, contract: Contract, faul
     return pc.fill_null(text, default)
 
 
-def _split(taken: pa.Table, rows: pa.Table, faults: _Faults, file: str) -> StatedRows:
-    positions = np.flatnonzero(faults.any)
-    reasons = ["; ".join(rule for rule, broken in faults.rules if broken[position]) for position in positions]
-    return StatedRows(taken.filter(pa.array(~faults.any)), _refused(rows, positions + 1, reasons, file))
+def _refused(
+    rows: pa.Table, positions: npt.NDArray[Any], numbers: npt.NDArray[Any], reasons: Sequence[str], file: str
+) -> pa.Table:
+    originals = rows.take(pa.array(positions, pa.int64())).to_pylist()
+    return _refused_table(file, numbers[positions], reasons, originals)
 
 
-def _refused(rows: pa.Table, numbers: np.ndarray[Any, Any], reasons: Sequence[str], file: str) -> pa.Table:
-    originals = rows.take(pa.array(numbers - 1, pa.int64())).to_pylist()
+def _rejected(lines: Sequence[Rejected], file: str) -> pa.Table:
+    reasons = [f"the line {line.reason}: correct it" for line in lines]
+    return _refused_table(file, [line.number for line in lines], reasons, [line.original for line in lines])
+
+
+def _refused_table(file: str, numbers: Any, reasons: Sequence[str], originals: Sequence[dict[str, Any]]) -> pa.Table:
     return pa.table(
         {
             "file": pa.array([file] * len(originals), pa.string()),

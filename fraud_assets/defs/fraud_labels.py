@@ -57,7 +57,11 @@ def fraud_labels(
     complete = read_completeness(platform.store, max(months), rows)
     yield dg.Output(
         {name: month.rows for name, month in months.items()},
-        metadata={"inputs": {name: month.inputs for name, month in months.items()}, **_figures(rows, complete)},
+        metadata={
+            "inputs": {name: month.inputs for name, month in months.items()},
+            **_figures(rows, complete),
+            **_delivered(months),
+        },
     )
     yield from _checks(months, complete)
 
@@ -87,10 +91,28 @@ def _figures(rows: pa.Table, complete: Completeness) -> dict[str, Any]:
     }
 
 
+def _delivered(months: Mapping[str, MonthStatements]) -> dict[str, Any]:
+    """What the feed lacks, and what of it could not be used: without it, a rate of no fraud is none."""
+    missing = [month.missing_file for month in months.values() if month.missing_file]
+    reasons = [month.commonest_reason for month in months.values() if month.commonest_reason]
+    return {
+        "refused_rows": sum(month.n_refused for month in months.values()),
+        "commonest_reason": reasons[0] if reasons else None,
+        "missing_feed_file": ", ".join(missing) or None,
+    }
+
+
 def _checks(months: Mapping[str, MonthStatements], complete: Completeness) -> Iterator[dg.AssetCheckResult]:
     absent = {name: list(month.absent) for name, month in months.items() if month.absent}
     refused = {name: month.n_refused for name, month in months.items() if month.n_refused}
-    yield _warning("has_all_deliveries", not absent and not refused, {"absent": absent, "refused_rows": refused})
+    said = [sentence for sentences in absent.values() for sentence in sentences]
+    said += [month.commonest_reason for month in months.values() if month.commonest_reason]
+    yield _warning(
+        "has_all_deliveries",
+        not absent and not refused,
+        {"absent": absent, "refused_rows": refused},
+        ". ".join(said) or None,
+    )
     premature = {name: month.n_premature for name, month in months.items() if month.n_premature}
     yield _warning("labels_after_transactions", not premature, {"statements": premature})
     short = complete.short_since(CONTRACT.month_start(min(months)))

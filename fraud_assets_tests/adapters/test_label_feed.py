@@ -288,7 +288,7 @@ def test_a_feed_s_file_gives_the_month_s_statements_and_its_bad_rows_stay(fed, t
 
 def test_a_corrected_feed_file_has_another_fingerprint_and_takes_its_rows_out_of_quarantine(fed, tmp_path):
     store, source = fed
-    write(tmp_path, "2018-05", "2,perhaps,2018-05-02")
+    write(tmp_path, "2018-05", "2,perhaps,2018-05-02", "3,true,2018-05-02")
     before = statements_of(store, "2018-05", source)
     write(tmp_path, "2018-05", "2,true,2018-05-02")
     os.utime(tmp_path / "labels_2018-05.csv", (1e9, 1e9))

@@ -178,7 +178,10 @@ def test_an_unknown_source_is_refused():
 
 
 def test_a_file_without_a_column_it_needs_is_refused_whole():
-    with pytest.raises(ContractError, match=r"labels.csv has the columns \['id', 'is_fraud'\] and lacks"):
+    with pytest.raises(
+        ContractError,
+        match=r"labels.csv lacks 'transaction_id' \(for transaction_id\); it has \['id', 'is_fraud'\]: rename",
+    ):
         read(id=["1"], is_fraud=["1"])
 
 
@@ -234,10 +237,10 @@ def test_a_statement_from_before_its_transaction_is_refused_and_one_of_its_insta
     found = refuse_premature(read(rows=rows), happened, rows)
     assert found.taken["transaction_id"].to_pylist() == [2, 3]
     assert found.refused["row_number"].to_pylist() == [1, 3]
-    assert found.refused["reasons"][0].as_py().startswith(
-        "label_timestamp 2018-05-01 00:00:00 lies before its transaction, 2018-05-01 00:00:01: correct it"
-    )  # fmt: skip
-    assert json.loads(found.refused["original"][0].as_py())["transaction_id"] == "1"
+    assert found.refused["reasons"][0].as_py().startswith("label_timestamp lies before its transaction: correct it")
+    original = json.loads(found.refused["original"][0].as_py())
+    assert (original["transaction_id"], original["transaction was at"]) == ("1", "2018-05-01 00:00:01")
+    assert (found.n_read, found.n_fraud, found.n_fraud_refused) == (4, 4, 2)
 
 
 # Put together
