@@ -1,7 +1,7 @@
 """The service: POST /score with features or with raw transactions, by the model that lies in the bento.
 
 BentoML mounts /healthz and /livez (the process answers), /readyz (`__is_ready__` below) and /metrics.
-Checking requests belongs to `requests.py`, reading history to `history.py`, and all science to
+Checking requests belongs to `requests.py` and `transactions.py`, reading history to `history.py`, and all science to
 `fraud_assets.core`.
 """
 
@@ -24,11 +24,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from prometheus_client import Counter, Histogram
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from bentos.fraud_scorer.history import DATABASE_VARIABLE, History, HistoryError
 from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
-from bentos.fraud_scorer.requests import RequestError, RowChecker, ScoreRequest, ScoreResponse
+from bentos.fraud_scorer.requests import RowChecker, ScoreRequest, ScoreResponse
+from bentos.fraud_scorer.transactions import Names, RequestError, TransactionReader
 from fraud_assets.core.features import compute_features, feature_names
 from fraud_assets.core.scoring import ModelManifest, Scorer, ScoringError
 
@@ -70,7 +71,8 @@ class FraudScorer:
         self.manifest = ModelManifest.from_json((self.model_folder / "manifest.json").read_bytes())
         self.scorer = Scorer((self.model_folder / "model.onnx").read_bytes(), self.manifest)
         self.contract = self.manifest.contract
-        self.rows = RowChecker(self.manifest.features, self.contract)
+        self.rows = RowChecker(self.manifest.features)
+        self.transactions = TransactionReader(self.contract)
         if unknown := sorted(set(self.manifest.features) - set(feature_names(self.contract))):
             raise ScoringError(f"this bento's sources do not make the model's features {unknown}; package it anew")
         url = os.environ.get(DATABASE_VARIABLE)
@@ -118,18 +120,18 @@ class FraudScorer:
         """
         try:
             if request.transactions is not None:
-                work = partial(self._score_transactions, request.transactions)
+                work = partial(self._score_transactions, request.transactions, request.names)
                 body = await anyio.to_thread.run_sync(work, limiter=self._one_at_a_time)
             elif len(rows := request.features or []) < THREAD_FROM_ROWS:
                 body = self._score_features(rows)
             else:
                 body = await anyio.to_thread.run_sync(partial(self._score_features, rows))
         except RequestError as error:
-            return JSONResponse({"error": error.error, "detail": error.detail}, status_code=400)
+            return _refused(400, error.error, error.detail)
         except ScoringError as error:
-            return JSONResponse({"error": str(error), "detail": []}, status_code=400)
+            return _refused(400, str(error))
         except (HistoryError, HistoryNotConfiguredError) as error:
-            return JSONResponse({"error": str(error), "detail": []}, status_code=503)
+            return _refused(503, str(error))
         return Response(body, media_type="application/json")
 
     def __is_ready__(self) -> bool:
@@ -154,9 +156,8 @@ class FraudScorer:
         values = [[row[name] for name in names] for row in checked]
         return self._answer(self.scorer.probabilities(np.array(values, dtype=np.float32)), None)
 
-    def _score_transactions(self, rows: list[dict[str, Any]]) -> bytes:
-        schema = self.contract.transactions_schema()
-        batch = pa.Table.from_pylist(self.rows.transactions(rows), schema=schema)
+    def _score_transactions(self, rows: list[dict[str, Any]], names: Names | None) -> bytes:
+        batch = self.transactions.read(rows, names)
         scores = self.scorer.score_table(self._features(batch))
         return self._answer(scores["score"].to_numpy(), batch["transaction_id"].to_pylist())
 
@@ -198,6 +199,12 @@ class FraudScorer:
             "results": results,
         }
         return json.dumps(answer).encode()
+
+
+def _refused(status: int, error: str, detail: list[dict[str, Any]] | None = None) -> Response:
+    # In ASCII, because a caller's own text may be in it, and be none that UTF-8 has.
+    body = json.dumps({"error": error, "detail": detail or []})
+    return Response(body, status, media_type="application/json")
 
 
 # BentoML's decorator makes the class a Service, which type checkers do not see.

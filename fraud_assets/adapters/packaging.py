@@ -45,10 +45,13 @@ MODEL_FOLDER = Path("bentos/fraud_scorer/model")
 # What serving imports; BentoML adds itself.
 SERVING_PACKAGES = (
     "adbc-driver-postgresql",
+    "dataframely",
     "duckdb",
     "ibis-framework",
     "numpy",
     "onnxruntime",
+    "pandas",
+    "polars",
     "prometheus-client",
     "pyarrow",
     "pydantic",

@@ -176,11 +176,13 @@ class Converted:
         transactions: the rows that keep it.
         transaction_ids: one value per delivered row; null where the row breaks the contract.
         problems: a sentence for each row that breaks it.
+        reasons: what is wrong with each of these, by its position; each begins with the platform's name of a column.
     """
 
     transactions: pa.Table
     transaction_ids: pa.Array
     problems: list[str]
+    reasons: dict[int, list[str]]
 
 
 def convert(rows: pa.Table, contract: Contract, origin: str) -> Converted:
@@ -200,6 +202,7 @@ def convert(rows: pa.Table, contract: Contract, origin: str) -> Converted:
         pa.Table.from_batches([checked.transactions(contract, good)]),
         pc.if_else(pa.array(good), checked.ids(), pa.scalar(None, contract.transaction_id_type)),
         [f"row {position + 1} of {origin}: {'; '.join(reasons[position])}" for position in sorted(reasons)],
+        reasons,
     )
 
 
