@@ -130,7 +130,7 @@ maturity_days: 14
         (GERMAN | {"Betrag": float("nan")}, "Betrag", "is no finite number"),
         (GERMAN | {"Betrag": 10**400}, "Betrag", "is a number beyond all that can be stored"),
         (GERMAN | {"Karte": "\ud800"}, "Karte", "is no valid text"),
-        (GERMAN | {"Zeit": "28.04.2300 12:00"}, "Zeit", "the time must lie between 1970 and 2200"),
+        (GERMAN | {"Zeit": "28.04.2250 12:00"}, "Zeit", "the time must lie between 1970 and 2200"),
         ({key: value for key, value in GERMAN.items() if key != "neu"} | {"neuu": True}, "neu", "did you mean"),
         (PLATFORM | {"event_timestamp": "2024-04-28T12:00:00"}, "event_timestamp", "the time has no time zone"),
         (PLATFORM | {"Amount": 3}, "Amount", "Extra inputs are not permitted"),
@@ -175,11 +175,10 @@ def test_every_value_of_json_is_read_or_refused_with_its_field(base, data, names
     try:
         read = reader.read(rows, names)
     except RequestError as error:
-        assert error.detail or "cannot be read" in error.error
         # What the service answers.
-        json.dumps({"error": error.error, "detail": error.detail}).encode()
-        return
-    assert read.num_rows == 2
+        answer = json.dumps({"error": error.error, "detail": error.detail})
+        read = None if error.detail or "cannot be read" in answer else pytest.fail(answer)
+    assert read is None or read.num_rows == 2
 
 
 @given(

@@ -147,6 +147,8 @@ def check_data(contract: Contract, source: Source, month: str) -> DataCheck:
                 f"({n_quarantined / intake.n_delivered:.1%}) break the contract, more than its quarantine_limit of "
                 f"{contract.quarantine_limit:.1%}; correct the mapping in the contract, or the file"
             )
+        elif refusal := intake.shares.refusal(contract.quarantine_limit):
+            refused = f"{month} would be refused: {refusal}; correct the mapping in the contract, or the file"
         return DataCheck(
             month,
             intake.n_delivered,

@@ -7,11 +7,10 @@ been seen. Files and tables themselves belong to `adapters/label_feed.py`, what 
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.core.column_names import find_columns
+from fraud_assets.core.column_names import find_columns, plain_name
 from fraud_assets.core.contract import TIMESTAMP, Column, Contract, ContractError, Label, LabelFeed
-from fraud_assets.core.conversions import Unreadable, to_column, to_times
+from fraud_assets.core.conversions import Unreadable, given_values, label_times, to_column
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.rows import Rejected
 
@@ -202,13 +201,14 @@ def read_statements(
     Raises:
         ContractError: when a column is missing, or of a type that cannot be read.
     """
-    named = _columns_of(rows, layout, file, is_dated=month is not None)
+    wanted = [layout.transaction_id, layout.is_fraud, *(layout.known.columns if month else ())]
+    rows = rows.rename_columns(_names(rows.column_names, wanted, layout, file))
     faults = _Faults(rows.num_rows)
-    columns = {name: named[name].combine_chunks() for name in named.column_names}
+    columns = {name: rows[name].combine_chunks() for name in rows.column_names}
     counted = np.arange(1, rows.num_rows + 1) if numbers is None else np.asarray(numbers, np.int64)
     identifiers = _identifiers(columns[layout.transaction_id], layout.transaction_id, contract, file, faults)
-    is_fraud = _verdicts(columns[layout.is_fraud], layout, faults)
-    known = _known(columns.get(layout.known.columns[0]), layout, contract, month, now, faults)
+    is_fraud = _verdicts(columns[layout.is_fraud], layout, contract, faults)
+    known = _known(columns, layout, contract, file, month, now, faults)
     sources = _sources(columns.get(layout.label_source or ""), layout, contract, faults)
     taken = pa.table(
         {
@@ -233,24 +233,16 @@ def read_statements(
     )
 
 
-def _columns_of(rows: pa.Table, layout: LabelFeed, file: str, *, is_dated: bool) -> pa.Table:
-    """The rows with the layout's columns named as the layout names them.
-
-    Raises:
-        ContractError: when one is missing.
-    """
-    needed = {"transaction_id": layout.transaction_id, "is_fraud": layout.is_fraud}
-    optional = dict(zip(("label_timestamp", *layout.known.columns), layout.known.columns, strict=False))
-    if layout.label_source:
-        optional["label_source"] = layout.label_source
-    if is_dated:
-        needed |= {f"label_timestamp {column}": column for column in layout.known.columns}
-    found = find_columns(needed, rows.column_names, file, "rename its columns, or add them")
-    for purpose, name in optional.items():
-        if name not in found:
-            with contextlib.suppress(ContractError):
-                found |= find_columns({purpose: name}, rows.column_names, file, "")
-    return rows.select(list(found.values())).rename_columns(list(found))
+def _names(given: list[str], wanted: list[str], layout: LabelFeed, file: str) -> list[str]:
+    """The delivered names, those of the layout as it writes them; which of its others are there is left open."""
+    also = [name for name in (*layout.known.columns, layout.label_source) if name and name not in wanted]
+    plain = {plain_name(name) for name in given}
+    also = [name for name in also if plain_name(name) in plain]
+    named = {name: name for name in (*wanted, *also)}
+    names = list(given)
+    for name, position in find_columns(named, given, file, "rename its columns, or add them").items():
+        names[position] = name
+    return names
 
 
 def refuse_premature(
@@ -352,30 +344,26 @@ class _Faults:
         self.unreadable = Unreadable()
 
 
-def _as_text(values: pa.Array) -> pa.Array:
+def _as_text(values: pa.Array, contract: Contract) -> pa.Array:
     """Trimmed text; null where there is nothing."""
+    values = given_values(values, "", contract, Unreadable())
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
-    text = pc.utf8_trim_whitespace(values.cast(pa.string()))
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
-
-
-def _absent(values: pa.Array) -> pa.Array:
-    return pc.is_null(_as_text(values)) if pa.types.is_string(values.type) else pc.is_null(values, nan_is_null=True)
+    return values.cast(pa.string())
 
 
 def _identifiers(values: pa.Array, name: str, contract: Contract, file: str, faults: _Faults) -> pa.Array:
-    faults.add(f"{name} is missing: name the transaction", _absent(values))
+    faults.add(f"{name} is missing: name the transaction", pc.is_null(_as_text(values, contract)))
     declared = contract.transaction_id
     column = Column(column=name, type=declared.type if declared else "string")
-    identifiers = to_column(values, name, column, contract, file, faults.unreadable)
+    identifiers = to_column(values, name, column, contract, file, faults.unreadable, is_id=True)
     faults.take_unreadable("write the id as the transactions have it")
     return identifiers
 
 
-def _verdicts(values: pa.Array, layout: LabelFeed, faults: _Faults) -> pa.Array:
+def _verdicts(values: pa.Array, layout: LabelFeed, contract: Contract, faults: _Faults) -> pa.Array:
     # A column of numbers that once had gaps says 1.0 for 1.
-    text = pc.replace_substring_regex(pc.utf8_lower(_as_text(values)), r"^(\d+)\.0+$", r"\1")
+    text = pc.replace_substring_regex(pc.utf8_lower(_as_text(values, contract)), r"^(\d+)\.0+$", r"\1")
     meanings = (layout.fraud_values, layout.genuine_values, layout.withdrawn_values)
     fraud, genuine, withdrawn = (pc.is_in(text, pa.array([word.lower() for word in words])) for words in meanings)
     allowed = ", ".join(word for words in meanings for word in words)
@@ -386,15 +374,29 @@ def _verdicts(values: pa.Array, layout: LabelFeed, faults: _Faults) -> pa.Array:
 
 
 def _known(
-    given: pa.Array | None, layout: LabelFeed, contract: Contract, month: str | None, now: datetime, faults: _Faults
+    columns: dict[str, pa.Array],
+    layout: LabelFeed,
+    contract: Contract,
+    file: str,
+    month: str | None,
+    now: datetime,
+    faults: _Faults,
 ) -> pa.Array:
     """When each statement became known; null where the row does not say."""
-    name, last = layout.known.columns[0], contract.last_month
-    if given is None:
-        given = pa.nulls(len(faults.any), TIMESTAMP)
-    if pa.types.is_date(given.type):
-        given = given.cast(pa.timestamp("us"))
-    known, absent = to_times(given, name, contract, faults.unreadable), _absent(given)
+    when, last = layout.known, contract.last_month
+    name = " ".join(when.columns)
+    if any(column not in columns for column in when.columns):
+        known = pa.nulls(len(faults.any), TIMESTAMP)
+        absent = pc.is_null(known)
+    else:
+        rows = pa.record_batch([columns[column] for column in when.columns], names=list(when.columns))
+        # A feed says how its times are written; an added file is written as documented, or like the transactions.
+        like_events = month is None
+        known = label_times(rows, when, name, contract, file, faults.unreadable, like_events=like_events)
+        parts = [given_values(column, name, contract, Unreadable()) for column in rows.columns]
+        absent = pc.is_null(parts[0], nan_is_null=True)
+        for part in parts[1:]:
+            absent = pc.and_(absent, pc.is_null(part, nan_is_null=True))
     remedy = "write it as 2018-04-30T23:59:59, with an offset where that is not unique"
     if month is not None:
         remedy += f", or say in the contract how it is written (label_timestamp: {{column: {name}, format: ...}})"
@@ -405,9 +407,12 @@ def _known(
             f"{name} lies outside {month}, the month of the file: move the row to the file of its month",
             _outside(known, contract.month_start(month), contract.month_end(month)),
         )
+    # Today, without a time of day, is known by its end, and may be said today.
+    today = datetime.combine(now.astimezone(contract.zone).date(), time.min, contract.zone)
+    end_of_today = (today + timedelta(days=1)).astimezone(UTC) - timedelta(microseconds=1)
     faults.add(
         f"{name} lies in the future: correct it, or deliver the row when the time has come",
-        pc.greater(known, pa.scalar(now, TIMESTAMP)),
+        pc.and_(pc.greater(known, pa.scalar(now, TIMESTAMP)), pc.not_equal(known, pa.scalar(end_of_today, TIMESTAMP))),
     )
     faults.add(
         f"{name} lies outside the months of contract {contract.name!r}, {contract.first_month} to {last or 'now'}: say "
@@ -429,7 +434,7 @@ def _sources(given: pa.Array | None, layout: LabelFeed, contract: Contract, faul
     name, default = layout.label_source, contract.label.label_source
     if given is None:
         return pa.array([default] * len(faults.any), pa.string())
-    text = pc.utf8_lower(_as_text(given))
+    text = pc.utf8_lower(_as_text(given, contract))
     unknown = pc.and_(pc.is_valid(text), pc.invert(pc.is_in(text, pa.array(SOURCES))))
     faults.add(f"{name} is none of {', '.join(SOURCES)}: write one of them, or leave it empty", unknown)
     return pc.fill_null(text, default)
