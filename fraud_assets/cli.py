@@ -262,7 +262,7 @@ def promote(
 
 @app.command()
 def score(
-    file: Annotated[Path, typer.Argument(help="CSV or Parquet: raw transactions, or the model's features.")],
+    file: Annotated[Path, typer.Argument(help="A file of any kind: raw transactions, or the model's features.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write; CSV to the screen when absent.")
     ] = None,
@@ -271,7 +271,7 @@ def score(
     """Score a file with the champion: the same rows plus score, decision and model_version."""
     import pyarrow.csv
 
-    from fraud_assets.adapters.batch_scoring import score_file, write_table
+    from fraud_assets.adapters.batch_scoring import as_text, by_reason, score_file, write_table
     from fraud_assets.adapters.ledger_store import LedgerStore
     from fraud_assets.adapters.registry import Registry
     from fraud_assets.adapters.table_io import open_store
@@ -291,8 +291,8 @@ def score(
         elif as_json:
             _print_json(scored.to_pylist())
         else:
-            pyarrow.csv.write_csv(scored, sys.stdout.buffer)
-    for problem in problems:
+            pyarrow.csv.write_csv(as_text(scored), sys.stdout.buffer)
+    for problem in by_reason(problems):
         print(f"not scored: {problem}", file=sys.stderr)
     if problems:
         raise typer.Exit(1)
@@ -440,14 +440,15 @@ app.add_typer(labels, name="labels")
 
 @labels.command("add")
 def add_labels(
-    file: Annotated[Path, typer.Argument(help="CSV or Parquet with transaction_id and is_fraud.")],
+    file: Annotated[Path, typer.Argument(help="A file of any kind with transaction_id and is_fraud.")],
     as_json: Json = False,
 ) -> None:
     """Take in a chargeback or analyst file: any time, any month, about any transaction, seen yet or not.
 
     Columns transaction_id and is_fraud (true, false or withdrawn), and where they are known label_timestamp (now when
-    absent) and label_source (chargeback, analyst, customer_report). Rows that cannot be used are named, with what to
-    do, and kept; the others are taken.
+    absent) and label_source (chargeback, analyst, customer_report); or the columns of the contract's label feed, or of
+    its source. Rows that cannot be used are kept and named by reason, with what to do (each one with --json); the
+    others are taken.
     """
     from datetime import UTC, datetime
 

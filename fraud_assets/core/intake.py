@@ -189,15 +189,22 @@ class Converted:
     reasons: dict[int, list[str]]
 
 
-def convert(rows: pa.Table, contract: Contract, origin: str) -> Converted:
+def convert(rows: pa.Table, contract: Contract, origin: str, numbers: npt.NDArray[np.int64] | None = None) -> Converted:
     """Applies the contract to rows of any months, without labels.
+
+    Args:
+        rows: as delivered.
+        contract: what to keep to.
+        origin: what to call them.
+        numbers: which row of `origin` each is, from 1; in their order when absent.
 
     Raises:
         ContractError: when a column of the contract is missing.
     """
     rows = rows.rename_columns(_names(rows.schema, contract, origin, labels=False))
     batch = pa.RecordBatch.from_arrays([_one_array(column) for column in rows.columns], names=rows.column_names)
-    checked = _Rules(contract, None, labels=False).check(batch, origin, np.arange(1, rows.num_rows + 1))
+    numbers = np.arange(1, rows.num_rows + 1) if numbers is None else numbers
+    checked = _Rules(contract, None, labels=False).check(batch, origin, numbers)
     reasons = checked.reasons()
     reasons |= _Repeats(pc.unique(checked.columns["transaction_id"])).among(checked.ids(), ~checked.broken)
     good = np.ones(rows.num_rows, bool)
@@ -205,7 +212,7 @@ def convert(rows: pa.Table, contract: Contract, origin: str) -> Converted:
     return Converted(
         pa.Table.from_batches([checked.transactions(contract, good)]),
         pc.if_else(pa.array(good), checked.ids(), pa.scalar(None, contract.transaction_id_type)),
-        [f"row {position + 1} of {origin}: {'; '.join(reasons[position])}" for position in sorted(reasons)],
+        [f"row {numbers[position]} of {origin}: {'; '.join(reasons[position])}" for position in sorted(reasons)],
         reasons,
     )
 
