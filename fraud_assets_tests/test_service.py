@@ -26,6 +26,8 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from bentos.fraud_scorer.history import History, HistoryError
@@ -547,6 +549,86 @@ def test_a_wrong_transaction_is_refused_by_field(service_with_history, changes, 
     }
     response = service_with_history.post("/score", json={"transactions": [row | changes]})
     assert places(response) == {f"transactions.0.{place}"}
+
+
+def own_names(row):
+    """A transaction under the names of the cards' source."""
+    names = {
+        "transaction_id": "id", "event_timestamp": "time", "customer_id": "customer", "terminal_id": "terminal",
+        "age_days": "age",
+    }  # fmt: skip
+    return {names.get(name, name): value for name, value in row.items()}
+
+
+def test_a_transaction_under_the_source_s_own_names_gets_the_same_score(service_with_history, cards):
+    rows = transaction_rows(cards[1].slice(2300, 20))
+    expected = probabilities(service_with_history.post("/score", json={"transactions": rows}))
+    own = [own_names(row) | {"fraud": 0, "known": None} for row in rows]
+    assert probabilities(service_with_history.post("/score", json={"transactions": own})) == expected
+    said = {"transactions": own, "names": "platform"}
+    assert "transactions.0.time" in places(service_with_history.post("/score", json=said))
+    broken = own[0] | {"customer": "C17"}
+    response = service_with_history.post("/score", json={"transactions": [broken]})
+    assert places(response) == {"transactions.0.customer"}
+    assert response.json()["detail"][0]["msg"].startswith("customer_id is not a whole number")
+
+
+def test_empty_text_has_the_score_of_no_value(service_with_history, cards):
+    row = transaction_rows(cards[1].slice(2300, 1))[0]
+    bodies = [{"transactions": [row | {"terminal_id": nothing}]} for nothing in (None, "", "  ")]
+    scores = [probabilities(service_with_history.post("/score", json=body)) for body in bodies]
+    assert scores[0] == scores[1] == scores[2]
+    assert probabilities(service_with_history.post("/score", json={"transactions": [row]})) != scores[0]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"transactions": ' + b"[" * 100_000,
+        b'{"transactions": [{"id": ' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b"}]}",
+        b'{"transactions": [{"time": "2024-05-01T00:00:00Z", "id": ' + b"9" * 10_000 + b"}]}",
+        b'{"transactions": [{"\\ud800": 1}]}',
+        b'{"\\ud800": 1}',
+        b'{"transactions": [{"time": "\\u0000", "id": "\\ud83d"}]}',
+        b'{"transactions": [{"id": "\xff\xfe"}]}',
+        b'{"features": [{"hour": 1e999}], "features": null}',
+        b'{"transactions": [{"event_timestamp": "9999-12-31T23:59:59.999999Z"}]}',
+        b'{"transactions": [{"event_timestamp": "0001-01-01T00:00:00+14:00"}]}',
+        b"null", b"true", b"0", b'""', b"",
+    ],
+    ids=range(16),
+)  # fmt: skip
+def test_a_body_of_any_bytes_is_refused_and_no_error(service_with_history, body):
+    response = service_with_history.post("/score", content=body, headers={"content-type": "application/json"})
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]
+
+
+TEXTS = st.text(max_size=20) | st.sampled_from(["", " ", "\x00", "nan", "1e400", "9999-12-31T23:59:59Z", "9" * 400])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+# The service is the same for every example; nothing of one is left for the next.
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(st.data())
+def test_no_value_of_json_is_an_error_of_the_service(service_with_history, card_model, cards, data):
+    row = transaction_rows(cards[1].slice(2300, 1))[0]
+    kind, base = data.draw(
+        st.sampled_from(
+            [("transactions", row), ("transactions", own_names(row)), ("features", good_row(card_model[1]))]
+        )
+    )
+    changes = data.draw(st.dictionaries(st.sampled_from([*base]) | TEXTS, VALUES, min_size=1, max_size=2))
+    content = json.dumps({kind: [base | changes]}).encode()
+    response = service_with_history.post("/score", content=content, headers={"content-type": "application/json"})
+    assert response.status_code in (200, 400), response.text
+    if response.status_code == 400:
+        assert response.json()["error"]
 
 
 def test_the_same_transaction_twice_is_refused(service_with_history, cards):

@@ -33,6 +33,8 @@ from bentos.fraud_scorer.transactions import Names, RequestError, TransactionRea
 from fraud_assets.core.features import compute_features, feature_names
 from fraud_assets.core.scoring import ModelManifest, Scorer, ScoringError
 
+logger = logging.getLogger("bentoml.fraud_scorer")
+
 # At module level, as prometheus_client knows each metric of a process once.
 SCORES = Histogram(
     "fraud_scorer_score",
@@ -135,13 +137,14 @@ class FraudScorer:
         return Response(body, media_type="application/json")
 
     def __is_ready__(self) -> bool:
-        """Whether the model scores and, where one is configured, the database answers."""
-        self._self_test()
-        if self.history is not None:
-            try:
+        """Whether the model scores and, where one is configured, the database answers all that scoring asks."""
+        try:
+            self._self_test()
+            if self.history is not None:
                 self.history.check()
-            except HistoryError:
-                return False
+        except (HistoryError, ScoringError) as error:
+            logger.error("not ready: %s", error)
+            return False
         return True
 
     def _self_test(self) -> None:
