@@ -232,7 +232,7 @@ def _kind(opened: Callable[[], BinaryIO], path: Path, style: Csv) -> FileFormat:
             if min(odd, even) == 0:
                 name = "utf-16-le" if odd else "utf-16-be"
                 raise SourceError(f"{path} looks like UTF-16 without a byte order mark: csv.encoding: {name} reads it")
-        if len(start.translate(None, _CONTROL)) < 0.99 * len(start):
+        if len(start.translate(None, _CONTROL)) < 0.9 * len(start):
             raise SourceError(
                 f"{path} is no text but bytes of an unknown kind: deliver CSV, JSON Lines, Parquet or .xlsx"
             )
