@@ -166,16 +166,13 @@ def together(batches: Sequence[pa.RecordBatch], names: Sequence[str]) -> pa.Tabl
     schemas = [batch.schema.remove_metadata() for batch in batches]
     if all(schema.equals(schemas[0]) for schema in schemas):
         return pa.Table.from_batches(batches).replace_schema_metadata(None)
-    tables = []
-    for batch in batches:
-        columns = [
-            batch.column(name).cast(pa.string())
-            if name in batch.schema.names
-            else pa.nulls(batch.num_rows, pa.string())
-            for name in names
-        ]
-        tables.append(pa.table(columns, names=list(names)))
-    return pa.concat_tables(tables)
+    columns = []
+    for position in range(len(names)):
+        chunks = [batch.column(position) for batch in batches]
+        kinds = {chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)}
+        kind = kinds.pop() if len(kinds) == 1 else pa.string()
+        columns.append(pa.chunked_array([chunk.cast(kind) for chunk in chunks], kind))
+    return pa.table(columns, names=list(names))
 
 
 @contextmanager
@@ -235,7 +232,7 @@ def _kind(opened: Callable[[], BinaryIO], path: Path, style: Csv) -> FileFormat:
             if min(odd, even) == 0:
                 name = "utf-16-le" if odd else "utf-16-be"
                 raise SourceError(f"{path} looks like UTF-16 without a byte order mark: csv.encoding: {name} reads it")
-        if len(start.translate(None, _CONTROL)) < 0.99 * len(start):
+        if len(start.translate(None, _CONTROL)) < 0.9 * len(start):
             raise SourceError(
                 f"{path} is no text but bytes of an unknown kind: deliver CSV, JSON Lines, Parquet or .xlsx"
             )

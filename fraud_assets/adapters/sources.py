@@ -137,7 +137,7 @@ class FolderSource:
 def matching_files(folder: Path, pattern: str, month: str | None = None) -> list[Path]:
     """The files of a pattern, in the order of their names.
 
-    A folder that it matches stands for the files in it, as Spark and Hive write them (`month=2024-01/part-0000.parquet`);
+    A folder that it matches stands for the files in it, as Spark and Hive write them (`month=2024-01/part-0.parquet`);
     so do the folders `year=2024/month=1` where nothing has the month itself in its name.
 
     Args:
