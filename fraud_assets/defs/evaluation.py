@@ -85,7 +85,7 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> Iterato
         raw = platform.store.read("raw_transactions", columns, first_month=first, last_month=month)
     inputs = inputs_of(inputs, features, statements, before, *([raw] if raw else []))
     as_of = CONTRACT.month_end(month)
-    labels = labels_as_of(features, statements, as_of, maturity_days=CONTRACT.maturity_days)
+    labels = labels_as_of(features, statements, as_of, maturity_days=CONTRACT.maturity_days, blank=CONTRACT.label.blank)
     try:
         scored = score_window(features, labels, models, window, CONTRACT)
     except EvaluationError as error:
