@@ -7,7 +7,6 @@ months before, drift the month itself beside the champion's window. What is comp
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -193,7 +192,9 @@ def _pooled(
         start_month = shift_month(start_month, -1)
 
 
-def when_enough(n: int, needed: int, window: Window, maturity_days: float, zone: tzinfo = UTC) -> str:
+def when_enough(
+    n: int, needed: int, window: Window, maturity_days: float, zone: tzinfo = UTC, one: str = "fraud"
+) -> str:
     """When there will be enough frauds if they go on as in a window: the end of a sentence.
 
     Args:
@@ -202,12 +203,13 @@ def when_enough(n: int, needed: int, window: Window, maturity_days: float, zone:
         window: of event times, all of them matured.
         maturity_days: of the contract; a fraud counts only after them.
         zone: in which months are cut.
+        one: of what there are too few.
 
     >>> when_enough(12, 30, Window(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC)), 14)
     'at the present rate of 4 a month, about 2024-08'
     """
     if not n:
-        return "when that will be cannot be told, since no fraud is known yet"
+        return f"when that will be cannot be told, since no {one} is known yet"
     rate = n / max(window.days / DAYS_A_MONTH, 1.0)
     ahead = timedelta(days=(needed - n) / rate * DAYS_A_MONTH + maturity_days)
     if ahead > timedelta(days=3650):
@@ -216,7 +218,7 @@ def when_enough(n: int, needed: int, window: Window, maturity_days: float, zone:
 
 
 def _in_words(rate: float) -> str:
-    return f"{round(rate)} a month" if rate >= 1 else f"one in {math.ceil(1 / rate)} months"
+    return f"{max(round(rate), 1)} a month" if rate >= 2 / 3 else f"one in {round(1 / rate)} months"
 
 
 def training_months(month: str, window_months: int | None, first_month: str) -> tuple[str, str]:
