@@ -167,14 +167,19 @@ def split(rows: Rows, contract: Contract, test_from: date) -> Split:
             f"{first.astimezone(contract.zone):%Y-%m-%d} to {last.astimezone(contract.zone):%Y-%m-%d}, so give a date "
             "in between with --test-from"
         )
-    as_known = labels_as_of(rows.transactions, rows.statements, start, maturity_days=contract.maturity_days)
+    as_known = labels_as_of(
+        rows.transactions, rows.statements, start, maturity_days=contract.maturity_days, blank=contract.label.blank
+    )
     before = pc.less(moments, pa.scalar(start, TIMESTAMP)).to_numpy()
     training = np.flatnonzero(before & as_known["is_matured"].to_numpy())
     # The file is all there will be: at the end of its labels, everything has matured.
     known = pc.max(rows.statements["label_timestamp"]).as_py() or last
     end = max(known, last + timedelta(days=contract.maturity_days))
-    final = labels_as_of(rows.transactions, rows.statements, end, maturity_days=contract.maturity_days)
-    test = np.flatnonzero(~before)
+    final = labels_as_of(
+        rows.transactions, rows.statements, end, maturity_days=contract.maturity_days, blank=contract.label.blank
+    )
+    # What nobody looked into cannot be judged on.
+    test = np.flatnonzero(~before & pc.is_valid(final["is_fraud"]).to_numpy())
     learned, truth = (
         labels["is_fraud"].to_numpy()[part].astype(bool) for labels, part in ((as_known, training), (final, test))
     )
@@ -218,7 +223,9 @@ def platform_scores(rows: Rows, contract: Contract, cut: Split) -> Scored:
     features = compute_features(rows.transactions, rows.statements, contract, start=first, end=end)
     names = feature_names(contract)
     before = features.filter(pc.less(features["event_timestamp"], pa.scalar(cut.start, TIMESTAMP)))
-    labels = labels_as_of(before, rows.statements, cut.start, maturity_days=contract.maturity_days)
+    labels = labels_as_of(
+        before, rows.statements, cut.start, maturity_days=contract.maturity_days, blank=contract.label.blank
+    )
     chosen = train(
         before, labels, names, maturity_days=contract.maturity_days, config=TrainingConfig(), card=contract.card
     ).chosen

@@ -166,7 +166,11 @@ class History:
         first, last = training_months(month, self.config.window_months, self.first_month)
         features = read("transaction_features", None, first, last)
         labels = labels_as_of(
-            features, read("fraud_labels", None, first, last), as_of, maturity_days=contract.maturity_days
+            features,
+            read("fraud_labels", None, first, last),
+            as_of,
+            maturity_days=contract.maturity_days,
+            blank=contract.label.blank,
         )
         try:
             result = train(
@@ -490,7 +494,11 @@ def score_month(history: History, month: str, models: Iterable[str], known: str)
     features = read("transaction_features", None, month, month)
     as_of = contract.month_end(known)
     labels = labels_as_of(
-        features, read("fraud_labels", None, month, known), as_of, maturity_days=contract.maturity_days
+        features,
+        read("fraud_labels", None, month, known),
+        as_of,
+        maturity_days=contract.maturity_days,
+        blank=contract.label.blank,
     )
     window = month_window(month, contract.zone)
     found = score_window(features, labels, {}, window, contract)

@@ -341,7 +341,8 @@ class Contract(_Section):
         amount: present where the source has it.
         attributes: further columns to keep, by the name the platform shall use.
         label: where labels come from.
-        maturity_days: a transaction without a fraud report after so many days counts as genuine.
+        maturity_days: a transaction without a fraud report after so many days counts as genuine; where blank labels
+            are unknown, a label that was given is believed from then on, and without one nothing is.
         quarantine_limit: the largest share of a month's rows that may be quarantined before the month is refused.
     """
 

@@ -41,6 +41,7 @@ PREPARED_ROWS = 50_000
 # Columns of ours beside those of the contract, whose attributes may have any name.
 MOMENT, LOCAL, TODAY, ROW, RECENT, TARGET = "@moment", "@local", "@today", "@row", "@recent", "@target"
 GENUINE, KNOWN, EVENT, EVENT_DAY = "@genuine", "@known", "@event", "@event day"
+WITHDRAWS = "@withdraws"
 ROWS, REPORTS = "feature_rows", "feature_reports"
 MONDAY_EPOCH_SHIFT = 3  # 1970-01-01 was a Thursday
 
@@ -246,7 +247,8 @@ def compute_features(
 
     Everything about an entity (a customer, a terminal) is taken from transactions with an earlier
     `event_timestamp` and label statements with an earlier `label_timestamp`, at most `history_days` before. A
-    transaction counts as genuine from `event_timestamp + maturity_days` on, if no fraud was known by then.
+    transaction counts as genuine from `event_timestamp + maturity_days` on, if no fraud was known by then; where
+    blank labels are unknown, only if it had been stated to be genuine.
 
     Args:
         transactions: canonical columns (`Contract.transactions_schema`), history included: of the entities
@@ -345,12 +347,22 @@ def _settle(rows: ibis.Table, reports: ibis.Table, contract: Contract, maturity:
     stated = reports.join(rows.select("transaction_id", MOMENT), "transaction_id")
     timely = stated.filter(_[KNOWN] <= _[MOMENT] + maturity)
     # Fraud wins where statements became known at the same instant.
-    last = timely.group_by("transaction_id").agg(last=(timely[KNOWN] * 2 + _number(timely.is_fraud)).max())
+    verdict, levels = _number(timely.is_fraud), 2
+    if _says_genuine(contract):
+        verdict, levels = ibis.ifelse(timely[WITHDRAWS], 0, verdict + 1), 4
+    last = timely.group_by("transaction_id").agg(last=(timely[KNOWN] * levels + verdict).max())
     amount = ["amount"] if contract.amount else []
     # Nothing else: every window sorts all the columns that it carries.
     narrow = rows.select("transaction_id", *contract.entities, *amount, MOMENT, TODAY, ROW, RECENT, TARGET)
     joined = narrow.left_join(last, "transaction_id").drop("transaction_id_right")
-    return joined.mutate(**{GENUINE: (joined["last"].fill_null(0) % 2) == 0}).drop("last")
+    if _says_genuine(contract):
+        return joined.mutate(**{GENUINE: (joined["last"].fill_null(0) % levels) == 1}).drop("last")
+    return joined.mutate(**{GENUINE: (joined["last"].fill_null(0) % levels) == 0}).drop("last")
+
+
+def _says_genuine(contract: Contract) -> bool:
+    """Whether a transaction is genuine only where somebody said so, and not because nobody said otherwise."""
+    return contract.label.blank == "unknown"
 
 
 def _compare_amounts(seen: ibis.Table, spender: str, maturity: int) -> ibis.Table:
@@ -473,6 +485,8 @@ def _rows_schema(contract: Contract) -> pa.Schema:
 
 def _reports_schema(contract: Contract) -> pa.Schema:
     own = [pa.field(name, pa.int64()) for name in (KNOWN, EVENT, EVENT_DAY)]
+    if _says_genuine(contract):
+        own.append(pa.field(WITHDRAWS, pa.bool_()))
     return _nullable(contract.labels_schema(), own)
 
 
@@ -510,10 +524,13 @@ def feature_inputs(
     known = statements["label_timestamp"].cast(TIMESTAMP).cast(pa.int64())
     event, local = _clocks(statements, contract)
     reports = statements.select(contract.labels_schema().names)
+    withdraws = pc.is_null(reports["is_fraud"])
     withdrawn_is_none = pc.fill_null(reports["is_fraud"], False)
     reports = reports.set_column(reports.column_names.index("is_fraud"), "is_fraud", withdrawn_is_none)
     for name, values in ((KNOWN, known), (EVENT, event), (EVENT_DAY, _days(local))):
         reports = reports.append_column(name, values)
+    if _says_genuine(contract):
+        reports = reports.append_column(WITHDRAWS, withdraws)
     # Where the event is not known yet, the second comparison is null, and the statement waits.
     reports = reports.filter(pc.and_(pc.less(known, last), pc.greater_equal(known, event)))
     return rows.cast(_rows_schema(contract)), reports.cast(_reports_schema(contract))

@@ -54,7 +54,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
     if kept is not None:
         outcome = "inputs unchanged; the version trained before was kept"
         return dg.Output(kept, metadata={"outcome": outcome, "inputs": inputs})
-    labels = labels_as_of(features, statements, as_of, maturity_days=contract.maturity_days)
+    labels = labels_as_of(features, statements, as_of, maturity_days=contract.maturity_days, blank=contract.label.blank)
     try:
         result = train(features, labels, names, maturity_days=contract.maturity_days, config=config, card=contract.card)
     except TrainingError as error:

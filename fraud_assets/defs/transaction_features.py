@@ -55,7 +55,7 @@ def transaction_features(
         metadata={
             "inputs": {month.month: month.inputs for month in months},
             "features": len(names),
-            "fraud_rate": sum(month.n_fraud for month in months) / max(features.num_rows, 1),
+            "fraud_rate": sum(month.n_fraud for month in months) / max(sum(month.n for month in months), 1),
             "plot": picture(plots.bars(missing, "Share of rows without a value, by feature")),
         },
     )
@@ -73,6 +73,7 @@ class _Month:
     month: str
     features: pa.Table
     inputs: Inputs
+    n: int  # transactions; of which something is known, where blank labels are unknown
     n_fraud: int  # as known at its end; rises as labels arrive
 
     @property
@@ -92,6 +93,7 @@ def _month(platform: Platform, transactions_of: MonthsOnce, statements_of: Month
     statements, statements_read = statements_of.read(first, month)
     start, end = contract.month_start(month), contract.month_end(month)
     features = platform.compute_features(transactions, statements, contract, start=start, end=end)
-    labels = labels_as_of(features, statements, end, maturity_days=contract.maturity_days)
+    labels = labels_as_of(features, statements, end, maturity_days=contract.maturity_days, blank=contract.label.blank)
     n_fraud = pc.sum(labels["is_fraud"]).as_py() or 0
-    return _Month(month, features, platform.made_of(rows_read, statements_read), n_fraud)
+    n = pc.count(labels["is_fraud"]).as_py() if contract.label.blank == "unknown" else labels.num_rows
+    return _Month(month, features, platform.made_of(rows_read, statements_read), n, n_fraud)

@@ -148,6 +148,27 @@ def test_what_is_usual_is_what_matured_without_a_known_fraud():
     assert row["customer_amount_over_max"] == pytest.approx(40 / 31)
 
 
+INVESTIGATED = CONTRACT.model_copy(update={"label": CONTRACT.label.model_copy(update={"blank": "unknown"})})
+
+
+@pytest.mark.parametrize(
+    ("stated", "ratio", "genuine"),
+    [
+        ([], None, None),
+        ([(1, 7, "x", False, at(2))], 60 / 11, 9.0),
+        ([(1, 7, "x", True, at(2))], None, None),
+        ([(1, 7, "x", False, at(2)), (1, 7, "x", None, at(3))], None, None),
+        ([(1, 7, "x", False, at(8))], None, None),
+    ],
+    ids=["nothing said", "genuine", "fraud", "withdrawn", "said after it matured"],
+)
+def test_where_blanks_are_unknown_only_what_was_stated_genuine_by_maturity_is_usual(stated, ratio, genuine):
+    table = compute_features(transactions(*HISTORY), statements(*stated), INVESTIGATED, start=START, end=END)
+    row = {row["transaction_id"]: row for row in table.to_pylist()}[4]
+    assert row["customer_amount_ratio"] == (ratio if ratio is None else pytest.approx(ratio, rel=1e-6))
+    assert row["customer_days_since_known_genuine"] == genuine
+
+
 def test_what_is_usual_reaches_back_ninety_days_from_maturity():
     rows = [(1, at(0), 7, "x", 10.0), (2, at(97), 7, "x", 5.0), (3, at(97) + MICROSECOND, 7, "x", 5.0)]
     found = features(rows, end=at(200))
