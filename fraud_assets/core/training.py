@@ -25,7 +25,9 @@ from threadpoolctl import threadpool_limits
 
 from fraud_assets.core.bootstrap import identifier_codes
 from fraud_assets.core.calibration import CalibratedClassifier, Calibration, Calibrator, calibrate, log_odds
-from fraud_assets.core.metrics import average_precision, score_threshold
+from fraud_assets.core.decision_rule import DecisionRule
+from fraud_assets.core.decisions import choose_threshold
+from fraud_assets.core.metrics import average_precision
 from fraud_assets.core.scoring import Family, feature_matrix
 from fraud_assets.core.training_config import REFERENCE, Setting
 from fraud_assets.core.training_config import TrainingConfig as TrainingConfig
@@ -68,7 +70,7 @@ class Candidate:
         family: which.
         estimator: gives calibrated probabilities; see `CalibratedClassifier`.
         average_precision: of the models fitted before each block, on that block; the mean.
-        threshold: the decision threshold, from the same scores, calibrated, and the review capacity.
+        rule: the decision threshold, from the same scores, calibrated, with what it promises.
         trial: the setting, and how many trees.
         calibration: how probabilities were made, and how good they were.
     """
@@ -76,9 +78,14 @@ class Candidate:
     family: Family
     estimator: Any
     average_precision: float
-    threshold: float
+    rule: DecisionRule
     trial: Trial
     calibration: Calibration
+
+    @property
+    def threshold(self) -> float:
+        """From which score on a transaction is reviewed."""
+        return self.rule.threshold
 
     def validation_metrics(self) -> dict[str, float]:
         """What it showed on the validation part, by name; probabilities were judged on the later rows of it."""
@@ -165,7 +172,8 @@ def train(
         names: the features, in the order in which the model shall take them.
         maturity_days: of the contract.
         config: how.
-        card: the entity whose days are reviewed, for the threshold; None where each transaction is.
+        card: the entity whose days are reviewed, for the threshold; None where each transaction is. Losses are those
+            of `amount`, where the features have it.
 
     Raises:
         TrainingError: when there are too few matured rows or frauds in either part, it says how many there are; or
@@ -179,6 +187,7 @@ def train(
     _require_finite(X, names, features)
     rows = _Rows(X, labels["is_fraud"].to_numpy().astype(bool), features["event_timestamp"].cast(pa.int64()).to_numpy())
     cards = identifier_codes(features[card]) if card else None
+    amounts = features["amount"].to_numpy().astype(np.float64) if "amount" in features.column_names else None
     blocks = _blocks(rows, maturity_days, config)
     validation = np.concatenate([np.flatnonzero(block.validation) for block in blocks])
 
@@ -194,17 +203,18 @@ def train(
                 scores, rows.y[validation], rows.times[validation], minimum_frauds=config.calibration_frauds
             )
             shown[family] = expit(calibration.calibrator(scores))
-            threshold = score_threshold(
+            rule = choose_threshold(
+                rows.y[validation],
                 shown[family],
-                None if cards is None else cards[validation],
-                rows.times[validation] // DAY,
-                config.review_capacity,
+                cards=None if cards is None else cards[validation],
+                days=rows.times[validation] // DAY,
+                amount=None if amounts is None else amounts[validation],
+                capacity_per_day=config.review_capacity,
+                costs=config.costs,
             )
             model = _fitted(best.setting, rows, config, best.trees)
             estimator = CalibratedClassifier(model.estimator, model.offset, calibration.calibrator)
-            candidates.append(
-                Candidate(family, estimator, best.average_precision, min(threshold, 1.0), best, calibration)
-            )
+            candidates.append(Candidate(family, estimator, best.average_precision, rule, best, calibration))
     candidates.sort(key=lambda candidate: -candidate.average_precision)
     moment = features["event_timestamp"]
     bounds = pc.min_max(moment).as_py()
