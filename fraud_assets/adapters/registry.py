@@ -171,6 +171,7 @@ class Registry:
                 metrics=candidate.validation_metrics(),
                 training_from=result.training_from,
                 training_to=result.training_to,
+                rule=candidate.rule,
             )
             with tempfile.TemporaryDirectory() as scratch:
                 (Path(scratch) / "model.onnx").write_bytes(onnx)

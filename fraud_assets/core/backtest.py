@@ -193,6 +193,7 @@ class History:
             metrics=result.chosen.validation_metrics(),
             training_from=result.training_from,
             training_to=result.training_to,
+            rule=result.chosen.rule,
         )
         return Champion(Scorer(onnx, manifest), result.validation)
 

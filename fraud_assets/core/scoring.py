@@ -20,6 +20,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as onnx_state
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from fraud_assets.core.contract import Contract, parse_contract
+from fraud_assets.core.decision_rule import DecisionRule
 from fraud_assets.core.months import check_month
 
 # What ONNX Runtime raises for bytes it cannot use; the classes share no base but Exception.
@@ -72,6 +73,7 @@ class ModelManifest(BaseModel):
         contract_yaml: text of the source's contract, from which transactions can be turned into features.
         model_digest: SHA-256 of the ONNX bytes.
         metrics: how it did when it was validated, by name.
+        rule: the threshold in words, and what it promised; None in manifests from before it was noted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -88,6 +90,7 @@ class ModelManifest(BaseModel):
     metrics: dict[str, float] = {}
     training_from: datetime | None = None
     training_to: datetime | None = None
+    rule: DecisionRule | None = None
 
     @field_validator("trained_month")
     @classmethod

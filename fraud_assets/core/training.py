@@ -24,7 +24,9 @@ from threadpoolctl import threadpool_limits
 
 from fraud_assets.core.bootstrap import Codes, Interval, identifier_codes
 from fraud_assets.core.calibration import CalibratedClassifier, Calibration, Calibrator, calibrate, log_odds
-from fraud_assets.core.metrics import average_precision, score_threshold
+from fraud_assets.core.decision_rule import DecisionRule
+from fraud_assets.core.decisions import choose_threshold
+from fraud_assets.core.metrics import average_precision
 from fraud_assets.core.scoring import Family, feature_matrix
 from fraud_assets.core.training_config import REFERENCE, Setting
 from fraud_assets.core.training_config import TrainingConfig as TrainingConfig
@@ -60,7 +62,7 @@ class Candidate:
         family: which.
         estimator: gives calibrated probabilities; see `CalibratedClassifier`.
         average_precision: of the models fitted before each block, see `Trial`.
-        threshold: the decision threshold, from the same scores, calibrated, and the review capacity.
+        rule: the decision threshold, from the same scores, calibrated, with what it promises.
         trial: the setting, and how many trees.
         calibration: how probabilities were made, and how good they were.
         interval: of the average precision, where all blocks were judged as one.
@@ -69,10 +71,15 @@ class Candidate:
     family: Family
     estimator: Any
     average_precision: float
-    threshold: float
+    rule: DecisionRule
     trial: Trial
     calibration: Calibration
     interval: Interval | None = None
+
+    @property
+    def threshold(self) -> float:
+        """From which score on a transaction is reviewed."""
+        return self.rule.threshold
 
     def validation_metrics(self) -> dict[str, float]:
         """What it showed on the validation part, by name; probabilities were judged on the later rows of it."""
@@ -146,7 +153,8 @@ def train(
         names: the features, in the order in which the model shall take them.
         maturity_days: of the contract.
         config: how.
-        card: the entity whose days are reviewed, for the threshold; None where each transaction is.
+        card: the entity whose days are reviewed, for the threshold; None where each transaction is. Losses are those
+            of `amount`, where the features have it.
 
     Raises:
         TrainingError: when there are too few matured rows or frauds, it says how many there are and when there may be
@@ -161,13 +169,13 @@ def train(
     rows = Rows(X, labels["is_fraud"].to_numpy().astype(bool), features["event_timestamp"].cast(pa.int64()).to_numpy())
     planned = plan(rows, maturity_days, config)
     validation = np.concatenate([np.flatnonzero(block.validation) for block in planned.blocks])
-    cards = identifier_codes(features[card])[validation] if card else None
+    judged = _Judged.of(rows, features, validation, card)
     if planned.few:
         config = replace(config, maximum_trees=config.few_trees)
     # One thread: sums come out the same on every machine, and on a busy one OpenMP's waiting costs five times
     # what a second core brings.
     with threadpool_limits(1):
-        competed = [_compete(group, rows, planned, validation, cards, config) for group in _groups(config, planned.few)]
+        competed = [_compete(group, rows, planned, judged, config) for group in _groups(config, planned.few)]
     ranked = sorted(competed, key=lambda one: -one.candidate.average_precision)
     chosen = next(one for one in ranked if one.group.can_win)
     moment = features["event_timestamp"]
@@ -232,25 +240,48 @@ class _Competed:
     trials: list[Trial]
 
 
-def _compete(
-    group: _Group, rows: Rows, planned: Plan, validation: Integers, cards: Codes | None, config: TrainingConfig
-) -> _Competed:
+@dataclass(frozen=True)
+class _Judged:
+    """The validation rows, block after block, as far as thresholds and intervals look at them."""
+
+    y: Bools
+    times: Integers
+    cards: Codes | None
+    amounts: Doubles | None
+
+    @classmethod
+    def of(cls, rows: Rows, features: pa.Table, validation: Integers, card: str | None) -> _Judged:
+        amounts = features["amount"].to_numpy().astype(np.float64) if "amount" in features.column_names else None
+        return cls(
+            rows.y[validation],
+            rows.times[validation],
+            identifier_codes(features[card])[validation] if card else None,
+            None if amounts is None else amounts[validation],
+        )
+
+    def rule(self, scores: Doubles, config: TrainingConfig) -> DecisionRule:
+        """The decision threshold on these scores."""
+        return choose_threshold(
+            self.y, scores, cards=self.cards, days=self.times // DAY, amount=self.amounts,
+            capacity_per_day=config.review_capacity, costs=config.costs,
+        )  # fmt: skip
+
+
+def _compete(group: _Group, rows: Rows, planned: Plan, judged: _Judged, config: TrainingConfig) -> _Competed:
     """Tries the settings of a group, and fits the one that validates best on all rows."""
     tried = [_tried(setting, rows, planned, config) for setting in group.settings]
     best, scores = max(tried, key=lambda one: one[0].average_precision)
-    y, times = rows.y[validation], rows.times[validation]
-    calibration = calibrate(scores, y, times, minimum_frauds=config.calibration_frauds)
+    calibration = calibrate(scores, judged.y, judged.times, minimum_frauds=config.calibration_frauds)
     shown = expit(calibration.calibrator(scores))
-    threshold = score_threshold(shown, cards, times // DAY, config.review_capacity)
     model = _fitted(best.setting, rows, config, best.trees)
     candidate = Candidate(
         best.setting.family,
         CalibratedClassifier(model.estimator, model.offset, calibration.calibrator),
         best.average_precision,
-        min(threshold, 1.0),
+        judged.rule(shown, config),
         best,
         calibration,
-        precision_interval(y, shown, cards, config.seed) if planned.pooled else None,
+        precision_interval(judged.y, shown, judged.cards, config.seed) if planned.pooled else None,
     )
     return _Competed(group, candidate, shown, [trial for trial, _ in tried])
 

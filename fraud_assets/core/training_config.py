@@ -6,9 +6,10 @@ Apart from `training.py`, so that what is stale can be told without loading what
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from fraud_assets.core.costs import Costs
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.scoring import Family
 
@@ -120,7 +121,8 @@ class TrainingConfig:
         folds: how many. 4: each one costs a fit of every setting, and the later ones have most to learn from.
         calibration_frauds: with fewer frauds in either half of the validation part, probabilities are left as they are.
             100: the standard error of expected over observed is then a tenth.
-        review_capacity: cards a day that can be reviewed; sets the decision threshold.
+        review_capacity: cards a day that can be reviewed, on average; bounds the decision threshold.
+        costs: of reviews and missed frauds; the decision threshold has the lowest expected cost.
         seed: of the sampling and of the models.
 
     Raises:
@@ -148,6 +150,7 @@ class TrainingConfig:
     folds: int = 4
     calibration_frauds: int = 100
     review_capacity: int = 100
+    costs: Costs = field(default_factory=Costs)
     seed: int = 7
 
     def __post_init__(self) -> None:
@@ -157,6 +160,8 @@ class TrainingConfig:
             raise ValueError(f"no family to train; name some of {', '.join(get_args(Family))}")
         if self.imbalance not in get_args(Imbalance):
             raise ValueError(f"imbalance is {self.imbalance!r}; it can be {', '.join(get_args(Imbalance))}")
+        if self.review_capacity < 1:
+            raise ValueError(f"review_capacity is {self.review_capacity}; a threshold needs 1 card a day or more")
         if self.window_months is not None and self.window_months < 1:
             raise ValueError(f"window_months is {self.window_months}; a window has 1 month or more, or None for all")
         if self.half_life_days is not None and self.half_life_days <= 0:
@@ -171,6 +176,8 @@ class TrainingConfig:
 
     def as_parameters(self) -> dict[str, Any]:
         """The configuration as flat parameters for the registry."""
-        flat = {name: value for name, value in asdict(self).items() if name not in ("families", "grid", "few_grid")}
+        left_out = ("families", "grid", "few_grid", "costs")
+        flat = {name: value for name, value in asdict(self).items() if name not in left_out}
+        flat |= {f"cost_{name}": value for name, value in asdict(self.costs).items()}
         tried = [f"{setting.family} {setting.name}" for setting in self.grid if setting.family in self.families]
         return {**flat, "families": ",".join(self.families), "settings": ", ".join(tried)}

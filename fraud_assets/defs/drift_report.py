@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 from fraud_assets.adapters.monthly_report import publish_report, write_report
 from fraud_assets.core import plots
 from fraud_assets.core.drift_config import DriftConfig
-from fraud_assets.core.metrics import Costs
 from fraud_assets.core.monitoring import PAST_MONTHS, Champion, MonthReport, drift_rows, earlier_reports, report_month
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.scoring import Scorer
@@ -108,6 +107,6 @@ def _report(platform: Platform, month: str, features: pa.Table, version: int | N
         earlier=earlier_reports(before),
         contract=CONTRACT,
         config=DriftConfig(),
-        costs=Costs(settings.review_cost, settings.loss_share, settings.fixed_loss),
+        costs=settings.costs,
     )
     return report, inputs

@@ -7,6 +7,7 @@ import dagster as dg
 import pyarrow as pa
 
 from fraud_assets.core import plots
+from fraud_assets.core.costs import Costs
 from fraud_assets.core.evaluation import (
     EvaluationError,
     KnownRows,
@@ -17,7 +18,6 @@ from fraud_assets.core.evaluation import (
     segment_rows,
     window_segments,
 )
-from fraud_assets.core.metrics import Costs
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.scoring import Scorer
 from fraud_assets.core.segments import segment_attributes, segments_in_words
@@ -99,8 +99,7 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> Iterato
         parts, "evaluation_segments",
         metadata={"inputs": inputs, "segments": dg.MetadataValue.md(segments_in_words(parts))},
     )  # fmt: skip
-    settings = platform.settings
-    costs = Costs(settings.review_cost, settings.loss_share, settings.fixed_loss)
+    costs = platform.settings.costs
     rows = evaluation_rows(
         scored, models, month=month, as_of=CONTRACT.month_end(month), window=window, costs=costs,
         schema=platform.store.table("evaluation").schema,

@@ -451,7 +451,7 @@ def test_customers_may_be_text_unknown_or_absent(line):
 
 
 def test_the_threshold_is_set_by_the_days_of_cards(line):
-    """All rows are one customer's: a tenth of its days are flagged, where a tenth of the rows would lie lower."""
+    """All rows are one customer's: some day of it is left out, where the threshold of single rows would lie lower."""
     features, labels = line
     position = features.column_names.index("customer_id")
     one = features.set_column(position, "customer_id", pa.array(np.ones(features.num_rows, np.int64)))
