@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
 from fnmatch import fnmatch
 from pathlib import Path
@@ -23,6 +23,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from fraud_assets.core.feature_names import computed_names
 from fraud_assets.core.months import check_month, month_end, month_of, month_start
 
 ColumnType = Literal["integer", "number", "string", "boolean", "date"]
@@ -46,18 +47,6 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-LONGEST_NAME = 63  # of a column in Postgres
-
-
-def category_features(attribute: str, categories: Iterable[str]) -> dict[str, str]:
-    """The feature of each category of a text attribute.
-
-    >>> category_features("channel", ["web", "point of sale"])
-    {'web': 'channel_is_web', 'point of sale': 'channel_is_point_of_sale'}
-    """
-    return {category: f"{attribute}_is_{re.sub('[^a-z0-9]+', '_', category.lower())}" for category in categories}
-
-
 class Column(_Section):
     """A column of the source.
 
@@ -73,8 +62,9 @@ class Column(_Section):
         minimum, maximum: the closed range in which a number may lie, as stored.
         categories: the only values allowed, as stored.
         pattern: for text, a regular expression that the whole value must match, as stored.
-        feature: whether a further attribute is given to models: a number or a boolean as it is, a date as the days from
-            it to the transaction, a text by its values. By default it is, unless nothing can be learned from it.
+        feature: whether a further attribute is given to models: a number as it is, a boolean as 1 or 0, a date as the
+            days from it to the transaction, a text by its values (`core/encoding.py`). By default it is, unless nothing
+            can be learned from it; `true` gives it to them all the same, `false` leaves it out.
     """
 
     column: str
@@ -383,20 +373,6 @@ class Contract(_Section):
     def _no_reserved_names(cls, value: dict[str, Column]) -> dict[str, Column]:
         if clash := RESERVED_NAMES & set(value):
             raise ValueError(f"no column may be called {sorted(clash)}: those are the platform's own names")
-        for name, column in value.items():
-            if not column.feature or column.type != "string":
-                continue
-            if column.categories is None:
-                raise ValueError(
-                    f"attribute {name!r} is text, and a model sees of a text only which of its categories it is: name "
-                    "them in categories, set feature: false, or make it an entity if it has many values"
-                )
-            shown = category_features(name, column.categories)
-            if len(set(shown.values())) < len(shown) or max(map(len, shown.values()), default=0) > LONGEST_NAME:
-                raise ValueError(
-                    f"the categories of attribute {name!r} have features of the same name, or of more than "
-                    f"{LONGEST_NAME} characters: {sorted(shown.values())}; change them, or set feature: false"
-                )
         return value
 
     @model_validator(mode="after")
@@ -405,6 +381,13 @@ class Contract(_Section):
             raise ValueError(f"last_month {self.last_month} lies before first_month {self.first_month}")
         if both := set(self.entities) & set(self.attributes):
             raise ValueError(f"{sorted(both)} are entities and attributes; name each once")
+        computed = computed_names(self.entities)
+        for name in self.attributes:
+            if (entity := computed.get(name.lower())) is not None:
+                raise ValueError(
+                    f"attribute {name!r} has the name of a feature that is computed for {entity}; give the attribute "
+                    f"another name (its column in the source, {self.attributes[name].column!r}, may stay)"
+                )
         if self.label.feed is not None and self.transaction_id is None:
             raise ValueError("a label feed names transactions by their id, and transaction_id is not given")
         if self.label.feed is not None:
