@@ -6,7 +6,6 @@ of them fails.
 """
 
 import json
-import math
 import os
 import shutil
 import signal
@@ -16,7 +15,7 @@ import tempfile
 import time
 import warnings
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -33,8 +32,9 @@ from bentos.fraud_scorer.limits import MAX_BODY_BYTES
 from bentos.fraud_scorer.requests import MAX_ROWS
 from fraud_assets.adapters.packaging import build_bento, serve_command, to_onnx
 from fraud_assets.core.contract import parse_contract
-from fraud_assets.core.features import compute_features, feature_names, history_days
-from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model, feature_matrix
+from fraud_assets.core.encoding import Encoder, EncodingConfig, learn_texts
+from fraud_assets.core.features import compute_features, feature_names, history_days, text_features
+from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model, model_matrix
 
 ROOT = Path(__file__).parents[1]
 
@@ -50,6 +50,8 @@ amount: {column: amount, type: number, minimum: 0, maximum: 100000}
 attributes:
   channel: {column: channel, categories: [chip, online], nullable: true}
   age_days: {column: age, type: integer, minimum: 0, nullable: true, feature: true}
+  expires: {column: expires, type: date, nullable: true}
+  present: {column: present, type: boolean, nullable: true}
 label: {column: fraud, known_at: known}
 maturity_days: 14
 """
@@ -102,6 +104,8 @@ def card_history():
         "amount": [round(float(amount), 2) for amount in generator.lognormal(3, 1, n)],
         "channel": [("chip", "online", None)[number] for number in generator.integers(0, 3, n)],
         "age_days": [int(number) for number in generator.integers(0, 900, n)],
+        "expires": [(None, date(2023, 12, 31), date(2027, 1, 31))[number] for number in generator.integers(0, 3, n)],
+        "present": [(None, True, False)[number] for number in generator.integers(0, 3, n)],
     }
     transactions = pa.table(rows, schema=contract.transactions_schema())
 
@@ -123,14 +127,20 @@ def card_history():
 
 def trained(contract_yaml, features, y, **manifest):
     contract = parse_contract(contract_yaml)
-    names = feature_names(contract)
-    X = feature_matrix(features, names)
-    onnx = to_onnx(HistGradientBoostingClassifier(max_iter=30, random_state=0).fit(X, y), len(names))
+    known = features["event_timestamp"].cast(pa.int64()).to_numpy()
+    learned = learn_texts(
+        features.select(text_features(contract)), y=y, times=known, known=known, fit=np.ones(len(y), dtype=bool),
+        config=EncodingConfig(),
+    )  # fmt: skip
+    encoder = Encoder(feature_names(contract), learned.texts)
+    X = model_matrix(features, encoder)
+    onnx = to_onnx(HistGradientBoostingClassifier(max_iter=30, random_state=0).fit(X, y), X.shape[1])
     return onnx, ModelManifest(
         model_name=contract.name,
         trained_month="2024-06",
         as_of="2024-07-01T00:00:00+00:00",
-        features=names,
+        features=encoder.inputs,
+        encoder=encoder,
         family="hist_gradient_boosting",
         contract_yaml=contract_yaml,
         model_digest=digest_model(onnx),
@@ -207,7 +217,9 @@ def card_model(card_features):
     # Learns what the features say, so that a wrong feature moves the score.
     ratio = card_features["customer_amount_ratio"].to_numpy(zero_copy_only=False)
     share = card_features["terminal_known_fraud_share_30d"].to_numpy(zero_copy_only=False)
-    return trained(CARDS, card_features, np.nan_to_num(ratio) + 20 * np.nan_to_num(share) > 3)
+    online = pc.fill_null(pc.equal(card_features["channel"], "online"), False).to_numpy()
+    expired = pc.fill_null(pc.greater(card_features["expires"], 0), False).to_numpy()
+    return trained(CARDS, card_features, np.nan_to_num(ratio) + 20 * np.nan_to_num(share) + online + expired > 3)
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +253,7 @@ def database_url(postgres, cards):
         connection.execute(
             "CREATE TABLE raw_transactions (transaction_id bigint NOT NULL, event_timestamp timestamptz NOT "
             "NULL, customer_id bigint, terminal_id text, amount float8, channel text, age_days bigint, "
-            "ingested_at timestamptz NOT NULL DEFAULT now())"
+            "expires date, present boolean, ingested_at timestamptz NOT NULL DEFAULT now())"
         )
         connection.execute(
             "CREATE TABLE fraud_labels (transaction_id bigint NOT NULL, event_timestamp timestamptz NOT "
@@ -285,13 +297,16 @@ def service_with_history(card_bento, database_url, tmp_path_factory):
 def feature_rows(features, manifest):
     """Rows of JSON, with null for what is not known."""
     return [
-        {name: None if row[name] is None or math.isnan(row[name]) else row[name] for name in manifest.features}
+        {name: None if row[name] != row[name] else row[name] for name in manifest.features}
         for row in features.select(list(manifest.features)).to_pylist()
     ]
 
 
 def transaction_rows(transactions):
-    return [row | {"event_timestamp": row["event_timestamp"].isoformat()} for row in transactions.to_pylist()]
+    return [
+        {name: value.isoformat() if isinstance(value, date) else value for name, value in row.items()}
+        for row in transactions.to_pylist()
+    ]
 
 
 def probabilities(response):
@@ -322,6 +337,17 @@ def test_features_get_the_probabilities_of_the_scorer(service, card_model, card_
     assert np.ptp(expected) > 0.5
 
 
+@pytest.mark.parametrize("channel", ["online", "never seen", "Online ", "", None])
+def test_any_text_of_a_feature_gets_the_probability_of_the_scorer(service, card_model, card_features, channel):
+    onnx, manifest = card_model
+    rows = [row | {"channel": channel} for row in feature_rows(card_features.slice(0, 200), manifest)]
+    position = card_features.column_names.index("channel")
+    texts = pa.array([channel or None] * 200, pa.string())
+    given = card_features.slice(0, 200).set_column(position, "channel", texts)
+    expected = Scorer(onnx, manifest).score(given)
+    assert probabilities(service.post("/score", json={"features": rows})) == pytest.approx(expected, abs=1e-6)
+
+
 def test_the_answer_names_the_model_and_decides_by_its_threshold(service, card_model, card_features):
     manifest = card_model[1]
     rows = feature_rows(card_features, manifest)
@@ -339,7 +365,8 @@ def test_the_answer_names_the_model_and_decides_by_its_threshold(service, card_m
 
 
 def good_row(manifest, **changes):
-    return dict.fromkeys(manifest.features, 1.0) | changes
+    texts = {text.name: "chip" for text in manifest.encoding.texts}
+    return dict.fromkeys(manifest.features, 1.0) | texts | changes
 
 
 @pytest.mark.parametrize(
@@ -351,6 +378,8 @@ def good_row(manifest, **changes):
         ({"amount": 1e39}, "features.0.amount"),
         ({"amount": -1e39}, "features.0.amount"),
         ({"amount": [1]}, "features.0.amount"),
+        ({"channel": 1.0}, "features.0.channel"),
+        ({"channel": "a\x00b"}, "features.0.channel"),
         ({"no_such_feature": 1.0}, "features.0.no_such_feature"),
     ],
 )

@@ -6,10 +6,11 @@ Apart from `training.py`, so that what is stale can be told without loading what
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.encoding import EncodingConfig
 from fraud_assets.core.scoring import Family
 
 Imbalance = Literal["undersample", "none", "class_weight", "smote", "borderline_smote"]
@@ -94,6 +95,7 @@ class TrainingConfig:
         calibration_frauds: with fewer frauds in either half of the validation part, probabilities are left as they are.
             100: the standard error of expected over observed is then a tenth.
         review_capacity: cards a day that can be reviewed; sets the decision threshold.
+        encoding: how texts become numbers.
         seed: of the sampling and of the models.
 
     Raises:
@@ -115,6 +117,7 @@ class TrainingConfig:
     minimum_frauds: int = 20
     calibration_frauds: int = 100
     review_capacity: int = 100
+    encoding: EncodingConfig = field(default_factory=EncodingConfig)
     seed: int = 7
 
     def __post_init__(self) -> None:
@@ -138,6 +141,7 @@ class TrainingConfig:
 
     def as_parameters(self) -> dict[str, Any]:
         """The configuration as flat parameters for the registry."""
-        flat = {name: value for name, value in asdict(self).items() if name not in ("families", "grid")}
+        flat = {name: value for name, value in asdict(self).items() if name not in ("families", "grid", "encoding")}
+        flat |= {f"encoding_{name}": value for name, value in asdict(self.encoding).items()}
         tried = [f"{setting.family} {setting.name}" for setting in self.grid if setting.family in self.families]
         return {**flat, "families": ",".join(self.families), "settings": ", ".join(tried)}
