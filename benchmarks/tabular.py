@@ -36,12 +36,12 @@ from fraud_assets.adapters.files import SourceError, open_rows
 from fraud_assets.core.bootstrap import Interval, identifier_codes
 from fraud_assets.core.contract import TIMESTAMP, Contract, ContractError, load_contract
 from fraud_assets.core.conversions import event_times
-from fraud_assets.core.features import compute_features, feature_names
+from fraud_assets.core.features import compute_features, forced_texts, model_columns
 from fraud_assets.core.intake import Delivery, IntakeError, Part, accept
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.metrics import average_precision, paired_ap_difference, roc_auc
 from fraud_assets.core.rows import Piece
-from fraud_assets.core.scoring import feature_matrix
+from fraud_assets.core.scoring import model_matrix
 from fraud_assets.core.training import TrainingConfig, TrainingError, train
 from fraud_assets.settings import PROJECT_ROOT
 
@@ -221,16 +221,18 @@ def platform_scores(rows: Rows, contract: Contract, cut: Split) -> Scored:
     first, last = pc.min_max(rows.transactions["event_timestamp"]).as_py().values()
     end = last + timedelta(microseconds=1)
     features = compute_features(rows.transactions, rows.statements, contract, start=first, end=end)
-    names = feature_names(contract)
+    names = model_columns(contract)
     before = features.filter(pc.less(features["event_timestamp"], pa.scalar(cut.start, TIMESTAMP)))
     labels = labels_as_of(
         before, rows.statements, cut.start, maturity_days=contract.maturity_days, blank=contract.label.blank
     )
-    chosen = train(
-        before, labels, names, maturity_days=contract.maturity_days, config=TrainingConfig(), card=contract.card
-    ).chosen
-    X = feature_matrix(features.take(pa.array(cut.test)), names)
-    return Scored(np.asarray(chosen.estimator.predict_proba(X)[:, 1]), chosen.family, len(names))
+    result = train(
+        before, labels, names, maturity_days=contract.maturity_days, config=TrainingConfig(), card=contract.card,
+        forced=forced_texts(contract),
+    )  # fmt: skip
+    X = model_matrix(features.take(pa.array(cut.test)), result.encoder)
+    score = np.asarray(result.chosen.estimator.predict_proba(X)[:, 1])
+    return Scored(score, result.chosen.family, len(result.encoder.inputs))
 
 
 @dataclass(frozen=True)

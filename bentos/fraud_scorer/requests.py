@@ -6,10 +6,12 @@ BentoML gives its own: `{"error": ..., "detail": [{"type", "loc", "msg"}]}`, whe
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Collection
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, NotRequired, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -110,9 +112,11 @@ class ScoreResponse(BaseModel):
 class RowChecker:
     """Checks rows against one model's features and one contract's columns."""
 
-    def __init__(self, features: tuple[str, ...], contract: Contract) -> None:
+    def __init__(self, features: tuple[str, ...], contract: Contract, texts: Collection[str] = ()) -> None:
         number = Annotated[float, Strict(), Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX, allow_inf_nan=False)]
-        self._features = _rows_of("Features", dict.fromkeys(features, number | None))
+        # As in a contract's rows, blanks are no value.
+        text: Any = Annotated[_plain_type("string"), AfterValidator(lambda value: value if value.strip() else None)]
+        self._features = _rows_of("Features", {name: (text if name in texts else number) | None for name in features})
         fields: dict[str, Any] = {
             "transaction_id": _plain_type(contract.transaction_id.type if contract.transaction_id else "string"),
             "event_timestamp": Annotated[datetime, BeforeValidator(_instant)],
@@ -122,8 +126,8 @@ class RowChecker:
             fields[name] = NotRequired[kind | None] if column.nullable else kind
         self._transactions = _rows_of("Transaction", fields)
 
-    def features(self, rows: list[dict[str, Any]]) -> list[dict[str, float | None]]:
-        """Rows that name each feature once and nothing else, with finite numbers or null.
+    def features(self, rows: list[dict[str, Any]]) -> list[dict[str, float | str | None]]:
+        """Rows that name each feature once and nothing else, with finite numbers, text for texts, or null.
 
         Raises:
             RequestError: naming each field that is wrong.
@@ -158,6 +162,7 @@ def _plain_type(kind: str) -> Any:
         # PostgreSQL's text cannot hold the character 0.
         "string": Annotated[str, Strict(), StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")],
         "boolean": Annotated[bool, Strict()],
+        "date": date,
     }[kind]
 
 

@@ -27,7 +27,7 @@ from fraud_assets.core.ledger import champion_event
 from fraud_assets.core.monitoring import VERDICT, EarlierReport, compared_rows, earlier_reports
 from fraud_assets.core.months import check_month, months_between, shift_month
 from fraud_assets.core.report import SHOWN_MONTHS, ChampionFacts, ReportFacts, features_to_draw, monthly_report
-from fraud_assets.core.scoring import Scorer, feature_matrix
+from fraud_assets.core.scoring import Scorer
 from fraud_assets.core.segments import segment_attributes
 from fraud_assets.core.staleness import inputs_of
 from fraud_assets.core.windows import Window, month_window, reference_window, rows_within
@@ -168,7 +168,7 @@ def _pictures(
     scored = any(finding.kind == "prediction" and finding.psi is not None for finding in report.findings)
     rows, read = _compared(store, month, window, names, manifest.features if scored else ())
     if scored:
-        scores = scorer.probabilities(feature_matrix(rows, manifest.features))
+        scores = scorer.score(rows)
         rows = rows.append_column(SCORE, pa.array(scores))
     sides = [rows_within(rows, part) for part in (window, month_window(month, contract.zone))]
     drawn = [histogram(sides[0], sides[1], name, DriftConfig()) for name in names]
@@ -195,7 +195,7 @@ def _compared(
         months_between(contract.month_of(window.start), month),
         None,
         [name for name in feature_names(contract) if name in wanted],
-        [name for name in segment_attributes(contract) if name in names],
+        [name for name in segment_attributes(contract) if name in wanted and name not in feature_names(contract)],
         read,
         contract,
     )

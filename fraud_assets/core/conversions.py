@@ -346,11 +346,26 @@ def _to_boolean(values: pa.Array, name: str, column: Column, contract: Contract,
     return pc.if_else(known, true, pa.scalar(None, pa.bool_()))
 
 
+def _to_date(values: pa.Array, name: str, column: Column, contract: Contract, unreadable: Unreadable) -> pa.Array:  # noqa: ARG001 - all converters take the same
+    if pa.types.is_date(values.type) or pa.types.is_timestamp(values.type):
+        return values.cast(pa.timestamp("us"), safe=False).cast(pa.date32(), safe=False)
+    text = pd.Series(pc.utf8_trim_whitespace(_text(values)).to_pandas(), dtype="object")
+    days = pd.to_datetime(text, format=column.format or "ISO8601", errors="coerce")
+    if column.format is not None and "%d" not in column.format and "%j" not in column.format:
+        # A month alone, such as that on a card, is valid until its end.
+        days = days + pd.offsets.MonthEnd(0)
+    found = pa.array(days.dt.date, pa.date32(), from_pandas=True)
+    wrong = pc.and_(pc.invert(_missing(values)), pc.is_null(found))
+    unreadable.note(name, f"is no date as in {column.format}" if column.format else "is no ISO 8601 date", wrong)
+    return found
+
+
 _CONVERTERS: dict[str, Callable[[pa.Array, str, Column, Contract, Unreadable], pa.Array]] = {
     "number": _to_number,
     "integer": _to_integer,
     "string": _to_string,
     "boolean": _to_boolean,
+    "date": _to_date,
 }
 
 

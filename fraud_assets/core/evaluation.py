@@ -21,7 +21,7 @@ from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.metrics import Costs, evaluate_scores, paired_ap_difference
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.promotion import ModelEvidence, PromotionSignals
-from fraud_assets.core.scoring import Scorer, feature_matrix
+from fraud_assets.core.scoring import Scorer
 from fraud_assets.core.segments import Segment, attributes_of, judge_segments, segments_of
 from fraud_assets.core.thresholds import Flagging
 from fraud_assets.core.windows import MINIMUM_FRAUDS, Window, rows_within, when_enough
@@ -168,10 +168,7 @@ def score_window(
     return ScoredWindow(
         rows=rows,
         y=y,
-        scores={
-            role: scorer.probabilities(feature_matrix(rows, scorer.manifest.features))
-            for role, scorer in models.items()
-        },
+        scores={role: scorer.score(rows) for role, scorer in models.items()},
         cards=identifier_codes(rows[contract.card]) if contract.card else None,
         terminals=identifier_codes(rows[others[0]]) if others else None,
         days=local.cast(pa.int64()).to_numpy() // DAY,

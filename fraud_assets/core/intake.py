@@ -379,6 +379,8 @@ class _Rules:
             self._add(name, dy.String(**given, regex=f"^(?:{column.pattern})$" if column.pattern is not None else None))
         elif column.type == "boolean":
             self._add(name, dy.Bool(**given))
+        elif column.type == "date":
+            self._add(name, dy.Date(**given))
         elif column.type == "number":
             self._add(name, dy.Float64(**given, min=column.minimum, max=column.maximum))
         else:

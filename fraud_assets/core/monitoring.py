@@ -35,7 +35,7 @@ from fraud_assets.core.history_columns import (
 from fraud_assets.core.metrics import Costs
 from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.core.outcomes import outcome_findings
-from fraud_assets.core.scoring import Scorer, feature_matrix
+from fraud_assets.core.scoring import Scorer
 from fraud_assets.core.segments import attributes_of, segment_attributes
 from fraud_assets.core.verdict import Verdict, hold, judge_month
 from fraud_assets.core.windows import Window, month_window, reference_window, rows_within
@@ -153,10 +153,12 @@ def report_month(
     past = past_months(month, window, earlier, contract)
     full = {name for name, days in feature_days(contract).items() if first_event + timedelta(days=days) <= window.start}
     compared = [name for name in feature_names(contract) if name in full and name not in CALENDAR_FEATURES]
-    attributes = segment_attributes(contract)
+    # What is a number to models is compared as one; their texts come from the transactions, as all categories do.
+    numbers = [name for name in feature_names(contract) if name in full]
+    attributes = tuple(name for name in segment_attributes(contract) if name not in feature_names(contract))
     needed = sorted({*months_between(contract.month_of(window.start), _last_month(window, contract)), *past, month})
     parts = [
-        compared_rows(months, current if months[-1] == month else None, [*full], attributes, read, contract)
+        compared_rows(months, current if months[-1] == month else None, numbers, attributes, read, contract)
         for months in _runs(needed)
     ]
     # While a platform is young, every shop is new.
@@ -333,8 +335,7 @@ def _scored(rows: pa.Table, scorer: Scorer | None, most: int | None) -> pa.Table
         return rows
     scores = np.full(rows.num_rows, np.nan)
     taken = slice(None, None, 1 if most is None else one_in(rows.num_rows, most))
-    matrix = feature_matrix(rows.take(pa.array(np.arange(rows.num_rows)[taken])), scorer.manifest.features)
-    scores[taken] = scorer.probabilities(matrix)
+    scores[taken] = scorer.score(rows.take(pa.array(np.arange(rows.num_rows)[taken])))
     return rows.append_column(SCORE, pa.array(scores))
 
 

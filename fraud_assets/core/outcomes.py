@@ -24,7 +24,7 @@ from fraud_assets.core.label_drift import label_findings
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.metrics import Costs
 from fraud_assets.core.months import months_between, shift_month
-from fraud_assets.core.scoring import Scorer, ScoringError, feature_matrix
+from fraud_assets.core.scoring import Scorer, ScoringError
 from fraud_assets.core.segments import Segment, attributes_of, segment_attributes, segments_of
 from fraud_assets.core.windows import (
     FILLING_DAYS,
@@ -150,7 +150,7 @@ def _scored(rows: pa.Table, scorer: Scorer) -> pa.Table:
     """With the champion's scores, where they are not there."""
     if SCORE in rows.column_names:
         return rows
-    return rows.append_column(SCORE, pa.array(scorer.probabilities(feature_matrix(rows, scorer.manifest.features))))
+    return rows.append_column(SCORE, pa.array(scorer.score(rows)))
 
 
 def _labels(month: str, read: Read, contract: Contract, drifted: Collection[str]) -> tuple[Finding, ...]:

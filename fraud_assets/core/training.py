@@ -6,7 +6,7 @@ models are trained, as values, is in `training_config.py`; logging and registeri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -26,11 +26,22 @@ from fraud_assets.core.bootstrap import Codes, Interval, identifier_codes
 from fraud_assets.core.calibration import CalibratedClassifier, Calibration, Calibrator, calibrate, log_odds
 from fraud_assets.core.decision_rule import DecisionRule
 from fraud_assets.core.decisions import choose_threshold
+from fraud_assets.core.encoding import Encoder, Learned, learn_texts
 from fraud_assets.core.metrics import average_precision
 from fraud_assets.core.scoring import Family, feature_matrix
 from fraud_assets.core.training_config import REFERENCE, Setting
 from fraud_assets.core.training_config import TrainingConfig as TrainingConfig
-from fraud_assets.core.validation import DAY, Bools, Doubles, Floats, Integers, Plan, Rows, plan, precision_interval
+from fraud_assets.core.validation import (
+    DAY,
+    Block,
+    Bools,
+    Doubles,
+    Floats,
+    Integers,
+    Rows,
+    plan,
+    precision_interval,
+)
 from fraud_assets.core.validation import TrainingError as TrainingError
 
 STAGE = 25  # boosting is judged after every so many trees: fewer make no visible difference
@@ -105,6 +116,7 @@ class TrainingResult:
         reference: the logistic regression, the yardstick of every report.
         candidates: all, best first.
         trials: every setting that was tried, in the order of the grid.
+        encoder: from the columns of a table to those that all candidates take, learned from the rows used.
         training_from, training_to: first and last event time of the rows used.
         validation_from: the first event time of the validation part.
         n, n_fraud: matured rows used, and frauds among them.
@@ -117,6 +129,7 @@ class TrainingResult:
     reference: Candidate
     candidates: tuple[Candidate, ...]
     trials: tuple[Trial, ...]
+    encoder: Encoder
     training_from: datetime
     training_to: datetime
     validation_from: datetime
@@ -133,6 +146,7 @@ def train(
     maturity_days: float,
     config: TrainingConfig,
     card: str | None,
+    forced: Collection[str] = (),
 ) -> TrainingResult:
     """Trains every family and chooses one by prequential validation.
 
@@ -150,11 +164,12 @@ def train(
         features: `event_timestamp`, the features `names`, and `card`; one row a transaction. The same rows in the
             same order give the same models, byte for byte.
         labels: of the same transactions in the same order, as `labels.labels_as_of` gives them.
-        names: the features, in the order in which the model shall take them.
+        names: the features, numbers and texts; what the model takes of them is in the result's `encoder`.
         maturity_days: of the contract.
         config: how.
         card: the entity whose days are reviewed, for the threshold; None where each transaction is. Losses are those
             of `amount`, where the features have it.
+        forced: texts among `names` that are used even if nothing can be learned from them.
 
     Raises:
         TrainingError: when there are too few matured rows or frauds, it says how many there are and when there may be
@@ -164,18 +179,25 @@ def train(
     features, labels = features.filter(matured), labels.filter(matured)
     if features.num_rows == 0:
         raise TrainingError("no transaction has matured yet, so there is no label to learn from")
-    X = feature_matrix(features, names)
-    _require_finite(X, names, features)
+    numbers = tuple(name for name in names if not pa.types.is_string(features[name].type))
+    X = feature_matrix(features, numbers)
+    _require_finite(X, numbers, features)
     rows = Rows(X, labels["is_fraud"].to_numpy().astype(bool), features["event_timestamp"].cast(pa.int64()).to_numpy())
     planned = plan(rows, maturity_days, config)
     validation = np.concatenate([np.flatnonzero(block.validation) for block in planned.blocks])
     judged = _Judged.of(rows, features, validation, card)
     if planned.few:
         config = replace(config, maximum_trees=config.few_trees)
+    texts = _Texts.of(features, labels, names, rows, maturity_days, config, forced)
+    parts = [_part(rows, block, texts) for block in planned.blocks]
+    encoder, rows = texts.learned(rows, numbers)
     # One thread: sums come out the same on every machine, and on a busy one OpenMP's waiting costs five times
     # what a second core brings.
     with threadpool_limits(1):
-        competed = [_compete(group, rows, planned, judged, config) for group in _groups(config, planned.few)]
+        competed = [
+            _compete(group, rows, parts, judged, config, pooled=planned.pooled)
+            for group in _groups(config, planned.few)
+        ]
     ranked = sorted(competed, key=lambda one: -one.candidate.average_precision)
     chosen = next(one for one in ranked if one.group.can_win)
     moment = features["event_timestamp"]
@@ -185,6 +207,7 @@ def train(
         reference=next(one.candidate for one in ranked if one.group.is_reference),
         candidates=tuple(one.candidate for one in ranked),
         trials=tuple(trial for one in competed for trial in one.trials),
+        encoder=encoder,
         training_from=bounds["min"],
         training_to=bounds["max"],
         validation_from=pa.scalar(int(rows.times[validation].min()), moment.type).as_py(),
@@ -267,9 +290,11 @@ class _Judged:
         )  # fmt: skip
 
 
-def _compete(group: _Group, rows: Rows, planned: Plan, judged: _Judged, config: TrainingConfig) -> _Competed:
+def _compete(
+    group: _Group, rows: Rows, parts: list[_Part], judged: _Judged, config: TrainingConfig, *, pooled: bool
+) -> _Competed:
     """Tries the settings of a group, and fits the one that validates best on all rows."""
-    tried = [_tried(setting, rows, planned, config) for setting in group.settings]
+    tried = [_tried(setting, parts, config, pooled=pooled) for setting in group.settings]
     best, scores = max(tried, key=lambda one: one[0].average_precision)
     calibration = calibrate(scores, judged.y, judged.times, minimum_frauds=config.calibration_frauds)
     shown = expit(calibration.calibrator(scores))
@@ -281,19 +306,17 @@ def _compete(group: _Group, rows: Rows, planned: Plan, judged: _Judged, config: 
         judged.rule(shown, config),
         best,
         calibration,
-        precision_interval(judged.y, shown, judged.cards, config.seed) if planned.pooled else None,
+        precision_interval(judged.y, shown, judged.cards, config.seed) if pooled else None,
     )
     return _Competed(group, candidate, shown, [trial for trial, _ in tried])
 
 
-def _tried(setting: Setting, rows: Rows, planned: Plan, config: TrainingConfig) -> tuple[Trial, Doubles]:
+def _tried(setting: Setting, parts: list[_Part], config: TrainingConfig, *, pooled: bool) -> tuple[Trial, Doubles]:
     """What a setting shows on the blocks, and its log odds there, block after block."""
-    blocks = planned.blocks
-    truth = [rows.y[block.validation] for block in blocks]
-    staged = [
-        _staged(_fitted(setting, rows[block.fit], config), rows.X[block.validation]) for block in blocks
-    ]  # of each block, log odds by number of trees
-    weights = [len(y) if planned.pooled else 1 for y in truth]
+    truth = [part.y for part in parts]
+    # Of each block, log odds by number of trees.
+    staged = [_staged(_fitted(setting, part.fit, config), part.X) for part in parts]
+    weights = [len(y) if pooled else 1 for y in truth]
 
     def loss(trees: int | None) -> float:
         of_blocks = [_log_loss(y, scores[trees]) for y, scores in zip(truth, staged, strict=True)]
@@ -308,7 +331,7 @@ def _tried(setting: Setting, rows: Rows, planned: Plan, config: TrainingConfig) 
     ]
     together = np.concatenate(scores)
     known = [one for one in reached if one is not None]
-    shown = average_precision(np.concatenate(truth), expit(together)) if planned.pooled else float(np.mean(known))
+    shown = average_precision(np.concatenate(truth), expit(together)) if pooled else float(np.mean(known))
     return Trial(setting, trees, shown, tuple(reached)), together
 
 
@@ -328,6 +351,81 @@ def _staged(model: CalibratedClassifier, X: Floats) -> Mapping[int | None, Doubl
 
 def _log_loss(y: Bools, score: Doubles) -> float:
     return float(np.logaddexp(0, np.where(y, -score, score)).mean())
+
+
+# What models see of texts
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The columns of text, and what their encoding is learned from."""
+
+    table: pa.Table
+    known: Integers
+    rows: Rows
+    config: TrainingConfig
+    forced: Collection[str]
+
+    @classmethod
+    def of(
+        cls, features: pa.Table, labels: pa.Table, names: tuple[str, ...], rows: Rows, maturity_days: float,
+        config: TrainingConfig, forced: Collection[str],
+    ) -> _Texts:  # fmt: skip
+        """Matured rows: a label counts when the row matured, or later, where it became known later."""
+        table = features.select([name for name in names if pa.types.is_string(features[name].type)])
+        known = rows.times + round(maturity_days * DAY)
+        if "label_timestamp" in labels.column_names:
+            known = np.maximum(known, labels["label_timestamp"].cast(pa.timestamp("us")).cast(pa.int64()).to_numpy())
+        return cls(table, known, rows, config, forced)
+
+    def encoded(self, fit: Bools) -> Learned:
+        """What some of the rows teach, and all of them encoded."""
+        return learn_texts(
+            self.table, y=self.rows.y, times=self.rows.times, known=self.known, fit=fit,
+            config=self.config.encoding, forced=self.forced,
+        )  # fmt: skip
+
+    def learned(self, rows: Rows, numbers: tuple[str, ...]) -> tuple[Encoder, Rows]:
+        """What all rows teach, and the rows encoded."""
+        learned = self.encoded(np.ones(len(rows.y), dtype=np.bool_))
+        encoder = Encoder(numbers, learned.texts, learned.unused | _idle(rows.X, numbers))
+        return encoder, replace(rows, X=_beside(rows.X, learned.encoded))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A block's rows, each encoded with what those that could be learned from taught."""
+
+    fit: Rows
+    X: Floats
+    y: Bools
+
+
+def _part(rows: Rows, block: Block, texts: _Texts) -> _Part:
+    encoded = texts.encoded(block.fit).encoded
+    fit = rows[block.fit]
+    return _Part(
+        replace(fit, X=_beside(fit.X, encoded[block.fit])),
+        _beside(rows.X[block.validation], encoded[block.validation]),
+        rows.y[block.validation],
+    )
+
+
+def _beside(X: Floats, encoded: Floats) -> Floats:
+    return np.hstack([X, encoded]) if encoded.shape[1] else X
+
+
+def _idle(X: Floats, numbers: tuple[str, ...]) -> dict[str, str]:
+    """The numbers that told a model nothing, with why."""
+    known = ~np.isnan(X)
+    lowest, highest = np.nanmin(X, axis=0, initial=np.inf), np.nanmax(X, axis=0, initial=-np.inf)
+    idle = {}
+    for place, name in enumerate(numbers):
+        if not known[:, place].any():
+            idle[name] = "has no value in any row"
+        elif lowest[place] == highest[place] and known[:, place].all():
+            idle[name] = f"has the same value in every row, {lowest[place]:g}"
+    return idle
 
 
 # What is fitted

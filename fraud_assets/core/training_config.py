@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from fraud_assets.core.costs import Costs
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.encoding import EncodingConfig
 from fraud_assets.core.scoring import Family
 
 Imbalance = Literal["undersample", "none", "class_weight", "smote", "borderline_smote"]
@@ -123,6 +124,7 @@ class TrainingConfig:
             100: the standard error of expected over observed is then a tenth.
         review_capacity: cards a day that can be reviewed, on average; bounds the decision threshold.
         costs: of reviews and missed frauds; the decision threshold has the lowest expected cost.
+        encoding: how texts become numbers.
         seed: of the sampling and of the models.
 
     Raises:
@@ -151,6 +153,7 @@ class TrainingConfig:
     calibration_frauds: int = 100
     review_capacity: int = 100
     costs: Costs = field(default_factory=Costs)
+    encoding: EncodingConfig = field(default_factory=EncodingConfig)
     seed: int = 7
 
     def __post_init__(self) -> None:
@@ -176,8 +179,9 @@ class TrainingConfig:
 
     def as_parameters(self) -> dict[str, Any]:
         """The configuration as flat parameters for the registry."""
-        left_out = ("families", "grid", "few_grid", "costs")
+        left_out = ("families", "grid", "few_grid", "costs", "encoding")
         flat = {name: value for name, value in asdict(self).items() if name not in left_out}
         flat |= {f"cost_{name}": value for name, value in asdict(self.costs).items()}
+        flat |= {f"encoding_{name}": value for name, value in asdict(self.encoding).items()}
         tried = [f"{setting.family} {setting.name}" for setting in self.grid if setting.family in self.families]
         return {**flat, "families": ",".join(self.families), "settings": ", ".join(tried)}

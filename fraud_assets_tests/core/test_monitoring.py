@@ -136,7 +136,7 @@ def champion(of_model: tuple[str, ...] = NAMES, training: Window | None = TRAINI
         training_from=training.start if training else None,
         training_to=training.end if training else None,
     )
-    scorer: Any = SimpleNamespace(manifest=manifest, probabilities=lambda X: np.full(len(X), 0.25))
+    scorer: Any = SimpleNamespace(manifest=manifest, score=lambda rows: np.full(len(rows), 0.25))
     return Champion(scorer, None)
 
 

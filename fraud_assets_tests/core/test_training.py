@@ -6,10 +6,12 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from typing import get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 from fraud_assets.adapters.packaging import to_onnx
 from fraud_assets.core import training
 from fraud_assets.core.metrics import average_precision
-from fraud_assets.core.scoring import Family, ModelManifest, Scorer, digest_model, feature_matrix
+from fraud_assets.core.scoring import Family, ModelManifest, Scorer, digest_model, feature_matrix, model_matrix
 from fraud_assets.core.training import TrainingError, train
 from fraud_assets.core.training_config import FEW_GRID, GRID, REFERENCE, Setting, TrainingConfig
 from fraud_assets.core.validation import DAY, Rows, plan
@@ -636,3 +638,120 @@ if __name__ == "__main__":
     every = dataclasses.replace(CONFIG, families=get_args(Family), grid=SMALL_FOREST)
     for of_family in model_bytes(trained(rows(straight), every)):
         print(hashlib.sha256(of_family).hexdigest())
+
+
+# Texts
+
+
+def with_texts(seed=4):
+    """Fraud follows one of few channels, and one in twenty of 400 shops; names are of nobody else."""
+    features, _ = rows(straight, seed)
+    draws = np.random.default_rng(seed)
+    n = features.num_rows
+    channel, shop = draws.choice(["web", "shop", "phone"], n), draws.integers(0, 400, n)
+    y = draws.random(n) < np.where(channel == "phone", 0.25, 0.02) + np.where(shop % 20 == 0, 0.5, 0)
+    for name, values in (
+        ("channel", channel), ("shop", [f"shop {k}" for k in shop]), ("name", [f"n {k}" for k in range(n)]),
+        ("empty", [None] * n), ("same", ["same"] * n),
+    ):  # fmt: skip
+        features = features.append_column(name, pa.array(values, pa.string()))
+    known = pa.array([moment + dt.timedelta(days=5) for moment in features["event_timestamp"].to_pylist()], TIME)
+    return features, labelled(y, np.ones(n, bool)).append_column("label_timestamp", known)
+
+
+@pytest.fixture(scope="module")
+def of_texts():
+    features, labels = with_texts()
+    names = (*NAMES, "channel", "shop", "name", "empty", "same")
+    return train(features, labels, names, maturity_days=5.0, config=CONFIG, card=None)
+
+
+def test_texts_are_learned_from_without_a_list_of_their_values(of_texts):
+    fresh, truth = with_texts(seed=9)
+    y = truth["is_fraud"].to_numpy()
+    without = trained(with_texts(), card=None)
+    shop = np.array([int(name.split()[1]) for name in fresh["shop"].to_pylist()])
+    phone = pc.equal(fresh["channel"], "phone").to_numpy()
+    best = average_precision(y, np.where(phone, 0.25, 0.02) + np.where(shop % 20 == 0, 0.5, 0))
+    for candidate, other in zip(of_texts.candidates, without.candidates, strict=True):
+        score = candidate.estimator.predict_proba(model_matrix(fresh, of_texts.encoder))[:, 1]
+        # What the channel and the shop say, and nothing else does; of a shop, ten rows with a label are known.
+        assert average_precision(y, score) > 0.75 * best
+        blind = other.estimator.predict_proba(feature_matrix(fresh, NAMES))[:, 1]
+        assert average_precision(y, blind) < 0.4 * best
+        assert candidate.average_precision == pytest.approx(average_precision(y, score), abs=0.1)
+
+
+def test_what_is_not_used_is_named_with_why(of_texts):
+    assert [text.name for text in of_texts.encoder.texts] == ["channel", "shop"]
+    assert of_texts.encoder.inputs == (*NAMES, "channel", "shop")
+    assert of_texts.encoder.unused == {
+        "c": "has no value in any row",
+        "empty": "has no value in any row",
+        "same": "has the same value in every row, same",
+        "name": (
+            "has a value of its own in 100% of the rows, as ids and names do, and so says nothing about the next row"
+        ),
+    }  # fmt: skip
+
+
+def test_a_forced_text_is_used_whatever_it_says():
+    features, labels = with_texts()
+    result = train(
+        features, labels, (*NAMES, "name"), maturity_days=5.0, config=CONFIG, card=None, forced=["name"]
+    )  # fmt: skip
+    assert result.encoder.inputs == (*NAMES, "name")
+
+
+def test_with_texts_onnx_gives_the_probabilities_of_scikit_learn_also_for_what_was_never_seen(of_texts):
+    fresh = with_texts(seed=11)[0].slice(0, 300)
+    strange = pa.array(["never seen", None, "", "PHONE", "phone "] * 60, pa.string())
+    for table in (fresh, *(fresh.set_column(fresh.column_names.index(n), n, strange) for n in ("channel", "shop"))):
+        for candidate in of_texts.candidates:
+            onnx = to_onnx(candidate.estimator, len(of_texts.encoder.columns))
+            manifest = ModelManifest(
+                model_name="m", model_version=1, trained_month="2018-05", as_of="2018-06-01T00:00:00+00:00",
+                features=of_texts.encoder.inputs, encoder=of_texts.encoder, threshold=candidate.threshold,
+                family=candidate.family, contract_yaml="", model_digest=digest_model(onnx),
+            )  # fmt: skip
+            X = model_matrix(table, of_texts.encoder)
+            expected = candidate.estimator.predict_proba(X)[:, 1]
+            np.testing.assert_allclose(Scorer(onnx, manifest).score(table), expected, rtol=0, atol=1e-6)
+
+
+def test_validation_rows_teach_nothing_about_texts(monkeypatch):
+    """Whatever the labels of a block are, its rows and those before it look the same to the models."""
+    features, labels = with_texts()
+    names = (*NAMES, "channel", "shop")
+    seen = []
+    original = training._part
+
+    def spied(rows, block, texts):
+        part = original(rows, block, texts)
+        seen.append((part.fit.X, part.X, block))
+        return part
+
+    monkeypatch.setattr(training, "_part", spied)
+    train(features, labels, names, maturity_days=5.0, config=CONFIG, card=None)
+    block = seen[0][2].validation
+    y = labels["is_fraud"].to_numpy()
+    other = labels.set_column(0, "is_fraud", pa.array(np.where(block, ~y, y)))
+    train(features, other, names, maturity_days=5.0, config=CONFIG, card=None)
+    for first, second in zip(seen[0][:2], seen[len(seen) // 2][:2], strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_a_wide_table_is_trained_on_in_seconds():
+    """300 numbers and texts of 1,000 values."""
+    features, labels = with_texts()
+    draws = np.random.default_rng(1)
+    n = features.num_rows
+    wide = {f"n{k}": pa.array(draws.normal(size=n), pa.float32()) for k in range(300)}
+    wide |= {f"t{k}": pa.array(draws.integers(0, 1000, n).astype(str)) for k in range(20)}
+    for name, values in wide.items():
+        features = features.append_column(name, values)
+    config = dataclasses.replace(CONFIG, maximum_trees=25)
+    started = time.process_time()
+    result = train(features, labels, (*NAMES, *wide), maturity_days=5.0, config=config, card=None)
+    assert time.process_time() - started < 60
+    assert len(result.encoder.columns) <= 3 + 300 + config.encoding.columns + 20 * 3
