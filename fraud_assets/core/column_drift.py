@@ -224,8 +224,8 @@ def measure_column(windows: ComparedWindows, name: str) -> list[Measure]:
         return [_settled(lost, f"{name} is lost: the current window does not have this column")]
     before, now = (column_type(side.table, name) for side in windows.sides)
     types = {before, now} - {"nothing"}
-    if other := sorted(types - {"numbers", "texts"}):
-        return [_settled(base, f"{name} could not be compared: it is {other[0]}, neither numbers nor texts")]
+    if other := sorted(types - {"numbers", "texts", "dates"}):
+        return [_settled(base, f"{name} could not be compared: it is {other[0]}, no numbers, texts or dates")]
     if len(types) > 1:
         return [_settled(lost, f"{name} is lost: it has {now}, and it had {before}")]
     if types == {"texts"}:
