@@ -106,9 +106,9 @@ def history_of(moments: pa.ChunkedArray, first_event: datetime, end: datetime, c
 
     found = []
     for begin, stop, usual in thin_days(counts):
-        start, end = _by_month(first + begin, first + stop, usual)
-        rows = int(counts[start - first : end - first].sum())
-        found.append(Gap(_midnight(start, contract), _midnight(end, contract), rows, round(usual * (end - start))))
+        low, high = _by_month(first + begin, first + stop, usual)
+        rows = int(counts[low - first : high - first].sum())
+        found.append(Gap(_midnight(low, contract), _midnight(high, contract), rows, round(usual * (high - low))))
     return History(first_event, tuple(found))
 
 

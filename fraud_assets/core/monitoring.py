@@ -39,6 +39,7 @@ from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.core.outcomes import outcome_findings
 from fraud_assets.core.scoring import Scorer, feature_matrix
 from fraud_assets.core.segments import attributes_of
+from fraud_assets.core.time_columns import time_columns
 from fraud_assets.core.verdict import Verdict, hold, judge_month
 from fraud_assets.core.windows import (
     FILLING_DAYS,
@@ -250,6 +251,7 @@ def _findings(
         reference, compared_month, *months = pool.map(
             lambda part: _scored(rows_within(rows, part[0]), seen.scorer, part[1]), seen.windows
         )
+        of_time = time_columns(reference, compared_month, months, seen.features)
         drift = pool.submit(
             measure_drift,
             reference,
@@ -261,6 +263,7 @@ def _findings(
             counting=counting,
             delivered=delivered_columns(contract, seen.features),
             of_labels=of_labels | ({SCORE} if of_labels.intersection(of_model) else set()),
+            of_time=of_time,
             config=config,
         )
         together = pool.submit(
@@ -269,7 +272,7 @@ def _findings(
             compared_month,
             # Those that count rows follow their number, and those made of labels the waves of fraud; both are looked at
             # by themselves.
-            features=[name for name in seen.features if name not in counting | of_labels],
+            features=[name for name in seen.features if name not in counting | of_labels | of_time.keys()],
             past=months,
             customer=contract.card,
         )
