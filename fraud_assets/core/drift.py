@@ -106,6 +106,7 @@ def measure_drift(
         reference_each=one_in(reference.num_rows, config.reference_rows),
     )
     sides = tuple(zip(("reference", "current"), windows, strict=True))
+    config = config.for_rows(min(window.rows for window in windows))
     for side, window in sides:
         if window.rows < config.min_rows:
             reason = f"the {side} window has {window.rows:,} comparable rows and needs {config.min_rows:,}"
@@ -201,11 +202,14 @@ def _judge(measure: Measure, p_adjusted: float, config: DriftConfig) -> Measure:
     status: DriftStatus = "OK"
     far = effect is None or effect >= config.drift_total_variation
     drift_p = config.delivered_drift_p if measure.delivered and effect is not None else config.drift_p
+    watch_p = config.watch_p
+    if measure.history < config.min_history and effect is not None:
+        drift_p, watch_p = min(drift_p, config.unsure_drift_p), min(watch_p, config.unsure_watch_p)
     if p_adjusted < drift_p and beyond and far and enough and finding.feature != VOLUME:
         status = "DRIFT"
-    elif p_adjusted < config.watch_p and beyond:
+    elif p_adjusted < watch_p and beyond:
         status = "WATCH"
-    elif p_adjusted < config.watch_p and not beyond:
+    elif p_adjusted < watch_p and not beyond:
         finding = replace(finding, reason=f"{finding.reason}: too little to act on")
     if measure.of_labels and finding.cause != "lost_feature" and status != "OK":
         status = _calmer(status, measure)

@@ -416,7 +416,7 @@ def test_what_cannot_be_compared_is_one_finding_that_says_so():
 
 @pytest.mark.parametrize(
     ("rows", "words"),
-    [(0, "has 0 comparable rows and needs 500"), (1, "has 1 comparable rows"), (499, "has 499 comparable rows")],
+    [(0, "has 0 comparable rows and needs 50"), (1, "has 1 comparable rows"), (49, "has 49 comparable rows")],
 )
 def test_too_few_rows_on_either_side_are_insufficient(months, rows, words):
     reference, current = months
