@@ -49,7 +49,7 @@ Read = Callable[[str, Sequence[str] | None, str, str], pa.Table]
 def outcome_findings(
     *,
     month: str,
-    scorer: Scorer,
+    scorer: Scorer | None,
     promise: pa.Table | None,
     current: pa.Table,
     read: Read,
@@ -61,7 +61,7 @@ def outcome_findings(
 
     Args:
         month: the month under report.
-        scorer: the champion.
+        scorer: the champion; None where there is none, and labels alone tell.
         promise: what its validation promised, see `TrainingResult.validation`; None where that was not kept.
         current: the month's features; its scores, too, as a column `score`, where they are known.
         read: gives `transaction_features`, `fraud_labels` and `raw_transactions`, see `monitoring.Read`.
@@ -73,6 +73,8 @@ def outcome_findings(
         At least one finding of each kind; INSUFFICIENT_DATA with the reason where it could not be looked at.
     """
     labels = _labels(month, read, contract, drifted)
+    if scorer is None:
+        return _together(labels, (), ())
     if promise is None:
         reason = f"what the validation of champion version {scorer.manifest.model_version} promised was not kept"
         return _together(labels, *_without(reason))

@@ -7,7 +7,7 @@ months before, drift the month itself beside the champion's window. What is comp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
@@ -227,14 +227,19 @@ def training_months(month: str, window_months: int | None, first_month: str) -> 
 
 
 def reference_window(
-    training: Window, first_event: datetime, maturity_days: float, month: str, zone: tzinfo = UTC
+    training: Window,
+    first_event: datetime,
+    maturity_days: float,
+    month: str,
+    zone: tzinfo = UTC,
+    gaps: Sequence[Window] = (),
 ) -> Window | None:
     """The champion's training window, as far as it can be compared with the month.
 
-    In the first days of a platform's history, features that look back are still filling: such rows differ from any
-    later month without anything having changed, so they are left out. If that leaves less than
-    `MINIMUM_REFERENCE_DAYS`, the first `SETTLED_DAYS` after the history had filled are taken, if they had passed
-    before the month began.
+    In the first days of a platform's history, and after a gap in it, features that look back are still filling: such
+    rows differ from any later month without anything having changed, so they are left out. Of what a gap leaves in
+    several parts, the last one that is long enough is taken. If there is none of `MINIMUM_REFERENCE_DAYS`, the first
+    `SETTLED_DAYS` after the history had filled are taken, if they had passed before the month began.
 
     Args:
         training: first and last event time of the champion's training rows.
@@ -242,14 +247,19 @@ def reference_window(
         maturity_days: of the contract; reports of fraud begin to arrive so long after the first transaction.
         month: the month under test.
         zone: in which months are cut.
+        gaps: times of which nothing was delivered, or hardly anything, in order.
 
     Returns:
         The window, at most `REFERENCE_DAYS` long and entirely before the month; None when there is none.
     """
-    settled = first_event + timedelta(days=FILLING_DAYS + maturity_days)
-    start = max(training.start, training.end - timedelta(days=REFERENCE_DAYS), settled)
-    window = Window(start, min(training.end, month_start(month, zone)))
-    if window.days >= MINIMUM_REFERENCE_DAYS:
-        return window
-    instead = Window(settled, settled + timedelta(days=SETTLED_DAYS))
-    return instead if instead.end <= month_start(month, zone) else None
+    latest = month_start(month, zone)
+    begun = max(training.start, training.end - timedelta(days=REFERENCE_DAYS))
+    filling, settled = timedelta(days=FILLING_DAYS + maturity_days), timedelta(days=SETTLED_DAYS)
+    starts = [first_event + filling, *(gap.end + filling for gap in gaps)]
+    ends = [*(min(gap.start, latest) for gap in gaps), latest]
+    spans = [Window(start, end) for start, end in zip(starts, ends, strict=True)]
+    for span in reversed(spans):
+        window = Window(max(begun, span.start), min(training.end, span.end))
+        if window.days >= MINIMUM_REFERENCE_DAYS:
+            return window
+    return next((Window(one.start, one.start + settled) for one in spans if one.start + settled <= one.end), None)

@@ -1,4 +1,4 @@
-"""`drift_report`: has the world changed since the champion's training window, and what does it do to the champion?"""
+"""`drift_report`: has the world changed, since the champion was trained or since the months before?"""
 
 from collections.abc import Iterator, Sequence
 
@@ -34,7 +34,7 @@ from fraud_assets.defs.resources import Platform
         dg.AssetCheckSpec(
             "no_drift",
             asset="drift_report",
-            description="The month resembles the champion's training window, and the champion keeps its promise.",
+            description="The month resembles what it is compared with, and the champion, if any, keeps its promise.",
         )
     ],
     **describe("drift_report", "monitoring", {"postgres"}),
@@ -89,14 +89,14 @@ def _report(platform: Platform, month: str, features: pa.Table, version: int | N
         inputs = inputs_of(inputs, rows)
         return rows
 
-    champion = first_event = None
+    champion = None
     if version is not None:
         champion = Champion(Scorer(*platform.registry.fetch(version)), platform.registry.validation(version))
-        # From the first month of the contract on: one that arrives later makes the platform's history longer.
-        oldest = next(iter(store.months("transaction_features")))
-        first_event = pc.min(
-            read("transaction_features", ["event_timestamp"], CONTRACT.first_month, oldest)["event_timestamp"]
-        ).as_py()
+    # From the first month of the contract on: one that arrives later makes the platform's history longer.
+    oldest = next(iter(store.months("transaction_features")))
+    first_event = pc.min(
+        read("transaction_features", ["event_timestamp"], CONTRACT.first_month, oldest)["event_timestamp"]
+    ).as_py()
     before = read("drift_report", None, shift_month(month, -PAST_MONTHS), shift_month(month, -1))
     report = report_month(
         month=month,
