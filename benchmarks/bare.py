@@ -201,6 +201,7 @@ class BareRun:
             model_digest=digest_model(onnx),
             training_from=result.training_from,
             training_to=result.training_to,
+            rule=candidate.rule,
         )
         (self.folder / f"model_{version}_{candidate.family}.onnx").write_bytes(onnx)
         return Scorer(onnx, manifest)

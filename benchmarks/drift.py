@@ -74,7 +74,7 @@ from fraud_assets.core.monitoring import (
     report_month,
 )
 from fraud_assets.core.months import months_between, shift_month
-from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model, feature_matrix
+from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model
 from fraud_assets.core.segments import segment_attributes
 from fraud_assets.core.training import train
 from fraud_assets.core.training_config import GRID, TrainingConfig
@@ -174,13 +174,14 @@ def champion_of(world: World, first: str, last: str) -> Champion:
         features, world.read(LABELS, None, world.first, last), as_of, maturity_days=contract.maturity_days
     )
     result = train(features, labels, names, maturity_days=contract.maturity_days, config=TRAINING, card=contract.card)
-    onnx = to_onnx(result.chosen.estimator, len(names))
+    onnx = to_onnx(result.chosen.estimator, len(result.encoder.columns))
     manifest = ModelManifest(
         model_name="benchmark",
         model_version=1,
         trained_month=last,
         as_of=as_of.isoformat(),
-        features=names,
+        features=result.encoder.inputs,
+        encoder=result.encoder,
         threshold=result.chosen.threshold,
         family=result.chosen.family,
         contract_yaml=(CONTRACTS / f"{contract.name}.yaml").read_text(encoding="utf-8"),
@@ -265,7 +266,7 @@ def unmatured(world: World, champion: Champion, month: str) -> tuple[Floats, Boo
     features, rows = features.filter(young), world.tables[ROWS, month]
     places = pc.index_in(features["transaction_id"], value_set=rows["transaction_id"].combine_chunks())
     fraud = rows["is_fraud"].take(places).to_numpy().astype(np.bool_)
-    return champion.scorer.probabilities(feature_matrix(features, champion.scorer.manifest.features)), fraud
+    return champion.scorer.score(features), fraud
 
 
 def names_it(said: Outcome) -> bool:
@@ -300,8 +301,7 @@ def compared_columns(world: World, champion: Champion, window: Window, identifie
     names = [name for name in champion.scorer.manifest.features if name not in CALENDAR_FEATURES]
     names += history_columns(contract)
     table = rows.select([*identifiers, *names])
-    X = feature_matrix(rows, champion.scorer.manifest.features)
-    table = table.append_column(SCORE, pa.array(champion.scorer.probabilities(X)))
+    table = table.append_column(SCORE, pa.array(champion.scorer.score(rows)))
     raw = world.read(RAW, None, first, last)
     places = pc.index_in(rows["transaction_id"], value_set=raw["transaction_id"].combine_chunks())
     for name in segment_attributes(contract):

@@ -36,12 +36,12 @@ from fraud_assets.adapters.files import SourceError, open_rows
 from fraud_assets.core.bootstrap import Interval, identifier_codes
 from fraud_assets.core.contract import TIMESTAMP, Contract, ContractError, load_contract
 from fraud_assets.core.conversions import event_times
-from fraud_assets.core.features import compute_features, feature_names
+from fraud_assets.core.features import compute_features, forced_texts, model_columns
 from fraud_assets.core.intake import Delivery, IntakeError, Part, accept
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.metrics import average_precision, paired_ap_difference, roc_auc
 from fraud_assets.core.rows import Piece
-from fraud_assets.core.scoring import feature_matrix
+from fraud_assets.core.scoring import model_matrix
 from fraud_assets.core.training import TrainingConfig, TrainingError, train
 from fraud_assets.settings import PROJECT_ROOT
 
@@ -167,14 +167,19 @@ def split(rows: Rows, contract: Contract, test_from: date) -> Split:
             f"{first.astimezone(contract.zone):%Y-%m-%d} to {last.astimezone(contract.zone):%Y-%m-%d}, so give a date "
             "in between with --test-from"
         )
-    as_known = labels_as_of(rows.transactions, rows.statements, start, maturity_days=contract.maturity_days)
+    as_known = labels_as_of(
+        rows.transactions, rows.statements, start, maturity_days=contract.maturity_days, blank=contract.label.blank
+    )
     before = pc.less(moments, pa.scalar(start, TIMESTAMP)).to_numpy()
     training = np.flatnonzero(before & as_known["is_matured"].to_numpy())
     # The file is all there will be: at the end of its labels, everything has matured.
     known = pc.max(rows.statements["label_timestamp"]).as_py() or last
     end = max(known, last + timedelta(days=contract.maturity_days))
-    final = labels_as_of(rows.transactions, rows.statements, end, maturity_days=contract.maturity_days)
-    test = np.flatnonzero(~before)
+    final = labels_as_of(
+        rows.transactions, rows.statements, end, maturity_days=contract.maturity_days, blank=contract.label.blank
+    )
+    # What nobody looked into cannot be judged on.
+    test = np.flatnonzero(~before & pc.is_valid(final["is_fraud"]).to_numpy())
     learned, truth = (
         labels["is_fraud"].to_numpy()[part].astype(bool) for labels, part in ((as_known, training), (final, test))
     )
@@ -216,14 +221,18 @@ def platform_scores(rows: Rows, contract: Contract, cut: Split) -> Scored:
     first, last = pc.min_max(rows.transactions["event_timestamp"]).as_py().values()
     end = last + timedelta(microseconds=1)
     features = compute_features(rows.transactions, rows.statements, contract, start=first, end=end)
-    names = feature_names(contract)
+    names = model_columns(contract)
     before = features.filter(pc.less(features["event_timestamp"], pa.scalar(cut.start, TIMESTAMP)))
-    labels = labels_as_of(before, rows.statements, cut.start, maturity_days=contract.maturity_days)
-    chosen = train(
-        before, labels, names, maturity_days=contract.maturity_days, config=TrainingConfig(), card=contract.card
-    ).chosen
-    X = feature_matrix(features.take(pa.array(cut.test)), names)
-    return Scored(np.asarray(chosen.estimator.predict_proba(X)[:, 1]), chosen.family, len(names))
+    labels = labels_as_of(
+        before, rows.statements, cut.start, maturity_days=contract.maturity_days, blank=contract.label.blank
+    )
+    result = train(
+        before, labels, names, maturity_days=contract.maturity_days, config=TrainingConfig(), card=contract.card,
+        forced=forced_texts(contract),
+    )  # fmt: skip
+    X = model_matrix(features.take(pa.array(cut.test)), result.encoder)
+    score = np.asarray(result.chosen.estimator.predict_proba(X)[:, 1])
+    return Scored(score, result.chosen.family, len(result.encoder.inputs))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fraud_assets.core.contract import Contract, load_contract
 
 if TYPE_CHECKING:
+    from fraud_assets.core.costs import Costs
     from fraud_assets.core.retraining import RetrainingPolicy
     from fraud_assets.core.training_config import TrainingConfig
 
@@ -71,13 +72,23 @@ class Settings(BaseSettings):
         None, gt=0, description="Training rows count half as much for every so many days of age."
     )
     review_capacity: int = Field(
-        100, description="Cards a day that the analysts can review; sets the decision threshold."
+        100,
+        ge=1,
+        description="Cards a day that the analysts can review; the decision threshold flags no more, on average.",
     )
     review_cost: float = Field(
-        5.0, ge=0, description="Cost of reviewing a card on a day, in the currency of the amounts."
+        5.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Cost of reviewing a card on a day, in the currency of the amounts; with the losses it sets the "
+        "decision threshold.",
     )
-    loss_share: float = Field(1.0, ge=0, description="Share of a missed fraud's amount that is lost.")
-    fixed_loss: float = Field(100.0, ge=0, description="Loss of a missed fraud whose amount is not known.")
+    loss_share: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="Share of a missed fraud's amount that is lost."
+    )
+    fixed_loss: float = Field(
+        100.0, ge=0, allow_inf_nan=False, description="Loss of a missed fraud whose amount is not known."
+    )
     retrain_on: str = Field(
         "drift,performance,age",
         description="What may ask for a new model, comma-separated: drift, performance, age, calendar.",
@@ -122,7 +133,15 @@ class Settings(BaseSettings):
             window_months=self.window_months or None,
             half_life_days=self.half_life_days,
             review_capacity=self.review_capacity,
+            costs=self.costs,
         )
+
+    @property
+    def costs(self) -> Costs:
+        """What reviews and missed frauds cost."""
+        from fraud_assets.core.costs import Costs
+
+        return Costs(self.review_cost, self.loss_share, self.fixed_loss)
 
     @property
     def retraining(self) -> RetrainingPolicy:

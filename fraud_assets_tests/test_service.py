@@ -6,7 +6,6 @@ of them fails.
 """
 
 import json
-import math
 import os
 import shutil
 import signal
@@ -35,8 +34,9 @@ from bentos.fraud_scorer.limits import MAX_BODY_BYTES
 from bentos.fraud_scorer.requests import MAX_ROWS
 from fraud_assets.adapters.packaging import build_bento, serve_command, to_onnx
 from fraud_assets.core.contract import parse_contract
-from fraud_assets.core.features import compute_features, feature_names, history_days
-from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model, feature_matrix
+from fraud_assets.core.encoding import Encoder, EncodingConfig, learn_texts
+from fraud_assets.core.features import compute_features, feature_names, history_days, text_features
+from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model, model_matrix
 
 ROOT = Path(__file__).parents[1]
 
@@ -125,14 +125,20 @@ def card_history():
 
 def trained(contract_yaml, features, y, **manifest):
     contract = parse_contract(contract_yaml)
-    names = feature_names(contract)
-    X = feature_matrix(features, names)
-    onnx = to_onnx(HistGradientBoostingClassifier(max_iter=30, random_state=0).fit(X, y), len(names))
+    known = features["event_timestamp"].cast(pa.int64()).to_numpy()
+    learned = learn_texts(
+        features.select(text_features(contract)), y=y, times=known, known=known, fit=np.ones(len(y), dtype=bool),
+        config=EncodingConfig(),
+    )  # fmt: skip
+    encoder = Encoder(feature_names(contract), learned.texts)
+    X = model_matrix(features, encoder)
+    onnx = to_onnx(HistGradientBoostingClassifier(max_iter=30, random_state=0).fit(X, y), X.shape[1])
     return onnx, ModelManifest(
         model_name=contract.name,
         trained_month="2024-06",
         as_of="2024-07-01T00:00:00+00:00",
-        features=names,
+        features=encoder.inputs,
+        encoder=encoder,
         family="hist_gradient_boosting",
         contract_yaml=contract_yaml,
         model_digest=digest_model(onnx),
@@ -209,7 +215,8 @@ def card_model(card_features):
     # Learns what the features say, so that a wrong feature moves the score.
     ratio = card_features["customer_amount_ratio"].to_numpy(zero_copy_only=False)
     share = card_features["terminal_known_fraud_share_30d"].to_numpy(zero_copy_only=False)
-    return trained(CARDS, card_features, np.nan_to_num(ratio) + 20 * np.nan_to_num(share) > 3)
+    online = pc.fill_null(pc.equal(card_features["channel"], "online"), False).to_numpy()
+    return trained(CARDS, card_features, np.nan_to_num(ratio) + 20 * np.nan_to_num(share) + online > 3)
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +294,7 @@ def service_with_history(card_bento, database_url, tmp_path_factory):
 def feature_rows(features, manifest):
     """Rows of JSON, with null for what is not known."""
     return [
-        {name: None if row[name] is None or math.isnan(row[name]) else row[name] for name in manifest.features}
+        {name: None if row[name] != row[name] else row[name] for name in manifest.features}
         for row in features.select(list(manifest.features)).to_pylist()
     ]
 
@@ -324,6 +331,17 @@ def test_features_get_the_probabilities_of_the_scorer(service, card_model, card_
     assert np.ptp(expected) > 0.5
 
 
+@pytest.mark.parametrize("channel", ["online", "never seen", "Online ", "", None])
+def test_any_text_of_a_feature_gets_the_probability_of_the_scorer(service, card_model, card_features, channel):
+    onnx, manifest = card_model
+    rows = [row | {"channel": channel} for row in feature_rows(card_features.slice(0, 200), manifest)]
+    position = card_features.column_names.index("channel")
+    texts = pa.array([channel or None] * 200, pa.string())
+    given = card_features.slice(0, 200).set_column(position, "channel", texts)
+    expected = Scorer(onnx, manifest).score(given)
+    assert probabilities(service.post("/score", json={"features": rows})) == pytest.approx(expected, abs=1e-6)
+
+
 def test_the_answer_names_the_model_and_decides_by_its_threshold(service, card_model, card_features):
     manifest = card_model[1]
     rows = feature_rows(card_features, manifest)
@@ -341,7 +359,8 @@ def test_the_answer_names_the_model_and_decides_by_its_threshold(service, card_m
 
 
 def good_row(manifest, **changes):
-    return dict.fromkeys(manifest.features, 1.0) | changes
+    texts = {text.name: "chip" for text in manifest.encoding.texts}
+    return dict.fromkeys(manifest.features, 1.0) | texts | changes
 
 
 @pytest.mark.parametrize(
@@ -353,6 +372,8 @@ def good_row(manifest, **changes):
         ({"amount": 1e39}, "features.0.amount"),
         ({"amount": -1e39}, "features.0.amount"),
         ({"amount": [1]}, "features.0.amount"),
+        ({"channel": 1.0}, "features.0.channel"),
+        ({"channel": "a\x00b"}, "features.0.channel"),
         ({"no_such_feature": 1.0}, "features.0.no_such_feature"),
     ],
 )

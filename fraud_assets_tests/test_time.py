@@ -297,7 +297,8 @@ def taken_by_evaluation(
 
     monkeypatch.setattr(evaluation, "evaluate_scores", evaluate_scores)
     scorer: Any = SimpleNamespace(
-        manifest=SimpleNamespace(features=("row",), threshold=0.5), probabilities=lambda X: X[:, 0].astype(np.float64)
+        manifest=SimpleNamespace(features=("row",), threshold=0.5),
+        score=lambda rows: rows["row"].to_numpy().astype(np.float64),
     )
     models = [TrainedMonth(trained, 1)] if trained else []
     window = evaluation_window(MONTH, history.maturity_days, models)

@@ -6,12 +6,13 @@ BentoML gives its own: `{"error": ..., "detail": [{"type", "loc", "msg"}]}`, whe
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
 from typing_extensions import TypedDict  # pydantic refuses typing.TypedDict before Python 3.12
 
-from bentos.fraud_scorer.transactions import CONFIG, Names, refused
+from bentos.fraud_scorer.transactions import CONFIG, TEXT, Names, refused
 
 # A batch that is scored within the request's time; larger ones are the monthly assets' business.
 MAX_ROWS = 10_000
@@ -91,15 +92,18 @@ class ScoreResponse(BaseModel):
 class RowChecker:
     """Checks rows of features against one model's."""
 
-    def __init__(self, features: tuple[str, ...]) -> None:
+    def __init__(self, features: tuple[str, ...], texts: Collection[str] = ()) -> None:
         number = Annotated[float, Strict(), Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX, allow_inf_nan=False)]
+        # As in a contract's rows, blanks around a text are no part of it, and blanks alone no value.
+        text: Any = Annotated[TEXT, AfterValidator(lambda value: value.strip() or None)]
         # A TypedDict and no model: columns may have names that attributes of a model cannot have.
-        row = TypedDict("Features", dict.fromkeys(features, number | None))  # type: ignore[misc] # known from the manifest
+        fields = {name: (text if name in texts else number) | None for name in features}
+        row = TypedDict("Features", fields)  # type: ignore[misc] # the fields are known only from the manifest
         setattr(row, "__pydantic_config__", CONFIG)  # noqa: B010 - the type checker knows no such attribute
         self._features: TypeAdapter[list[dict[str, Any]]] = TypeAdapter(list[row])  # type: ignore[arg-type]
 
-    def features(self, rows: list[dict[str, Any]]) -> list[dict[str, float | None]]:
-        """Rows that name each feature once and nothing else, with finite numbers or null.
+    def features(self, rows: list[dict[str, Any]]) -> list[dict[str, float | str | None]]:
+        """Rows that name each feature once and nothing else, with finite numbers, text for texts, or null.
 
         Raises:
             RequestError: naming each field that is wrong.

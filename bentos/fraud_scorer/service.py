@@ -30,7 +30,7 @@ from bentos.fraud_scorer.history import DATABASE_VARIABLE, History, HistoryError
 from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
 from bentos.fraud_scorer.requests import RowChecker, ScoreRequest, ScoreResponse
 from bentos.fraud_scorer.transactions import Names, RequestError, TransactionReader
-from fraud_assets.core.features import compute_features, feature_names
+from fraud_assets.core.features import compute_features, model_columns
 from fraud_assets.core.scoring import ModelManifest, Scorer, ScoringError
 
 logger = logging.getLogger("bentoml.fraud_scorer")
@@ -73,9 +73,9 @@ class FraudScorer:
         self.manifest = ModelManifest.from_json((self.model_folder / "manifest.json").read_bytes())
         self.scorer = Scorer((self.model_folder / "model.onnx").read_bytes(), self.manifest)
         self.contract = self.manifest.contract
-        self.rows = RowChecker(self.manifest.features)
+        self.rows = RowChecker(self.manifest.features, [text.name for text in self.manifest.encoding.texts])
         self.transactions = TransactionReader(self.contract)
-        if unknown := sorted(set(self.manifest.features) - set(feature_names(self.contract))):
+        if unknown := sorted(set(self.manifest.features) - set(model_columns(self.contract))):
             raise ScoringError(f"this bento's sources do not make the model's features {unknown}; package it anew")
         url = os.environ.get(DATABASE_VARIABLE)
         self.history = History(url, self.contract) if url and self.contract.entities else None
@@ -148,16 +148,13 @@ class FraudScorer:
         return True
 
     def _self_test(self) -> None:
-        row = np.zeros((1, len(self.manifest.features)), dtype=np.float32)
+        row = np.zeros((1, len(self.manifest.encoding.columns)), dtype=np.float32)
         probability = float(self.scorer.probabilities(row)[0])
         if not 0 <= probability <= 1:
             raise ScoringError(f"the model gives {probability} for a row of zeros; train or convert it again")
 
     def _score_features(self, rows: list[dict[str, Any]]) -> bytes:
-        checked = self.rows.features(rows)
-        names = self.manifest.features
-        values = [[row[name] for name in names] for row in checked]
-        return self._answer(self.scorer.probabilities(np.array(values, dtype=np.float32)), None)
+        return self._answer(self.scorer.score_rows(self.rows.features(rows)), None)
 
     def _score_transactions(self, rows: list[dict[str, Any]], names: Names | None) -> bytes:
         batch = self.transactions.read(rows, names)

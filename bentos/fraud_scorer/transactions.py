@@ -33,6 +33,8 @@ LAST_INSTANT = datetime(2200, 1, 1, tzinfo=UTC)
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 MOST_PROBLEMS = 100  # ten thousand rows with one mistake each would be a long answer
 LONGEST_TEXT = 1000
+# PostgreSQL's text cannot hold the character 0.
+TEXT: Any = Annotated[str, Strict(), StringConstraints(max_length=LONGEST_TEXT, pattern=r"^[^\x00]*$")]
 PLACE = "transactions"
 
 # Values may be personal data and belong in no log: BentoML logs the text of validation errors.

@@ -32,7 +32,6 @@ from fraud_assets.core.backtest import (
     run_backtest,
 )
 from fraud_assets.core.drift_config import DriftConfig
-from fraud_assets.core.metrics import Costs
 from fraud_assets.core.monitoring import Read
 from fraud_assets.core.months import check_month, months_between, shift_month
 from fraud_assets.core.replay import Policy
@@ -78,7 +77,7 @@ def backtest_stored(
         first_month=stored[0],
         config=settings.training,
         drift=DriftConfig(),
-        costs=Costs(settings.review_cost, settings.loss_share, settings.fixed_loss),
+        costs=settings.costs,
         to_onnx=to_onnx,
         tell=tell,
     )

@@ -55,7 +55,7 @@ def score_file(path: Path, scorer: Scorer, database: Database) -> tuple[pa.Table
     rows = together([piece.rows for piece in pieces], opened.names)
     numbers = np.concatenate([np.array([], np.int64), *(piece.numbers for piece in pieces)])
     if features <= set(rows.column_names):
-        scored, problems = scorer.score_table(_numbers(rows, scorer.manifest.features, path.name)), list[str]()
+        scored, problems = scorer.score_table(_features(rows, scorer, path.name)), list[str]()
     else:
         scored, problems = _score_transactions(rows, scorer, database, path.name, numbers)
     for line in opened.rejected:
@@ -144,14 +144,21 @@ def as_text(rows: pa.Table) -> pa.Table:
     return rows
 
 
-def _numbers(rows: pa.Table, names: tuple[str, ...], origin: str) -> pa.Table:
-    """The features, those that a CSV file gave as text as numbers."""
-    numbers = rows.select(list(names))
-    for position, name in enumerate(names):
+def _features(rows: pa.Table, scorer: Scorer, origin: str) -> pa.Table:
+    """The features: numbers also where a CSV file gave text, and texts also where a file gave numbers."""
+    numbers = rows.select(list(scorer.manifest.features))
+    for name in scorer.manifest.encoding.numbers:
+        position = numbers.column_names.index(name)
         values = numbers[name]
         if pa.types.is_string(values.type):
             values = pa.chunked_array([[_number(text, name, row, origin) for row, text in enumerate(values, 1)]])
             numbers = numbers.set_column(position, name, values.cast(pa.float64()))
+    for text in scorer.manifest.encoding.texts:
+        position = numbers.column_names.index(text.name)
+        values = numbers[text.name].cast(pa.string())
+        # As in a contract's rows, blanks are no value.
+        blank = pc.equal(pc.utf8_trim_whitespace(values), "")
+        numbers = numbers.set_column(position, text.name, pc.if_else(blank, None, values))
     return numbers
 
 
@@ -195,4 +202,6 @@ def _with_rejected(scored: pa.Table, numbers: npt.NDArray[np.int64], rejected: S
 
 
 def _no_features(scorer: Scorer) -> pa.Table:
-    return pa.schema([(name, pa.float32()) for name in scorer.manifest.features]).empty_table()
+    encoder = scorer.manifest.encoding
+    kinds = dict.fromkeys(encoder.numbers, pa.float32()) | {text.name: pa.string() for text in encoder.texts}
+    return pa.schema(kinds.items()).empty_table()

@@ -289,8 +289,8 @@ def _column(column: Column) -> str:
         rules.append(f"matching {column.pattern}")
     if column.nullable:
         rules.append("may be missing")
-    if column.feature:
-        rules.append("a feature")
+    if column.feature is not None:
+        rules.append("given to models" if column.feature else "not given to models")
     return f"{column.column} ({', '.join(rules)})"
 
 

@@ -27,6 +27,7 @@ from fraud_assets.adapters.sources import (
 from fraud_assets.core.contract import Contract, ContractError, load_contract, parse_contract
 from fraud_assets.core.drafting import MONTH_IN_NAME, draft_contract, name_as_pattern
 from fraud_assets.core.intake import Part, accept
+from fraud_assets.core.labels import fraud_rate_of
 from fraud_assets.core.months import check_month, months_between
 from fraud_assets.core.profiling import profile_rows
 from fraud_assets.core.rows import Piece
@@ -136,7 +137,7 @@ def check_data(contract: Contract, source: Source, month: str) -> DataCheck:
         n_quarantined = intake.quarantined.num_rows
         fraud_rate = None
         if contract.label.column and intake.n_transactions:
-            fraud_rate = intake.statements.num_rows / intake.n_transactions
+            fraud_rate = fraud_rate_of(intake.statements, intake.n_transactions, contract)
         reasons = [
             Reason(reason, rows, _examples(intake.quarantined, reason)) for reason, rows in intake.reason_counts.items()
         ]

@@ -24,7 +24,7 @@ from fraud_assets.core.features import (
     compute_features,
     feature_expression,
     feature_inputs,
-    feature_names,
+    feature_types,
 )
 
 Engine = Literal["duckdb", "spark", "postgres"]
@@ -122,6 +122,6 @@ def _as_from_duckdb(table: pa.Table, contract: Contract) -> pa.Table:
         "transaction_id": transactions.field("transaction_id").type,
         "event_timestamp": TIMESTAMP,
         **{entity: transactions.field(entity).type for entity in contract.entities},
-        **dict.fromkeys(feature_names(contract), pa.float32()),
+        **feature_types(contract),
     }
     return table.select(list(columns)).cast(pa.schema(columns.items()))

@@ -408,6 +408,7 @@ def read_completeness(store: MonthStore, month: str, rows: pa.Table | None = Non
         contract.month_end(month),
         maturity_days=contract.maturity_days,
         months=[(name, contract.month_start(name), contract.month_end(name)) for name in months],
+        blank=contract.label.blank,
     )
 
 

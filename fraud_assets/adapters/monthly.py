@@ -163,7 +163,7 @@ def error_in_words(error: SerializableErrorInfo | None) -> tuple[str, str]:
 def _facts(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     """What a person wants to see of a month while it runs."""
     wanted = {
-        "raw_transactions": ("dagster/row_count", "fraud_rate", "quarantined", *CHANGES),
+        "raw_transactions": ("dagster/row_count", "fraud_rate", "n_labelled", "quarantined", *CHANGES),
         "fraud_labels": ("refused_rows", "commonest_reason", "missing_feed_file"),
         "drift_report": ("drift_status",),
         "trained_model": ("outcome",),
@@ -183,7 +183,7 @@ def _report(outcome: dict[str, Any], console: Console) -> None:
     parts = []
     if "raw_transactions.dagster/row_count" in facts:
         parts.append(f"{facts['raw_transactions.dagster/row_count']:>9,} transactions")
-        parts.append(f"{facts['raw_transactions.fraud_rate']:.2%} fraud")
+        parts.append(_fraud_rate(facts["raw_transactions.fraud_rate"], facts.get("raw_transactions.n_labelled")))
     if facts.get("raw_transactions.quarantined"):
         parts.append(f"[yellow]{facts['raw_transactions.quarantined']:,} quarantined[/]")
     if changes := changes_in_words({name: facts.get(f"raw_transactions.{name}") for name in CHANGES}):
@@ -213,6 +213,12 @@ def label_sentences(facts: Mapping[str, Any]) -> list[str]:
     if n := facts.get("fraud_labels.refused_rows"):
         said.append(f"{n:,} rows of the label feed cannot be used: {facts.get('fraud_labels.commonest_reason')}")
     return said
+
+
+def _fraud_rate(rate: float, n_labelled: int | None) -> str:
+    if n_labelled is None:
+        return f"{rate:.2%} fraud"
+    return f"{rate:.2%} fraud of {n_labelled:,} labelled" if n_labelled else "none labelled"
 
 
 def changes_in_words(counts: Mapping[str, int | None]) -> str:

@@ -8,7 +8,8 @@ the run is a convenience, and the one in MLflow, which every machine shares, the
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,13 +25,20 @@ from fraud_assets.core.features import feature_names
 from fraud_assets.core.findings import SCORE
 from fraud_assets.core.histograms import Histogram, histogram
 from fraud_assets.core.ledger import champion_event
-from fraud_assets.core.monitoring import VERDICT, EarlierReport, compared_rows, earlier_reports
+from fraud_assets.core.monitoring import (
+    VERDICT,
+    Champion,
+    EarlierReport,
+    choose_reference,
+    compared_rows,
+    earlier_reports,
+    platform_history,
+)
 from fraud_assets.core.months import check_month, months_between, shift_month
 from fraud_assets.core.report import SHOWN_MONTHS, ChampionFacts, ReportFacts, features_to_draw, monthly_report
-from fraud_assets.core.scoring import Scorer, feature_matrix
-from fraud_assets.core.segments import segment_attributes
+from fraud_assets.core.scoring import Scorer
 from fraud_assets.core.staleness import inputs_of
-from fraud_assets.core.windows import Window, month_window, reference_window, rows_within
+from fraud_assets.core.windows import Window, month_window, rows_within
 from fraud_assets.settings import Settings
 
 
@@ -107,9 +115,10 @@ def gather_report(
     stored = store.read("drift_report", first_month=first, last_month=last) if first <= last else None
     parts = [part.replace_schema_metadata(None) for part in (stored, rows) if part is not None]
     reported = pa.concat_tables(parts, promote_options="permissive")
-    report = earlier_reports(reported)[month]
+    reports = earlier_reports(reported)
+    report = reports[month]
     champion, scorer = _champion(ledger, registry, month, report.champion_version)
-    histograms, flagged, read = _pictures(store, month, report, scorer, _reference_from(reported, month))
+    histograms, flagged, read = _pictures(store, month, report, scorer, _reference_from(reported, month), reports)
     return ReportFacts(
         contract=contract.name,
         currency=contract.amount.unit if contract.amount else None,
@@ -147,7 +156,12 @@ def _reference_from(rows: pa.Table, month: str) -> str | None:
 
 
 def _pictures(
-    store: MonthStore, month: str, report: EarlierReport, scorer: Scorer | None, reference_from: str | None
+    store: MonthStore,
+    month: str,
+    report: EarlierReport,
+    scorer: Scorer | None,
+    reference_from: str | None,
+    earlier: Mapping[str, EarlierReport],
 ) -> tuple[list[Histogram], tuple[float, float] | None, list[pa.Table]]:
     """The histograms, the shares above the threshold, and what was read for them.
 
@@ -155,28 +169,46 @@ def _pictures(
     """
     contract = store.contract
     first_event = store.first_event()
-    if scorer is None or first_event is None or reference_from is None:
+    if first_event is None or reference_from is None:
         return [], None, []
-    manifest = scorer.manifest
-    if manifest.training_from is None or manifest.training_to is None:
+    champion = None if scorer is None else Champion(scorer, None)
+    if report.champion_version is not None and champion is None:
         return [], None, []
-    training = Window(manifest.training_from, manifest.training_to)
-    window = reference_window(training, first_event, contract.maturity_days, month, contract.zone)
+    window = _reference(store, month, champion, first_event, earlier)
     if window is None or f"{window.start:%Y-%m-%d}" != reference_from:
         return [], None, []
     names = features_to_draw(report.findings)
     scored = any(finding.kind == "prediction" and finding.psi is not None for finding in report.findings)
-    rows, read = _compared(store, month, window, names, manifest.features if scored else ())
-    if scored:
-        scores = scorer.probabilities(feature_matrix(rows, manifest.features))
+    features = scorer.manifest.features if scorer is not None and scored else ()
+    rows, read = _compared(store, month, window, names, features)
+    if scorer is not None and scored:
+        scores = scorer.score(rows)
         rows = rows.append_column(SCORE, pa.array(scores))
     sides = [rows_within(rows, part) for part in (window, month_window(month, contract.zone))]
     drawn = [histogram(sides[0], sides[1], name, DriftConfig()) for name in names]
     flagged = None
-    if scored and all(side.num_rows for side in sides):
-        before, now = (float(pc.mean(pc.greater_equal(side[SCORE], manifest.threshold)).as_py()) for side in sides)
+    if scorer is not None and scored and all(side.num_rows for side in sides):
+        limit = scorer.manifest.threshold
+        before, now = (float(pc.mean(pc.greater_equal(side[SCORE], limit)).as_py()) for side in sides)
         flagged = before, now
     return [one for one in drawn if one is not None], flagged, read
+
+
+def _reference(
+    store: MonthStore,
+    month: str,
+    champion: Champion | None,
+    first_event: datetime,
+    earlier: Mapping[str, EarlierReport],
+) -> Window | None:
+    """What the month was compared with, as the report chose it."""
+    contract = store.contract
+
+    def read(table: str, columns: Sequence[str] | None, first: str, last: str) -> pa.Table:
+        return store.read(table, columns, first_month=max(first, contract.first_month), last_month=last)
+
+    history = platform_history(month, champion.training if champion else None, first_event, read, contract)
+    return choose_reference(month, champion, history, earlier, contract)[0]
 
 
 def _compared(
@@ -195,7 +227,7 @@ def _compared(
         months_between(contract.month_of(window.start), month),
         None,
         [name for name in feature_names(contract) if name in wanted],
-        [name for name in segment_attributes(contract) if name in names],
+        [name for name in contract.attributes if name in wanted and name not in feature_names(contract)],
         read,
         contract,
     )

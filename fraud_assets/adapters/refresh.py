@@ -34,6 +34,7 @@ from fraud_assets.adapters.sources import Source, SourceError, open_source
 from fraud_assets.adapters.status import as_row
 from fraud_assets.adapters.table_io import MonthStore, open_store
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.features import features_digest
 from fraud_assets.core.ledger import Event, champion_version
 from fraud_assets.core.staleness import (
     CHAMPION,
@@ -98,6 +99,7 @@ def _find_stale(store: MonthStore, source: Source | None, stand: _Stand) -> list
 
     lookups: dict[str, Callable[[str], str | None]] = {
         "contract": lambda _: store.contract.digest,
+        "features": lambda _: features_digest(store.contract),
         # As the platform's resource does, from the environment: a store knows tables only.
         "training": lambda _: Settings().training.digest,
         "source": lambda month: source.fingerprint(month) if source else None,

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from fraud_assets.adapters.database import open_database
 from fraud_assets.adapters.packaging import to_onnx
+from fraud_assets.core.encoding import EncodedClassifier
 from fraud_assets.core.errors import PlatformError
 from fraud_assets.core.scoring import ModelManifest, digest_model
 from fraud_assets.core.training import Candidate, TrainingConfig, TrainingResult
@@ -118,7 +119,6 @@ class Registry:
         *,
         month: str,
         as_of: str,
-        features: tuple[str, ...],
         contract_yaml: str,
         config: TrainingConfig,
     ) -> ModelManifest:
@@ -143,26 +143,28 @@ class Registry:
             "calibration": result.chosen.calibration.calibrator.method,
         }
         tracking.log_params({**config.as_parameters(), **decided, "as_of": as_of})
-        for candidate in result.candidates:
+        # Of two of one family, which few frauds make of the reference and a more regularised one, the better counts.
+        for candidate in reversed(result.candidates):
             tracking.log_metrics(
                 {f"{name}_{candidate.family}": value for name, value in candidate.validation_metrics().items()}
             )
         tracking.log_text(json.dumps([asdict(trial) for trial in result.trials], indent=2), "trials.json")
         tracking.log_metrics({"n": result.n, "n_fraud": result.n_fraud, "threshold": result.chosen.threshold})
-        logged = self._log_skops(result.chosen.estimator)
+        logged = self._log_skops(EncodedClassifier(result.encoder.to_json(), result.chosen.estimator))
         registered = client.create_model_version(
             MODEL_NAME, logged.model_uri, run_id, tags={"month": month}, model_id=logged.model_id
         )
         version = int(registered.version)
 
         def package(candidate: Candidate, folder: str) -> ModelManifest:
-            onnx = to_onnx(candidate.estimator, len(features))
+            onnx = to_onnx(candidate.estimator, len(result.encoder.columns))
             manifest = ModelManifest(
                 model_name=MODEL_NAME,
                 model_version=version,
                 trained_month=month,
                 as_of=as_of,
-                features=features,
+                features=result.encoder.inputs,
+                encoder=result.encoder,
                 threshold=candidate.threshold,
                 family=candidate.family,
                 contract_yaml=contract_yaml,
@@ -170,6 +172,7 @@ class Registry:
                 metrics=candidate.validation_metrics(),
                 training_from=result.training_from,
                 training_to=result.training_to,
+                rule=candidate.rule,
             )
             with tempfile.TemporaryDirectory() as scratch:
                 (Path(scratch) / "model.onnx").write_bytes(onnx)

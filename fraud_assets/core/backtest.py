@@ -40,13 +40,13 @@ from fraud_assets.core.bootstrap import (
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.evaluation import EvaluationError, score_window
-from fraud_assets.core.features import feature_names
+from fraud_assets.core.features import forced_texts, model_columns
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.metrics import Costs
 from fraud_assets.core.monitoring import Champion, EarlierReport, MonthReport, Read, report_month
 from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.core.replay import Policy, Step, replay
-from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model, feature_matrix
+from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model
 from fraud_assets.core.training import TrainingError, train
 from fraud_assets.core.training_config import TrainingConfig
 from fraud_assets.core.windows import month_window, training_months
@@ -161,27 +161,38 @@ class History:
         return self._first_event
 
     def _trained(self, month: str) -> Champion | str:
-        contract, names = self.contract, feature_names(self.contract)
+        contract, names = self.contract, model_columns(self.contract)
         read, as_of = known_until(self.read, month), contract.month_end(month)
         first, last = training_months(month, self.config.window_months, self.first_month)
         features = read("transaction_features", None, first, last)
         labels = labels_as_of(
-            features, read("fraud_labels", None, first, last), as_of, maturity_days=contract.maturity_days
+            features,
+            read("fraud_labels", None, first, last),
+            as_of,
+            maturity_days=contract.maturity_days,
+            blank=contract.label.blank,
         )
         try:
             result = train(
-                features, labels, names, maturity_days=contract.maturity_days, config=self.config, card=contract.card
+                features,
+                labels,
+                names,
+                maturity_days=contract.maturity_days,
+                config=self.config,
+                card=contract.card,
+                forced=forced_texts(contract),
             )
         except TrainingError as error:
             return str(error)
-        onnx = self.to_onnx(result.chosen.estimator, len(names))
+        onnx = self.to_onnx(result.chosen.estimator, len(result.encoder.columns))
         manifest = ModelManifest(
             model_name="backtest",
             # Versions tell the models of a replay apart: the how many-th month each is of.
             model_version=len(months_between(self.first_month, month)),
             trained_month=month,
             as_of=as_of.isoformat(),
-            features=names,
+            features=result.encoder.inputs,
+            encoder=result.encoder,
             threshold=result.chosen.threshold,
             family=result.chosen.family,
             contract_yaml=self.contract_yaml,
@@ -189,6 +200,7 @@ class History:
             metrics=result.chosen.validation_metrics(),
             training_from=result.training_from,
             training_to=result.training_to,
+            rule=result.chosen.rule,
         )
         return Champion(Scorer(onnx, manifest), result.validation)
 
@@ -490,7 +502,11 @@ def score_month(history: History, month: str, models: Iterable[str], known: str)
     features = read("transaction_features", None, month, month)
     as_of = contract.month_end(known)
     labels = labels_as_of(
-        features, read("fraud_labels", None, month, known), as_of, maturity_days=contract.maturity_days
+        features,
+        read("fraud_labels", None, month, known),
+        as_of,
+        maturity_days=contract.maturity_days,
+        blank=contract.label.blank,
     )
     window = month_window(month, contract.zone)
     found = score_window(features, labels, {}, window, contract)
@@ -502,10 +518,7 @@ def score_month(history: History, month: str, models: Iterable[str], known: str)
         amount=found.amount,
         cards=found.rows[contract.card] if contract.card else None,
         terminals=found.rows[others[0]] if others else None,
-        scores={
-            model: scorer.probabilities(feature_matrix(found.rows, scorer.manifest.features))
-            for model, scorer in scorers.items()
-        },
+        scores={model: scorer.score(found.rows) for model, scorer in scorers.items()},
         thresholds={model: scorer.manifest.threshold for model, scorer in scorers.items()},
         n_open=features.num_rows - len(found.y),
     )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.core.clusters import IntArray, RowWindow
+from fraud_assets.core.clusters import MICROSECONDS_PER_DAY, IntArray, RowWindow
 
 Floats = npt.NDArray[np.floating]
 
@@ -51,22 +51,52 @@ class Cells:
 
 
 def column_type(table: pa.Table, name: str) -> str:
-    """How a column can be compared: as 'numbers', as 'texts', as 'nothing' without a type; else the type's name."""
+    """How a column can be compared: as 'numbers', 'texts' or 'dates', as 'nothing' without a type; else its type."""
     kind, types = table.schema.field(name).type, pa.types
     if types.is_null(kind):
         return "nothing"
     kind = kind.value_type if types.is_dictionary(kind) else kind
     if any(check(kind) for check in (types.is_floating, types.is_integer, types.is_boolean, types.is_decimal)):
         return "numbers"
-    return "texts" if types.is_string(kind) or types.is_large_string(kind) else str(kind)
+    if any(check(kind) for check in (types.is_duration, types.is_time)):
+        return "numbers"
+    if types.is_date(kind) or types.is_timestamp(kind):
+        return "dates"
+    texts_of = (types.is_string, types.is_large_string, types.is_string_view)
+    return "texts" if any(check(kind) for check in texts_of) else str(kind)
+
+
+def floats(table: pa.Table, name: str) -> Floats:
+    """A column of numbers or dates, NaN where missing, in the precision in which it is stored.
+
+    Of dates, the days from them to the transaction: the age of an account means the same in every month, and the day
+    on which it was opened does not.
+    """
+    column = table.column(name)
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
+        event = table.column("event_timestamp")
+        then, now = (_microseconds(moments) for moments in (column, event))
+        return cast(Floats, (now - then) / MICROSECONDS_PER_DAY)
+    if pa.types.is_duration(column.type) or pa.types.is_time(column.type):
+        column = column.cast(pa.int32() if pa.types.is_time32(column.type) else pa.int64())
+    if not pa.types.is_float32(column.type):
+        column = column.cast(pa.float64(), safe=False)
+    return cast(Floats, column.to_numpy())
+
+
+def _microseconds(moments: pa.ChunkedArray) -> Floats:
+    if pa.types.is_timestamp(moments.type):
+        # Of two clocks, the zone does not matter to what is told in days.
+        moments = moments.cast(pa.timestamp(moments.type.unit))
+    whole = moments.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
+    return cast(Floats, whole.cast(pa.float64(), safe=False).to_numpy())
 
 
 def numbers(side: Side, name: str) -> Floats:
     """The comparable rows' values, NaN where missing, in the precision in which they are stored."""
-    column = side.table.column(name)
-    if not pa.types.is_float32(column.type):
-        column = column.cast(pa.float64(), safe=False)
-    return side.window.rows_of(cast(Floats, column.to_numpy()))
+    return side.window.rows_of(floats(side.table, name))
 
 
 def texts(side: Side, name: str) -> pa.Array:

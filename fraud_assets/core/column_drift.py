@@ -224,8 +224,8 @@ def measure_column(windows: ComparedWindows, name: str) -> list[Measure]:
         return [_settled(lost, f"{name} is lost: the current window does not have this column")]
     before, now = (column_type(side.table, name) for side in windows.sides)
     types = {before, now} - {"nothing"}
-    if other := sorted(types - {"numbers", "texts"}):
-        return [_settled(base, f"{name} could not be compared: it is {other[0]}, neither numbers nor texts")]
+    if other := sorted(types - {"numbers", "texts", "dates"}):
+        return [_settled(base, f"{name} could not be compared: it is {other[0]}, no numbers, texts or dates")]
     if len(types) > 1:
         return [_settled(lost, f"{name} is lost: it has {now}, and it had {before}")]
     if types == {"texts"}:
@@ -399,9 +399,15 @@ def _tested(windows: ComparedWindows, base: Finding, tables: Sequence[Tables], p
         variance = (np.diag(mean) - np.outer(mean, mean)) * sum(1 / window.rows for window in windows.pair)
     shares = np.array([table.shares for table in past])
     denominator = math.inf
+    if len(shares) < windows.config.min_history and windows.config.is_small:
+        # No months vouch for a spread that few customers and days show smaller than independent rows would.
+        rows = sum(1 / window.rows for window in windows.pair)
+        variance = variance + positive((np.diag(mean) - np.outer(mean, mean)) * rows - variance)
+        denominator = float(max(min(len(window.day) for window in windows.pair) - 1, 1))
     if len(shares) > 1:
         months = between_months(shares, windows.reference_months)
-        variance, denominator = with_months(variance, months, mean, len(shares) - 1)
+        variance, freedom = with_months(variance, months, mean, len(shares) - 1)
+        denominator = min(denominator, freedom)
     test = rao_scott(difference, mean, variance, denominator=denominator)
     first = _since(windows, tables, difference, mean)
     finding = replace(finding, method=windows.method, statistic=test.statistic, p_value=test.p_value, since=first)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from scipy import stats
 
 from fraud_assets.core.contract import TIMESTAMP
-from fraud_assets.core.labels import labels_as_of
+from fraud_assets.core.labels import Blank, labels_as_of
 
 Floats = npt.NDArray[np.float64]
 DAY = 86_400_000_000
@@ -134,6 +134,7 @@ def label_completeness(
     *,
     maturity_days: float,
     months: Sequence[tuple[str, datetime, datetime]],
+    blank: Blank = "genuine_when_mature",
 ) -> Completeness:
     """What is known of months of transactions at a moment, and what to expect.
 
@@ -152,6 +153,8 @@ def label_completeness(
         as_of: the moment of knowledge, with a time zone; nothing from after it counts.
         maturity_days: of the contract.
         months: name, first instant and first instant after of each month, oldest first.
+        blank: of the contract's label. Where blanks are unknown, so is which transactions will be looked into, and
+            nothing is expected.
     """
     frauds = known_frauds(statements, months[0][1], as_of, maturity_days)
     # The middle of the hour stands for all of it.
@@ -167,8 +170,8 @@ def label_completeness(
         inside = (hours <= oldest) & (hours > youngest)
         total, exposure = float(n[inside].sum()), float((n * shares)[inside].sum())
         known = int(((frauds.ages <= oldest) & (frauds.ages > youngest)).sum())
-        share = exposure / total if total and len(curve.days) else None
-        expected, low = _expected(seen, exposure)
+        share = exposure / total if total and len(curve.days) and blank != "unknown" else None
+        expected, low = _expected(seen, exposure) if blank != "unknown" else (None, None)
         found.append(
             MonthCompleteness(
                 month,

@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime
 from fnmatch import fnmatch
 from pathlib import Path
@@ -24,7 +24,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from fraud_assets.core.limits import (
-    LONGEST_NAME,
     SYSTEM_DATABASES,
     check_apart,
     check_entity,
@@ -54,15 +53,6 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def category_features(attribute: str, categories: Iterable[str]) -> dict[str, str]:
-    """The feature of each category of a text attribute.
-
-    >>> category_features("channel", ["web", "point of sale"])
-    {'web': 'channel_is_web', 'point of sale': 'channel_is_point_of_sale'}
-    """
-    return {category: f"{attribute}_is_{re.sub('[^a-z0-9]+', '_', category.lower())}" for category in categories}
-
-
 class Column(_Section):
     """A column of the source.
 
@@ -78,8 +68,9 @@ class Column(_Section):
         minimum, maximum: the closed range in which a number may lie, as stored.
         categories: the only values allowed, as stored.
         pattern: for text, a regular expression that the whole value must match, as stored.
-        feature: whether a further attribute is given to models: a number or a boolean as it is, a date as the days from
-            it to the transaction, a text by its values. By default it is, unless nothing can be learned from it.
+        feature: whether a further attribute is given to models: a number as it is, a boolean as 1 or 0, a date as the
+            days from it to the transaction, a text by its values (`core/encoding.py`). By default it is, unless nothing
+            can be learned from it; `true` gives it to them all the same, `false` leaves it out.
     """
 
     column: str
@@ -341,7 +332,8 @@ class Contract(_Section):
         amount: present where the source has it.
         attributes: further columns to keep, by the name the platform shall use.
         label: where labels come from.
-        maturity_days: a transaction without a fraud report after so many days counts as genuine.
+        maturity_days: a transaction without a fraud report after so many days counts as genuine; where blank labels
+            are unknown, a label that was given is believed from then on, and without one nothing is.
         quarantine_limit: the largest share of a month's rows that may be quarantined before the month is refused.
     """
 
@@ -384,25 +376,6 @@ class Contract(_Section):
             raise ValueError(f"{value!r} is a database that every Postgres has; give the contract another name")
         return value
 
-    @field_validator("entities", "attributes")
-    @classmethod
-    def _texts_have_features(cls, value: dict[str, Column]) -> dict[str, Column]:
-        for name, column in value.items():
-            if not column.feature or column.type != "string":
-                continue
-            if column.categories is None:
-                raise ValueError(
-                    f"attribute {name!r} is text, and a model sees of a text only which of its categories it is: name "
-                    "them in categories, set feature: false, or make it an entity if it has many values"
-                )
-            shown = category_features(name, column.categories)
-            if len(set(shown.values())) < len(shown) or max(map(len, shown.values()), default=0) > LONGEST_NAME:
-                raise ValueError(
-                    f"the categories of attribute {name!r} have features of the same name, or of more than "
-                    f"{LONGEST_NAME} characters: {sorted(shown.values())}; change them, or set feature: false"
-                )
-        return value
-
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.last_month is not None and self.last_month < self.first_month:
@@ -427,19 +400,13 @@ class Contract(_Section):
 
     @model_validator(mode="after")
     def _later_steps_can(self) -> Self:
-        shown = {
-            name: [*category_features(name, column.categories).values()]
-            if column.type == "string" and column.categories and column.feature is not False
-            else []
-            for name, column in self.attributes.items()
-        }
-        check_apart(self.entities, shown)
-        n_features = sum(len(shown[name]) or 1 for name, one in self.attributes.items() if one.feature is not False)
+        check_apart(self.entities, self.attributes)
         amount = [] if self.amount is None else [self.amount.type]
+        seen = [column for column in self.attributes.values() if column.feature is not False]
         check_tables(
             [column.type for column in self.entities.values()],
             [*amount, *(column.type for column in self.attributes.values())],
-            n_features,
+            ["string" if one.type == "string" else "real" for one in seen],
             spends=self.amount is not None,
         )
         return self

@@ -21,7 +21,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
-from fraud_assets.core.cells import column_type
+from fraud_assets.core.cells import column_type, floats
 from fraud_assets.core.clusters import FloatArray, IntArray, pair_windows, row_days, stable
 from fraud_assets.core.findings import DriftStatus, Finding
 
@@ -149,7 +149,7 @@ def _comparable(name: str, *tables: pa.Table) -> bool:
     if any(name not in table.column_names for table in tables):
         return False
     types = {column_type(table, name) for table in tables} - {"nothing"}
-    return types in ({"numbers"}, {"texts"})
+    return types in ({"numbers"}, {"texts"}, {"dates"})
 
 
 class _Known:
@@ -169,10 +169,15 @@ class _Known:
         """The columns of some rows as numbers, shape (rows, columns); NaN where missing."""
         columns = []
         for name in self.names:
-            column = table[name]
-            if name in self.values:
-                column = pc.index_in(column.cast(pa.string()), value_set=self.values[name]).fill_null(-1)
-            columns.append(column.cast(pa.float64(), safe=False).to_numpy().astype(np.float32))
+            if pa.types.is_null(table[name].type):
+                columns.append(np.full(table.num_rows, np.nan, np.float32))
+            elif name in self.values:
+                code = pc.index_in(table[name].cast(pa.string()), value_set=self.values[name]).fill_null(-1)
+                columns.append(code.to_numpy().astype(np.float32))
+            else:
+                # What is too large for half the precision is as large as it can be.
+                with np.errstate(over="ignore"):
+                    columns.append(floats(table, name).astype(np.float32))
         return np.column_stack(columns)
 
 
@@ -224,7 +229,7 @@ def _told_apart(known: _Known, reference: pa.Table, current: pa.Table, *, whole:
         kept = np.flatnonzero(rng.random(window.rows) < window.row_weight / window.row_weight.max())
         drawn = np.sort(rng.permutation(kept)[: config.rows])
         rows = where[drawn if window.kept is None else window.kept[drawn]]
-        needed = list(dict.fromkeys([*known.names, *([known.customer] if known.customer else [])]))
+        needed = list(dict.fromkeys([*known.names, "event_timestamp", *([known.customer] if known.customer else [])]))
         samples.append(table.select(needed).take(pa.array(rows)))
     fold = np.concatenate(_folds(samples, known.customer))
     rows = np.concatenate([known.matrix(sample) for sample in samples])
@@ -237,8 +242,11 @@ def _told_apart(known: _Known, reference: pa.Table, current: pa.Table, *, whole:
         model = HistGradientBoostingClassifier(
             max_iter=TREES, max_leaf_nodes=15, learning_rate=0.2, max_bins=32, early_stopping=False, random_state=0
         )
-        model.fit(rows[learn], label[learn])
-        judged.append((model, rows[judge], label[judge]))
+        # scikit-learn has no bins for a column without a single value, and none is learned from it.
+        empty = np.isnan(rows[learn]).all(axis=0)
+        given = np.where(empty, np.float32(0), rows) if empty.any() else rows
+        model.fit(given[learn], label[learn])
+        judged.append((model, given[judge], label[judge]))
     return _ToldApart(float(np.mean([_area(*one) for one in judged])), known.names, judged)
 
 

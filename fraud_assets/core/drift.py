@@ -16,7 +16,7 @@ Use:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,6 +54,7 @@ def measure_drift(
     counting: Collection[str] = (),
     delivered: Collection[str] = ("amount",),
     of_labels: Collection[str] = (),
+    of_time: Mapping[str, str] | None = None,
     config: DriftConfig,
 ) -> tuple[Finding, ...]:
     """Compares a window of transactions with the reference, column by column.
@@ -84,6 +85,8 @@ def measure_drift(
             carry on for months, so the spread of a few months does not tell how far they stray; and what has matured
             tells what other features told when it happened. A large move of them is WATCH, any other OK: whether fraud
             has changed, labels say. Of the score, if the champion takes such features: WATCH where it would be DRIFT.
+        of_time: the columns that follow time, and how, see `time_columns`; of them the missing values alone are
+            compared.
         config: the limits.
 
     Returns:
@@ -103,6 +106,7 @@ def measure_drift(
         reference_each=one_in(reference.num_rows, config.reference_rows),
     )
     sides = tuple(zip(("reference", "current"), windows, strict=True))
+    config = config.for_rows(min(window.rows for window in windows))
     for side, window in sides:
         if window.rows < config.min_rows:
             reason = f"the {side} window has {window.rows:,} comparable rows and needs {config.min_rows:,}"
@@ -127,11 +131,25 @@ def measure_drift(
         for name in names
         for measure in measure_column(compared, name)
     ]
+    measured = [_without_time(measure, of_time or {}) for measure in measured]
     shift = shift_of_entities([*past[-2:], current], card, amount) if card and len(past) >= 2 else None
     if shift is not None and card is not None:
         measured.append(few_entities(compared, shift, card, amount))
     measured.append(rows_a_day(compared))
     return _judged(compared, measured, _Suspects(card, shift, frozenset(counting)))
+
+
+def _without_time(measure: Measure, of_time: Mapping[str, str]) -> Measure:
+    """What moves with the calendar is a remark; whether it has a value at all is compared as ever."""
+    finding = measure.finding
+    if finding.feature not in of_time or finding.kind == "missing":
+        return measure
+    reason = f"months cannot be compared by {finding.feature}: {of_time[finding.feature]}"
+    plain = Finding(
+        kind=finding.kind, feature=finding.feature, method="none", status="INSUFFICIENT_DATA", reason=reason,
+        n_reference=finding.n_reference, n_current=finding.n_current,
+    )  # fmt: skip
+    return Measure(plain, settled=True)
 
 
 def insufficient(reason: str) -> Finding:
@@ -184,11 +202,14 @@ def _judge(measure: Measure, p_adjusted: float, config: DriftConfig) -> Measure:
     status: DriftStatus = "OK"
     far = effect is None or effect >= config.drift_total_variation
     drift_p = config.delivered_drift_p if measure.delivered and effect is not None else config.drift_p
+    watch_p = config.watch_p
+    if measure.history < config.min_history and effect is not None:
+        drift_p, watch_p = min(drift_p, config.unsure_drift_p), min(watch_p, config.unsure_watch_p)
     if p_adjusted < drift_p and beyond and far and enough and finding.feature != VOLUME:
         status = "DRIFT"
-    elif p_adjusted < config.watch_p and beyond:
+    elif p_adjusted < watch_p and beyond:
         status = "WATCH"
-    elif p_adjusted < config.watch_p and not beyond:
+    elif p_adjusted < watch_p and not beyond:
         finding = replace(finding, reason=f"{finding.reason}: too little to act on")
     if measure.of_labels and finding.cause != "lost_feature" and status != "OK":
         status = _calmer(status, measure)

@@ -6,7 +6,7 @@ other thresholds to `thresholds.py`; the decision to `promotion.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
@@ -17,12 +17,14 @@ import pyarrow.compute as pc
 
 from fraud_assets.core.bootstrap import Bools, Codes, Floats, Interval, identifier_codes
 from fraud_assets.core.contract import Contract
+from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.metrics import Costs, evaluate_scores, paired_ap_difference
+from fraud_assets.core.months import shift_month
 from fraud_assets.core.promotion import ModelEvidence, PromotionSignals
-from fraud_assets.core.scoring import Scorer, feature_matrix
+from fraud_assets.core.scoring import Scorer
 from fraud_assets.core.segments import Segment, attributes_of, judge_segments, segments_of
 from fraud_assets.core.thresholds import Flagging
-from fraud_assets.core.windows import Window
+from fraud_assets.core.windows import MINIMUM_FRAUDS, Window, rows_within, when_enough
 
 Role = Literal["champion", "challenger", "reference"]
 REPLICATES = 200
@@ -31,6 +33,77 @@ DAY = 86_400_000_000
 
 class EvaluationError(ValueError):
     """A window on which no model can be judged."""
+
+
+# A table, its first and its last month; gives its rows.
+Read = Callable[[str, str, str], pa.Table]
+
+
+class KnownRows:
+    """Transactions up to a month's end with their labels as known then: as many months back as were asked for.
+
+    Attributes:
+        first: the first month that was read; the month after the last where nothing was.
+        parts: the tables as they were read, for what is recorded as inputs.
+    """
+
+    def __init__(self, read: Read, contract: Contract, month: str) -> None:
+        """Reads nothing yet.
+
+        Args:
+            read: gives `transaction_features` and `fraud_labels`.
+            contract: of the source.
+            month: at whose end things are known.
+        """
+        self._read, self._contract, self._month = read, contract, month
+        self.first = shift_month(month, 1)
+        self.parts: list[pa.Table] = []
+        self._features: list[pa.Table] = []
+        self._statements: list[pa.Table] = []
+        self._labels: pa.Table | None = None
+
+    @property
+    def features(self) -> pa.Table:
+        """The transactions, oldest month first."""
+        return _together(self._features)
+
+    @property
+    def labels(self) -> pa.Table:
+        """Their labels, in the same order."""
+        if self._labels is None:
+            self._labels = labels_as_of(
+                self.features,
+                _together(self._statements),
+                self._contract.month_end(self._month),
+                maturity_days=self._contract.maturity_days,
+                blank=self._contract.label.blank,
+            )
+        return self._labels
+
+    def reach(self, window: Window) -> None:
+        """Reads back to the month in which a window begins."""
+        first, last = self._contract.month_of(window.start), shift_month(self.first, -1)
+        if first > last:
+            return
+        features, statements = (self._read(table, first, last) for table in ("transaction_features", "fraud_labels"))
+        self.parts += [features, statements]
+        self._features.insert(0, features)
+        self._statements.insert(0, statements)
+        self.first, self._labels = first, None
+
+    def frauds(self, window: Window) -> list[datetime]:
+        """The event times of the matured frauds of a window."""
+        self.reach(window)
+        is_fraud = pc.and_(pc.fill_null(self.labels["is_fraud"], False), self.labels["is_matured"])
+        found: list[datetime] = rows_within(self.features.filter(is_fraud), window)["event_timestamp"].to_pylist()
+        return found
+
+
+def _together(tables: Sequence[pa.Table]) -> pa.Table:
+    if len(tables) == 1:
+        return tables[0]
+    # Months from before a column was declared have it nullable.
+    return pa.concat_tables([one.replace_schema_metadata(None) for one in tables], promote_options="default")
 
 
 @dataclass(frozen=True)
@@ -89,24 +162,29 @@ def score_window(
     )
     rows, y = features.filter(inside), labels["is_fraud"].filter(inside).to_numpy().astype(bool)
     if y.all() or not y.any():
-        raise EvaluationError(
-            f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has {len(y):,} matured transactions, {int(y.sum())} of "
-            "them fraud; a model is judged on both frauds and genuine transactions"
-        )
+        raise EvaluationError(_without_both(y, window))
     local = pc.local_timestamp(rows["event_timestamp"].cast(pa.timestamp("us", tz=contract.timezone)))
     others = [name for name in contract.entities if name != contract.card]
     return ScoredWindow(
         rows=rows,
         y=y,
-        scores={
-            role: scorer.probabilities(feature_matrix(rows, scorer.manifest.features))
-            for role, scorer in models.items()
-        },
+        scores={role: scorer.score(rows) for role, scorer in models.items()},
         cards=identifier_codes(rows[contract.card]) if contract.card else None,
         terminals=identifier_codes(rows[others[0]]) if others else None,
         days=local.cast(pa.int64()).to_numpy() // DAY,
         amount=rows["amount"].to_numpy().astype(np.float64) if contract.amount else None,
     )
+
+
+def _without_both(y: Bools, window: Window) -> str:
+    said = f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has"
+    said = (
+        f"{said} {len(y):,} matured transactions, {int(y.sum())} of them fraud; a model is judged on both frauds and "
+        "genuine transactions"
+    )
+    if y.any():
+        return f"{said}: check that genuine ones are delivered, and what label.blank of the contract says of them"
+    return f"{said}. Not enough yet: 0 of {MINIMUM_FRAUDS} frauds; {when_enough(0, MINIMUM_FRAUDS, window, 0)}"
 
 
 def evaluation_rows(

@@ -23,8 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ibis import _
 
-from fraud_assets.core.contract import Contract, category_features
+from fraud_assets.core.contract import Column, Contract
+from fraud_assets.core.digests import digest_text
+from fraud_assets.core.feature_names import CLOCK, feature_name
 
+VERSION = 2  # of the features: raise it with every change of what one of them means
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 DAY = 86_400_000_000
 WINDOW_DAYS = 90  # the longest window
@@ -41,6 +44,7 @@ PREPARED_ROWS = 50_000
 # Columns of ours beside those of the contract, whose attributes may have any name.
 MOMENT, LOCAL, TODAY, ROW, RECENT, TARGET = "@moment", "@local", "@today", "@row", "@recent", "@target"
 GENUINE, KNOWN, EVENT, EVENT_DAY = "@genuine", "@known", "@event", "@event day"
+WITHDRAWS = "@withdraws"
 ROWS, REPORTS = "feature_rows", "feature_reports"
 MONDAY_EPOCH_SHIFT = 3  # 1970-01-01 was a Thursday
 
@@ -169,25 +173,59 @@ ENTITY_FEATURES: tuple[Feature, ...] = (
 
 
 def feature_names(contract: Contract) -> tuple[str, ...]:
-    """The features that a contract's columns allow, in the order in which models take them."""
-    names = ["hour", "is_weekend"]
+    """The features that are numbers, of what a contract's columns allow, in the order in which models take them.
+
+    An attribute that is a boolean is 1 or 0; a date, the days from it to the transaction's own day, which are negative
+    where it lies ahead.
+    """
+    names = [*CLOCK]
     if contract.amount:
         names.append("amount")
     for entity in contract.entities:
-        names += [_name(entity, feature) for feature in _entity_features(contract, entity)]
-    for name, column in contract.attributes.items():
-        if column.feature:
-            names += category_features(name, column.categories or ()).values() if column.type == "string" else [name]
+        names += [feature_name(entity, feature.name) for feature in _entity_features(contract, entity)]
+    names += [name for name, column in _shown(contract).items() if column.type != "string"]
     return tuple(names)
 
 
+def text_features(contract: Contract) -> tuple[str, ...]:
+    """The attributes that models see as text: each row's value as it was delivered, null where there is none.
+
+    What a model makes of them it learns from its own training rows (`encoding.py`).
+    """
+    return tuple(name for name, column in _shown(contract).items() if column.type == "string")
+
+
+def forced_texts(contract: Contract) -> tuple[str, ...]:
+    """The texts that models are given even if nothing can be learned from them, because the contract says so."""
+    return tuple(name for name in text_features(contract) if contract.attributes[name].feature)
+
+
+def model_columns(contract: Contract) -> tuple[str, ...]:
+    """All that models are given: numbers, then text."""
+    return feature_names(contract) + text_features(contract)
+
+
+def feature_types(contract: Contract) -> dict[str, pa.DataType]:
+    """`model_columns`, with their types."""
+    return dict.fromkeys(feature_names(contract), pa.float32()) | dict.fromkeys(text_features(contract), pa.string())
+
+
+def features_digest(contract: Contract) -> str:
+    """What decides which features come out beside a contract's own words: when it changes, stored ones are stale."""
+    return digest_text(str(VERSION), *(f"{name} {kind}" for name, kind in feature_types(contract).items()))
+
+
+def _shown(contract: Contract) -> dict[str, Column]:
+    return {name: column for name, column in contract.attributes.items() if column.feature is not False}
+
+
 def feature_days(contract: Contract) -> dict[str, float]:
-    """How many days a platform must have run before each feature of `feature_names` is what it will stay.
+    """How many days a platform must have run before each feature of `model_columns` is what it will stay.
 
     Of features that look at labels, `RAMP_DAYS` more than their windows: what was stolen before the platform saw its
     first transaction is not known to be, so its first weeks have fewer frauds than later ones.
     """
-    days = dict.fromkeys(feature_names(contract), 0.0)
+    days = dict.fromkeys(model_columns(contract), 0.0)
     usual = WINDOW_DAYS + contract.maturity_days
     for entity in contract.entities:
         for feature in _entity_features(contract, entity):
@@ -198,7 +236,7 @@ def feature_days(contract: Contract) -> dict[str, float]:
                 for name, span in windows.asked
             ]
             ramp = RAMP_DAYS * any(AGGREGATES[name].of_labels for name, _ in windows.asked)
-            days[_name(entity, feature)] = max(spans, default=0) + usual * feature.of_amount + ramp
+            days[feature_name(entity, feature.name)] = max(spans, default=0) + usual * feature.of_amount + ramp
     return days
 
 
@@ -227,10 +265,6 @@ def history_days(contract: Contract, entity: str | None = None) -> float:
     return matured + RECENT_DAYS if entity == spender else matured
 
 
-def _name(entity: str, feature: Feature) -> str:
-    return f"{entity.removesuffix('_id')}_{feature.name}"
-
-
 def _column(entity: str, aggregate: str, days: int) -> str:
     return f"@{entity} {aggregate} {days}"
 
@@ -246,7 +280,8 @@ def compute_features(
 
     Everything about an entity (a customer, a terminal) is taken from transactions with an earlier
     `event_timestamp` and label statements with an earlier `label_timestamp`, at most `history_days` before. A
-    transaction counts as genuine from `event_timestamp + maturity_days` on, if no fraud was known by then.
+    transaction counts as genuine from `event_timestamp + maturity_days` on, if no fraud was known by then; where
+    blank labels are unknown, only if it had been stated to be genuine.
 
     Args:
         transactions: canonical columns (`Contract.transactions_schema`), history included: of the entities
@@ -257,8 +292,8 @@ def compute_features(
         end: the first instant after.
 
     Returns:
-        `transaction_id`, `event_timestamp`, the entities, then `feature_names(contract)` as float32 (null where
-        there is nothing to say), ordered by `event_timestamp` and `transaction_id`.
+        `transaction_id`, `event_timestamp`, the entities, then `feature_types(contract)`, null where there is nothing
+        to say, ordered by `event_timestamp` and `transaction_id`.
     """
     rows, reports = feature_inputs(transactions, statements, contract, start=start, end=end)
     key = contract.model_dump_json()
@@ -284,7 +319,7 @@ def feature_expression(contract: Contract) -> ibis.Table:
     maturity = round(contract.maturity_days * DAY)
     asked = {entity: Windows(entity) for entity in contract.entities}
     values = {
-        _name(entity, feature): feature.value(windows)
+        feature_name(entity, feature.name): feature.value(windows)
         for entity, windows in asked.items()
         for feature in _entity_features(contract, entity)
     }
@@ -301,14 +336,15 @@ def feature_expression(contract: Contract) -> ibis.Table:
         hour=(_[LOCAL] % DAY) / (DAY / 24),
         is_weekend=_number((_[TODAY] + MONDAY_EPOCH_SHIFT) % 7 >= 5),
         **{name: _bound(result, name, value, contract) for name, value in values.items()},
-        **_categories(result, contract),
+        **_attributes(result, contract),
     )
     columns = {name: result[name].cast("float32") for name in feature_names(contract)}
     for entity in contract.entities:
         # Rows without a customer are nobody's history, not each other's.
         for feature in _entity_features(contract, entity):
-            name = _name(entity, feature)
+            name = feature_name(entity, feature.name)
             columns[name] = ibis.ifelse(result[entity].notnull(), columns[name], ibis.null("float32"))
+    columns |= {name: result[name] for name in text_features(contract)}
     return result.select("transaction_id", "event_timestamp", *contract.entities, **columns).order_by(
         "event_timestamp", "transaction_id"
     )
@@ -330,14 +366,13 @@ def _number(condition: Any) -> Any:
     return ibis.ifelse(condition.isnull(), ibis.null("int64"), ibis.ifelse(condition, 1, 0))
 
 
-def _categories(rows: ibis.Table, contract: Contract) -> dict[str, ibis.Value]:
-    """Of each text that models see, which of its categories it is; nothing where it has no value."""
-    return {
-        feature: _number(rows[name] == category)
-        for name, column in contract.attributes.items()
-        if column.feature and column.type == "string"
-        for category, feature in category_features(name, column.categories or ()).items()
+def _attributes(rows: ibis.Table, contract: Contract) -> dict[str, ibis.Value]:
+    """Those attributes as numbers that are not numbers as they are."""
+    made: dict[str, Callable[[str], ibis.Value]] = {
+        "boolean": lambda name: _number(rows[name]),
+        "date": lambda name: rows[TODAY] - rows[name],
     }
+    return {name: made[column.type](name) for name, column in _shown(contract).items() if column.type in made}
 
 
 def _settle(rows: ibis.Table, reports: ibis.Table, contract: Contract, maturity: int) -> ibis.Table:
@@ -345,12 +380,22 @@ def _settle(rows: ibis.Table, reports: ibis.Table, contract: Contract, maturity:
     stated = reports.join(rows.select("transaction_id", MOMENT), "transaction_id")
     timely = stated.filter(_[KNOWN] <= _[MOMENT] + maturity)
     # Fraud wins where statements became known at the same instant.
-    last = timely.group_by("transaction_id").agg(last=(timely[KNOWN] * 2 + _number(timely.is_fraud)).max())
+    verdict, levels = _number(timely.is_fraud), 2
+    if _says_genuine(contract):
+        verdict, levels = ibis.ifelse(timely[WITHDRAWS], 0, verdict + 1), 4
+    last = timely.group_by("transaction_id").agg(last=(timely[KNOWN] * levels + verdict).max())
     amount = ["amount"] if contract.amount else []
     # Nothing else: every window sorts all the columns that it carries.
     narrow = rows.select("transaction_id", *contract.entities, *amount, MOMENT, TODAY, ROW, RECENT, TARGET)
     joined = narrow.left_join(last, "transaction_id").drop("transaction_id_right")
-    return joined.mutate(**{GENUINE: (joined["last"].fill_null(0) % 2) == 0}).drop("last")
+    if _says_genuine(contract):
+        return joined.mutate(**{GENUINE: (joined["last"].fill_null(0) % levels) == 1}).drop("last")
+    return joined.mutate(**{GENUINE: (joined["last"].fill_null(0) % levels) == 0}).drop("last")
+
+
+def _says_genuine(contract: Contract) -> bool:
+    """Whether a transaction is genuine only where somebody said so, and not because nobody said otherwise."""
+    return contract.label.blank == "unknown"
 
 
 def _compare_amounts(seen: ibis.Table, spender: str, maturity: int) -> ibis.Table:
@@ -468,11 +513,20 @@ def _duckdb_query(contract_json: str) -> str:
 def _rows_schema(contract: Contract) -> pa.Schema:
     own = [pa.field(name, pa.int64()) for name in (MOMENT, LOCAL, TODAY, ROW)]
     flags = [pa.field(name, pa.bool_()) for name in (RECENT, TARGET)]
-    return _nullable(contract.transactions_schema(), [*own, *flags])
+    # Dates as days since 1970: engines differ in how they count days between dates.
+    dates = _dates(contract)
+    given = [field.with_type(pa.int64()) if field.name in dates else field for field in contract.transactions_schema()]
+    return _nullable(pa.schema(given), [*own, *flags])
+
+
+def _dates(contract: Contract) -> tuple[str, ...]:
+    return tuple(name for name, column in contract.attributes.items() if column.type == "date")
 
 
 def _reports_schema(contract: Contract) -> pa.Schema:
     own = [pa.field(name, pa.int64()) for name in (KNOWN, EVENT, EVENT_DAY)]
+    if _says_genuine(contract):
+        own.append(pa.field(WITHDRAWS, pa.bool_()))
     return _nullable(contract.labels_schema(), own)
 
 
@@ -496,6 +550,8 @@ def feature_inputs(
     moment, local = _clocks(transactions, contract)
     recent = first - round((WINDOW_DAYS + contract.maturity_days) * DAY)
     rows = transactions.select(contract.transactions_schema().names)
+    for name in _dates(contract):
+        rows = rows.set_column(rows.column_names.index(name), name, rows[name].cast(pa.int32()))
     for name, values in (
         (MOMENT, moment),
         (LOCAL, local),
@@ -510,10 +566,13 @@ def feature_inputs(
     known = statements["label_timestamp"].cast(TIMESTAMP).cast(pa.int64())
     event, local = _clocks(statements, contract)
     reports = statements.select(contract.labels_schema().names)
+    withdraws = pc.is_null(reports["is_fraud"])
     withdrawn_is_none = pc.fill_null(reports["is_fraud"], False)
     reports = reports.set_column(reports.column_names.index("is_fraud"), "is_fraud", withdrawn_is_none)
     for name, values in ((KNOWN, known), (EVENT, event), (EVENT_DAY, _days(local))):
         reports = reports.append_column(name, values)
+    if _says_genuine(contract):
+        reports = reports.append_column(WITHDRAWS, withdraws)
     # Where the event is not known yet, the second comparison is null, and the statement waits.
     reports = reports.filter(pc.and_(pc.less(known, last), pc.greater_equal(known, event)))
     return rows.cast(_rows_schema(contract)), reports.cast(_reports_schema(contract))

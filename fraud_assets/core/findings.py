@@ -34,11 +34,12 @@ Cause = Literal[
     "missing_values",  # a column is empty where it was not
     "shifted_clock",  # times are off by whole hours
     "lost_feature",  # a column is gone, of another type, or has one value only
+    "missing_rows",  # a part of the month was not delivered, or of its transactions only some
     "label_delay",  # labels come later or sooner than they did
     "few_labels",  # fewer frauds are known than the delays explain
 ]
 # A model that learns from these learns the fault.
-DATA_CAUSES: frozenset[Cause] = frozenset({"missing_values", "shifted_clock", "lost_feature"})
+DATA_CAUSES: frozenset[Cause] = frozenset({"missing_values", "shifted_clock", "lost_feature", "missing_rows"})
 LABEL_CAUSES: frozenset[Cause] = frozenset({"label_delay", "few_labels"})
 
 

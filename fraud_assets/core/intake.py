@@ -419,8 +419,9 @@ class _Rules:
             return
         fraud, known, event = pl.col("@is_fraud"), pl.col("@label_timestamp"), pl.col("@event_timestamp")
         longest = self.contract.label.max_delay_days
+        stated, what = (fraud.is_not_null(), "label") if _states_genuine(self.contract) else (fraud, "fraud")
         for name, rule, words, can_be_waived in (
-            ("#known", ~(fraud & known.is_null()), "is missing for a fraud", False),
+            ("#known", ~(stated & known.is_null()), f"is missing for a {what}", False),
             ("#after", known >= event, "lies before the transaction", False),
             ("#soon", known <= event + timedelta(days=longest), f"lies over {longest:g} days late", True),
         ):
@@ -707,13 +708,21 @@ class _Taking:
         self._last = moments[-1], ids[-1]
 
     def _state(self, checked: _Checked, good: Booleans) -> None:
-        """Fraud is stated; that a transaction was genuine follows from its maturity (`labels_as_of`)."""
-        schema = self.contract.labels_schema()
-        positions = pa.array(np.flatnonzero(good & np.asarray(pc.fill_null(checked.columns["is_fraud"], False))))
+        """Fraud is stated; that a transaction was genuine follows from its maturity (`labels_as_of`).
+
+        Where it does not, because blanks are unknown, it is stated, too.
+        """
+        schema, is_fraud = self.contract.labels_schema(), checked.columns["is_fraud"]
+        stated = pc.is_valid(is_fraud) if _states_genuine(self.contract) else pc.fill_null(is_fraud, False)
+        positions = pa.array(np.flatnonzero(good & np.asarray(stated)))
         columns = {name: checked.columns[name].take(positions) for name in schema.names if name != "label_source"}
         columns["label_source"] = pa.array([self.contract.label.label_source] * len(positions), pa.string())
         batch = pa.record_batch([columns[name] for name in schema.names], names=schema.names)
         self.statements.append(batch.cast(schema))
+
+
+def _states_genuine(contract: Contract) -> bool:
+    return contract.label.blank == "unknown"
 
 
 def _within(times: pa.Array, start: datetime, end: datetime | None) -> Booleans:

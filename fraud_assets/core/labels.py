@@ -9,24 +9,34 @@ how many are still missing to `completeness.py`.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.core.contract import TIMESTAMP
+from fraud_assets.core.contract import TIMESTAMP, Contract
+
+# What it means that nothing is stated of a transaction that has matured, see `contract.Label.blank`.
+Blank = Literal["genuine_when_mature", "unknown"]
 
 WITHDRAWN = 0  # of statements at one instant: below genuine (1) and fraud (2)
 
 
-def labels_as_of(transactions: pa.Table, statements: pa.Table, as_of: datetime, *, maturity_days: float) -> pa.Table:
+def labels_as_of(
+    transactions: pa.Table,
+    statements: pa.Table,
+    as_of: datetime,
+    *,
+    maturity_days: float,
+    blank: Blank = "genuine_when_mature",
+) -> pa.Table:
     """The labels of transactions as they were known at `as_of`.
 
     The last statement known by then counts (`label_timestamp <= as_of`), in whatever order the statements come. Of
     several at the same instant fraud counts before genuine, and either before a withdrawal. Where a withdrawal is
     the last, nothing has been said. Where nothing has been said, a transaction is genuine once
-    `event_timestamp + maturity_days <= as_of`, else unknown.
+    `event_timestamp + maturity_days <= as_of`, else unknown; it stays unknown where blanks mean that nobody looked.
 
     Nothing can be known of a transaction before it happened: such statements are left out (`count_premature`).
 
@@ -35,27 +45,35 @@ def labels_as_of(transactions: pa.Table, statements: pa.Table, as_of: datetime, 
         statements: at least `transaction_id`, `is_fraud` (null = withdrawn), `label_timestamp`, `label_source`; any
             times, any order, any number a transaction, also about transactions that are not there.
         as_of: the moment of knowledge, with a time zone.
-        maturity_days: days without a report after which a transaction counts as genuine.
+        maturity_days: days without a report after which a transaction counts as genuine; or, where blanks are
+            unknown, after which a statement is believed to be the last. It is waited for there, too: frauds are often
+            found sooner than anything is cleared, so the first statements alone have too many of them.
+        blank: of the contract's label.
 
     Returns:
-        One row per row of `transactions`, in its order: `transaction_id`, `is_fraud` (null = not yet known),
-        `label_timestamp` (when that became known), `label_source`, and `is_matured`
-        (`event_timestamp + maturity_days <= as_of`).
+        One row per row of `transactions`, in its order: `transaction_id`, `is_fraud` (null = not known),
+        `label_timestamp` (when that became known), `label_source`, and `is_matured`: that it is old enough
+        (`event_timestamp + maturity_days <= as_of`) and its label known. A matured row always has a label.
     """
     if as_of.tzinfo is None:
         raise ValueError(f"as_of {as_of} has no time zone; pass an aware datetime")
     rows = transactions.select(["transaction_id", "event_timestamp"])
     happened = rows["event_timestamp"].cast(TIMESTAMP)
     matures = pc.add(happened, pa.scalar(timedelta(days=maturity_days), pa.duration("us")))
-    is_matured = pc.less_equal(matures, pa.scalar(as_of, TIMESTAMP))
+    is_old_enough = pc.less_equal(matures, pa.scalar(as_of, TIMESTAMP))
     said = _last_said(rows, statements, as_of)
     is_stated = pc.is_valid(said["is_fraud"])
+    if blank == "unknown":
+        label = {name: _where(is_stated, said[name]) for name in ("is_fraud", "label_timestamp", "label_source")}
+        return pa.table(
+            {"transaction_id": rows["transaction_id"], **label, "is_matured": pc.and_(is_old_enough, is_stated)}
+        )
     columns = {
         "transaction_id": rows["transaction_id"],
-        "is_fraud": pc.if_else(is_stated, said["is_fraud"], _where(is_matured, False)),
-        "label_timestamp": pc.if_else(is_stated, said["label_timestamp"], _where(is_matured, matures)),
-        "label_source": pc.if_else(is_stated, said["label_source"], _where(is_matured, "auto_matured")),
-        "is_matured": is_matured,
+        "is_fraud": pc.if_else(is_stated, said["is_fraud"], _where(is_old_enough, False)),
+        "label_timestamp": pc.if_else(is_stated, said["label_timestamp"], _where(is_old_enough, matures)),
+        "label_source": pc.if_else(is_stated, said["label_source"], _where(is_old_enough, "auto_matured")),
+        "is_matured": is_old_enough,
     }
     return pa.table(columns)
 
@@ -80,6 +98,22 @@ def _last_said(rows: pa.Table, statements: pa.Table, as_of: datetime) -> pa.Tabl
     where = np.full(rows.num_rows, -1)
     where[position[last]] = last
     return about.take(pa.array(where, mask=where < 0))
+
+
+def fraud_rate_of(statements: pa.Table, n: int, contract: Contract) -> float | None:
+    """The share of frauds among transactions, as their own rows state it: of all, or of those that have a label.
+
+    Args:
+        statements: of the rows, at most one each; see `intake.Intake`.
+        n: how many transactions.
+        contract: says what a blank label means.
+
+    Returns:
+        None where there is nothing that it could be a share of.
+    """
+    n_fraud = pc.sum(statements["is_fraud"]).as_py() or 0
+    known = statements.num_rows if contract.label.blank == "unknown" else n
+    return n_fraud / known if known else None
 
 
 def count_premature(statements: pa.Table) -> int:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+
+from fraud_assets.core.feature_names import OF_ENTITIES
 
 # PostgreSQL cuts longer names, and then two of them may be one.
 LONGEST_NAME = 63
@@ -35,14 +37,8 @@ FEATURES_OWN = frozenset(
 # Databases that every server has.
 SYSTEM_DATABASES = frozenset({"postgres", "template0", "template1"})
 
-# What each entity's features add to its name. `features.py` makes them, and brings libraries that take a second to
-# load, which reading a contract shall not; a test holds the two together.
-ENTITY_SUFFIXES = (
-    "count_1d", "count_7d", "count_30d", "days_since_last", "amount_ratio", "amount_z", "amount_over_max",
-    "amount_excess_7d", "amount_excess_30d", "amount_over_max_7d", "amount_over_max_30d", "known_fraud_share_7d",
-    "known_fraud_share_30d", "known_fraud_share_90d", "days_since_first_known_fraud", "days_since_last_known_fraud",
-    "days_since_known_genuine", "new",
-)  # fmt: skip
+# What each entity's features add to its name, and the drift report's column of values that were not there before.
+ENTITY_SUFFIXES = (*OF_ENTITIES, "new")
 DERIVED_NAMES = ("amount_over_recent_mean",)
 OF_AMOUNT = 7  # of the suffixes, for the one entity that spends
 LONGEST_ENTITY = LONGEST_NAME - 1 - max(map(len, ENTITY_SUFFIXES))
@@ -83,12 +79,12 @@ def check_entity(name: str) -> str:
     return name
 
 
-def check_apart(entities: Iterable[str], attributes: Mapping[str, Iterable[str]]) -> None:
+def check_apart(entities: Iterable[str], attributes: Iterable[str]) -> None:
     """Makes sure that no two columns have one name; upper and lower case are the same to DuckDB and Spark.
 
     Args:
         entities: their names.
-        attributes: their names, each with those of the features that are made of its values.
+        attributes: their names.
 
     Raises:
         ValueError: naming what has one name, and where it comes from.
@@ -103,21 +99,19 @@ def check_apart(entities: Iterable[str], attributes: Mapping[str, Iterable[str]]
         for suffix in ENTITY_SUFFIXES:
             feature = f"{entity.removesuffix('_id')}_{suffix}"
             origins[feature.lower()].append(f"the feature {feature!r} of entity {entity!r}")
-    for attribute, features in attributes.items():
+    for attribute in attributes:
         origins[attribute.lower()].append(f"attribute {attribute!r}")
-        for feature in features:
-            origins[feature.lower()].append(f"the feature {feature!r} of attribute {attribute!r}")
     if clash := next((found for found in origins.values() if len(found) > 1), None):
         raise ValueError(f"{' and '.join(clash)} would be one column: change a name")
 
 
-def check_tables(entities: Sequence[str], others: Sequence[str], n_features: int, *, spends: bool) -> None:
+def check_tables(entities: Sequence[str], others: Sequence[str], features: Sequence[str], *, spends: bool) -> None:
     """Makes sure that Postgres can hold the rows of `raw_transactions` and `transaction_features`.
 
     Args:
         entities: the types of the entities.
         others: the types of the amount and the attributes.
-        n_features: the features of attributes.
+        features: the types of the attributes that models see.
         spends: whether there is an amount.
 
     Raises:
@@ -127,7 +121,7 @@ def check_tables(entities: Sequence[str], others: Sequence[str], n_features: int
     of_entities = len(entities) * (len(ENTITY_SUFFIXES) - 1 - OF_AMOUNT) + OF_AMOUNT * (spends and bool(entities))
     tables = {
         "raw_transactions": [*first, *entities, *others, "time"],
-        "transaction_features": [*first, *entities, *["real"] * (2 + spends + of_entities + n_features)],
+        "transaction_features": [*first, *entities, *["real"] * (2 + spends + of_entities), *features],
     }
     for table, types in tables.items():
         if len(types) > MOST_COLUMNS:

@@ -19,13 +19,15 @@ import pyarrow.compute as pc
 from fraud_assets.core.causes import listed
 from fraud_assets.core.clusters import one_in
 from fraud_assets.core.contract import Contract
+from fraud_assets.core.deliveries import USUAL_DAYS, Gap, History, delivery_finding, history_of
 from fraud_assets.core.domain_classifier import domain_finding
 from fraud_assets.core.drift import measure_drift
 from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.features import feature_days, feature_names
-from fraud_assets.core.findings import SCORE, DriftStatus, Finding
+from fraud_assets.core.findings import DATA_CAUSES, SCORE, DriftStatus, Finding
 from fraud_assets.core.history_columns import (
     NEW,
+    SEEN_DAYS,
     counting_features,
     delivered_columns,
     history_columns,
@@ -35,13 +37,24 @@ from fraud_assets.core.history_columns import (
 from fraud_assets.core.metrics import Costs
 from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.core.outcomes import outcome_findings
-from fraud_assets.core.scoring import Scorer, feature_matrix
-from fraud_assets.core.segments import attributes_of, segment_attributes
+from fraud_assets.core.scoring import Scorer
+from fraud_assets.core.segments import attributes_of
+from fraud_assets.core.time_columns import time_columns
 from fraud_assets.core.verdict import Verdict, hold, judge_month
-from fraud_assets.core.windows import Window, month_window, reference_window, rows_within
+from fraud_assets.core.windows import (
+    FILLING_DAYS,
+    MINIMUM_REFERENCE_DAYS,
+    Window,
+    matured_window,
+    month_window,
+    reference_window,
+    rows_within,
+)
 
 # Follows the calendar, not the world: a month with five weekends is no drift.
 CALENDAR_FEATURES = ("is_weekend",)
+OWN_MONTHS = 3  # as long as the reference of a champion at most is
+LATE_BEGIN = timedelta(days=3)  # a first month that begins later is a part of one
 PAST_MONTHS = 6  # how much months differ without anything having changed is told by so many
 HISTORY = timedelta(days=31)  # what the columns that are made for the report look back
 # Shops are new while less than a short month is known from before.
@@ -95,6 +108,11 @@ class EarlierReport:
     drift_status: DriftStatus
     findings: tuple[Finding, ...]
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether it called the data broken."""
+        return any(finding.status == "DRIFT" and finding.cause in DATA_CAUSES for finding in self.findings)
+
 
 @dataclass(frozen=True)
 class MonthReport:
@@ -120,7 +138,8 @@ def report_month(
 ) -> MonthReport:
     """Compares a month with the champion's training window and with what its validation promised.
 
-    Everything is as known at the month's end.
+    Without a champion, or where its training window cannot be compared, the platform's own earlier months are the
+    reference, see `own_months`. Everything is as known at the month's end.
 
     Args:
         month: the month under report.
@@ -135,59 +154,118 @@ def report_month(
 
     Returns:
         The report: INSUFFICIENT_DATA with its reason where there is nothing to compare with. Features are compared
-        whose windows were full when the reference began, and scores if those of all the model's features were: scores
-        move as windows fill.
+        whose windows are full in the reference and in the month, after the platform's first days and after a gap in
+        its history; and scores if those of all the model's features are: scores move as windows fill.
     """
-    if champion is None or first_event is None:
-        return _nothing("there is no champion yet, so there is no training window", None)
-    training = champion.training
-    if training is None:
-        return _nothing(f"champion version {champion.version} does not say on what it was trained", champion.version)
-    window = reference_window(training, first_event, contract.maturity_days, month, contract.zone)
+    version = champion.version if champion else None
+    if first_event is None:
+        return _nothing("there is no transaction to compare", version)
+    this = month_window(month, contract.zone)
+    history = platform_history(month, champion.training if champion else None, first_event, read, contract)
+    window, remark = choose_reference(month, champion, history, earlier, contract)
     if window is None:
-        reason = (
-            f"the training window of champion version {champion.version} lies in the first days of the platform's "
-            "history, when features that look back are still filling; later months have one that can be compared"
-        )
-        return _nothing(reason, champion.version)
-    past = past_months(month, window, earlier, contract)
-    full = {name for name, days in feature_days(contract).items() if first_event + timedelta(days=days) <= window.start}
-    compared = [name for name in feature_names(contract) if name in full and name not in CALENDAR_FEATURES]
-    attributes = segment_attributes(contract)
+        return _nothing(remark, version)
+    days = feature_days(contract)
+    full = {name for name, back in days.items() if history.is_full(window, back) and history.is_full(this, back)}
+    # What is a number to models is compared as one; their texts come from the transactions, as all categories do.
+    numbers = [name for name in feature_names(contract) if name in full]
+    back = max((days[name] for name in full), default=0.0)
+    past = [
+        one
+        for one in past_months(month, window, earlier, contract)
+        if not history.breaks(month_window(one, contract.zone), max(back, SEEN_DAYS))
+    ]
     needed = sorted({*months_between(contract.month_of(window.start), _last_month(window, contract)), *past, month})
+    attributes = [name for name in contract.attributes if name not in feature_names(contract)]
     parts = [
-        compared_rows(months, current if months[-1] == month else None, [*full], attributes, read, contract)
+        compared_rows(months, current if months[-1] == month else None, numbers, attributes, read, contract)
         for months in _runs(needed)
     ]
-    # While a platform is young, every shop is new.
+    # While a platform is young, every shop is new, and so it is after a gap.
     shared = [name for name in parts[0].column_names if all(name in part.column_names for part in parts)]
-    made = [name for name in history_columns(contract) if name in shared]
+    unbroken = first_event + LEAST_HISTORY <= window.start and not any(
+        history.breaks(one, SEEN_DAYS) for one in (window, this)
+    )
+    made = [name for name in history_columns(contract) if name in shared and unbroken]
     rows = pa.concat_tables([part.select(shared) for part in parts])
-
-    scorer = champion.scorer if full.issuperset(champion.scorer.manifest.features) else None
-    features = [*compared, *made, *attributes]
-    counting, of_labels = counting_features(contract), label_features(contract)
-    windows = [
-        (window, config.reference_rows),
-        (month_window(month, contract.zone), None),
-        *((month_window(one, contract.zone), config.score_rows) for one in past),
+    seen = _Compared(
+        features=[
+            *(name for name in numbers if name not in CALENDAR_FEATURES),
+            *made,
+            *attributes,
+        ],
+        windows=[
+            (window, config.reference_rows),
+            (this, None),
+            *((month_window(one, contract.zone), config.score_rows) for one in past),
+        ],
+        scorer=champion.scorer if champion and full.issuperset(champion.scorer.manifest.features) else None,
+    )
+    findings = _findings(month, current, rows, seen, champion, read, earlier, contract, config, costs)
+    if broken := history.breaks(matured_window(month, contract.maturity_days, contract.zone), FILLING_DAYS):
+        findings = tuple(_on_broken_history(finding, broken) for finding in findings)
+    if delivery := delivery_finding(history, this):
+        findings = (delivery, *findings)
+    before = earlier.get(shift_month(month, -1))
+    if before is not None and before.champion_version == version:
+        findings = hold(findings, before.findings)
+    verdict = judge_month(findings, has_champion=champion is not None)
+    later = [name for name in days if name not in full]
+    remarks = [
+        *([remark] if remark else []),
+        *([_not_yet(later, champion is not None and seen.scorer is None, history, this)] if later else []),
     ]
+    return MonthReport(replace(verdict, reasons=(*verdict.reasons, *remarks)), findings, version, window)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """What is compared.
+
+    Attributes:
+        features: the columns.
+        windows: the reference, the month and earlier months, each with how many of its rows are scored at most.
+        scorer: the champion, where its scores can be compared.
+    """
+
+    features: list[str]
+    windows: list[tuple[Window, int | None]]
+    scorer: Scorer | None
+
+
+def _findings(
+    month: str,
+    current: pa.Table,
+    rows: pa.Table,
+    seen: _Compared,
+    champion: Champion | None,
+    read: Read,
+    earlier: Mapping[str, EarlierReport],
+    contract: Contract,
+    config: DriftConfig,
+    costs: Costs,
+) -> tuple[Finding, ...]:
+    """All kinds of findings, measured side by side."""
+    counting, of_labels = counting_features(contract), label_features(contract)
+    of_model = champion.scorer.manifest.features if champion else ()
     # numpy, pyarrow, scikit-learn and ONNX Runtime let other threads work meanwhile.
     with ThreadPoolExecutor(THREADS) as pool:
         reference, compared_month, *months = pool.map(
-            lambda part: _scored(rows_within(rows, part[0]), scorer, part[1]), windows
+            lambda part: _scored(rows_within(rows, part[0]), seen.scorer, part[1]), seen.windows
         )
+        of_time = time_columns(reference, compared_month, months, seen.features)
         drift = pool.submit(
             measure_drift,
             reference,
             compared_month,
-            features=features,
+            features=seen.features,
             clusters=tuple(contract.entities),
             past=months,
             card=contract.card if contract.amount else None,
             counting=counting,
-            delivered=delivered_columns(contract, features),
-            of_labels=of_labels | ({SCORE} if of_labels.intersection(champion.scorer.manifest.features) else set()),
+            delivered=delivered_columns(contract, seen.features),
+            of_labels=of_labels | ({SCORE} if of_labels.intersection(of_model) else set()),
+            of_time=of_time,
             config=config,
         )
         together = pool.submit(
@@ -196,30 +274,101 @@ def report_month(
             compared_month,
             # Those that count rows follow their number, and those made of labels the waves of fraud; both are looked at
             # by themselves.
-            features=[name for name in features if name not in counting | of_labels],
+            features=[name for name in seen.features if name not in counting | of_labels | of_time.keys()],
             past=months,
             customer=contract.card,
         )
         outcomes = pool.submit(
             outcome_findings,
             month=month,
-            scorer=champion.scorer,
-            promise=champion.promise,
+            scorer=champion.scorer if champion else None,
+            promise=champion.promise if champion else None,
             current=_with_score(current, compared_month),
             read=read,
             contract=contract,
             costs=costs,
             drifted=[one for one, report in earlier.items() if report.drift_status == "DRIFT"],
         )
-        findings = (*drift.result(), together.result(), *outcomes.result())
-    before = earlier.get(shift_month(month, -1))
-    if before is not None and before.champion_version == champion.version:
-        findings = hold(findings, before.findings)
-    verdict = judge_month(findings)
-    later = [name for name in feature_names(contract) if name not in full]
-    if later:
-        verdict = replace(verdict, reasons=(*verdict.reasons, _not_yet(later, scorer is None)))
-    return MonthReport(verdict, findings, champion.version, window)
+        return (*drift.result(), together.result(), *outcomes.result())
+
+
+def platform_history(
+    month: str, training: Window | None, first_event: datetime, read: Read, contract: Contract
+) -> History:
+    """Where the history has gaps that a month's report must know of: from the reference's time on, and before it."""
+    begin = contract.month_start(shift_month(month, -PAST_MONTHS))
+    if training is not None:
+        begin = min(begin, training.start)
+    back = timedelta(days=max(feature_days(contract).values(), default=0.0) + USUAL_DAYS)
+    first = max(contract.month_of(max(begin - back, first_event)), contract.first_month)
+    rows = read("raw_transactions", ["event_timestamp"], first, month)
+    return history_of(rows["event_timestamp"], first_event, contract.month_end(month), contract)
+
+
+def choose_reference(
+    month: str,
+    champion: Champion | None,
+    history: History,
+    earlier: Mapping[str, EarlierReport],
+    contract: Contract,
+) -> tuple[Window | None, str]:
+    """What a month is compared with, and what is to be said of that.
+
+    Args:
+        month: the month under report.
+        champion: the live model, if there is one.
+        history: how far back transactions go, and where they have gaps.
+        earlier: the reports of the months before.
+        contract: of the source.
+
+    Returns:
+        The champion's training window as far as it can be compared; else, with the reason, the platform's own earlier
+        months; None where there are none.
+    """
+    if champion is None:
+        why = "there is no champion yet"
+    elif champion.training is None:
+        why = f"champion version {champion.version} does not say on what it was trained"
+    else:
+        window = reference_window(
+            champion.training, history.first_event, contract.maturity_days, month, contract.zone, history.gaps
+        )
+        if window is not None:
+            return window, ""
+        why = (
+            f"the training window of champion version {champion.version} lies where features that look back are still "
+            "filling"
+        )
+    own = own_months(month, history, earlier, contract)
+    if own is None:
+        return None, f"{why}, and no earlier month is there that could be compared"
+    first, last = own.start, own.end - timedelta(hours=12)
+    return own, f"{why}, so the month was compared with the months before: {first:%Y-%m-%d} to {last:%Y-%m-%d}"
+
+
+def own_months(month: str, history: History, earlier: Mapping[str, EarlierReport], contract: Contract) -> Window | None:
+    """Up to three months in a row before a month, of the `PAST_MONTHS` before it, that were delivered as usual.
+
+    The newest three in a row, else the newest of those in a row. A month that drifted is among them: without a model
+    that was made for the world before, a change is news once. Not one whose data were called broken, unless all were.
+    """
+    first = max(contract.month_of(history.first_event), shift_month(month, -PAST_MONTHS))
+    if first >= month:
+        return None
+    windows = {one: month_window(one, contract.zone) for one in months_between(first, shift_month(month, -1))}
+    if history.first_event - windows[first].start > LATE_BEGIN:
+        windows[first] = Window(history.first_event, windows[first].end)
+    whole = [
+        one
+        for one, window in windows.items()
+        if window.days >= MINIMUM_REFERENCE_DAYS and window.end > history.first_event and not history.breaks(window)
+    ]
+    sound = [one for one in whole if one not in earlier or not earlier[one].is_broken] or whole
+    if not sound:
+        return None
+    runs = _runs(sound)[::-1]
+    run = next((run for run in runs if len(run) >= OWN_MONTHS), max(runs, key=len))[-OWN_MONTHS:]
+    return Window(windows[run[0]].start, windows[run[-1]].end)
 
 
 def compared_rows(
@@ -263,7 +412,8 @@ def compared_rows(
         if attributes:
             found = attributes_of(rows, read("raw_transactions", ["transaction_id", *attributes], first, last))
             for name in attributes:
-                rows = rows.append_column(name, found[name].cast(pa.string()))
+                column = found[name]
+                rows = rows.append_column(name, column.cast(pa.string()) if _is_named(column.type) else column)
     for name, values in made.result().items() if made else ():
         rows = rows.append_column(name, values)
     return rows
@@ -333,23 +483,42 @@ def _scored(rows: pa.Table, scorer: Scorer | None, most: int | None) -> pa.Table
         return rows
     scores = np.full(rows.num_rows, np.nan)
     taken = slice(None, None, 1 if most is None else one_in(rows.num_rows, most))
-    matrix = feature_matrix(rows.take(pa.array(np.arange(rows.num_rows)[taken])), scorer.manifest.features)
-    scores[taken] = scorer.probabilities(matrix)
+    scores[taken] = scorer.score(rows.take(pa.array(np.arange(rows.num_rows)[taken])))
     return rows.append_column(SCORE, pa.array(scores))
 
 
-def _not_yet(features: Sequence[str], scores: bool) -> str:
-    """What a young platform's report does not look at, and why."""
+def _not_yet(features: Sequence[str], scores: bool, history: History, this: Window) -> str:
+    """What the report of a young platform, or after a gap, does not look at, and why."""
     what = f"{len(features)} feature{'' if len(features) == 1 else 's'}{', and so scores,' if scores else ''}"
+    named = listed(features, len(features))
+    gaps = history.breaks(this, PAST_MONTHS * 31)
+    if gaps:
+        return (
+            f"{what} could not be compared, because their windows reach into days that were not delivered, "
+            f"{', '.join(gap.words for gap in gaps)}: {named}"
+        )
     return (
         f"{what} could not be compared yet, because they were still filling when the reference began: "
-        f"{listed(features, len(features))}; a champion that is trained later has a later reference"
+        f"{named}; a champion that is trained later has a later reference"
     )
+
+
+def _on_broken_history(finding: Finding, gaps: Sequence[Gap]) -> Finding:
+    """What the champion said of rows whose history is missing tells nothing of the champion, nor of the world."""
+    if finding.kind not in ("concept", "estimate") or finding.status not in ("WATCH", "DRIFT"):
+        return finding
+    said = f"{finding.reason}; that tells nothing: history is missing, {', '.join(gap.words for gap in gaps)}"
+    return replace(finding, status="INSUFFICIENT_DATA", cause=None, since=None, reason=said)
 
 
 def _with_score(current: pa.Table, scored: pa.Table) -> pa.Table:
     """The month's features with the scores of the same rows, where there are any."""
     return current.append_column(SCORE, scored[SCORE]) if SCORE in scored.column_names else current
+
+
+def _is_named(kind: pa.DataType) -> bool:
+    """Whether values of a type are told apart by their names."""
+    return bool(pa.types.is_string(kind) or pa.types.is_boolean(kind))
 
 
 def _last_month(window: Window, contract: Contract) -> str:

@@ -24,9 +24,16 @@ from fraud_assets.core.label_drift import label_findings
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.metrics import Costs
 from fraud_assets.core.months import months_between, shift_month
-from fraud_assets.core.scoring import Scorer, ScoringError, feature_matrix
+from fraud_assets.core.scoring import Scorer, ScoringError
 from fraud_assets.core.segments import Segment, attributes_of, segment_attributes, segments_of
-from fraud_assets.core.windows import FILLING_DAYS, TrainedMonth, evaluation_window, matured_window, rows_within
+from fraud_assets.core.windows import (
+    FILLING_DAYS,
+    TrainedMonth,
+    Window,
+    evaluation_window,
+    matured_window,
+    rows_within,
+)
 
 DAY = 86_400_000_000  # microseconds
 # The champion is not the very model that was validated, so its calibration is a little off from the first month on.
@@ -34,6 +41,7 @@ DAY = 86_400_000_000  # microseconds
 UNCALIBRATED_P = 0.001
 # As many as the other kinds look back, see `monitoring.PAST_MONTHS`.
 EARLIER_MONTHS = 6
+NOT_INVESTIGATED = "which transactions will be looked into is not known where a blank label says that nobody did"
 STATEMENT = ("transaction_id", "event_timestamp", "is_fraud", "label_timestamp", "label_source")
 Read = Callable[[str, Sequence[str] | None, str, str], pa.Table]
 
@@ -41,7 +49,7 @@ Read = Callable[[str, Sequence[str] | None, str, str], pa.Table]
 def outcome_findings(
     *,
     month: str,
-    scorer: Scorer,
+    scorer: Scorer | None,
     promise: pa.Table | None,
     current: pa.Table,
     read: Read,
@@ -53,7 +61,7 @@ def outcome_findings(
 
     Args:
         month: the month under report.
-        scorer: the champion.
+        scorer: the champion; None where there is none, and labels alone tell.
         promise: what its validation promised, see `TrainingResult.validation`; None where that was not kept.
         current: the month's features; its scores, too, as a column `score`, where they are known.
         read: gives `transaction_features`, `fraud_labels` and `raw_transactions`, see `monitoring.Read`.
@@ -65,6 +73,8 @@ def outcome_findings(
         At least one finding of each kind; INSUFFICIENT_DATA with the reason where it could not be looked at.
     """
     labels = _labels(month, read, contract, drifted)
+    if scorer is None:
+        return _together(labels, (), ())
     if promise is None:
         reason = f"what the validation of champion version {scorer.manifest.model_version} promised was not kept"
         return _together(labels, *_without(reason))
@@ -85,6 +95,8 @@ def outcome_findings(
         segments=_segments(rows, month, read, contract),
         more=_more(labels),
     )
+    if contract.label.blank == "unknown":
+        return _together(labels, judged, unknown(NOT_INVESTIGATED))
     curve = delay_curve(frauds.delays, frauds.ages)
     return _together(labels, judged, estimate_findings(promise, rows, unmatured, curve, clusters=clusters))
 
@@ -111,7 +123,13 @@ def _realised(month: str, scorer: Scorer, current: pa.Table, read: Read, contrac
         earlier = _scored(rows_within(earlier, window), scorer).select([*kept, SCORE])
         rows = pa.concat_tables([earlier.cast(rows.schema), rows])
     statements = _known(read("fraud_labels", STATEMENT, min(first, month), month), contract.month_end(month))
-    labels = labels_as_of(rows, statements, contract.month_end(month), maturity_days=contract.maturity_days)
+    labels = labels_as_of(
+        rows,
+        statements,
+        contract.month_end(month),
+        maturity_days=contract.maturity_days,
+        blank=contract.label.blank,
+    )
     return rows.append_column("is_fraud", labels["is_fraud"]).filter(labels["is_matured"])
 
 
@@ -134,12 +152,13 @@ def _scored(rows: pa.Table, scorer: Scorer) -> pa.Table:
     """With the champion's scores, where they are not there."""
     if SCORE in rows.column_names:
         return rows
-    return rows.append_column(SCORE, pa.array(scorer.probabilities(feature_matrix(rows, scorer.manifest.features))))
+    return rows.append_column(SCORE, pa.array(scorer.score(rows)))
 
 
 def _labels(month: str, read: Read, contract: Contract, drifted: Collection[str]) -> tuple[Finding, ...]:
     first = _first(month, contract)
-    moments = read("raw_transactions", ["event_timestamp"], first, month)["event_timestamp"]
+    rows = read("raw_transactions", ["transaction_id", "event_timestamp"], first, month)
+    moments = rows["event_timestamp"]
     windows = [
         matured_window(one, contract.maturity_days, contract.zone)
         for one in months_between(shift_month(month, -EARLIER_MONTHS), month)
@@ -153,6 +172,14 @@ def _labels(month: str, read: Read, contract: Contract, drifted: Collection[str]
     if begin is None:
         reason = "there is no transaction to compare"
         return tuple(label_drift.without(feature, reason) for feature in label_drift.FEATURES)
+    if contract.label.blank == "unknown":
+        return _labels_of_known(rows, windows, month, read, contract)
+    return _compared(moments, windows, month, read, contract)
+
+
+def _compared(
+    moments: pa.ChunkedArray, windows: Sequence[Window], month: str, read: Read, contract: Contract
+) -> tuple[Finding, ...]:
     return label_findings(
         moments,
         _statements_of_frauds(month, read, contract),
@@ -161,6 +188,25 @@ def _labels(month: str, read: Read, contract: Contract, drifted: Collection[str]
         as_of=contract.month_end(month),
         maturity_days=contract.maturity_days,
         clusters=list(contract.entities),
+    )
+
+
+def _labels_of_known(
+    rows: pa.Table, windows: Sequence[Window], month: str, read: Read, contract: Contract
+) -> tuple[Finding, ...]:
+    """The same where not every transaction is looked into: rates are those of what is known.
+
+    How many frauds should be known of transactions that have not matured would follow from all of them, and is not
+    asked.
+    """
+    statements = _known(read("fraud_labels", STATEMENT, _first(month, contract), month), contract.month_end(month))
+    about = statements.filter(pc.is_valid(statements["is_fraud"]))["transaction_id"].combine_chunks()
+    stated = rows.filter(pc.is_in(rows["transaction_id"], value_set=about))["event_timestamp"]
+    if not len(stated):
+        return tuple(label_drift.without(feature, "no label is known") for feature in label_drift.FEATURES)
+    return tuple(
+        label_drift.without("known_frauds", NOT_INVESTIGATED) if finding.feature == "known_frauds" else finding
+        for finding in _compared(stated, windows, month, read, contract)
     )
 
 

@@ -39,7 +39,7 @@ STATUS_WORDS: dict[DriftStatus, str] = {
 HEADLINES: dict[DriftStatus, str] = {
     "OK": "Nothing moved beyond chance.",
     "WATCH": "Something may have moved; nothing is decided yet.",
-    "DRIFT": "The month is not like the one the model knows.",
+    "DRIFT": "The month is not like those it is compared with.",
     "INSUFFICIENT_DATA": "The month could not be compared.",
 }
 CAUSES: dict[Cause, str] = {
@@ -53,6 +53,7 @@ CAUSES: dict[Cause, str] = {
     "missing_values": "empty where it was not",
     "shifted_clock": "times are off by whole hours",
     "lost_feature": "the column is gone or constant",
+    "missing_rows": "transactions were not delivered",
     "label_delay": "labels come later or sooner",
     "few_labels": "fewer frauds known than expected",
 }

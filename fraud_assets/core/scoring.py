@@ -8,6 +8,8 @@ alone. Conversion to ONNX and packaging belong to `adapters/packaging.py`; makin
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -17,9 +19,11 @@ import onnxruntime
 import pyarrow as pa
 import pyarrow.compute as pc
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx_state
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from fraud_assets.core.contract import Contract, parse_contract
+from fraud_assets.core.contract import Contract, ContractError, parse_contract
+from fraud_assets.core.decision_rule import DecisionRule
+from fraud_assets.core.encoding import Encoder
 from fraud_assets.core.months import check_month
 
 # What ONNX Runtime raises for bytes it cannot use; the classes share no base but Exception.
@@ -66,12 +70,15 @@ class ModelManifest(BaseModel):
         as_of: what was known at this instant trained it; ISO 8601 with a time zone.
         training_from, training_to: event times of the first and last transaction it was trained on; None in manifests
             from before they were noted.
-        features: names of the features, in the order of the model's input columns.
+        features: the columns of a table of features that the model needs, numbers first, then texts.
+        encoder: from these to the model's own columns; None in manifests from before there were texts, whose features
+            are all numbers and the model's columns.
         threshold: probability, 0 to 1, from which a transaction is sent to review.
         family: the kind of model.
         contract_yaml: text of the source's contract, from which transactions can be turned into features.
         model_digest: SHA-256 of the ONNX bytes.
         metrics: how it did when it was validated, by name.
+        rule: the threshold in words, and what it promised; None in manifests from before it was noted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -88,6 +95,8 @@ class ModelManifest(BaseModel):
     metrics: dict[str, float] = {}
     training_from: datetime | None = None
     training_to: datetime | None = None
+    rule: DecisionRule | None = None
+    encoder: Encoder | None = None
 
     @field_validator("trained_month")
     @classmethod
@@ -107,6 +116,17 @@ class ModelManifest(BaseModel):
         if twice := sorted({name for name in value if value.count(name) > 1}):
             raise ValueError(f"features named more than once: {twice}")
         return value
+
+    @model_validator(mode="after")
+    def _encoder_takes_the_features(self) -> Self:
+        if self.encoder is not None and self.encoder.inputs != self.features:
+            raise ValueError(f"the encoder takes {self.encoder.inputs}, and the features are {self.features}")
+        return self
+
+    @property
+    def encoding(self) -> Encoder:
+        """The encoder; that of a manifest without one leaves everything as it is."""
+        return self.encoder or Encoder(self.features)
 
     @property
     def contract(self) -> Contract:
@@ -176,19 +196,46 @@ class Scorer:
             raise ScoringError(
                 f"{name} does not take {INPUT_NAME!r} and give {OUTPUT_NAME!r}; convert it with packaging.to_onnx"
             )
-        if (width := inputs[0].shape[1]) != len(manifest.features):
+        encoder = manifest.encoding
+        if (width := inputs[0].shape[1]) != len(encoder.columns):
             raise ScoringError(
-                f"{name} takes {width} features, its manifest names {len(manifest.features)}; package it "
+                f"{name} takes {width} features, its manifest names {len(encoder.columns)}; package it "
                 "anew from the feature list it was trained with"
             )
         self.manifest = manifest
         self._session = session
+        self._encoder = encoder
+        self._columns = encoder.columns
+
+    def score(self, features: pa.Table) -> npt.NDArray[np.float64]:
+        """The probability of fraud of each row of a table of features.
+
+        Args:
+            features: the manifest's features, in any order among any other columns: numbers or booleans, where null and
+                NaN both mean not known, and texts.
+
+        Returns:
+            float64 [n], 0 to 1.
+
+        Raises:
+            ScoringError: naming the columns that are missing or of another type, or the cell that is infinite.
+        """
+        if self.manifest.encoder is None:
+            features = _with_categories(features, self.manifest)
+        return self.probabilities(model_matrix(features, self._encoder))
+
+    def score_rows(self, rows: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
+        """As `score`, of rows by name: for a few, for which a table would cost more than the model."""
+        encoder = self._encoder
+        numbers = np.array([[row[name] for name in encoder.numbers] for row in rows], dtype=np.float32)
+        texts = [pa.array([row[one.name] for row in rows], pa.string()) for one in encoder.texts]
+        return self.probabilities(encoder.encode(numbers.reshape(len(rows), len(encoder.numbers)), texts))
 
     def probabilities(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """The probability of fraud.
 
         Args:
-            X: float32 [n, p], columns in the order of `manifest.features`; NaN where a feature is not known.
+            X: float32 [n, p], columns as `manifest.encoding` gives them; NaN where a feature is not known.
 
         Returns:
             float64 [n], 0 to 1.
@@ -196,7 +243,7 @@ class Scorer:
         Raises:
             ScoringError: for another shape, an infinite value, or a row the model gives no probability for.
         """
-        features = self.manifest.features
+        features = self._columns
         if X.ndim != 2 or X.shape[1] != len(features):
             raise ScoringError(
                 f"the model takes rows of {len(features)} features, got an array of shape {X.shape}; "
@@ -231,18 +278,27 @@ class Scorer:
         """Scores a table of features.
 
         Args:
-            features: the manifest's features as numeric or boolean columns, in any order among any others;
-                null and NaN both mean not known.
+            features: as for `score`.
 
         Returns:
             One row per row, in the same order: `score` (probability, 0 to 1), `decision`, `model_version`.
 
         Raises:
-            ScoringError: naming the columns that are missing or no numbers, or the cell that is infinite.
+            ScoringError: as `score`.
         """
-        scores = self.probabilities(feature_matrix(features, self.manifest.features))
+        scores = self.score(features)
         versions = np.full(len(scores), self.manifest.model_version, dtype=np.int64)
         return pa.table([scores, self.decide(scores), versions], schema=SCORES_SCHEMA)
+
+
+def model_matrix(features: pa.Table, encoder: Encoder) -> npt.NDArray[np.float32]:
+    """What a model computes with, float32 [n, len(encoder.columns)], of a table of features.
+
+    Raises:
+        ScoringError: naming the columns that are missing, or of another type.
+    """
+    texts = [_text(features, one.name) for one in encoder.texts]
+    return encoder.encode(feature_matrix(features, encoder.numbers), texts)
 
 
 def feature_matrix(features: pa.Table, names: tuple[str, ...]) -> npt.NDArray[np.float32]:
@@ -251,15 +307,45 @@ def feature_matrix(features: pa.Table, names: tuple[str, ...]) -> npt.NDArray[np
     Raises:
         ScoringError: naming the columns that are missing, or that are no numbers.
     """
+    _require(features, names)
+    matrix = np.empty((features.num_rows, len(names)), dtype=np.float32)
+    for position, name in enumerate(names):
+        matrix[:, position] = _float32(features.column(name), name)
+    return matrix
+
+
+def _require(features: pa.Table, names: Sequence[str]) -> None:
     if missing := [name for name in names if name not in features.column_names]:
         raise ScoringError(
             f"the table lacks the features {', '.join(missing)}; make it with the compute_features of the "
             "version that trained the model"
         )
-    matrix = np.empty((features.num_rows, len(names)), dtype=np.float32)
-    for position, name in enumerate(names):
-        matrix[:, position] = _float32(features.column(name), name)
-    return matrix
+
+
+def _text(features: pa.Table, name: str) -> pa.ChunkedArray:
+    _require(features, [name])
+    values = features[name]
+    if pa.types.is_null(values.type):
+        return values.cast(pa.string())
+    if not pa.types.is_string(values.type):
+        raise ScoringError(f"feature {name!r} has type {values.type}; the model takes it as text")
+    return values
+
+
+def _with_categories(features: pa.Table, manifest: ModelManifest) -> pa.Table:
+    """With a column for each category of a text, as they were features of their own before models had an encoder."""
+    if not (lacking := set(manifest.features).difference(features.column_names)):
+        return features
+    try:
+        attributes = manifest.contract.attributes
+    except ContractError:
+        return features  # it then lacks columns, which is said where it is missed
+    for name, column in attributes.items():
+        for category in column.categories or ():
+            feature = f"{name}_is_{re.sub('[^a-z0-9]+', '_', category.lower())}"
+            if feature in lacking and name in features.column_names:
+                features = features.append_column(feature, pc.equal(features[name], category))
+    return features
 
 
 def _float32(column: Any, name: str) -> npt.NDArray[np.float32]:

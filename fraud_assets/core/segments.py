@@ -28,6 +28,7 @@ from fraud_assets.core.bootstrap import (
     integers,
     percentile_interval,
     resamples,
+    with_rare_errors,
 )
 from fraud_assets.core.contract import Contract
 
@@ -271,10 +272,14 @@ def _intervals(
             samples[part].append(ladder.average_precision(counts))
     unknown = Interval(math.nan, math.nan, math.nan)
     intervals = [
-        percentile_interval(
-            float(ladders[part].average_precision(once)[0]),
-            np.concatenate(samples[part]),
-            independent_cards(y[rows], cards[rows]),
+        with_rare_errors(
+            percentile_interval(
+                float(ladders[part].average_precision(once)[0]),
+                np.concatenate(samples[part]),
+                independent_cards(y[rows], cards[rows]),
+                confidence,
+            ),
+            int(y[rows].sum()),
             confidence,
         )
         if part in ladders

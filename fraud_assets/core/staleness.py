@@ -19,9 +19,9 @@ from fraud_assets.core.tables import TABLES
 Inputs = dict[str, dict[str, str | None]]
 """Table to month to digest; None where that month was looked for and was not there.
 
-What is no table goes by a name of its own: "contract" and "training" with the one key "", "source" and "label_feed"
-(what was delivered), "ledger" (see `champion_inputs`), "added_labels", "quarantine_decisions", and "earlier_ids" (the
-earlier months with ids among those of the month, by name instead of digest).
+What is no table goes by a name of its own: "contract", "features" and "training" with the one key "", "source" and
+"label_feed" (what was delivered), "ledger" (see `champion_inputs`), "added_labels", "quarantine_decisions", and
+"earlier_ids" (the earlier months with ids among those of the month, by name instead of digest).
 """
 
 Partition = tuple[str, str]
@@ -61,6 +61,11 @@ def inputs_of(*sources: pa.Table | Mapping[str, Mapping[str, str | None]]) -> In
 def champion_inputs(month: str, version: int | None) -> Inputs:
     """The version that was live before the decision of a month, as an input."""
     return {"ledger": {CHAMPION + month: None if version is None else str(version)}}
+
+
+def features_inputs(digest: str | None) -> Inputs:
+    """How features are made (`features.features_digest`), as an input."""
+    return {"features": {"": digest}}
 
 
 def training_inputs(digest: str) -> Inputs:
@@ -122,6 +127,9 @@ def find_stale(
         if not inputs:
             direct[partition] = ["what it was made of has not been recorded"]
             continue
+        if partition[0] == "transaction_features":
+            # Those from before this was recorded lack columns that there are now.
+            inputs = {**features_inputs(None), **inputs}
         reasons = [
             reason
             for table, keys in inputs.items()
@@ -235,6 +243,8 @@ def _difference(table: str, key: str, was: str | None, is_now: str | None) -> st
         return f"{in_words(arrived)} came later, with ids among those of {key}" if arrived else None
     if table == "contract":
         return "the contract has changed"
+    if table == "features":
+        return "how features are made has changed"
     if table == "training":
         return "the settings of training have changed"
     if table == "added_labels":

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core.contract import Contract
-from fraud_assets.core.features import feature_names
+from fraud_assets.core.features import feature_types
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 # A quarantined row as intake leaves it; the table adds the month.
@@ -123,7 +123,7 @@ def transaction_features(contract: Contract) -> Table:
         pa.field("transaction_id", contract.transaction_id_type, nullable=False),
         pa.field("event_timestamp", TIMESTAMP, nullable=False),
         *(pa.field(entity, contract.transactions_schema().field(entity).type) for entity in contract.entities),
-        *(pa.field(name, pa.float32()) for name in feature_names(contract)),
+        *(pa.field(name, kind) for name, kind in feature_types(contract).items()),
     ]
     return Table(
         "transaction_features",

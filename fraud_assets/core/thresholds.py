@@ -1,6 +1,6 @@
 """What another decision threshold would have meant on a window: by review capacity, by cost, and as curves.
 
-The threshold that a model is given (`score_threshold`), and the metrics at it with their intervals, are in metrics.py;
+The threshold that a model is given is chosen in decisions.py, the metrics at it with their intervals are in metrics.py;
 nothing here has an interval, because a table of choices is read by its differences, and all rows share one window.
 """
 
@@ -132,8 +132,8 @@ class Flagging:
     def for_capacity(self, cards_per_day: float) -> float:
         """The lowest threshold that flags at most so many cards a day, on average; all cards if that is enough.
 
-        Unlike `metrics.score_threshold` it may flag more than a tenth of the card-days: a table of choices shows what
-        each would bring.
+        Unlike `decisions.choose_threshold` it may flag what is not worth its review, or nothing at all: a table of
+        choices shows what each would bring.
         """
         return lowest_threshold(self.card_days, math.floor(cards_per_day * self.n_days))
 

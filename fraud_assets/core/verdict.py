@@ -20,8 +20,9 @@ NEXT_STEPS: dict[Blame, str] = {
     "data": "the data look broken: this goes to the owner of the feed, and no model is trained on it",
     "labels": "the labels come otherwise than before: this goes to those who give them, and no model is trained for it",
 }
-# What the month brought in. Of these, unknown is not OK; the others have to wait for labels, or for a champion to be
-# old enough, and say so.
+NO_CHAMPION = "the world changed: what a model learns from earlier months may not hold"
+# What the month brought in. Where nothing of it could be compared, the month is not OK; what else could not be is
+# a remark, or a column that is never there would be watched for ever.
 INPUTS: frozenset[DriftKind] = frozenset({"covariate", "missing", "category", "prediction"})
 GRAVEST_FIRST: tuple[DriftKind, ...] = (
     "concept", "label", "missing", "category", "covariate", "prediction", "multivariate", "estimate",
@@ -65,7 +66,7 @@ def hold(findings: Iterable[Finding], before: Iterable[Finding]) -> tuple[Findin
     )
 
 
-def judge_month(findings: Sequence[Finding]) -> Verdict:
+def judge_month(findings: Sequence[Finding], *, has_champion: bool = True) -> Verdict:
     """Joins a month's findings: the worst status, what it comes from, and why.
 
     Findings of broken data or late labels explain others of the same status, so they take the blame: frauds that are
@@ -73,6 +74,7 @@ def judge_month(findings: Sequence[Finding]) -> Verdict:
 
     Args:
         findings: of every kind, in any order; each kind that could not be looked at has one that says so.
+        has_champion: whether there is a model that another one could replace.
     """
     if not findings:
         return Verdict("INSUFFICIENT_DATA", None, ("nothing could be compared",))
@@ -89,7 +91,7 @@ def judge_month(findings: Sequence[Finding]) -> Verdict:
     if worst == "OK":
         reasons.append(_quiet(findings))
     if blame:
-        reasons.insert(0, NEXT_STEPS[blame])
+        reasons.insert(0, NEXT_STEPS[blame] if has_champion or blame != "world" else NO_CHAMPION)
     reasons += [finding.reason for finding in findings if finding.status == "INSUFFICIENT_DATA"][:MOST_REASONS]
     # What it does to money, and to what the model is there for, is said in quiet months, too.
     reasons += [
@@ -104,10 +106,11 @@ def _worst(findings: Sequence[Finding]) -> DriftStatus:
     statuses = {finding.status for finding in findings}
     if "DRIFT" in statuses:
         return "DRIFT"
-    if statuses == {"INSUFFICIENT_DATA"}:
-        return "INSUFFICIENT_DATA"
-    unknown = any(finding.status == "INSUFFICIENT_DATA" and finding.kind in INPUTS for finding in findings)
-    return "WATCH" if unknown or "WATCH" in statuses else "OK"
+    if "WATCH" in statuses:
+        return "WATCH"
+    compared = [finding for finding in findings if finding.kind in INPUTS and finding.status == "OK"]
+    asked = any(finding.kind in INPUTS for finding in findings)
+    return "OK" if compared or ("OK" in statuses and not asked) else "INSUFFICIENT_DATA"
 
 
 def _blame(grave: Sequence[Finding]) -> Blame | None:

@@ -1,4 +1,4 @@
-"""`drift_report`: has the world changed since the champion's training window, and what does it do to the champion?"""
+"""`drift_report`: has the world changed, since the champion was trained or since the months before?"""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 from fraud_assets.adapters.monthly_report import publish_report, write_report
 from fraud_assets.core import plots
 from fraud_assets.core.drift_config import DriftConfig
-from fraud_assets.core.metrics import Costs
 from fraud_assets.core.monitoring import PAST_MONTHS, Champion, MonthReport, drift_rows, earlier_reports, report_month
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.scoring import Scorer
@@ -35,7 +34,7 @@ from fraud_assets.defs.resources import Platform
         dg.AssetCheckSpec(
             "no_drift",
             asset="drift_report",
-            description="The month resembles the champion's training window, and the champion keeps its promise.",
+            description="The month resembles what it is compared with, and the champion, if any, keeps its promise.",
         )
     ],
     **describe("drift_report", "monitoring", {"postgres"}),
@@ -90,14 +89,14 @@ def _report(platform: Platform, month: str, features: pa.Table, version: int | N
         inputs = inputs_of(inputs, rows)
         return rows
 
-    champion = first_event = None
+    champion = None
     if version is not None:
         champion = Champion(Scorer(*platform.registry.fetch(version)), platform.registry.validation(version))
-        # From the first month of the contract on: one that arrives later makes the platform's history longer.
-        oldest = next(iter(store.months("transaction_features")))
-        first_event = pc.min(
-            read("transaction_features", ["event_timestamp"], CONTRACT.first_month, oldest)["event_timestamp"]
-        ).as_py()
+    # From the first month of the contract on: one that arrives later makes the platform's history longer.
+    oldest = next(iter(store.months("transaction_features")))
+    first_event = pc.min(
+        read("transaction_features", ["event_timestamp"], CONTRACT.first_month, oldest)["event_timestamp"]
+    ).as_py()
     before = read("drift_report", None, shift_month(month, -PAST_MONTHS), shift_month(month, -1))
     report = report_month(
         month=month,
@@ -108,6 +107,6 @@ def _report(platform: Platform, month: str, features: pa.Table, version: int | N
         earlier=earlier_reports(before),
         contract=CONTRACT,
         config=DriftConfig(),
-        costs=Costs(settings.review_cost, settings.loss_share, settings.fixed_loss),
+        costs=settings.costs,
     )
     return report, inputs

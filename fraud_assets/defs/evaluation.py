@@ -7,8 +7,10 @@ import dagster as dg
 import pyarrow as pa
 
 from fraud_assets.core import plots
+from fraud_assets.core.costs import Costs
 from fraud_assets.core.evaluation import (
     EvaluationError,
+    KnownRows,
     Role,
     ScoredWindow,
     evaluation_rows,
@@ -16,8 +18,6 @@ from fraud_assets.core.evaluation import (
     segment_rows,
     window_segments,
 )
-from fraud_assets.core.labels import labels_as_of
-from fraud_assets.core.metrics import Costs
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.scoring import Scorer
 from fraud_assets.core.segments import segment_attributes, segments_in_words
@@ -28,7 +28,7 @@ from fraud_assets.core.thresholds import (
     precision_recall_curve,
     threshold_rows,
 )
-from fraud_assets.core.windows import TrainedMonth, Window, choose_challenger, evaluation_window
+from fraud_assets.core.windows import MINIMUM_FRAUDS, Comparison, TrainedMonth, choose_comparison, when_enough
 from fraud_assets.defs.partitions import (
     CONTRACT,
     MONTH_BY_MONTH,
@@ -52,9 +52,9 @@ DEPENDENCIES = ["transaction_features", "fraud_labels", "trained_model"]
         ),
         "evaluation": dg.AssetOut(
             description="One row is one model (champion, challenger, reference) on the transactions that matured in "
-            "the month; for data scientists and the promotion decision. All roles are judged on the same "
-            "transactions, all of them from after the as-of time of every model, with labels as known at the month's "
-            "end.",
+            "the month, and where those have few frauds in the months before; for data scientists and the promotion "
+            "decision. All roles are judged on the same transactions, all of them from after the as-of time of every "
+            "model, with labels as known at the month's end.",
             **describe("evaluation", "models", {"postgres"}),
         ),
     },
@@ -64,30 +64,29 @@ DEPENDENCIES = ["transaction_features", "fraud_labels", "trained_model"]
     deps=[*DEPENDENCIES, "raw_transactions"] if ATTRIBUTES else DEPENDENCIES,
 )
 def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[dg.Output[pa.Table]]:
-    """Judges the models that were trained before on the month's matured transactions, as a whole and in parts."""
+    """Judges the models that were trained before on matured transactions, as a whole and in parts."""
     month = single_month(context)
     platform.store.require("transaction_features", month)
     live = platform.champion_before(month)
     trained = platform.store.read("trained_model", ["month", "model_version"], last_month=shift_month(month, -1))
     inputs = platform.made_of(trained, champion_inputs(month, live))
-    models, window = _models(platform, month, live, trained)
+    known = KnownRows(
+        lambda table, first, last: platform.store.read(table, first_month=first, last_month=last), CONTRACT, month
+    )
+    models, compared = _models(platform, month, live, trained, known)
     if not models:
         yield from _nothing(platform, "no model is old enough to be judged yet", inputs)
         return
-    first = CONTRACT.month_of(window.start)
-    features = platform.store.read("transaction_features", first_month=first, last_month=month)
-    statements = platform.store.read("fraud_labels", first_month=first, last_month=month)
+    first, window, features = known.first, compared.window, known.features
     entities, earlier = ["event_timestamp", *CONTRACT.entities], shift_month(first, -1)
     before = platform.store.read("transaction_features", entities, first_month=earlier, last_month=earlier)
     raw = None
     if ATTRIBUTES:
         columns = ["transaction_id", *ATTRIBUTES]
         raw = platform.store.read("raw_transactions", columns, first_month=first, last_month=month)
-    inputs = inputs_of(inputs, features, statements, before, *([raw] if raw else []))
-    as_of = CONTRACT.month_end(month)
-    labels = labels_as_of(features, statements, as_of, maturity_days=CONTRACT.maturity_days)
+    inputs = inputs_of(inputs, *known.parts, before, *([raw] if raw else []))
     try:
-        scored = score_window(features, labels, models, window, CONTRACT)
+        scored = score_window(features, known.labels, models, window, CONTRACT)
     except EvaluationError as error:
         context.log.warning(f"{month}: {error}")
         yield from _nothing(platform, str(error), inputs)
@@ -100,13 +99,12 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> Iterato
         parts, "evaluation_segments",
         metadata={"inputs": inputs, "segments": dg.MetadataValue.md(segments_in_words(parts))},
     )  # fmt: skip
-    settings = platform.settings
-    costs = Costs(settings.review_cost, settings.loss_share, settings.fixed_loss)
+    costs = platform.settings.costs
     rows = evaluation_rows(
-        scored, models, month=month, as_of=as_of, window=window, costs=costs,
+        scored, models, month=month, as_of=CONTRACT.month_end(month), window=window, costs=costs,
         schema=platform.store.table("evaluation").schema,
     )  # fmt: skip
-    yield dg.Output(rows, "evaluation", metadata={"inputs": inputs, **_shown(rows, scored, models, costs)})
+    yield dg.Output(rows, "evaluation", metadata={"inputs": inputs, **_shown(rows, scored, models, costs, compared)})
 
 
 def _nothing(platform: Platform, outcome: str, inputs: Any) -> Iterator[dg.Output[pa.Table]]:
@@ -115,7 +113,18 @@ def _nothing(platform: Platform, outcome: str, inputs: Any) -> Iterator[dg.Outpu
         yield dg.Output(rows, name, metadata={"outcome": outcome, "inputs": inputs})
 
 
-def _shown(rows: pa.Table, scored: ScoredWindow, models: dict[Role, Scorer], costs: Costs) -> dict[str, Any]:
+def _outcome(n_models: int, n: int, compared: Comparison) -> str:
+    window, n_fraud = compared.window, compared.n_fraud
+    said = f"{n_models} models on {n:,} transactions since {window.start.astimezone(CONTRACT.zone):%Y-%m-%d}"
+    if n_fraud >= MINIMUM_FRAUDS:
+        return said
+    when = when_enough(n_fraud, MINIMUM_FRAUDS, window, CONTRACT.maturity_days, CONTRACT.zone)
+    return f"{said}; not enough to promote on yet: {n_fraud} of {MINIMUM_FRAUDS} frauds; {when}"
+
+
+def _shown(
+    rows: pa.Table, scored: ScoredWindow, models: dict[Role, Scorer], costs: Costs, compared: Comparison
+) -> dict[str, Any]:
     """What the UI shows of an evaluation: figures, choices of a threshold, curves."""
     found = {row["role"]: row for row in rows.to_pylist()}
     names: dict[Role, str] = {role: f"{role} v{scorer.manifest.model_version}" for role, scorer in models.items()}
@@ -132,7 +141,7 @@ def _shown(rows: pa.Table, scored: ScoredWindow, models: dict[Role, Scorer], cos
     ]
     first = found[judged[0]]
     return {
-        "outcome": f"{len(found)} models on {first['n']:,} transactions",
+        "outcome": _outcome(len(found), first["n"], compared),
         "fraud_rate": first["prevalence"],
         **{f"average_precision_{role}": row["average_precision"] for role, row in found.items()},
         "thresholds": dg.MetadataValue.table(
@@ -156,26 +165,25 @@ def _shown(rows: pa.Table, scored: ScoredWindow, models: dict[Role, Scorer], cos
 
 
 def _models(
-    platform: Platform, month: str, champion: int | None, trained: pa.Table
-) -> tuple[dict[Role, Scorer], Window]:
-    """The scorers by role, and the window on which all of them can be judged."""
+    platform: Platform, month: str, champion: int | None, trained: pa.Table, known: KnownRows
+) -> tuple[dict[Role, Scorer], Comparison]:
+    """The scorers by role, and the window on which all of them can be judged, whose rows are read."""
     candidates = [
         TrainedMonth(f"{row['month']:%Y-%m}", row["model_version"], CONTRACT.zone)
         for row in trained.to_pylist()
         if row["model_version"] is not None
     ]
-    challenger = choose_challenger(candidates, month, CONTRACT.maturity_days, champion, CONTRACT.zone)
     models: dict[Role, Scorer] = {}
+    live = None
     if champion is not None:
         models["champion"] = Scorer(*platform.registry.fetch(champion))
-    if challenger is not None:
-        models["challenger"] = Scorer(*platform.registry.fetch(challenger.version))
-    compared = [
-        TrainedMonth(scorer.manifest.trained_month, scorer.manifest.model_version, CONTRACT.zone)
-        for scorer in models.values()
-    ]
-    window = evaluation_window(month, CONTRACT.maturity_days, compared, CONTRACT.zone)
-    if compared:
-        newest = max(compared, key=lambda model: model.as_of)
-        models["reference"] = Scorer(*platform.registry.fetch(newest.version, "reference"))
-    return models, window
+        live = TrainedMonth(models["champion"].manifest.trained_month, champion, CONTRACT.zone)
+    compared = choose_comparison(
+        candidates, month, CONTRACT.maturity_days, live, known.frauds, CONTRACT.zone
+    )  # fmt: skip
+    if compared.challenger is not None:
+        models["challenger"] = Scorer(*platform.registry.fetch(compared.challenger.version))
+    if models:
+        newest = max((scorer.manifest for scorer in models.values()), key=lambda manifest: manifest.trained_month)
+        models["reference"] = Scorer(*platform.registry.fetch(newest.model_version, "reference"))
+    return models, compared

@@ -12,7 +12,9 @@ import pyarrow as pa
 from fraud_assets.adapters.arrivals import Arrival, arriving, months_with_ids_of, remember_ids
 from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core import plots
+from fraud_assets.core.contract import Contract
 from fraud_assets.core.intake import Intake
+from fraud_assets.core.labels import fraud_rate_of
 from fraud_assets.core.tables import TIMESTAMP
 from fraud_assets.defs.partitions import MONTHS, RANGE_IN_ONE_RUN, describe, month_column, picture
 from fraud_assets.defs.resources import Platform
@@ -67,7 +69,9 @@ def raw_transactions(
         labels = {month: intake.statements for month, intake in intakes.items()}
         yield dg.Output(quarantined, "quarantined_transactions", metadata={"inputs": inputs, **_reasons(intakes)})
         yield dg.Output(labels, "delivered_labels", metadata={"inputs": inputs})
-        yield dg.Output(_Streams(arrivals), "raw_transactions", metadata={"inputs": inputs, **_figures(intakes)})
+        yield dg.Output(
+            _Streams(arrivals), "raw_transactions", metadata={"inputs": inputs, **_figures(intakes, platform.contract)}
+        )
         remember_ids(platform.store, intakes)
         yield from _checks(platform.store, intakes)
 
@@ -95,12 +99,18 @@ def _reasons(intakes: Mapping[str, Intake]) -> dict[str, Any]:
     return {"reasons": dict(reasons), "plot": picture(plots.bars(counts, "Quarantined rows by reason"))}
 
 
-def _figures(intakes: Mapping[str, Intake]) -> dict[str, Any]:
+def _labelled(stated: pa.Table, n: int, contract: Contract) -> dict[str, Any]:
+    """The fraud rate, and of how many where not all have a label."""
+    rate = {"fraud_rate": fraud_rate_of(stated, n, contract) or 0.0}
+    return rate | {"n_labelled": stated.num_rows} if contract.label.blank == "unknown" else rate
+
+
+def _figures(intakes: Mapping[str, Intake], contract: Contract) -> dict[str, Any]:
     days = sum((Counter(intake.daily_counts) for intake in intakes.values()), Counter())
     stated = pa.concat_tables([intake.statements for intake in intakes.values()])
     return {
         "n_delivered": sum(intake.n_delivered for intake in intakes.values()),
-        "fraud_rate": stated.num_rows / max(days.total(), 1),
+        **_labelled(stated, days.total(), contract),
         "quarantined": sum(intake.quarantined.num_rows for intake in intakes.values()),
         "plot": picture(plots.daily_counts(days, "Transactions a day", stated["event_timestamp"])),
     }

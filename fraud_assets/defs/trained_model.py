@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from fraud_assets.core import plots
 from fraud_assets.core.digests import digest_text
-from fraud_assets.core.features import feature_names
+from fraud_assets.core.features import forced_texts, model_columns
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.staleness import training_inputs
 from fraud_assets.core.tables import trained_model as table
@@ -42,7 +42,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
     settings, contract, store = platform.settings, platform.contract, platform.store
     store.require("transaction_features", month)
     config = settings.training
-    names = feature_names(contract)
+    names = model_columns(contract)
     first, last = training_months(month, config.window_months, contract.first_month)
     features = store.read("transaction_features", first_month=first, last_month=last)
     statements = store.read("fraud_labels", first_month=first, last_month=last)
@@ -54,9 +54,12 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
     if kept is not None:
         outcome = "inputs unchanged; the version trained before was kept"
         return dg.Output(kept, metadata={"outcome": outcome, "inputs": inputs})
-    labels = labels_as_of(features, statements, as_of, maturity_days=contract.maturity_days)
+    labels = labels_as_of(features, statements, as_of, maturity_days=contract.maturity_days, blank=contract.label.blank)
     try:
-        result = train(features, labels, names, maturity_days=contract.maturity_days, config=config, card=contract.card)
+        result = train(
+            features, labels, names, maturity_days=contract.maturity_days, config=config, card=contract.card,
+            forced=forced_texts(contract),
+        )  # fmt: skip
     except TrainingError as error:
         context.log.warning(f"{month}: {error}")
         row = base | {"status": "insufficient_data", "reason": str(error)}
@@ -65,7 +68,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         dagster_run_id=context.run.run_id, name=f"trained_model {month}", log=context.log
     ) as tracking:
         manifest = platform.registry.register(
-            tracking, result, month=month, as_of=as_of.isoformat(), features=names,
+            tracking, result, month=month, as_of=as_of.isoformat(),
             contract_yaml=settings.contract_path.read_text(encoding="utf-8"), config=config,
         )  # fmt: skip
         run_id = tracking.active_run().info.run_id
@@ -101,6 +104,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
             "inputs": inputs,
             "outcome": f"version {manifest.model_version}: {reason}",
             "fraud_rate": result.n_fraud / result.n,
+            "not_used": {name: f"{name} {why}" for name, why in result.encoder.unused.items()},
             "calibration": chosen.calibration.calibrator.method,
             **chosen.validation_metrics(),
             "mlflow_run_id": run_id,

@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 
 from fraud_assets.adapters.table_io import MonthsOnce
 from fraud_assets.core import plots
-from fraud_assets.core.features import feature_names, history_days
+from fraud_assets.core.features import features_digest, history_days, model_columns
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.months import shift_month
-from fraud_assets.core.staleness import Inputs, absent, in_words
+from fraud_assets.core.staleness import Inputs, absent, features_inputs, in_words
 from fraud_assets.core.tables import raw_transactions
 from fraud_assets.core.windows import months_back
 from fraud_assets.defs.partitions import AFTER_ITS_INPUTS, CONTRACT, MONTHS, RANGE_IN_ONE_RUN, describe, picture
@@ -47,7 +47,7 @@ def transaction_features(
     statements = MonthsOnce(platform.store, "fraud_labels")
     months = [_month(platform, transactions, statements, month) for month in sorted(context.partition_keys)]
     features = pa.concat_tables([month.features for month in months])
-    names = feature_names(platform.contract)
+    names = model_columns(platform.contract)
     missing = {name: features[name].null_count / max(features.num_rows, 1) for name in names}
     holes = {month.month: found for month in months if (found := month.holes)}
     yield dg.Output(
@@ -55,7 +55,7 @@ def transaction_features(
         metadata={
             "inputs": {month.month: month.inputs for month in months},
             "features": len(names),
-            "fraud_rate": sum(month.n_fraud for month in months) / max(features.num_rows, 1),
+            "fraud_rate": sum(month.n_fraud for month in months) / max(sum(month.n for month in months), 1),
             "plot": picture(plots.bars(missing, "Share of rows without a value, by feature")),
         },
     )
@@ -73,6 +73,7 @@ class _Month:
     month: str
     features: pa.Table
     inputs: Inputs
+    n: int  # transactions; of which something is known, where blank labels are unknown
     n_fraud: int  # as known at its end; rises as labels arrive
 
     @property
@@ -92,6 +93,8 @@ def _month(platform: Platform, transactions_of: MonthsOnce, statements_of: Month
     statements, statements_read = statements_of.read(first, month)
     start, end = contract.month_start(month), contract.month_end(month)
     features = platform.compute_features(transactions, statements, contract, start=start, end=end)
-    labels = labels_as_of(features, statements, end, maturity_days=contract.maturity_days)
+    labels = labels_as_of(features, statements, end, maturity_days=contract.maturity_days, blank=contract.label.blank)
     n_fraud = pc.sum(labels["is_fraud"]).as_py() or 0
-    return _Month(month, features, platform.made_of(rows_read, statements_read), n_fraud)
+    n = pc.count(labels["is_fraud"]).as_py() if contract.label.blank == "unknown" else labels.num_rows
+    inputs = platform.made_of(rows_read, statements_read, features_inputs(features_digest(contract)))
+    return _Month(month, features, inputs, n, n_fraud)

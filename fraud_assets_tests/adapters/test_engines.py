@@ -78,8 +78,11 @@ entities:
   ip_address: {column: ip, type: string, nullable: true}
   email: {column: email, type: string, nullable: true}
 attributes:
-  channel: {column: channel, categories: [web, app], nullable: true, feature: true}
-  age: {column: age, type: integer, nullable: true, feature: true}
+  channel: {column: channel, categories: [web, app], nullable: true}
+  age: {column: age, type: integer, nullable: true}
+  note: {column: note, nullable: true}
+  present: {column: present, type: boolean, nullable: true}
+  born: {column: born, type: date, nullable: true}
 label: {column: fraud, known_at: known}
 maturity_days: 3.5
 """)
@@ -96,6 +99,9 @@ def test_engines_agree_without_amounts_with_gaps_and_with_withdrawn_reports(engi
         "email": [None if k == 0 else f"{k}@example.com" for k in random.integers(0, 30, n)],
         "channel": [("web", "app", None)[k] for k in random.integers(0, 3, n)],
         "age": [None if k < 9 else int(k) for k in random.integers(0, 90, n)],
+        "note": [(None, "", "Zo\u00eb's \U0001f600", "A\\b")[k] for k in random.integers(0, 4, n)],
+        "present": [(None, True, False)[k] for k in random.integers(0, 3, n)],
+        "born": [(None, dt.date(1924, 2, 29), dt.date(2024, 3, 31), dt.date(2031, 1, 1))[k % 4] for k in range(n)],
     }  # fmt: skip
     transactions = pa.table(rows, schema=ACCOUNTS.transactions_schema())
     statements = []

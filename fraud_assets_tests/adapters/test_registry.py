@@ -13,7 +13,7 @@ import pytest
 
 from fraud_assets.adapters.registry import MODEL_NAME, Registry, RegistryError
 from fraud_assets.adapters.table_io import open_store
-from fraud_assets.core.features import feature_names
+from fraud_assets.core.features import model_columns
 from fraud_assets.core.scoring import Scorer, digest_model
 from fraud_assets.settings import Settings
 
@@ -59,13 +59,14 @@ def test_a_version_s_manifest_is_that_of_its_row_in_trained_model(registry: Regi
         found = (manifest.model_version, manifest.trained_month, manifest.family, manifest.threshold)
         assert found == (version, month, family, threshold)
         assert digest_model(onnx) == manifest.model_digest == digest
-        assert manifest.features == feature_names(world.settings.loaded_contract)
+        assert manifest.features == model_columns(world.settings.loaded_contract)
 
 
 def test_the_reference_beside_a_version_is_a_logistic_regression(registry: Registry, world: World) -> None:
     onnx, manifest = registry.fetch(versions(world)[0], "reference")
     assert manifest.family == "logistic_regression"
-    assert Scorer(onnx, manifest).probabilities(np.zeros((1, len(manifest.features)), np.float32)).shape == (1,)
+    row = np.zeros((1, len(manifest.encoding.columns)), np.float32)
+    assert Scorer(onnx, manifest).probabilities(row).shape == (1,)
 
 
 def test_the_skops_model_in_the_registry_scores_as_the_onnx_model_does(registry: Registry, world: World) -> None:
@@ -74,12 +75,14 @@ def test_the_skops_model_in_the_registry_scores_as_the_onnx_model_does(registry:
     version = versions(world)[-1]
     onnx, manifest = registry.fetch(version)
     rows = open_store(world.settings).read("transaction_features", first_month=world.months[-1]).slice(0, 500)
-    matrix = np.column_stack([rows[name].to_numpy().astype(np.float32) for name in manifest.features])
     registry.client()
     estimator = mlflow.sklearn.load_model(f"models:/{MODEL_NAME}/{version}")
-    np.testing.assert_allclose(
-        estimator.predict_proba(matrix)[:, 1], Scorer(onnx, manifest).probabilities(matrix), atol=1e-5
-    )
+    expected = Scorer(onnx, manifest).score(rows)
+    # It carries the encoder: a table, a data frame and an array of the features will do.
+    assert estimator.encoder == manifest.encoder
+    frame = rows.select(list(manifest.features)).to_pandas()
+    for X in (rows, frame, frame.to_numpy(dtype=object)):
+        np.testing.assert_allclose(estimator.predict_proba(X)[:, 1], expected, atol=1e-5)
 
 
 def test_a_version_s_promise_is_that_by_which_it_was_chosen(registry: Registry, world: World) -> None:

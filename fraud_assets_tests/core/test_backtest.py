@@ -334,7 +334,7 @@ def test_a_single_month_has_the_figures_of_an_evaluation_and_the_paired_interval
     )
     assert found.average_precision.value == pytest.approx(metrics.average_precision.value)
     assert found.expected_cost.value == pytest.approx(metrics.expected_cost.value)
-    assert found.alerts_per_day == pytest.approx(metrics.alerts_per_day)
+    assert found.alerts_per_day == pytest.approx(metrics.alerts_per_day.value)
     assert metrics.value_detection_rate is not None
     assert found.value_detection_rate is not None
     assert found.value_detection_rate.value == pytest.approx(metrics.value_detection_rate.value)

@@ -16,7 +16,7 @@ from fraud_assets.core.contract import (
     load_contract,
     parse_contract,
 )
-from fraud_assets.core.features import feature_names
+from fraud_assets.core.features import feature_names, text_features
 from fraud_assets.settings import PROJECT_ROOT
 
 LEAST = """
@@ -66,8 +66,8 @@ def test_the_least_contract_has_no_entities_no_amount_and_text_identifiers():
         ("label: {column: fraud, delay_days: 7, label_source: rumour}", "label_source"),
         ("amount: {column: a, type: money}", "amount.type"),
         ("attributes: {is_fraud: {column: a}}", "attributes"),
-        ("attributes: {city: {column: a, type: string, feature: true}}", "city"),
-        ("attributes: {city: {column: a, categories: [a b, a_b], feature: true}}", "same name"),
+        ("entities: {card: {column: c}}\nattributes: {card_count_7d: {column: a}}", "of entity 'card'"),
+        ("entities: {card_id: {column: c}}\nattributes: {Card_Days_Since_Last: {column: a}}", "the feature"),
         ("attributes: {hour: {column: a, type: number, feature: true}}", "hour"),
         ("timezone: Europe/Nowhere", "Europe/Nowhere"),
         ("customer_id: {column: who}", "customer_id"),
@@ -105,6 +105,12 @@ def test_a_wrong_field_is_named(line, field):
     with pytest.raises(ContractError, match=r"my\.yaml is not a valid contract") as refusal:
         parse_contract(with_line(line), "my.yaml")
     assert field in str(refusal.value)
+
+
+@pytest.mark.parametrize("rest", ["", ", feature: true", ", feature: false", ", categories: [a b, a_b]"])
+def test_a_text_needs_no_list_of_its_values(rest):
+    contract = parse_contract(with_line(f"attributes: {{city: {{column: a{rest}}}}}"))
+    assert text_features(contract) == (() if "false" in rest else ("city",))
 
 
 @pytest.mark.parametrize("text", ["", "just text", "- a\n- list", "name: {unclosed"])

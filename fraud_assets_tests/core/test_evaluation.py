@@ -12,6 +12,7 @@ from fraud_assets.core import tables
 from fraud_assets.core.contract import Column, load_contract
 from fraud_assets.core.evaluation import (
     EvaluationError,
+    KnownRows,
     evaluation_rows,
     promotion_signals,
     score_window,
@@ -335,3 +336,61 @@ def test_evidence_about_another_champion_than_the_live_one_is_refused(schema):
     table = evaluation(many(), {"champion": scorer(-1, 3), "challenger": scorer(1, 4)}, schema)
     with pytest.raises(ValueError, match="its evidence is about version 3"):
         promotion_signals(table, "2018-06", champion=2)
+
+
+def stored(month_frauds):
+    """A reader of features and statements: of each month a fraud on the 10th, as often as said, and a genuine one."""
+    asked = []
+
+    def read(table, first, last):
+        asked.append((table, first, last))
+        rows = [
+            (f"{month} {number}", dt.datetime.fromisoformat(f"{month}-10T00:00:00+00:00"), number > 0)
+            for month, n in month_frauds.items()
+            if first <= month <= last
+            for number in range(n + 1)
+        ]
+        ids, moments, frauds = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
+        time = pa.timestamp("us", "UTC")
+        if table == "transaction_features":
+            return pa.table({"transaction_id": pa.array(ids, pa.string()), "event_timestamp": pa.array(moments, time)})
+        return pa.table(
+            {
+                "transaction_id": pa.array(ids, pa.string()),
+                "is_fraud": pa.array(frauds, pa.bool_()),
+                "label_timestamp": pa.array(moments, time),
+                "label_source": pa.array(["analyst"] * len(ids), pa.string()),
+            }
+        ).filter(pa.array(frauds, pa.bool_()))
+
+    return read, asked
+
+
+def test_rows_are_read_back_to_where_a_window_begins_each_month_once():
+    read, asked = stored({"2018-04": 3, "2018-05": 2, "2018-06": 1, "2018-07": 9})
+    known = KnownRows(read, CARDS, "2018-06")
+    assert known.parts == []
+    assert len(known.frauds(Window(dt.datetime(2018, 5, 25, tzinfo=UTC), dt.datetime(2018, 6, 24, tzinfo=UTC)))) == 1
+    assert len(known.frauds(Window(dt.datetime(2018, 4, 25, tzinfo=UTC), dt.datetime(2018, 6, 24, tzinfo=UTC)))) == 3
+    assert len(known.frauds(Window(dt.datetime(2018, 5, 1, tzinfo=UTC), dt.datetime(2018, 6, 24, tzinfo=UTC)))) == 3
+    tables = ("transaction_features", "fraud_labels")
+    assert asked == [
+        *((table, "2018-05", "2018-06") for table in tables),
+        *((table, "2018-04", "2018-04") for table in tables),
+    ]
+    assert (known.first, len(known.parts)) == ("2018-04", 4)
+    assert known.features["event_timestamp"].to_pylist() == sorted(known.features["event_timestamp"].to_pylist())
+    assert known.labels["transaction_id"] == known.features["transaction_id"]
+
+
+def test_a_fraud_that_has_not_matured_is_not_counted():
+    """The month's end is 1 July; with 7 days of maturity, what happened after 24 June is open."""
+    known = KnownRows(stored({"2018-06": 4})[0], CARDS, "2018-06")
+    everything = Window(dt.datetime(2018, 6, 1, tzinfo=UTC), dt.datetime(2018, 7, 1, tzinfo=UTC))
+    assert len(known.frauds(everything)) == 4
+    assert (
+        KnownRows(stored({"2018-06": 4})[0], CARDS.model_copy(update={"maturity_days": 25}), "2018-06").frauds(
+            everything
+        )
+        == []
+    )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fraud_assets.core.contract import parse_contract
 from fraud_assets.core.digests import digest_table
+from fraud_assets.core.feature_names import OF_ENTITIES
 from fraud_assets.core.features import (
     ENTITY_FEATURES,
     Feature,
@@ -20,7 +21,11 @@ from fraud_assets.core.features import (
     compute_features,
     feature_days,
     feature_names,
+    feature_types,
+    features_digest,
     history_days,
+    model_columns,
+    text_features,
 )
 from fraud_assets.core.intake import Delivery, Part, accept
 from fraud_assets.core.months import month_end, month_start, months_between
@@ -46,7 +51,7 @@ event_timestamp: {column: at}
 attributes:
   clicks: {column: clicks, type: integer, feature: true}
   weight: {column: weight, type: number, nullable: true, feature: true}
-  city: {column: city, type: string}
+  city: {column: city, type: string, feature: false}
   t: {column: t, type: number, feature: true}
   row: {column: row, type: number, feature: true}
 label: {column: fraud, delay_days: 7}
@@ -146,6 +151,27 @@ def test_what_is_usual_is_what_matured_without_a_known_fraud():
     assert row["customer_amount_ratio"] == pytest.approx(40 / 21)
     assert row["customer_amount_z"] == pytest.approx(20 / 11)
     assert row["customer_amount_over_max"] == pytest.approx(40 / 31)
+
+
+INVESTIGATED = CONTRACT.model_copy(update={"label": CONTRACT.label.model_copy(update={"blank": "unknown"})})
+
+
+@pytest.mark.parametrize(
+    ("stated", "ratio", "genuine"),
+    [
+        ([], None, None),
+        ([(1, 7, "x", False, at(2))], 60 / 11, 9.0),
+        ([(1, 7, "x", True, at(2))], None, None),
+        ([(1, 7, "x", False, at(2)), (1, 7, "x", None, at(3))], None, None),
+        ([(1, 7, "x", False, at(8))], None, None),
+    ],
+    ids=["nothing said", "genuine", "fraud", "withdrawn", "said after it matured"],
+)
+def test_where_blanks_are_unknown_only_what_was_stated_genuine_by_maturity_is_usual(stated, ratio, genuine):
+    table = compute_features(transactions(*HISTORY), statements(*stated), INVESTIGATED, start=START, end=END)
+    row = {row["transaction_id"]: row for row in table.to_pylist()}[4]
+    assert row["customer_amount_ratio"] == (ratio if ratio is None else pytest.approx(ratio, rel=1e-6))
+    assert row["customer_days_since_known_genuine"] == genuine
 
 
 def test_what_is_usual_reaches_back_ninety_days_from_maturity():
@@ -391,23 +417,59 @@ def test_a_contract_without_entities_and_amount_has_the_clock_and_its_attributes
     ]
 
 
-def test_a_text_is_one_feature_for_each_of_its_categories():
-    shop = parse_contract("""
+SHOP = parse_contract("""
 name: shop
 first_month: 2018-01
+timezone: Europe/Berlin
 transaction_id: {column: id, type: integer}
 event_timestamp: {column: at}
 attributes:
-  channel: {column: channel, categories: [web, Point of Sale], nullable: true, feature: true}
+  note: {column: note, nullable: true}
+  channel: {column: channel, categories: [web, Point of Sale], nullable: true}
+  present: {column: present, type: boolean, nullable: true}
+  born: {column: born, type: date, nullable: true}
+  items: {column: items, type: integer, nullable: true}
+  left_out: {column: left_out, type: date, nullable: true, feature: false}
 label: {column: fraud, delay_days: 7}
 maturity_days: 7
 """)
-    rows = pa.table(
-        [[1, 2, 3], [at(1), at(2), at(3)], ["web", None, "Point of Sale"]], schema=shop.transactions_schema()
+
+
+def shop_rows(*rows):
+    return pa.Table.from_pylist(
+        [dict(zip(SHOP.transactions_schema().names, row, strict=True)) for row in rows],
+        schema=SHOP.transactions_schema(),
     )
-    table = compute_features(rows, shop.labels_schema().empty_table(), shop, start=START, end=END)
-    assert table["channel_is_web"].to_pylist() == [1, None, 0]
-    assert table["channel_is_point_of_sale"].to_pylist() == [0, None, 1]
+
+
+def test_attributes_are_numbers_or_texts_to_models():
+    assert feature_names(SHOP) == ("hour", "is_weekend", "present", "born", "items")
+    assert text_features(SHOP) == ("note", "channel")
+    rows = shop_rows(
+        # 23:00 in London is the next day in Berlin: 2 June there, of which the card expires the day before.
+        (1, at(0, 23.0), "Zo\u00eb  ", "web", True, dt.date(2018, 6, 1), 3, dt.date(2018, 6, 1)),
+        (2, at(1), None, "Point of Sale", False, dt.date(2018, 7, 1), None, None),
+        (3, at(2), "", None, None, None, 0, None),
+    )
+    table = compute_features(rows, SHOP.labels_schema().empty_table(), SHOP, start=START, end=END)
+    assert table.schema.names == ["transaction_id", "event_timestamp", *model_columns(SHOP)]
+    assert {name: table.schema.field(name).type for name in model_columns(SHOP)} == feature_types(SHOP)
+    assert table.select(["present", "born", "items", "note", "channel"]).to_pylist() == [
+        {"present": 1, "born": 1, "items": 3, "note": "Zo\u00eb  ", "channel": "web"},
+        {"present": 0, "born": -29, "items": None, "note": None, "channel": "Point of Sale"},
+        {"present": None, "born": None, "items": 0, "note": "", "channel": None},
+    ]
+
+
+def test_another_definition_of_features_has_another_digest(monkeypatch):
+    before = features_digest(SHOP)
+    assert features_digest(SHOP) == before != features_digest(FLAT)
+    monkeypatch.setattr("fraud_assets.core.features.VERSION", 1)
+    assert features_digest(SHOP) != before
+
+
+def test_the_names_that_no_attribute_may_have_are_those_that_are_computed():
+    assert tuple(feature.name for feature in ENTITY_FEATURES) == OF_ENTITIES
 
 
 # Nothing from the future

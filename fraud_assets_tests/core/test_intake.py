@@ -450,6 +450,22 @@ def test_a_label_that_is_no_word_of_the_contract_is_quarantined_with_the_words_t
     ]
 
 
+def test_where_a_blank_label_is_unknown_what_is_genuine_is_stated_and_a_blank_states_nothing():
+    unknown = contract(label='{column: fraud, fraud_values: ["1"], delay_days: 7, blank: unknown}')
+    intake = accepted(delivered(fraud=pa.array(["1", "0", None, ""])), unknown)
+    stated = [(row["transaction_id"], row["is_fraud"]) for row in intake.statements.to_pylist()]
+    assert stated == [(1, True), (2, False)]
+    assert intake.n_transactions == 4
+
+
+def test_where_a_blank_label_is_unknown_a_genuine_one_needs_its_time_too():
+    unknown = contract(label='{column: fraud, fraud_values: ["1"], known_at: known, blank: unknown}')
+    rows = delivered(fraud=pa.array(["0", None]), known=pa.array([None, None], pa.timestamp("us")))
+    intake = accepted(rows, unknown.model_copy(update={"quarantine_limit": 1.0}))
+    assert intake.reason_counts == {"label_timestamp is missing for a label": 1}
+    assert intake.statements.num_rows == 0
+
+
 def test_without_label_times_a_fraud_is_known_after_the_contracts_delay():
     late = contract(label="{column: fraud, delay_days: 7.5}")
     intake = accepted(delivered(), late, MONTH)

@@ -4,8 +4,11 @@ import datetime as dt
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fraud_assets.core.labels import count_premature, labels_as_of
+from fraud_assets.core.contract import parse_contract
+from fraud_assets.core.labels import count_premature, fraud_rate_of, labels_as_of
 
 UTC = dt.UTC
 TIME = pa.timestamp("us", "UTC")
@@ -168,3 +171,60 @@ def test_a_fraction_of_a_day_may_be_the_maturity():
     for hour, expected in ((11, None), (12, False)):
         found = labels_as_of(rows, statements(), day(1, hour), maturity_days=0.5)
         assert found["is_fraud"].to_pylist() == [expected]
+
+
+def investigated(as_of, *stated, happened=None):
+    """The same where a blank label means that nobody looked."""
+    return labels_as_of(
+        transactions(*(happened or [(1, day(1))])), statements(*stated), as_of, maturity_days=MATURITY, blank="unknown"
+    ).to_pylist()
+
+
+def test_where_blanks_are_unknown_a_transaction_without_a_statement_stays_unknown_for_good():
+    (label,) = investigated(day(1000))
+    assert label == {
+        "transaction_id": 1, "is_fraud": None, "label_timestamp": None, "label_source": None,
+        "is_matured": False,
+    }  # fmt: skip
+
+
+def test_where_blanks_are_unknown_a_withdrawn_statement_leaves_nothing():
+    stated = [(1, False, day(2), "analyst"), (1, None, day(3), "analyst")]
+    assert [label["is_fraud"] for label in investigated(day(100), *stated)] == [None]
+    assert [label["is_fraud"] for label in investigated(day(2), *stated)] == [False]
+
+
+def test_where_blanks_are_unknown_a_stated_label_matures_as_any_other():
+    stated = (1, False, day(2), "analyst")
+    assert [investigated(now, stated)[0]["is_matured"] for now in (day(2), day(7), day(8))] == [False, False, True]
+
+
+@given(
+    st.lists(st.integers(1, 40), max_size=8),
+    st.lists(
+        st.tuples(st.integers(0, 9), st.sampled_from([True, False, None]), st.integers(1, 60)),
+        max_size=20,
+    ),
+    st.integers(1, 80),
+)
+def test_where_blanks_are_unknown_nothing_is_known_that_was_not_stated_by_then(days, said, now):
+    happened = [(number, day(when)) for number, when in enumerate(days)]
+    if not happened:
+        return
+    stated = [(number, verdict, day(when), "analyst") for number, verdict, when in said]
+    for (number, moment), label in zip(happened, investigated(day(now), *stated, happened=happened), strict=True):
+        about = {verdict for which, verdict, when, _ in stated if which == number and moment <= when <= day(now)}
+        assert label["is_fraud"] is None or label["is_fraud"] in about
+        assert not label["is_matured"] or label["is_fraud"] is not None
+
+
+@pytest.mark.parametrize(("blank", "rate"), [("genuine_when_mature", 0.1), ("unknown", 0.5)])
+def test_the_fraud_rate_is_over_what_is_known(blank, rate):
+    contract = parse_contract(
+        "{name: a, first_month: 2018-04, event_timestamp: {column: t}, maturity_days: 7, "
+        f"label: {{column: l, delay_days: 1, blank: {blank}}}}}"
+    )
+    said = [(1, True, day(2), "analyst")]
+    said += [(2, False, day(2), "analyst")] if blank == "unknown" else []
+    assert fraud_rate_of(statements(*said), 10, contract) == pytest.approx(rate)
+    assert fraud_rate_of(statements(), 0, contract) is None

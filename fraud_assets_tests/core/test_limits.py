@@ -71,12 +71,6 @@ def test_a_name_that_a_later_step_cannot_use_is_refused_when_the_contract_is_rea
         contract(entities, attributes)
 
 
-def test_a_feature_of_a_category_is_no_other_attribute():
-    text = HEAD + "attributes: {a: {column: a, categories: [web, x]}, A_is_web: {column: b, type: number}}"
-    with pytest.raises(ContractError, match="the feature 'a_is_web' of attribute 'a' and attribute 'A_is_web'"):
-        parse_contract(text)
-
-
 @pytest.mark.parametrize("name", ["postgres", "template0", "template1"])
 def test_a_contract_is_not_called_like_a_database_of_the_server(name):
     with pytest.raises(ContractError, match="is a database that every Postgres has"):

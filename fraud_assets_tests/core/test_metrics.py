@@ -21,7 +21,6 @@ from fraud_assets.core.metrics import (
     paired_ap_difference,
     recall_at_fpr,
     roc_auc,
-    score_threshold,
     value_detection_rate,
 )
 from fraud_assets.core.segments import Segment, judge_segments
@@ -126,7 +125,7 @@ class TestAgainstALoop:
         score = np.round(score, 2)
         days, amount = rng.integers(0, 6, len(y)), np.round(rng.gamma(2, 20, len(y)), 2)
         amount[rng.random(len(y)) < 0.1] = np.nan
-        costs, k, threshold = Costs(2, 0.5, 30), 4, 0.6
+        costs, k, threshold = Costs(2, 0.5, 30), 4, float(np.median(score[y]))
         drawing, drawn = np.random.default_rng(3), []
         for _ in range(30):
             chosen = drawing.integers(0, 40, 40)
@@ -150,6 +149,8 @@ class TestAgainstALoop:
         for name, value in whole.items():
             interval = getattr(found, name)
             expected = bootstrap.percentile_interval(value, np.array([draw[name] for draw in drawn]), n_cards, 0.95)
+            if name == "average_precision":
+                expected = bootstrap.with_rare_errors(expected, int(y.sum()), 0.95)
             assert (interval.value, interval.low, interval.high) == pytest.approx(
                 (expected.value, expected.low, expected.high), abs=1e-12
             ), name
@@ -170,7 +171,9 @@ def _by_hand(
         "precision_at_threshold": y[flagged].mean(),
         "recall_at_threshold": flagged[y].mean(),
         "value_detection_rate": amount[known & flagged].sum() / amount[known].sum(),
+        "alerts_per_day": alerts / 6,
         "expected_cost": (costs.review * alerts + losses[y & ~flagged].sum()) / 6,
+        "cost_without_review": losses[y].sum() / 6,
         "brier": brier_score_loss(y, score),
         "expected_over_observed": score.sum() / y.sum(),
     }
@@ -192,14 +195,15 @@ class TestValuesWorkedOutByHand:
         # 1 % of three genuine rows allows no false positive, and the first row is one.
         assert result.recall_at_fpr_1pct.value == 0.0
         # Three rows of three cards score .7 or more, and one of two frauds.
-        assert result.alerts_per_day == 3
+        assert (result.alerts_per_day.value, result.cards_per_day) == (3, 4)
         assert result.precision_at_threshold.value == pytest.approx(1 / 3)
         assert result.recall_at_threshold.value == 0.5
         # Of 30 + 10 lost, the 10 scored at the threshold.
         assert result.value_detection_rate is not None
         assert result.value_detection_rate.value == 0.25
-        # Three reviews at 5, and 30 missed.
+        # Three reviews at 5, and 30 missed; without reviews 30 and 10.
         assert result.expected_cost.value == 45
+        assert result.cost_without_review.value == 40
         # The mean of .81, .64, .64, .09 and .01.
         assert result.brier.value == pytest.approx(0.438)
         # The scores promise 2.7 frauds where there are two.
@@ -221,8 +225,21 @@ class TestValuesWorkedOutByHand:
     def test_precision_of_a_threshold_that_flags_nothing_is_unknown_and_its_cost_is_the_whole_loss(self) -> None:
         result = evaluate(HAND_Y, HAND_SCORE, threshold=2.0)
         assert math.isnan(result.precision_at_threshold.value)
-        assert (result.recall_at_threshold.value, result.alerts_per_day) == (0.0, 0.0)
+        assert (result.recall_at_threshold.value, result.alerts_per_day.value) == (0.0, 0.0)
         assert result.expected_cost.value == 200
+
+    def test_frauds_that_all_were_flagged_or_none_do_not_make_the_recall_certain(self) -> None:
+        # Two cards with a fraud: .025 ** (1 / 2) is .158.
+        y, score = np.array([True, True, False, False]), np.array([0.9, 0.8, 0.2, 0.1])
+        every, none = (evaluate(y, score, cards=np.arange(4), threshold=at).recall_at_threshold for at in (0.5, 0.95))
+        assert (every.low, every.high) == (pytest.approx(0.158, abs=0.001), 1.0)
+        assert (none.low, none.high) == (0.0, pytest.approx(0.842, abs=0.001))
+
+    def test_an_ap_of_one_on_few_frauds_is_not_certain(self) -> None:
+        # As a share 20.5 / 21 of 20: its log odds are 3.714, give or take 1.96 * 1.466.
+        y = np.arange(400) < 20
+        ap = evaluate(y, y * 0.9, cards=np.arange(400)).average_precision
+        assert (ap.value, ap.low, ap.high) == (1.0, pytest.approx(0.698, abs=0.001), 1.0)
 
     def test_tied_scores_are_flagged_together(self) -> None:
         result = evaluate(HAND_Y, np.full(5, 0.5), threshold=0.5)
@@ -301,36 +318,6 @@ class TestValuesWorkedOutByHand:
         assert evaluate(HAND_Y, np.zeros(5)).expected_over_observed.value == 0.0
 
 
-class TestThreshold:
-    def test_the_capacity_is_met_on_average_over_days(self) -> None:
-        # Ten cards on each of four days, best scores .00 to .39; one card a day is four card-days of 40.
-        score = np.random.default_rng(1).permutation(np.arange(40)) / 100
-        threshold = score_threshold(score, np.tile(np.arange(10), 4), np.repeat(np.arange(4), 10), 1)
-        assert threshold == 0.36
-
-    def test_rows_of_a_card_on_a_day_use_the_capacity_once(self) -> None:
-        # Card 0 holds the three highest of 13 rows; at 10 % one of the 11 card-days may be flagged.
-        cards = np.concatenate([[0, 0, 0], np.arange(1, 11)])
-        score = np.concatenate([[0.9, 0.8, 0.7], np.arange(1, 11) / 100])
-        assert score_threshold(score, cards, np.zeros(13, int), 100) == 0.9
-
-    def test_at_most_a_tenth_of_card_days_is_flagged_when_the_capacity_covers_all(self) -> None:
-        score = np.arange(50) / 100
-        assert score_threshold(score, None, np.zeros(50, int), 100) == 0.45
-
-    def test_ties_that_exceed_the_capacity_are_not_flagged(self) -> None:
-        score = np.array([0.9, 0.5, 0.5, 0.5, *np.zeros(36)])
-        assert score_threshold(score, None, np.zeros(40, int), 3) == 0.9
-
-    def test_a_constant_score_flags_nothing(self) -> None:
-        threshold = score_threshold(np.full(40, 0.5), None, np.zeros(40, int), 2)
-        assert 0.5 < threshold < 0.5000001
-
-    def test_a_capacity_of_none_is_an_error(self) -> None:
-        with pytest.raises(MetricsError, match="capacity_per_day is 0"):
-            score_threshold(HAND_SCORE, None, ONE_DAY, 0)
-
-
 class TestBootstrap:
     def test_the_same_seed_gives_the_same_metrics_and_another_seed_other_bounds(self) -> None:
         y, score, cards = bursts(seed=0)
@@ -377,7 +364,9 @@ class TestBootstrap:
     def test_samples_without_a_genuine_row_are_left_out(self) -> None:
         # Both frauds below both genuine cards: AP of a sample is its share of frauds, at most 3 of 4 draws.
         y, score = np.array([True, True, False, False]), np.array([0.1, 0.1, 0.9, 0.9])
-        interval = evaluate(y, score, cards=np.arange(4), replicates=200).average_precision
+        ladder = bootstrap.PrecisionLadder.of(y, score, np.arange(4), 4)
+        drawn = [ladder.average_precision(counts) for counts in bootstrap.resamples(4, ladder.levels, 200, 0)]
+        interval = bootstrap.percentile_interval(0.5, np.concatenate(drawn), 2, 0.95)
         assert (interval.low, interval.high) == (0.25, 0.75)
 
     def test_the_bounds_of_card_precision_count_a_card_drawn_twice_as_two(self) -> None:
@@ -470,7 +459,7 @@ class TestDefinedErrors:
 
     @pytest.mark.parametrize("costs", [{"review": -1}, {"loss_share": math.nan}, {"fixed_loss": math.inf}])
     def test_costs_below_nothing_or_without_end_are_refused(self, costs: dict[str, float]) -> None:
-        with pytest.raises(MetricsError, match="costs are finite and 0 or more"):
+        with pytest.raises(ValueError, match="costs are finite and 0 or more"):
             Costs(**costs)
 
     def test_labels_of_zero_and_one_are_labels(self) -> None:
@@ -490,11 +479,13 @@ def test_a_row_has_three_columns_for_an_interval_and_none_for_what_is_unknown() 
         k=50,
         recall_at_fpr_1pct=unknown,
         threshold=0.5,
-        alerts_per_day=7.5,
+        alerts_per_day=Interval(7.5, math.nan, math.nan),
+        cards_per_day=50.0,
         precision_at_threshold=unknown,
         recall_at_threshold=unknown,
         value_detection_rate=None,
         expected_cost=unknown,
+        cost_without_review=unknown,
         brier=unknown,
         expected_over_observed=unknown,
     ).as_row()
@@ -508,5 +499,6 @@ def test_a_row_has_three_columns_for_an_interval_and_none_for_what_is_unknown() 
         "card_precision_at_50": 0.2,
         "threshold": 0.5,
         "alerts_per_day": 7.5,
+        "cards_per_day": 50.0,
     }
     assert {"card_precision_at_50_low", "precision_at_50", "value_detection_rate", "brier_high"} <= set(row)

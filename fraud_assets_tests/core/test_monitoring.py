@@ -15,6 +15,7 @@ import pytest
 
 from fraud_assets.core import monitoring
 from fraud_assets.core.contract import Contract, parse_contract
+from fraud_assets.core.deliveries import Gap, History
 from fraud_assets.core.drift import insufficient
 from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.features import feature_names
@@ -26,6 +27,7 @@ from fraud_assets.core.monitoring import (
     MonthReport,
     drift_rows,
     earlier_reports,
+    own_months,
     past_months,
     report_month,
 )
@@ -136,7 +138,7 @@ def champion(of_model: tuple[str, ...] = NAMES, training: Window | None = TRAINI
         training_from=training.start if training else None,
         training_to=training.end if training else None,
     )
-    scorer: Any = SimpleNamespace(manifest=manifest, probabilities=lambda X: np.full(len(X), 0.25))
+    scorer: Any = SimpleNamespace(manifest=manifest, score=lambda rows: np.full(len(rows), 0.25))
     return Champion(scorer, None)
 
 
@@ -150,14 +152,16 @@ def asked_of(
     of_model: tuple[str, ...] = NAMES,
     earlier: dict[str, EarlierReport] | None = None,
     found: Finding | None = None,
+    live: Champion | str | None = "as of_model",
 ) -> tuple[dict[str, Any], MonthReport, set[str]]:
     """What was measured, the report, and the months of which something was read."""
     asked: dict[str, Any] = {}
     months: set[str] = set()
 
     def read(table: str, columns: Sequence[str] | None, first: str, last: str) -> pa.Table:
-        assert table == "transaction_features"
-        months.update(months_between(first, last))
+        assert table in ("transaction_features", "raw_transactions")
+        if table == "transaction_features":
+            months.update(months_between(first, last))
         there = [rows_of(one) for one in months_between(max(first, stored_from), last)]
         rows = pa.concat_tables(there) if there else rows_of(last).slice(0, 0)
         return rows.select(columns or rows.column_names)
@@ -169,7 +173,8 @@ def asked_of(
     monkeypatch.setattr(monitoring, "measure_drift", measure)
     monkeypatch.setattr(monitoring, "outcome_findings", lambda **_: ())
     report = report_month(
-        month=month, current=rows_of(month), champion=champion(of_model), first_event=first_event,
+        month=month, current=rows_of(month), first_event=first_event,
+        champion=champion(of_model) if isinstance(live, str) else live,
         read=read, earlier=earlier or {}, contract=contract, config=DriftConfig(), costs=Costs(),
     )  # fmt: skip
     return asked, report, months
@@ -265,23 +270,59 @@ def test_what_drifted_before_stays_drifted_while_it_is_watched(monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("live", "first_event", "words"),
+    ("live", "words"),
     [
-        (None, OLD, "there is no champion yet"),
-        (champion(training=None), OLD, "does not say on what it was trained"),
-        # Windows are full in June at the earliest.
-        (champion(), day("2018-02-10"), "lies in the first days of the platform's history"),
+        (None, "there is no champion yet"),
+        (champion(training=None), "champion version 1 does not say on what it was trained"),
+        # Windows are full in April at the earliest.
+        (champion(), "the training window of champion version 1 lies where features that look back are still filling"),
     ],
 )
-def test_without_anything_to_compare_with_the_report_says_why(
-    live: Champion | None, first_event: dt.datetime, words: str
+@pytest.mark.parametrize("month", ["2018-02", "2018-03"])
+def test_without_a_champion_s_window_the_months_before_are_the_reference_and_the_first_month_has_none(
+    monkeypatch: pytest.MonkeyPatch, live: Champion | None, words: str, month: str
 ) -> None:
-    def read(*_: Any) -> pa.Table:
-        raise AssertionError("nothing is read")
+    asked, report, _ = asked_of(
+        monkeypatch, month=month, live=live, stored_from="2018-02", first_event=day("2018-02-01T12:00")
+    )
+    assert words in report.verdict.reasons[-1 - (month > "2018-02")]
+    if month == "2018-02":
+        assert report.verdict.drift_status == "INSUFFICIENT_DATA"
+        assert "no earlier month is there" in report.verdict.reasons[0]
+        assert report.reference is None
+    else:
+        assert report.reference == Window(day("2018-02-01"), day("2018-03-01"))
+        assert asked["reference"].num_rows == 28
+        # What looks back was still filling, and nothing else can be compared.
+        assert set(asked["features"]) == {"hour", "amount"}
+        assert "score" not in asked["current"].column_names
 
-    report = report_month(
-        month="2018-03", current=rows_of("2018-03"), champion=live, first_event=first_event, read=read, earlier={},
-        contract=CONTRACT, config=DriftConfig(), costs=Costs(),
-    )  # fmt: skip
-    assert report.verdict.drift_status == "INSUFFICIENT_DATA"
-    assert words in report.verdict.reasons[0]
+
+def with_status(status: str, cause: str | None = None) -> EarlierReport:
+    finding = Finding(kind="missing", feature="amount", method="m", status=status, reason="r", cause=cause)  # type: ignore[arg-type]
+    return EarlierReport(None, status, (finding,))  # type: ignore[arg-type]
+
+
+def gap(first: str, end: str) -> Gap:
+    return Gap(day(first), day(end), 12, 900)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "earlier", "expected"),
+    [
+        ((), {}, ("2018-04-01", "2018-07-01")),
+        # A change of the world is news once: without a model, the new world is what comes next is compared with.
+        ((), {"2018-06": with_status("DRIFT", "scaled")}, ("2018-04-01", "2018-07-01")),
+        ((), {"2018-06": with_status("DRIFT", "missing_values")}, ("2018-03-01", "2018-06-01")),
+        ((), {f"2018-0{month}": with_status("DRIFT", "missing_values") for month in range(1, 7)},
+         ("2018-04-01", "2018-07-01")),
+        ((gap("2018-05-01", "2018-06-01"),), {}, ("2018-02-01", "2018-05-01")),
+        ((gap("2018-03-05", "2018-03-20"),), {}, ("2018-04-01", "2018-07-01")),
+        ((gap("2018-02-01", "2018-03-01"), gap("2018-05-01", "2018-06-01")), {}, ("2018-03-01", "2018-05-01")),
+    ],
+)  # fmt: skip
+def test_the_platform_s_own_months_are_the_newest_that_were_delivered_as_usual(
+    gaps: tuple[Gap, ...], earlier: dict[str, EarlierReport], expected: tuple[str, str]
+) -> None:
+    found = own_months("2018-07", History(OLD, gaps), earlier, CONTRACT)
+    assert found == Window(day(expected[0]), day(expected[1]))

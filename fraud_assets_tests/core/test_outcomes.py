@@ -14,6 +14,7 @@ from fraud_assets.core.contract import load_contract
 from fraud_assets.core.metrics import Costs
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.outcomes import outcome_findings
+from fraud_assets.core.scoring import feature_matrix
 from fraud_assets.settings import PROJECT_ROOT
 
 CONTRACT = load_contract(Path(PROJECT_ROOT) / "contracts" / "simulator.yaml")
@@ -31,8 +32,8 @@ class Scorer:
             trained_month=trained_month, model_version=3, features=("score",), threshold=0.2, metrics={}
         )
 
-    def probabilities(self, X):
-        return X[:, 0].astype(np.float64)
+    def score(self, features):
+        return feature_matrix(features, ("score",))[:, 0].astype(np.float64)
 
 
 def world(fraud=lambda score, since: score, delay=lambda reported: 0.0, factor=1.0, rows_a_day=1000):

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from fraud_assets.core.encoding import Encoder, TextEncoding
 from fraud_assets.core.scoring import ModelManifest, Scorer, ScoringError, digest_model
 
 CONTRACT = """
@@ -149,6 +150,72 @@ def test_an_infinite_value_is_named_by_row_and_feature(scorer, value):
 def test_a_row_without_a_probability_is_refused_instead_of_approved(scorer, missing):
     with pytest.raises(ScoringError, match="no probability for row 1, in which b is missing"):
         scorer.score_table(table(a=[0.0, 0.0], b=[0.0, missing]))
+
+
+# With texts
+
+CHANNEL = TextEncoding("channel", own=("web",), has_other=True, has_missing=True)
+CITY = TextEncoding("city", has_rate=True, values=("Köln", "Bonn"), ratios=(0.5, -1.0), missing_ratio=0.25)
+ENCODER = Encoder(("a",), (CHANNEL, CITY))
+LIGHTS = logistic_model((0.0, 1.0, 2.0, 4.0, 1.0))
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return Scorer(
+        LIGHTS, manifest(features=("a", "channel", "city"), encoder=ENCODER, model_digest=digest_model(LIGHTS))
+    )
+
+
+def test_texts_are_scored_by_what_was_learned_of_their_values(texts):
+    rows = [
+        {"a": 1.0, "channel": "web", "city": "Köln"},  # 1 + 0.5
+        {"a": 1.0, "channel": "WEB", "city": "nowhere"},  # another value: 2; never seen: 0
+        {"a": 1.0, "channel": None, "city": None},  # 4 + 0.25
+        {"a": 1.0, "channel": "", "city": "Bonn"},  # 2 - 1
+    ]
+    expected = [1 / (1 + math.exp(-log_odds)) for log_odds in (1.5, 2.0, 4.25, 1.0)]
+    table_of_rows = pa.Table.from_pylist(rows).append_column("further", pa.array(["x"] * 4))
+    np.testing.assert_allclose(texts.score(table_of_rows), expected, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(texts.score_rows(rows), texts.score(table_of_rows))
+    assert texts.score_table(table_of_rows)["score"].to_pylist() == texts.score(table_of_rows).tolist()
+
+
+def test_a_text_that_is_missing_or_of_another_type_is_named(texts):
+    with pytest.raises(ScoringError, match="lacks the features city;"):
+        texts.score(pa.table({"a": [1.0], "channel": ["web"]}))
+    with pytest.raises(ScoringError, match="feature 'city' has type int64; the model takes it as text"):
+        texts.score(pa.table({"a": [1.0], "channel": ["web"], "city": [1]}))
+
+
+def test_a_column_without_a_single_value_is_a_text_without_values(texts):
+    nothing = pa.table({"a": [1.0], "channel": pa.nulls(1), "city": pa.nulls(1)})
+    np.testing.assert_allclose(texts.score(nothing), [1 / (1 + math.exp(-4.25))], rtol=0, atol=1e-12)
+
+
+def test_the_encoder_survives_json_with_its_manifest():
+    original = manifest(features=("a", "channel", "city"), encoder=ENCODER)
+    assert ModelManifest.from_json(original.to_json()) == original
+    assert original.encoding.columns == (
+        "a", "channel = web", "channel: another value", "channel: missing", "city: frauds",
+    )  # fmt: skip
+
+
+def test_an_encoder_of_other_features_is_refused():
+    text = manifest().model_copy(update={"encoder": ENCODER}).model_dump_json()
+    with pytest.raises(ScoringError, match="the encoder takes"):
+        ModelManifest.from_json(text)
+
+
+def test_a_model_from_before_texts_scores_a_table_of_today():
+    """Each category of a text was a feature of its own; today's table has the text."""
+    old = manifest(
+        features=("a", "channel_is_web"),
+        contract_yaml=CONTRACT + "attributes: {channel: {column: c, categories: [web, shop], feature: true}}",
+    )
+    today = pa.table({"a": [1.0, 1.0], "channel": ["web", "shop"]})
+    then = pa.table({"a": [1.0, 1.0], "channel_is_web": [1.0, 0.0]})
+    np.testing.assert_array_equal(Scorer(MODEL, old).score(today), Scorer(MODEL, old).score(then))
 
 
 def test_a_manifest_survives_json():

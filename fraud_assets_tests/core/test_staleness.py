@@ -14,6 +14,7 @@ from fraud_assets.core.staleness import (
     Stale,
     absent,
     champion_inputs,
+    features_inputs,
     find_stale,
     inputs_of,
     next_to_rebuild,
@@ -116,6 +117,18 @@ def test_a_month_that_has_arrived_since_makes_stale_what_looked_for_it(current: 
         ("transaction_features", month): ("raw_transactions 2018-03 has arrived since",)
         for month in ("2018-04", "2018-05")
     }
+
+
+def test_features_that_are_made_in_another_way_are_stale_and_so_are_those_from_before_it_was_recorded(
+    current: Current,
+) -> None:
+    old, new = ("transaction_features", "2018-04"), ("transaction_features", "2018-05")
+    digest, inputs = current[new]
+    current[new] = digest, {**(inputs or {}), **features_inputs("f1")}
+    assert told(find_stale(current, lookup(features="f1"))) == {old: ("how features are made has changed",)}
+    found = told(find_stale(current, lookup(features="f2")))
+    assert set(found) == {old, new}
+    assert "how features are made has changed" in found[new]
 
 
 def test_what_is_built_on_something_stale_says_so_and_that_it_did_not_change_itself(current: Current) -> None:

@@ -72,7 +72,7 @@ class TestOutcome:
             pytest.approx(
                 {
                     "threshold": 0.25,
-                    "alerts_per_day": metrics.alerts_per_day,
+                    "alerts_per_day": metrics.alerts_per_day.value,
                     "precision": metrics.precision_at_threshold.value,
                     "recall": metrics.recall_at_threshold.value,
                     "value_detected": metrics.value_detection_rate.value,

@@ -6,18 +6,23 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from typing import get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fraud_assets.adapters.packaging import to_onnx
 from fraud_assets.core import training
 from fraud_assets.core.metrics import average_precision
-from fraud_assets.core.scoring import Family, ModelManifest, Scorer, digest_model, feature_matrix
+from fraud_assets.core.scoring import Family, ModelManifest, Scorer, digest_model, feature_matrix, model_matrix
 from fraud_assets.core.training import TrainingError, train
-from fraud_assets.core.training_config import GRID, REFERENCE, Setting, TrainingConfig
+from fraud_assets.core.training_config import FEW_GRID, GRID, REFERENCE, Setting, TrainingConfig
+from fraud_assets.core.validation import DAY, Rows, plan
 from fraud_assets.settings import PROJECT_ROOT
 
 START = dt.datetime(2018, 4, 1, tzinfo=dt.UTC)
@@ -263,7 +268,7 @@ def test_each_way_with_imbalance_gives_another_model_and_the_same_one_again(line
 def test_undersampling_keeps_every_fraud_and_the_share_of_the_genuine_within_its_bounds():
     """Of 10,000 genuine rows a fifth is 2,000; at least 4,000 or at most 1,000 of them say otherwise."""
     y = np.arange(10_100) < 100
-    data = training._Rows(np.zeros((10_100, 1), np.float32), y, np.arange(10_100))
+    data = Rows(np.zeros((10_100, 1), np.float32), y, np.arange(10_100))
     config = dataclasses.replace(CONFIG, genuine_share=0.2, minimum_genuine=0)
     for changes, expected in (({}, 2000), ({"minimum_genuine": 4000}, 4000), ({"maximum_genuine": 1000}, 1000)):
         kept, weight = training._taken(data, dataclasses.replace(config, **changes))
@@ -274,7 +279,7 @@ def test_undersampling_keeps_every_fraud_and_the_share_of_the_genuine_within_its
 
 def test_class_weights_balance_the_classes():
     y = np.arange(100) < 10
-    data = training._Rows(np.zeros((100, 1), np.float32), y, np.arange(100))
+    data = Rows(np.zeros((100, 1), np.float32), y, np.arange(100))
     kept, weight = training._taken(data, dataclasses.replace(CONFIG, imbalance="class_weight"))
     assert kept.all()
     assert weight[:10].tolist() == pytest.approx([9.0] * 10)
@@ -282,8 +287,8 @@ def test_class_weights_balance_the_classes():
 
 
 def test_rows_count_half_as_much_for_every_half_life_of_age():
-    days = np.array([0, 15, 30]) * training.DAY
-    data = training._Rows(np.zeros((3, 1), np.float32), np.array([True, False, False]), days)
+    days = np.array([0, 15, 30]) * DAY
+    data = Rows(np.zeros((3, 1), np.float32), np.array([True, False, False]), days)
     _, weight = training._taken(data, dataclasses.replace(CONFIG, half_life_days=15.0))
     assert weight.tolist() == [0.25, 0.5, 1.0]
 
@@ -316,8 +321,8 @@ def test_a_longer_window_validates_on_two_blocks_of_28_days_and_a_model_fitted_b
     assert len(trial.of_blocks) == 2
     assert trial.average_precision == pytest.approx(np.mean(trial.of_blocks))
     day = np.arange(241 * 20) // 20
-    matrix = training._Rows(feature_matrix(data[0], NAMES), data[1]["is_fraud"].to_numpy(), day * training.DAY)
-    older, newer = training._blocks(matrix, 7.0, CONFIG)
+    matrix = Rows(feature_matrix(data[0], NAMES), data[1]["is_fraud"].to_numpy(), day * DAY)
+    older, newer = plan(matrix, 7.0, CONFIG).blocks
     for block, before, start, end in ((older, 176, 184, 211), (newer, 204, 212, 240)):
         assert day[block.fit].max() == before
         assert (day[block.validation].min(), day[block.validation].max()) == (start, end)
@@ -329,7 +334,7 @@ def test_blocks_without_enough_frauds_give_way_to_the_whole_validation_part():
     row = np.arange(features.num_rows)
     day = row // 20
     y = (row % 20 == 0) & (day < 160) | (row % 8 == 0) & (day >= 180) & (day < 200)
-    result = trained((features, labelled(y, np.ones(len(y), bool))))
+    result = trained((features, labelled(y, np.ones(len(y), bool))), dataclasses.replace(CONFIG, few_frauds=0))
     assert result.validation_from == START + dt.timedelta(days=180)
     assert all(len(trial.of_blocks) == 1 for trial in result.trials)
 
@@ -448,7 +453,7 @@ def test_customers_may_be_text_unknown_or_absent(line):
 
 
 def test_the_threshold_is_set_by_the_days_of_cards(line):
-    """All rows are one customer's: a tenth of its days are flagged, where a tenth of the rows would lie lower."""
+    """All rows are one customer's: some day of it is left out, where the threshold of single rows would lie lower."""
     features, labels = line
     position = features.column_names.index("customer_id")
     one = features.set_column(position, "customer_id", pa.array(np.ones(features.num_rows, np.int64)))
@@ -465,34 +470,167 @@ def test_without_a_matured_row_the_error_says_so(line):
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        # Days 0 to 22 lie before the gap of seven days, days 30 to 40 in the validation part.
-        (lambda day: day < 0, r"2,300 matured transactions before the validation part have 0 frauds and 2,300 genuine"),
-        (lambda day: day >= 0, r"2,300 matured transactions before the validation part have 2300 frauds and 0 genuine"),
-        (lambda day: day < 10, r"1,100 matured transactions in the validation part have 0 frauds and 1,100 genuine"),
+        (lambda row: row < 0, r"not enough yet: 0 of 30 frauds among 4,100 matured .* since no fraud is known yet"),
+        (lambda row: row >= 0, r"all 4,100 matured transactions are fraud"),
+        # In 40 days, 1.3 months.
+        (lambda row: row == 9, r"1 of 30 frauds among .*; at the present rate of 1 a month, about 2021-07"),
+        (
+            lambda row: row % 400 == 0,
+            r"11 of 30 frauds among 4,100 .*; at the present rate of 8 a month, about 2018-07",
+        ),
+        (
+            lambda row: row > 9,
+            r"not enough yet: 10 of 30 genuine transactions among 4,100 matured transactions; at the",
+        ),
+        # Days 0 to 9, which leave nobody to judge with; and one day's.
+        (lambda row: row < 1000, r"after the first 250 of 1000 frauds, and the 7 days .* 0 frauds to judge"),
+        (
+            lambda row: (row >= 2000) & (row < 2090),
+            r"after the first 22 of 90 frauds, .* 0 frauds to judge a model with",
+        ),
     ],
 )
-def test_a_part_of_one_class_trains_nothing_and_the_error_has_the_counts(line, y, message):
+def test_where_too_few_frauds_are_known_the_error_says_how_many_and_when_there_may_be_enough(line, y, message):
     features, _ = line
-    day = np.arange(features.num_rows) // PER_DAY
+    truth = y(np.arange(features.num_rows))
     with pytest.raises(TrainingError, match=message):
-        trained((features, labelled(y(day), np.ones(len(day), bool))))
+        trained((features, labelled(truth, np.ones(len(truth), bool))), dataclasses.replace(CONFIG, window_months=None))
 
 
-def test_too_few_frauds_train_nothing_and_as_many_as_needed_do(line):
+def test_where_the_window_is_too_short_to_ever_hold_enough_the_error_names_the_setting(line):
     features, _ = line
-    # Two frauds a day: 46 before the gap, 22 in the validation part.
-    y = np.arange(features.num_rows) % PER_DAY < 2
-    labels = labelled(y, np.ones(len(y), bool))
-    assert trained((features, labels), dataclasses.replace(CONFIG, minimum_frauds=22)).n_fraud == 82
-    with pytest.raises(TrainingError, match=r"in the validation part have 22 frauds.*training needs 23"):
-        trained((features, labels), dataclasses.replace(CONFIG, minimum_frauds=23))
+    y = np.arange(features.num_rows) % 400 == 0
+    with pytest.raises(TrainingError, match=r"the 2 months .* will hold 17 frauds: set FRAUD_WINDOW_MONTHS"):
+        trained((features, labelled(y, np.ones(len(y), bool))), dataclasses.replace(CONFIG, window_months=2))
 
 
 def test_transactions_of_a_single_instant_train_nothing(line):
     features, labels = line
     moment = pa.array([START] * features.num_rows, TIME)
-    with pytest.raises(TrainingError, match="0 matured transactions before the validation part"):
+    with pytest.raises(TrainingError, match="0 frauds to judge a model with"):
         trained((features.set_column(1, "event_timestamp", moment), labels))
+
+
+# --- few frauds
+
+FEW = dataclasses.replace(
+    CONFIG,
+    few_trees=5,
+    few_grid=tuple(
+        dataclasses.replace(setting, parameters={**setting.parameters, "n_estimators": 3})
+        if setting.family == "random_forest"
+        else setting
+        for setting in FEW_GRID
+    ),
+)
+
+
+def sparse(n_fraud, seed=1):
+    """Frauds spread over 40 days of 20 transactions, with `a` high."""
+    features, _ = rows(straight, per_day=20, seed=seed)
+    y = np.zeros(features.num_rows, bool)
+    y[np.linspace(0, len(y) - 1, n_fraud).astype(int)] = True
+    a = features["a"].to_numpy() + 2 * y
+    return features.set_column(3, "a", pa.array(a.astype(np.float32))), labelled(y, np.ones(len(y), bool))
+
+
+@pytest.mark.parametrize("n_fraud", [30, 60])
+def test_from_thirty_frauds_on_there_is_a_model_that_says_how_sure_it_is(n_fraud):
+    result = trained(sparse(n_fraud))
+    chosen, promise = result.chosen, result.validation
+    assert result.n_fraud == n_fraud
+    assert chosen.average_precision == max(candidate.average_precision for candidate in result.candidates)
+    # Judged on all folds together, by models that had not seen them.
+    assert len(chosen.trial.of_blocks) == FEW.folds
+    judged = average_precision(promise["is_fraud"].to_numpy(), promise["score"].to_numpy())
+    assert chosen.average_precision == pytest.approx(judged)
+    assert 0 < chosen.interval.low < judged < chosen.interval.high <= 1
+    told = chosen.validation_metrics()
+    assert told["validation_average_precision_low"] == chosen.interval.low
+    assert promise["is_fraud"].to_numpy().sum() >= n_fraud // 2
+    # The truth is plain: a fraud's `a` is two standard deviations higher. Chance would be under 0.1.
+    assert judged > 0.15
+
+
+def test_where_frauds_are_few_the_reference_is_the_same_regression_and_forests_compete():
+    result = trained(sparse(60), FEW)
+    assert result.reference.trial.setting == GRID[0]
+    tried = {(trial.setting.family, trial.setting.name) for trial in result.trials}
+    assert tried == {(setting.family, setting.name) for setting in (GRID[0], *FEW_GRID)}
+    asked = dataclasses.replace(FEW, families=("logistic_regression",))
+    assert {candidate.family for candidate in trained(sparse(60), asked).candidates} == {"logistic_regression"}
+
+
+def test_where_frauds_are_few_each_fold_is_judged_by_what_had_matured_when_it_began():
+    features, labels = sparse(60)
+    times = features["event_timestamp"].cast(pa.int64()).to_numpy()
+    y = labels["is_fraud"].to_numpy()
+    planned = plan(Rows(feature_matrix(features, NAMES), y, times), 7.0, CONFIG)
+    assert (planned.few, planned.pooled, len(planned.blocks)) == (True, True, 4)
+    judged = np.sum([block.validation for block in planned.blocks], axis=0)
+    assert judged.max() == 1
+    assert judged[-1] == 1
+    for block in planned.blocks:
+        assert times[block.fit].max() < times[block.validation].min() - 7 * DAY
+    frauds = [int(y[block.validation].sum()) for block in planned.blocks]
+    assert max(frauds) - min(frauds) <= 3  # of a day at most
+
+
+def test_few_frauds_give_the_same_bytes_again():
+    assert model_bytes(trained(sparse(45), FEW)) == model_bytes(trained(sparse(45), FEW))
+
+
+def test_a_forest_of_few_frauds_is_served_as_it_was_trained():
+    result = trained(sparse(60), FEW)
+    X = feature_matrix(sparse(60)[0], NAMES)
+    for candidate in result.candidates:
+        scores = candidate.estimator.predict_proba(X)[:, 1]
+        np.testing.assert_allclose(served(candidate).probabilities(X), scores, rtol=0, atol=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 120),
+    st.sampled_from([0, 1, 2, 12, 29, 30, 31, 60, 10**6]),
+    st.sampled_from(["spread", "early", "late", "one day", "two bursts"]),
+    st.sampled_from([0.5, 14.0, 400.0]),
+    st.sampled_from(["as they are", "empty", "constant", "the label"]),
+)
+def test_whatever_the_frauds_there_is_a_model_or_a_sentence(n_genuine, n_fraud, when, maturity_days, values):
+    n_fraud = min(n_fraud, 80) if n_fraud < 10**6 else 80 + n_genuine
+    y = np.concatenate([np.ones(n_fraud, bool), np.zeros(n_genuine, bool)])
+    generator = np.random.default_rng(len(y))
+    drawn = generator.random(len(y))
+    days = {
+        "spread": drawn * 300,
+        "early": drawn**3 * 300,
+        "late": 300 - drawn**3 * 300,
+        "one day": np.where(y, 150 + drawn, drawn * 300),
+        "two bursts": np.where(y, np.where(drawn < 0.3, 40, 250) + drawn, drawn * 300),
+    }[when]
+    moment = np.sort((days * DAY).astype(np.int64)) if when == "spread" else (days * DAY).astype(np.int64)
+    a = {
+        "as they are": generator.normal(size=len(y)),
+        "empty": np.full(len(y), np.nan),
+        "constant": np.zeros(len(y)),
+        "the label": y.astype(float),
+    }[values]
+    table = pa.table(
+        {
+            "event_timestamp": pa.array(moment).cast(TIME),
+            "customer_id": pa.array(generator.integers(0, 9, len(y))),
+            **{name: pa.array(a, pa.float32()) for name in NAMES},
+        }
+    )
+    try:
+        result = trained((table, labelled(y, np.ones(len(y), bool))), FEW, maturity_days=maturity_days)
+    except TrainingError as error:
+        said = str(error)
+        assert any(words in said for words in ("not enough yet", "are fraud", "no transaction has matured")), said
+        return
+    assert min(n_fraud, n_genuine) >= 30
+    assert 0 <= result.chosen.average_precision <= 1
+    assert 0 <= result.chosen.threshold <= 1
 
 
 if __name__ == "__main__":
@@ -500,3 +638,120 @@ if __name__ == "__main__":
     every = dataclasses.replace(CONFIG, families=get_args(Family), grid=SMALL_FOREST)
     for of_family in model_bytes(trained(rows(straight), every)):
         print(hashlib.sha256(of_family).hexdigest())
+
+
+# Texts
+
+
+def with_texts(seed=4):
+    """Fraud follows one of few channels, and one in twenty of 400 shops; names are of nobody else."""
+    features, _ = rows(straight, seed)
+    draws = np.random.default_rng(seed)
+    n = features.num_rows
+    channel, shop = draws.choice(["web", "shop", "phone"], n), draws.integers(0, 400, n)
+    y = draws.random(n) < np.where(channel == "phone", 0.25, 0.02) + np.where(shop % 20 == 0, 0.5, 0)
+    for name, values in (
+        ("channel", channel), ("shop", [f"shop {k}" for k in shop]), ("name", [f"n {k}" for k in range(n)]),
+        ("empty", [None] * n), ("same", ["same"] * n),
+    ):  # fmt: skip
+        features = features.append_column(name, pa.array(values, pa.string()))
+    known = pa.array([moment + dt.timedelta(days=5) for moment in features["event_timestamp"].to_pylist()], TIME)
+    return features, labelled(y, np.ones(n, bool)).append_column("label_timestamp", known)
+
+
+@pytest.fixture(scope="module")
+def of_texts():
+    features, labels = with_texts()
+    names = (*NAMES, "channel", "shop", "name", "empty", "same")
+    return train(features, labels, names, maturity_days=5.0, config=CONFIG, card=None)
+
+
+def test_texts_are_learned_from_without_a_list_of_their_values(of_texts):
+    fresh, truth = with_texts(seed=9)
+    y = truth["is_fraud"].to_numpy()
+    without = trained(with_texts(), card=None)
+    shop = np.array([int(name.split()[1]) for name in fresh["shop"].to_pylist()])
+    phone = pc.equal(fresh["channel"], "phone").to_numpy()
+    best = average_precision(y, np.where(phone, 0.25, 0.02) + np.where(shop % 20 == 0, 0.5, 0))
+    for candidate, other in zip(of_texts.candidates, without.candidates, strict=True):
+        score = candidate.estimator.predict_proba(model_matrix(fresh, of_texts.encoder))[:, 1]
+        # What the channel and the shop say, and nothing else does; of a shop, ten rows with a label are known.
+        assert average_precision(y, score) > 0.75 * best
+        blind = other.estimator.predict_proba(feature_matrix(fresh, NAMES))[:, 1]
+        assert average_precision(y, blind) < 0.4 * best
+        assert candidate.average_precision == pytest.approx(average_precision(y, score), abs=0.1)
+
+
+def test_what_is_not_used_is_named_with_why(of_texts):
+    assert [text.name for text in of_texts.encoder.texts] == ["channel", "shop"]
+    assert of_texts.encoder.inputs == (*NAMES, "channel", "shop")
+    assert of_texts.encoder.unused == {
+        "c": "has no value in any row",
+        "empty": "has no value in any row",
+        "same": "has the same value in every row, same",
+        "name": (
+            "has a value of its own in 100% of the rows, as ids and names do, and so says nothing about the next row"
+        ),
+    }  # fmt: skip
+
+
+def test_a_forced_text_is_used_whatever_it_says():
+    features, labels = with_texts()
+    result = train(
+        features, labels, (*NAMES, "name"), maturity_days=5.0, config=CONFIG, card=None, forced=["name"]
+    )  # fmt: skip
+    assert result.encoder.inputs == (*NAMES, "name")
+
+
+def test_with_texts_onnx_gives_the_probabilities_of_scikit_learn_also_for_what_was_never_seen(of_texts):
+    fresh = with_texts(seed=11)[0].slice(0, 300)
+    strange = pa.array(["never seen", None, "", "PHONE", "phone "] * 60, pa.string())
+    for table in (fresh, *(fresh.set_column(fresh.column_names.index(n), n, strange) for n in ("channel", "shop"))):
+        for candidate in of_texts.candidates:
+            onnx = to_onnx(candidate.estimator, len(of_texts.encoder.columns))
+            manifest = ModelManifest(
+                model_name="m", model_version=1, trained_month="2018-05", as_of="2018-06-01T00:00:00+00:00",
+                features=of_texts.encoder.inputs, encoder=of_texts.encoder, threshold=candidate.threshold,
+                family=candidate.family, contract_yaml="", model_digest=digest_model(onnx),
+            )  # fmt: skip
+            X = model_matrix(table, of_texts.encoder)
+            expected = candidate.estimator.predict_proba(X)[:, 1]
+            np.testing.assert_allclose(Scorer(onnx, manifest).score(table), expected, rtol=0, atol=1e-6)
+
+
+def test_validation_rows_teach_nothing_about_texts(monkeypatch):
+    """Whatever the labels of a block are, its rows and those before it look the same to the models."""
+    features, labels = with_texts()
+    names = (*NAMES, "channel", "shop")
+    seen = []
+    original = training._part
+
+    def spied(rows, block, texts):
+        part = original(rows, block, texts)
+        seen.append((part.fit.X, part.X, block))
+        return part
+
+    monkeypatch.setattr(training, "_part", spied)
+    train(features, labels, names, maturity_days=5.0, config=CONFIG, card=None)
+    block = seen[0][2].validation
+    y = labels["is_fraud"].to_numpy()
+    other = labels.set_column(0, "is_fraud", pa.array(np.where(block, ~y, y)))
+    train(features, other, names, maturity_days=5.0, config=CONFIG, card=None)
+    for first, second in zip(seen[0][:2], seen[len(seen) // 2][:2], strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_a_wide_table_is_trained_on_in_seconds():
+    """300 numbers and texts of 1,000 values."""
+    features, labels = with_texts()
+    draws = np.random.default_rng(1)
+    n = features.num_rows
+    wide = {f"n{k}": pa.array(draws.normal(size=n), pa.float32()) for k in range(300)}
+    wide |= {f"t{k}": pa.array(draws.integers(0, 1000, n).astype(str)) for k in range(20)}
+    for name, values in wide.items():
+        features = features.append_column(name, values)
+    config = dataclasses.replace(CONFIG, maximum_trees=25)
+    started = time.process_time()
+    result = train(features, labels, (*NAMES, *wide), maturity_days=5.0, config=config, card=None)
+    assert time.process_time() - started < 60
+    assert len(result.encoder.columns) <= 3 + 300 + config.encoding.columns + 20 * 3

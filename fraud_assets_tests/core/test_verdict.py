@@ -21,12 +21,12 @@ def finding(status: Any, cause: Any = None, kind: Any = "covariate", feature: st
         (["OK", "OK"], "OK"),
         (["OK", "WATCH"], "WATCH"),
         (["WATCH", "DRIFT", "OK"], "DRIFT"),
-        (["OK", "INSUFFICIENT_DATA"], "WATCH"),
+        (["OK", "INSUFFICIENT_DATA"], "OK"),
         (["INSUFFICIENT_DATA", "INSUFFICIENT_DATA"], "INSUFFICIENT_DATA"),
         (["DRIFT", "INSUFFICIENT_DATA"], "DRIFT"),
     ],
 )
-def test_the_worst_status_counts_and_unknown_inputs_are_not_ok(statuses: list[str], expected: str) -> None:
+def test_the_worst_status_counts_and_what_could_not_be_compared_is_a_remark(statuses: list[str], expected: str) -> None:
     assert judge_month([finding(status) for status in statuses]).drift_status == expected
 
 
@@ -34,6 +34,17 @@ def test_labels_that_have_not_come_yet_do_not_make_a_quiet_month_suspicious_but_
     verdict = judge_month([finding("OK"), finding("INSUFFICIENT_DATA", kind="concept", feature="average_precision")])
     assert verdict.drift_status == "OK"
     assert "concept average_precision INSUFFICIENT_DATA" in verdict.reasons
+
+
+def test_a_month_of_which_nothing_that_came_in_could_be_compared_is_not_ok() -> None:
+    verdict = judge_month([finding("INSUFFICIENT_DATA"), finding("OK", kind="label", feature="fraud_rate")])
+    assert verdict.drift_status == "INSUFFICIENT_DATA"
+
+
+def test_without_a_champion_no_other_model_is_promised() -> None:
+    verdict = judge_month([finding("DRIFT", cause="scaled")], has_champion=False)
+    assert verdict.blame == "world"
+    assert verdict.reasons[0] == "the world changed: what a model learns from earlier months may not hold"
 
 
 def test_nothing_at_all_is_insufficient() -> None:

@@ -9,14 +9,17 @@ from hypothesis import strategies as st
 
 from fraud_assets.core.months import month_end, month_of, month_start, shift_month
 from fraud_assets.core.windows import (
+    MINIMUM_FRAUDS,
     TrainedMonth,
     Window,
     choose_challenger,
+    choose_comparison,
     evaluation_window,
     matured_window,
     months_back,
     reference_window,
     training_months,
+    when_enough,
 )
 
 
@@ -102,6 +105,119 @@ def test_models_are_compared_after_the_as_of_time_of_the_newest():
     assert evaluation_window("2018-06", 7, models) == Window(utc(2018, 6, 1), utc(2018, 6, 24))
     assert evaluation_window("2018-06", 7, models[:1]) == Window(utc(2018, 5, 25), utc(2018, 6, 24))
     assert evaluation_window("2018-06", 7, []) == matured_window("2018-06", 7)
+
+
+# Windows that are made longer until they have enough frauds.
+
+
+def known(*per_month):
+    """So many frauds on the 10th of each of these months of 2018, from January on; and the windows that were asked."""
+    moments = [utc(2018, month, 10) for month, n in enumerate(per_month, 1) for _ in range(n)]
+    asked = []
+
+    def frauds(window):
+        asked.append(window)
+        return [moment for moment in moments if window.start <= moment < window.end]
+
+    return frauds, asked
+
+
+def test_a_month_with_enough_frauds_is_judged_on_its_own_window_and_nothing_else_is_asked():
+    frauds, asked = known(0, 0, 0, 0, 0, MINIMUM_FRAUDS)
+    found = choose_comparison(trained("2018-03", "2018-04", "2018-05"), "2018-06", 7, None, frauds)
+    own = evaluation_window("2018-06", 7, [TrainedMonth("2018-05", 3)])
+    assert (found.challenger, found.window, found.n_fraud) == (TrainedMonth("2018-05", 3), own, MINIMUM_FRAUDS)
+    assert asked == [own]
+
+
+def test_a_window_goes_back_as_many_months_as_it_takes():
+    """April has 10, May 8 and June 6: 24 since the matured window of April began, on 25 March."""
+    frauds, _ = known(50, 50, 50, 10, 8, 6)
+    found = choose_comparison(trained("2018-01"), "2018-06", 7, None, frauds)
+    assert (found.window, found.n_fraud) == (Window(utc(2018, 3, 25), utc(2018, 6, 24)), 24)
+
+
+def test_a_window_does_not_go_back_beyond_a_model_s_own_time():
+    frauds, _ = known(50, 50, 50, 10, 5, 3)
+    found = choose_comparison(trained("2018-04"), "2018-06", 7, None, frauds)
+    assert (found.window, found.n_fraud) == (Window(utc(2018, 5, 1), utc(2018, 6, 24)), 8)
+
+
+def test_of_the_models_with_enough_frauds_since_the_newest_challenges():
+    frauds, _ = known(0, 0, 15, 10, 5, 3)
+    found = choose_comparison(trained("2018-01", "2018-02", "2018-03", "2018-04"), "2018-06", 7, None, frauds)
+    # Since April 18, since March 33.
+    assert (found.challenger, found.n_fraud) == (TrainedMonth("2018-02", 2), 33)
+
+
+def test_where_no_model_has_enough_the_oldest_gathers_on():
+    frauds, _ = known(0, 0, 0, 0, 5, 3)
+    found = choose_comparison(trained("2018-02", "2018-03", "2018-04"), "2018-06", 7, None, frauds)
+    assert (found.challenger, found.n_fraud) == (TrainedMonth("2018-02", 1), 8)
+    assert found.window == Window(utc(2018, 3, 1), utc(2018, 6, 24))
+
+
+def test_a_challenger_to_a_champion_is_one_from_after_it():
+    frauds, _ = known(0, 0, 0, 12, 5, 3)
+    champion = TrainedMonth("2018-03", 2)
+    found = choose_comparison(trained("2018-02", "2018-03", "2018-04"), "2018-06", 7, champion, frauds)
+    # Since the model of April 8, which is too few, and the model of February is no challenger to that of March.
+    assert (found.challenger, found.window.start) == (TrainedMonth("2018-04", 3), utc(2018, 5, 1))
+    alone = choose_comparison([champion], "2018-06", 7, champion, frauds)
+    assert (alone.challenger, alone.window.start, alone.n_fraud) == (None, utc(2018, 4, 1), 20)
+
+
+def test_without_any_model_nothing_is_asked():
+    frauds, asked = known(9, 9, 9, 9, 9, 9)
+    found = choose_comparison([], "2018-06", 7, None, frauds)
+    assert (found.challenger, found.n_fraud, asked) == (None, 0, [])
+
+
+@given(
+    st.integers(6, 12),
+    st.floats(1, 90),
+    st.lists(st.tuples(st.integers(0, 12), st.integers(2, 9)), max_size=6),
+    st.none() | st.integers(1, 6),
+    st.lists(st.integers(0, 25), min_size=12, max_size=12),
+)
+def test_no_comparison_looks_before_a_model_s_time_or_beyond_what_matured(month, maturity, ages, live, counts):
+    month = f"2018-{month:02}"
+    models = [TrainedMonth(shift_month(month, -age), version) for age, version in ages]
+    champion = None if live is None else TrainedMonth(shift_month(month, -live), 1)
+    frauds, asked = known(*counts)
+    found = choose_comparison(models, month, maturity, champion, frauds)
+    compared = [model for model in (found.challenger, champion) if model]
+    whole = matured_window(month, maturity)
+    assert all(found.window.start >= model.as_of for model in compared)
+    assert {window.end for window in [*asked, found.window]} == {whole.end}
+    today = choose_challenger(models, month, maturity, 1 if champion else None)
+    assert (found.challenger is None) == (today is None)
+    if compared:
+        assert found.n_fraud == len(frauds(found.window))
+        own = evaluation_window(month, maturity, [model for model in (today, champion) if model])
+        if len(frauds(own)) >= MINIMUM_FRAUDS:
+            assert (found.challenger, found.window) == (today, own)
+        elif found.n_fraud < MINIMUM_FRAUDS:
+            assert found.window.start == max(model.as_of for model in compared)
+
+
+@pytest.mark.parametrize(
+    ("n", "days", "said"),
+    [
+        (0, 90, "when that will be cannot be told, since no fraud is known yet"),
+        (
+            12,
+            91.3125,
+            "at the present rate of 4 a month, about 2018-09",
+        ),  # 8 more take two months and mature in September
+        (1, 365.25 / 2, "at the present rate of one in 6 months, not within ten years"),
+        (3, 365.25 / 2, "at the present rate of one in 2 months, about 2021-05"),  # 17 more take 34 months
+    ],
+)
+def test_when_there_will_be_enough_follows_from_the_rate(n, days, said):
+    window = Window(utc(2018, 7, 1) - dt.timedelta(days=days), utc(2018, 7, 1))
+    needed = 22 if n == 1 else 20
+    assert when_enough(n, needed, window, 7) == said
 
 
 def test_a_window_that_is_empty_has_negative_days():
