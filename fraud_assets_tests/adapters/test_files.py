@@ -621,3 +621,22 @@ def test_what_a_file_turned_out_to_be_is_said_for_a_draft(tmp_path):
     assert (opened.format, opened.names) == ("csv", ["Name", "Preis"])
     assert (opened.csv.encoding, opened.csv.delimiter) == ("cp1252", ";")
     assert opened.table().to_pylist() == [{"Name": "Müller", "Preis": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "names"),
+    [
+        ("cp1252", ["Müller", "Bäcker", "Köln", "café"]),
+        ("cp1251", ["Магазин", "Москва", "Аптека", "Кафе"]),
+        ("cp1253", ["Αθήνα", "καφέ", "φούρνος"]),
+        ("cp932", ["東京", "株式会社", "カメラ", "ラーメン"]),
+        ("gb18030", ["北京", "商店", "咖啡", "书店"]),
+        ("utf-8", ["Müller", "Москва", "東京"]),
+        ("utf-16", ["Müller", "Москва", "東京"]),
+    ],
+)
+def test_the_encoding_of_a_file_that_nobody_has_described_is_found(tmp_path, encoding, names):
+    rows = [{"id": f"T{number}", "name": names[number % len(names)]} for number in range(60)]
+    text = "id,name\n" + "".join(f"{row['id']},{row['name']}\n" for row in rows)
+    written(tmp_path, text.encode(encoding))
+    assert open_rows(tmp_path / f"{MONTH}.csv").table().to_pylist() == rows
