@@ -28,6 +28,7 @@ BLOCK = 4 * 2**20  # bytes
 # A value in quotes that runs on for longer is an open quote.
 LONGEST_VALUE_LINES = 1_000
 LONGEST_VALUE = 2**20  # bytes
+LONGEST_LINE = 64 * 2**20  # bytes
 DELIMITERS = ",;\t|"
 HEAD_LINES = 200
 LINE_END = re.compile(rb"\r\n|\r|\n")
@@ -500,6 +501,8 @@ def _is_like_ascii(encoding: str) -> bool:
 def _whole_lines(stream: BinaryIO, size: int) -> Iterator[bytes]:
     rest = b""
     while block := stream.read(size):
+        if len(rest) > LONGEST_LINE:
+            raise TextError(f"it has a line of more than {LONGEST_LINE // 2**20} MiB, which no row is")
         block = rest + block
         end = block.rfind(b"\n") + 1
         if end == 0:

@@ -25,10 +25,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.corruptions import DATA, damage_files
+from fraud_assets.adapters import text_files
 from fraud_assets.adapters.files import SourceError, open_rows
 from fraud_assets.adapters.sources import FolderSource, matching_files
 from fraud_assets.core.contract import ContractError, parse_contract
-from fraud_assets.core.intake import IntakeError, accept
+from fraud_assets.core.intake import Delivery, IntakeError, Part, accept
+from fraud_assets.core.rows import Piece
 
 MONTH = "2024-01"
 NAMES = ["id", "at", "note", "paid", "items", "online", "born", "fraud"]
@@ -435,6 +437,29 @@ def test_a_file_whose_lines_are_mostly_none_is_refused_with_the_first_of_them(tm
 def test_lines_before_the_header_that_may_be_rows_are_not_skipped(tmp_path):
     with pytest.raises(SourceError, match=r"line 1 has as many values as the header in line 2 .* csv.skip_rows"):
         taken(written(tmp_path, "T0,2024-01-05,12.5,0\n" + PLAIN), contract(**SHORT))
+
+
+def test_a_line_that_is_no_row_of_a_file_with_all_months_lies_with_the_first_and_is_counted_once(tmp_path):
+    content = PLAIN.replace("T2,2024-01-06", "T2,2024-02-06") + "Total: 2\n"
+    of = contract(**SHORT, file_pattern="'all.csv'")
+    months = [taken(written(tmp_path, content, "all.csv"), of, month) for month in (MONTH, "2024-02")]
+    assert [intake.n_delivered for intake in months] == [2, 1]
+    assert [intake.quarantined.num_rows for intake in months] == [1, 0]
+
+
+def test_what_a_reader_counted_on_the_file_is_what_was_delivered():
+    """So that a reader which loses rows is seen: they are neither stored nor in quarantine."""
+    rows = pa.record_batch([["T1"], ["2024-01-05"], ["1"], ["0"]], names=["id", "at", "paid", "fraud"])
+    part = Part("x.csv", lambda: iter([Piece(rows, np.array([1]), (), 3)]))
+    with accept(Delivery([part]), contract(**SHORT), MONTH) as intake:
+        assert (intake.n_delivered, intake.n_transactions, intake.quarantined.num_rows) == (3, 1, 0)
+
+
+def test_a_line_that_never_ends_is_no_row_and_fills_no_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "LONGEST_LINE", 2**22)
+    written(tmp_path, PLAIN.encode() + b"x" * (3 * 2**22))
+    with pytest.raises(SourceError, match="it has a line of more than 4 MiB"):
+        list(open_rows(tmp_path / f"{MONTH}.csv", contract(**SHORT)).batches())
 
 
 @pytest.mark.parametrize("number", [int(os.environ.get("FRAUD_TEST_CORRUPTIONS", "500"))])
