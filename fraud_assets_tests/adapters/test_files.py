@@ -25,10 +25,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.corruptions import DATA, damage_files
+from fraud_assets.adapters import text_files
 from fraud_assets.adapters.files import SourceError, open_rows
 from fraud_assets.adapters.sources import FolderSource, matching_files
 from fraud_assets.core.contract import ContractError, parse_contract
-from fraud_assets.core.intake import IntakeError, accept
+from fraud_assets.core.intake import Delivery, IntakeError, Part, accept
+from fraud_assets.core.rows import Piece
 
 MONTH = "2024-01"
 NAMES = ["id", "at", "note", "paid", "items", "online", "born", "fraud"]
@@ -437,6 +439,29 @@ def test_lines_before_the_header_that_may_be_rows_are_not_skipped(tmp_path):
         taken(written(tmp_path, "T0,2024-01-05,12.5,0\n" + PLAIN), contract(**SHORT))
 
 
+def test_a_line_that_is_no_row_of_a_file_with_all_months_lies_with_the_first_and_is_counted_once(tmp_path):
+    content = PLAIN.replace("T2,2024-01-06", "T2,2024-02-06") + "Total: 2\n"
+    of = contract(**SHORT, file_pattern="'all.csv'")
+    months = [taken(written(tmp_path, content, "all.csv"), of, month) for month in (MONTH, "2024-02")]
+    assert [intake.n_delivered for intake in months] == [2, 1]
+    assert [intake.quarantined.num_rows for intake in months] == [1, 0]
+
+
+def test_what_a_reader_counted_on_the_file_is_what_was_delivered():
+    """So that a reader which loses rows is seen: they are neither stored nor in quarantine."""
+    rows = pa.record_batch([["T1"], ["2024-01-05"], ["1"], ["0"]], names=["id", "at", "paid", "fraud"])
+    part = Part("x.csv", lambda: iter([Piece(rows, np.array([1]), (), 3)]))
+    with accept(Delivery([part]), contract(**SHORT), MONTH) as intake:
+        assert (intake.n_delivered, intake.n_transactions, intake.quarantined.num_rows) == (3, 1, 0)
+
+
+def test_a_line_that_never_ends_is_no_row_and_fills_no_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "LONGEST_LINE", 2**22)
+    written(tmp_path, PLAIN.encode() + b"x" * (3 * 2**22))
+    with pytest.raises(SourceError, match="it has a line of more than 4 MiB"):
+        list(open_rows(tmp_path / f"{MONTH}.csv", contract(**SHORT)).batches())
+
+
 @pytest.mark.parametrize("number", [int(os.environ.get("FRAUD_TEST_CORRUPTIONS", "500"))])
 def test_damage_loses_and_changes_nothing_in_silence(number):
     outcomes, silent = damage_files(number, seed=7, data=DATA)
@@ -621,3 +646,22 @@ def test_what_a_file_turned_out_to_be_is_said_for_a_draft(tmp_path):
     assert (opened.format, opened.names) == ("csv", ["Name", "Preis"])
     assert (opened.csv.encoding, opened.csv.delimiter) == ("cp1252", ";")
     assert opened.table().to_pylist() == [{"Name": "Müller", "Preis": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "names"),
+    [
+        ("cp1252", ["Müller", "Bäcker", "Köln", "café"]),
+        ("cp1251", ["Магазин", "Москва", "Аптека", "Кафе"]),
+        ("cp1253", ["Αθήνα", "καφέ", "φούρνος"]),
+        ("cp932", ["東京", "株式会社", "カメラ", "ラーメン"]),
+        ("gb18030", ["北京", "商店", "咖啡", "书店"]),
+        ("utf-8", ["Müller", "Москва", "東京"]),
+        ("utf-16", ["Müller", "Москва", "東京"]),
+    ],
+)
+def test_the_encoding_of_a_file_that_nobody_has_described_is_found(tmp_path, encoding, names):
+    rows = [{"id": f"T{number}", "name": names[number % len(names)]} for number in range(60)]
+    text = "id,name\n" + "".join(f"{row['id']},{row['name']}\n" for row in rows)
+    written(tmp_path, text.encode(encoding))
+    assert open_rows(tmp_path / f"{MONTH}.csv").table().to_pylist() == rows
