@@ -44,6 +44,7 @@ class Registry:
         """Binds to the settings' MLflow; connects when first used."""
         self.settings = settings
         self.experiment = settings.loaded_contract.name
+        self._client: Any = None
         self._fetched: dict[tuple[int, str], tuple[bytes, ModelManifest]] = {}
 
     @property
@@ -55,6 +56,11 @@ class Registry:
         """An MLflow client, with the experiment and the registered model there."""
         mlflow = _mlflow()
         mlflow.set_tracking_uri(self.tracking_uri)
+        if self._client is None:
+            self._client = self._opened(mlflow)
+        return self._client
+
+    def _opened(self, mlflow: Any) -> Any:
         client = mlflow.MlflowClient()
         if client.get_experiment_by_name(self.experiment) is None:
             # A server keeps artifacts where it was told to; without one they lie in the home.
