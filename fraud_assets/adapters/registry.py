@@ -6,6 +6,7 @@ version shall be champion is decided in `core/promotion.py`; the ledger, not the
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -198,7 +199,7 @@ class Registry:
         import skops.io
 
         # The types of our own estimators, listed as trusted so that the file can be loaded again; it holds no code.
-        trusted = skops.io.get_untrusted_types(data=skops.io.dumps(estimator))
+        trusted = skops.io.get_untrusted_types(data=skops.io.dumps(_with_one_tree(estimator)))
         with warnings.catch_warnings():
             # Asks for a signature; the manifest names the features. Goes when mlflow stops asking at log time.
             warnings.simplefilter("ignore")
@@ -299,6 +300,17 @@ class Registry:
         if previous is not None:
             client.set_registered_model_alias(MODEL_NAME, "previous_champion", str(previous))
         client.set_registered_model_alias(MODEL_NAME, "champion", str(version))
+
+
+def _with_one_tree(estimator: Any) -> Any:
+    """The same with the first tree of a forest alone: all are of the same types, and a hundred take seconds to write."""
+    inner = getattr(estimator, "estimator", None)
+    if not hasattr(inner, "estimators_"):
+        return estimator
+    estimator, forest = copy.copy(estimator), copy.copy(inner)
+    forest.estimators_ = forest.estimators_[:1]
+    estimator.estimator = forest
+    return estimator
 
 
 def _mlflow() -> Any:
