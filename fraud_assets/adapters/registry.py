@@ -303,11 +303,10 @@ class Registry:
 
 
 def _with_one_tree(estimator: Any) -> Any:
-    """The same with the first tree of a forest alone: all are of the same types, and a hundred take seconds to write."""
-    inner = getattr(estimator, "estimator", None)
-    if not hasattr(inner, "estimators_"):
+    """The same with the first tree of a forest alone: all are of one type, and a hundred take seconds to write."""
+    if not hasattr(getattr(estimator, "estimator", None), "estimators_"):
         return estimator
-    estimator, forest = copy.copy(estimator), copy.copy(inner)
+    estimator, forest = copy.copy(estimator), copy.copy(estimator.estimator)
     forest.estimators_ = forest.estimators_[:1]
     estimator.estimator = forest
     return estimator
