@@ -176,7 +176,7 @@ def test_a_week_without_enough_frauds_is_refused_with_what_it_has(extract, monke
     monkeypatch.setattr(handbook, "TrainingConfig", partial(TrainingConfig, minimum_frauds=10_000))
     with pytest.raises(SystemExit):
         main(["--data", str(extract), "--train-start", "2018-05-07"])
-    assert "training needs 10000 frauds" in capsys.readouterr().err
+    assert "of 10000 frauds among" in capsys.readouterr().err
 
 
 def test_a_folder_without_data_is_named(tmp_path, capsys):

@@ -305,7 +305,7 @@ def test_too_few_frauds_to_train_are_refused_with_how_many_there_are(written, mo
     file, contract = written(lines(FRAUDS))
     with pytest.raises(SystemExit):
         run(file, contract, file.with_suffix(".json"))
-    assert "training needs 10000 frauds" in capsys.readouterr().err
+    assert "of 10000 frauds among" in capsys.readouterr().err
 
 
 def test_a_part_with_frauds_alone_is_refused(written, shops):

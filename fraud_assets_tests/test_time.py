@@ -275,7 +275,7 @@ def taken_by_training(history: History, function: Labels, monkeypatch: pytest.Mo
     monkeypatch.setattr(training, "_fitted", fitted)
     features = features_of(history)
     labels = function(features, feed_of(history.statements), history.as_of, maturity_days=history.maturity_days)
-    config = training.TrainingConfig(families=("logistic_regression",), minimum_frauds=1)
+    config = training.TrainingConfig(families=("logistic_regression",), minimum_frauds=1, block_frauds=1, few_frauds=0)
     first, last = training_months(MONTH, config.window_months, "2018-03")
     inside = [first <= month_of(transaction.happened) <= last for transaction in history.transactions]
     training.train(

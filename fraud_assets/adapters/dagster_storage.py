@@ -6,6 +6,8 @@ server, started if it is not up": `dagster dev` then works from a fresh checkout
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import dagster as dg
@@ -49,6 +51,29 @@ class FraudStorage(DagsterPostgresStorage):
 
     def _part(self, name: str) -> ConfigurableClassData:
         return ConfigurableClassData("dagster_postgres", name, yaml.safe_dump({"postgres_url": self.postgres_url}))
+
+
+# Milliseconds; a statement that takes as long hangs.
+STATEMENT_TIMEOUT = 600_000
+
+
+@contextmanager
+def busy_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The same for a command that runs much: it keeps its connections.
+
+    dagster-postgres opens one for each event that it writes or reads, 400 for a month, and each of them is a new
+    process of the server. What it offers to its webserver instead serves a command that is one process as well.
+    """
+    with open_instance(settings) as instance:
+        instance.optimize_for_webserver(STATEMENT_TIMEOUT, pool_recycle=-1, max_overflow=20)
+        parts = (instance.run_storage, instance.event_log_storage, instance.schedule_storage)
+        try:
+            yield instance
+        finally:
+            # It has no way of its own to let go of them.
+            for engine in (getattr(part, "_engine", None) for part in parts):
+                if engine is not None:
+                    engine.dispose()
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:

@@ -12,7 +12,7 @@ from dagster_shared.error import SerializableErrorInfo
 from rich.console import Console
 from rich.markup import escape
 
-from fraud_assets.adapters.dagster_storage import open_instance
+from fraud_assets.adapters.dagster_storage import busy_instance
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.promotion import promote_by_hand
 from fraud_assets.adapters.registry import Registry
@@ -62,7 +62,7 @@ def run_months(
     """
     open_source(settings)
     outcomes = []
-    with open_instance(settings) as instance:
+    with busy_instance(settings) as instance:
         for month in months:
             started = time.monotonic()
             with console.status(f"[bold]{month}[/] transactions, features, drift, training, evaluation ..."):
@@ -93,7 +93,7 @@ def promote_version(job: dg.JobDefinition, settings: Settings, version: int, rea
     if not decided:
         raise ValueError("no month has been evaluated yet, so there is nothing to promote on; use `fraud run`")
     promote_by_hand(version, decided[-1], reason, LedgerStore(store.database), Registry(settings), actor=actor)
-    with open_instance(settings) as instance:
+    with busy_instance(settings) as instance:
         job.execute_in_process(
             partition_key=decided[-1],
             instance=instance,
@@ -132,7 +132,7 @@ def materialize_months(
     Returns:
         For each month that failed, why.
     """
-    with open_instance(settings) as instance:
+    with busy_instance(settings) as instance:
         failed = {month: failures_of(execute_month(job, instance, month, assets)) for month in months}
     return {month: "; ".join(one["error"] for one in found) for month, found in failed.items() if found}
 

@@ -17,7 +17,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from rich.console import Console
 
 from fraud_assets.adapters.arrivals import months_with_ids_among
-from fraud_assets.adapters.dagster_storage import open_instance
+from fraud_assets.adapters.dagster_storage import busy_instance
 from fraud_assets.adapters.label_feed import added_digest, feed_fingerprint
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.monthly import (
@@ -303,7 +303,7 @@ def _make_anew(
     }
     # A partition is tried again only when something about it has changed since it was tried.
     tried: dict[Partition, tuple[str, ...]] = {}
-    with open_instance(settings) as instance:
+    with busy_instance(settings) as instance:
         while True:
             everything = find()
             given_up = {

@@ -6,6 +6,7 @@ version shall be champion is decided in `core/promotion.py`; the ledger, not the
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -45,6 +46,7 @@ class Registry:
         """Binds to the settings' MLflow; connects when first used."""
         self.settings = settings
         self.experiment = settings.loaded_contract.name
+        self._client: Any = None
         self._fetched: dict[tuple[int, str], tuple[bytes, ModelManifest]] = {}
 
     @property
@@ -56,6 +58,11 @@ class Registry:
         """An MLflow client, with the experiment and the registered model there."""
         mlflow = _mlflow()
         mlflow.set_tracking_uri(self.tracking_uri)
+        if self._client is None:
+            self._client = self._opened(mlflow)
+        return self._client
+
+    def _opened(self, mlflow: Any) -> Any:
         client = mlflow.MlflowClient()
         if client.get_experiment_by_name(self.experiment) is None:
             # A server keeps artifacts where it was told to; without one they lie in the home.
@@ -194,7 +201,7 @@ class Registry:
         import skops.io
 
         # The types of our own estimators, listed as trusted so that the file can be loaded again; it holds no code.
-        trusted = skops.io.get_untrusted_types(data=skops.io.dumps(estimator))
+        trusted = skops.io.get_untrusted_types(data=skops.io.dumps(_with_one_tree(estimator)))
         with warnings.catch_warnings():
             # Asks for a signature; the manifest names the features. Goes when mlflow stops asking at log time.
             warnings.simplefilter("ignore")
@@ -295,6 +302,16 @@ class Registry:
         if previous is not None:
             client.set_registered_model_alias(MODEL_NAME, "previous_champion", str(previous))
         client.set_registered_model_alias(MODEL_NAME, "champion", str(version))
+
+
+def _with_one_tree(estimator: Any) -> Any:
+    """The same with the first tree of a forest alone: all are of one type, and a hundred take seconds to write."""
+    if not hasattr(getattr(estimator, "estimator", None), "estimators_"):
+        return estimator
+    estimator, forest = copy.copy(estimator), copy.copy(estimator.estimator)
+    forest.estimators_ = forest.estimators_[:1]
+    estimator.estimator = forest
+    return estimator
 
 
 def _mlflow() -> Any:

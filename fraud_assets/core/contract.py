@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from datetime import date, datetime
 from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -552,6 +553,10 @@ def _fields_at(path: Sequence[int | str]) -> list[str]:
     return list(section.model_fields)
 
 
+# By its text, so that a changed one is read anew. Each asset asks for it, and reading YAML takes a while.
+_parsed = lru_cache(maxsize=8)(parse_contract)
+
+
 def load_contract(path: Path) -> Contract:
     """Reads a contract file.
 
@@ -560,4 +565,4 @@ def load_contract(path: Path) -> Contract:
     """
     if not path.is_file():
         raise ContractError(f"there is no contract at {path}; set FRAUD_CONTRACT to one of contracts/*.yaml")
-    return parse_contract(path.read_text(encoding="utf-8"), str(path))
+    return _parsed(path.read_text(encoding="utf-8"), str(path))

@@ -217,6 +217,17 @@ def train(
     )
 
 
+def in_words(chosen: Candidate) -> str:
+    """Why a candidate was chosen, and how sure that is where it is not."""
+    said = f"{chosen.family} ({chosen.trial.setting.name}) had the best validation AP, {chosen.average_precision:.3f}"
+    if chosen.interval is None:
+        return said
+    on = f"on {chosen.calibration.n_fraud} frauds among {chosen.calibration.n:,} transactions"
+    if not chosen.interval.is_known:
+        return f"{said} {on}; how far that can be trusted is not known, as all of them are of one card"
+    return f"{said} [{chosen.interval.low:.3f}, {chosen.interval.high:.3f}] {on}"
+
+
 def _promise(rows: pa.Table, names: tuple[str, ...], y: Bools, scores: Doubles) -> pa.Table:
     kept = [name for name in rows.column_names if name not in names or name == "amount"]
     promise = rows.select(kept).append_column("is_fraud", pa.array(y)).append_column("score", pa.array(scores))

@@ -13,7 +13,7 @@ from fraud_assets.core.features import forced_texts, model_columns
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.staleness import training_inputs
 from fraud_assets.core.tables import trained_model as table
-from fraud_assets.core.training import TrainingError, train
+from fraud_assets.core.training import TrainingError, in_words, train
 from fraud_assets.core.windows import training_months
 from fraud_assets.defs.partitions import (
     CONTRACT,
@@ -73,7 +73,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         )  # fmt: skip
         run_id = tracking.active_run().info.run_id
     chosen = result.chosen
-    reason = f"{chosen.family} ({chosen.trial.setting.name}) had the best validation AP, {chosen.average_precision:.3f}"
+    reason = in_words(chosen)
     platform.ledger.record(
         "registered",
         manifest.model_version,

@@ -204,3 +204,20 @@ def test_a_text_is_kept_beside_the_run_of_its_version_and_replaced(spare: Regist
 def test_a_text_for_a_version_that_is_not_there_is_refused(spare: Registry) -> None:
     with pytest.raises(RegistryError, match="the registry has no version 99"):
         spare.attach(99, "page.html", "text")
+
+
+def test_one_tree_of_a_forest_has_the_types_of_all_and_the_forest_keeps_them() -> None:
+    import skops.io
+    from sklearn.ensemble import RandomForestClassifier
+
+    from fraud_assets.adapters.registry import _with_one_tree
+    from fraud_assets.core.calibration import CalibratedClassifier, Calibrator
+
+    X = np.random.default_rng(1).normal(size=(60, 3)).astype(np.float32)
+    forest = RandomForestClassifier(n_estimators=7, random_state=1).fit(X, X[:, 0] > 0)
+    model = CalibratedClassifier(forest, 0.5, Calibrator())
+    types = skops.io.get_untrusted_types(data=skops.io.dumps(_with_one_tree(model)))
+    assert types == skops.io.get_untrusted_types(data=skops.io.dumps(model))
+    assert len(forest.estimators_) == 7
+    loaded = skops.io.loads(skops.io.dumps(model), trusted=types)
+    np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))

@@ -227,7 +227,7 @@ def test_months_that_cannot_be_replayed_are_named_with_what_to_do(
 def test_a_span_that_begins_before_a_first_model_can_be_trained_is_refused_with_the_reason(world: Stored) -> None:
     history = world.history(config=replace(QUICK, minimum_frauds=5000))
     with pytest.raises(
-        BacktestError, match=r"as of the end of 2025-02: .*needs 5000 frauds.*begin .* in a later month"
+        BacktestError, match=r"as of the end of 2025-02: .*235 of 5000 frauds.*begin .* in a later month"
     ):
         run_backtest(history, "2025-03", "2025-05", parse_policies("never"), known="2025-06")
 

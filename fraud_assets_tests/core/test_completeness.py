@@ -42,13 +42,14 @@ def statements(*rows):
     )
 
 
-def complete(counts, stated, *months, as_of=None):
+def complete(counts, stated, *months, as_of=None, blank="genuine_when_mature"):
     return label_completeness(
         hours_of(*counts),
         statements(*stated),
         as_of or month_end(months[-1]),
         maturity_days=14,
         months=[(month, month_start(month), month_end(month)) for month in months],
+        blank=blank,
     )
 
 
@@ -106,6 +107,12 @@ def test_what_is_still_to_come_follows_from_the_share_that_is_known():
     assert april.known_share == pytest.approx(0.75)
     # 6 known are three quarters of 8.
     assert april.still_to_come == pytest.approx(2)
+
+
+def test_where_blanks_are_unknown_nothing_is_expected_of_what_nobody_may_look_into():
+    _, april = complete(MARCH_AND_APRIL, MARCH + APRIL, "2018-03", "2018-04", blank="unknown").months
+    assert (april.n, april.n_fraud) == (200, 6)
+    assert (april.known_share, april.still_to_come, april.expected, april.is_short) == (None, None, None, False)
 
 
 def test_the_interval_of_what_is_still_to_come_is_that_of_the_negative_binomial():

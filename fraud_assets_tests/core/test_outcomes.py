@@ -78,7 +78,7 @@ def months_of(table, column, first, last):
     return table.filter(pc.and_(pc.greater_equal(table[column], start), pc.less(table[column], end)))
 
 
-def findings(made, *, scorer=None, promise="kept", month=MONTH, drifted=()):
+def findings(made, *, scorer=None, promise="kept", month=MONTH, drifted=(), contract=CONTRACT):
     rows, statements, y = made
 
     def read(table, columns, first, last):
@@ -95,7 +95,7 @@ def findings(made, *, scorer=None, promise="kept", month=MONTH, drifted=()):
         promise=promise,
         current=months_of(rows, "event_timestamp", month, month),
         read=read,
-        contract=CONTRACT,
+        contract=contract,
         costs=Costs(),
         drifted=drifted,
     )
@@ -203,3 +203,30 @@ def test_in_a_platform_s_first_month_each_kind_says_what_is_missing(calm):
     found = findings(calm, month=FIRST, promise=None)
     assert {one.kind for one in found} == {"label", "concept", "estimate"}
     assert {one.status for one in found} == {"INSUFFICIENT_DATA"}
+
+
+INVESTIGATED = CONTRACT.model_copy(update={"label": CONTRACT.label.model_copy(update={"blank": "unknown"})})
+
+
+def test_where_blanks_are_unknown_rates_are_those_of_what_is_known_and_nothing_is_expected(calm):
+    """Every second transaction is cleared a week later; frauds are reported as ever."""
+    rows, statements, y = calm
+    cleared = ~y & (np.arange(len(y)) % 2 == 0)
+    genuine = rows.select(["transaction_id", "event_timestamp", "customer_id", "terminal_id"]).filter(pa.array(cleared))
+    genuine = genuine.append_column("is_fraud", pa.array([False] * len(genuine)))
+    genuine = genuine.append_column("label_timestamp", pc.add(genuine["event_timestamp"], pa.scalar(7 * DAY)))
+    genuine = genuine.append_column("label_source", pa.array(["analyst"] * len(genuine)))
+    together = pa.concat_tables([statements, genuine.cast(statements.schema)])
+    found, before = by_name(findings((rows, together, y), contract=INVESTIGATED)), by_name(findings(calm))
+    rate, of_all = found["label", "fraud_rate"], before["label", "fraud_rate"]
+    assert rate.value_current == pytest.approx(2 * of_all.value_current, rel=0.05)
+    assert rate.status == "OK"
+    assert found["label", "known_frauds"].status == "INSUFFICIENT_DATA"
+    assert "nobody did" in found["label", "known_frauds"].reason
+    assert {one.status for (kind, _), one in found.items() if kind == "estimate"} == {"INSUFFICIENT_DATA"}
+
+
+def test_where_blanks_are_unknown_and_nothing_is_stated_that_is_said(calm):
+    rows, statements, y = calm
+    found = by_name(findings((rows, statements.slice(0, 0), y), contract=INVESTIGATED))
+    assert "no label is known" in found["label", "fraud_rate"].reason
