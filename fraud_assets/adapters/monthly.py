@@ -180,6 +180,7 @@ def _facts(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     """What a person wants to see of a month while it runs."""
     wanted = {
         "raw_transactions": ("dagster/row_count", "fraud_rate", "quarantined", *CHANGES),
+        "transaction_features": ("fraud_rate",),
         "drift_report": ("drift_status",),
         "trained_model": ("outcome",),
         "evaluation": ("average_precision_champion", "average_precision_challenger"),
@@ -190,6 +191,9 @@ def _facts(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
         name = event.asset_key.path[-1] if event.asset_key else ""
         metadata = event.step_materialization_data.materialization.metadata
         facts |= {f"{name}.{key}": metadata[key].value for key in wanted.get(name, ()) if key in metadata}
+    if facts.get("raw_transactions.fraud_rate") == 0.0:
+        # Labels that come in a feed of their own are none of the delivery's.
+        facts["raw_transactions.fraud_rate"] = facts.get("transaction_features.fraud_rate") or 0.0
     return facts
 
 

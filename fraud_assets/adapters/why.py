@@ -90,6 +90,7 @@ def _labels(store: MonthStore, month: str) -> LabelFacts | None:
         n_known=known[1],
         n_statements=stated[0],
         n_unseen=stated[1],
+        n_delivered=_count(store, "delivered_labels", month) or 0,
         absent_files=absent,
         refused=refused,
         delay_days=None if label.feed or label.known_at else label.delay_days,

@@ -48,6 +48,7 @@ class LabelFacts:
         n_fraud, n_known: frauds among the month's transactions that are known, and transactions with any statement.
         n_statements, n_unseen: statements that became known in the month, and those of them about transactions that
             nobody has seen.
+        n_delivered: statements that came with the month's transactions, whenever they become known.
         absent_files: files of the label feed that were looked for and are not there.
         refused: rows of the feed that cannot be used, by reason.
         delay_days: after how many days labels become known; None where each row says so itself.
@@ -57,6 +58,7 @@ class LabelFacts:
     n_known: int
     n_statements: int
     n_unseen: int
+    n_delivered: int
     absent_files: tuple[str, ...]
     refused: Mapping[str, int]
     delay_days: float | None
@@ -179,7 +181,8 @@ def _labels(facts: MonthFacts) -> Iterable[Remark]:
     labels = facts.labels
     if labels is None or not facts.n_transactions:
         return
-    none = "0.00 % fraud: " if not labels.n_fraud else ""
+    # What a delivery says of its own rows is shown as their rate, whenever it becomes known.
+    none = "0.00 % fraud: " if not labels.n_fraud and not labels.n_delivered else ""
     found = []
     if labels.absent_files:
         found.append(f"{none}the label file of {facts.month} is missing ({', '.join(labels.absent_files)})")
@@ -191,13 +194,13 @@ def _labels(facts: MonthFacts) -> Iterable[Remark]:
         found.append(
             f"{none}all {labels.n_unseen:,} statements are about transactions that nobody has seen; compare their ids"
         )
-    if not found and none and labels.n_known:
+    if not found and not labels.n_fraud and labels.n_known:
         found.append(f"{none}none of the {labels.n_known:,} known labels says fraud")
-    elif not found and none:
+    elif not found and not labels.n_fraud:
         when = "" if labels.delay_days is None else f"; labels become known {labels.delay_days:g} days after the event"
         # After four weeks no label of a month is known at its end.
         is_usual = labels.delay_days is not None and labels.delay_days >= 28
-        yield Remark(facts.month, "labels", f"{none}no label is known yet{when}", is_usual)
+        yield Remark(facts.month, "labels", f"{none}no label was known at its end{when}", is_usual)
     yield from (Remark(facts.month, "labels", sentence) for sentence in found)
 
 

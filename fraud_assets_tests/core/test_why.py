@@ -17,7 +17,9 @@ from fraud_assets.core.why import (
     why_no_model,
 )
 
-LABELS = LabelFacts(n_fraud=12, n_known=400, n_statements=412, n_unseen=0, absent_files=(), refused={}, delay_days=None)
+LABELS = LabelFacts(
+    n_fraud=12, n_known=400, n_statements=412, n_unseen=0, n_delivered=0, absent_files=(), refused={}, delay_days=None
+)
 GOOD = MonthFacts(
     month="2024-02",
     n_transactions=1000,
@@ -99,13 +101,22 @@ NONE_KNOWN = {"n_fraud": 0, "n_known": 0, "n_statements": 0}
         ),
         pytest.param(
             with_labels(**NONE_KNOWN),
-            ("labels", "0.00 % fraud: no label is known yet", False),
+            ("labels", "0.00 % fraud: no label was known at its end", False),
             id="no label",
         ),
         pytest.param(
             with_labels(**NONE_KNOWN, delay_days=45),
-            ("labels", "0.00 % fraud: no label is known yet; labels become known 45 days after the event", True),
+            (
+                "labels",
+                "0.00 % fraud: no label was known at its end; labels become known 45 days after the event",
+                True,
+            ),
             id="labels that come later",
+        ),
+        pytest.param(
+            with_labels(**NONE_KNOWN, n_delivered=50, delay_days=45),
+            ("labels", "no label was known at its end; labels become known 45 days after the event", True),
+            id="delivered labels that become known later",
         ),
         pytest.param(
             with_labels(n_fraud=0),
