@@ -194,7 +194,10 @@ def uselessness(evidence: ModelEvidence) -> str | None:
     if alerts == 0:
         return f"at its threshold, {threshold:.4g}, it flags nothing"
     if alerts >= cards:
-        return f"at its threshold, {threshold:.4g}, it flags every card, {cards:,.1f} a day"
+        return (
+            f"at its threshold, {threshold:.4g}, it flags every card, {cards:,.1f} a day; where all are worth their "
+            "review and can be reviewed, no model is needed (FRAUD_REVIEW_CAPACITY and the costs say so)"
+        )
     if cost >= nobody:
         return (
             f"at its threshold, {threshold:.4g}, it flags {alerts:,.1f} cards a day, and reviews and missed frauds "
