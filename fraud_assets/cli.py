@@ -10,8 +10,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -20,6 +21,9 @@ from rich.markup import escape
 
 from fraud_assets.core.errors import PlatformError
 from fraud_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from fraud_assets.core.decision_rule import DecisionRule
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -117,7 +121,15 @@ def _read_status(settings: Settings) -> dict[str, Any]:
     from fraud_assets.adapters.table_io import open_store
 
     store = open_store(settings)
-    return read_status(store, LedgerStore(store.database), open_stale(settings))
+    return read_status(store, LedgerStore(store.database), open_stale(settings), partial(_rule, settings))
+
+
+def _rule(settings: Settings, version: int) -> DecisionRule | None:
+    """The decision rule of a version, from the registry, which takes seconds to load."""
+    from fraud_assets.adapters.registry import Registry
+
+    registry = Registry(settings)
+    return registry.fetch(version)[1].rule if registry.has(version) else None
 
 
 def _show_status(settings: Settings) -> None:
@@ -275,15 +287,22 @@ def score(
     from fraud_assets.adapters.ledger_store import LedgerStore
     from fraud_assets.adapters.registry import Registry
     from fraud_assets.adapters.table_io import open_store
+    from fraud_assets.adapters.why import newest_remarks
     from fraud_assets.core.ledger import champion_version
     from fraud_assets.core.scoring import Scorer
+    from fraud_assets.core.why import why_no_model
 
     with _clear_errors():
         settings = _settings()
-        database = open_store(settings).database
+        store = open_store(settings)
+        database = store.database
         version = champion_version(LedgerStore(database).events())
         if version is None:
-            raise ValueError("no model has been promoted yet, so there is nothing to score with; use `fraud run`")
+            why = why_no_model(newest_remarks(store))
+            raise ValueError(
+                "no model has been promoted yet, so there is nothing to score with"
+                + (f": {why}" if why else "; use `fraud run`")
+            )
         scored, problems = score_file(file, Scorer(*Registry(settings).fetch(version)), database)
         if output is not None:
             write_table(scored, output)

@@ -10,7 +10,6 @@ from typer.testing import CliRunner
 from fraud_assets.adapters.contract_files import check_contract
 from fraud_assets.adapters.feed_check import check_feed, feed_findings
 from fraud_assets.adapters.label_feed import month_statements
-from fraud_assets.adapters.monthly import label_sentences
 from fraud_assets.adapters.sources import FolderSource
 from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.contract import load_contract
@@ -137,11 +136,6 @@ def test_a_month_without_its_file_is_said_in_the_run_s_line_and_in_the_status(st
             "sentence": "the label feed has no file 'labels_2024-01.csv', so its frauds are not known",
         }
     ]
-    facts = {"fraud_labels.missing_feed_file": found.missing_file, "fraud_labels.refused_rows": 0}
-    assert label_sentences(facts) == [
-        "the label feed has no file 'labels_2024-01.csv', so the frauds that it would tell of are not known"
-    ]
-    assert label_sentences({"fraud_labels.missing_feed_file": None, "fraud_labels.refused_rows": 0}) == []
 
 
 def test_a_feed_with_no_file_at_all_is_said_before_anything_runs(contract, tmp_path):

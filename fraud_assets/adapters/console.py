@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fraud_assets.core.contract import Column, Contract
+from fraud_assets.core.decision_rule import figure
 from fraud_assets.core.staleness import in_words
 
 COLOURS = {"OK": "green", "WATCH": "yellow", "DRIFT": "red", "INSUFFICIENT_DATA": "dim"}
@@ -28,11 +30,18 @@ METRICS = {
 def show_status(console: Console, status: dict[str, Any]) -> None:
     """The state of the platform on one screen."""
     parts: list[Any] = [_live(status["champion"])]
+    if status["champion"] and status["champion"]["decisions"]["rule"]:
+        parts += ["", _promise(status["champion"])]
     if status["champion"] and status["champion"]["evaluation"]:
         parts += ["", _metrics(status["champion"])]
     parts += ["", _drift_line(status["drift"])]
-    if status["labels"]:
-        parts += ["", *_label_lines(status["labels"])]
+    # What drift says has a line of its own.
+    remarks = [remark for remark in status["why"] if remark["subject"] != "drift"]
+    if remarks:
+        parts += ["", Text.from_markup(f"[bold]In {remarks[0]['month']}:[/]"), *map(remark_line, remarks)]
+    said = {remark["month"] for remark in remarks if remark["subject"] == "labels"}
+    if labels := [one for one in status["labels"] if one["month"] not in said]:
+        parts += ["", *_label_lines(labels)]
     if status["stale"]:
         parts += ["", stale_table(status["stale"])]
     console.print(Panel(Group(*parts), title=f"fraud platform: {status['contract']}", expand=False, padding=(1, 2)))
@@ -113,6 +122,28 @@ def _live(champion: dict[str, Any] | None) -> Text:
     text.append(f"Why:  {champion['reasons']}\n")
     text.append(f"Bento: {champion['bento_tag'] or 'not packaged yet'}")
     return text
+
+
+def remark_line(remark: Mapping[str, Any]) -> Text:
+    """A remark of a month (`core/why.py`): ! where somebody should look, a dot where it is the usual course."""
+    mark = ("\u00b7 ", "dim") if remark["is_usual"] else ("! ", "yellow")
+    return Text.assemble("  ", mark, (remark["sentence"], "dim" if remark["is_usual"] else ""))
+
+
+def _promise(champion: dict[str, Any]) -> Group:
+    """The decision rule, what it promised, what came of it, and the share of the promise that this is."""
+    decisions, row = champion["decisions"], champion["evaluation"]
+    table = Table(**LEFT)
+    table.add_column("at the threshold")
+    table.add_column("promised on validation", justify="right")
+    table.add_column(f"in {row['month']:%Y-%m}" if row else "not judged yet", justify="right")
+    table.add_column("share", justify="right")
+    for name, one in decisions["figures"].items():
+        if one["promised"] or one["came"]:
+            share = "-" if one["share"] is None else f"{one['share']:.0%}"
+            shown = ("-" if one[side] is None else figure(name, **one[side]) for side in ("promised", "came"))
+            table.add_row(one["label"], *shown, share)
+    return Group(Text.assemble(("Rule: ", "bold"), decisions["rule"]), table)
 
 
 def _metrics(champion: dict[str, Any]) -> Table:

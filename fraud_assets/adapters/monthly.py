@@ -12,14 +12,18 @@ from dagster_shared.error import SerializableErrorInfo
 from rich.console import Console
 from rich.markup import escape
 
+from fraud_assets.adapters.console import remark_line
 from fraud_assets.adapters.dagster_storage import busy_instance
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.promotion import promote_by_hand
 from fraud_assets.adapters.registry import Registry
 from fraud_assets.adapters.sources import open_source
 from fraud_assets.adapters.table_io import open_store
+from fraud_assets.adapters.why import read_remarks
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.months import check_month, months_between, shift_month
+from fraud_assets.core.staleness import UP_TO_DATE
+from fraud_assets.core.why import Remark
 from fraud_assets.settings import Settings
 
 CHANGES = ("added", "removed", "altered")
@@ -55,12 +59,14 @@ def run_months(
         console: where each month is told of.
 
     Returns:
-        For each month: `month`, `run_id`, `seconds`, `failed` (step and error, empty when all went well) and `facts`.
+        For each month: `month`, `run_id`, `seconds`, `failed` (step and error, empty when all went well), `facts`, and
+        `why`: what is not there, or not as it should be, and why (`core/why.py`).
 
     Raises:
         ValueError: when the settings name no source; nothing has run then.
     """
     open_source(settings)
+    store = open_store(settings)
     outcomes = []
     with busy_instance(settings) as instance:
         for month in months:
@@ -73,6 +79,7 @@ def run_months(
                 "seconds": round(time.monotonic() - started, 1),
                 "failed": failures_of(result),
                 "facts": _facts(result),
+                "why": [remark.to_dict() for remark in [*_checks(result, month), *read_remarks(store, month)]],
             }
             outcomes.append(outcome)
             _report(outcome, console)
@@ -160,11 +167,21 @@ def error_in_words(error: SerializableErrorInfo | None) -> tuple[str, str]:
     return error.cls_name or "", said
 
 
+def _checks(result: dg.ExecuteInProcessResult, month: str) -> list[Remark]:
+    """The checks that did not pass; those about what is stored are told by `core/why.py` with their reasons."""
+    return [
+        Remark(month, "check", f"{check.asset_key.path[-1]}, {check.check_name}: {check.description}".rstrip("."))
+        for check in result.get_asset_check_evaluations()
+        if not check.passed and check.description and check.check_name != UP_TO_DATE
+    ]
+
+
 def _facts(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     """What a person wants to see of a month while it runs."""
     wanted = {
         "raw_transactions": ("dagster/row_count", "fraud_rate", "n_labelled", "quarantined", *CHANGES),
         "fraud_labels": ("refused_rows", "commonest_reason", "missing_feed_file"),
+        "transaction_features": ("fraud_rate",),
         "drift_report": ("drift_status",),
         "trained_model": ("outcome",),
         "evaluation": ("average_precision_champion", "average_precision_challenger"),
@@ -175,6 +192,9 @@ def _facts(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
         name = event.asset_key.path[-1] if event.asset_key else ""
         metadata = event.step_materialization_data.materialization.metadata
         facts |= {f"{name}.{key}": metadata[key].value for key in wanted.get(name, ()) if key in metadata}
+    if facts.get("raw_transactions.fraud_rate") == 0.0:
+        # Labels that come in a feed of their own are none of the delivery's.
+        facts["raw_transactions.fraud_rate"] = facts.get("transaction_features.fraud_rate") or 0.0
     return facts
 
 
@@ -196,23 +216,21 @@ def _report(outcome: dict[str, Any], console: Console) -> None:
     if "champion.champion_version" in facts:
         version = facts["champion.champion_version"]
         parts.append(f"live: v{version}" if version is not None else "live: none yet")
-    mark = "[red]x[/]" if outcome["failed"] else "[green]\u2713[/]"
     console.print(
-        f"{mark} [bold]{month}[/]  {', '.join(parts)}  [dim]{outcome['seconds']} s[/]", highlight=False, soft_wrap=True
+        f"{_mark(outcome)} [bold]{month}[/]  {', '.join(parts)}  [dim]{outcome['seconds']} s[/]",
+        highlight=False,
+        soft_wrap=True,
     )
     show_failures(outcome["failed"], console)
-    for sentence in label_sentences(facts):
-        console.print(f"  [yellow]labels[/]: {escape(sentence)}", highlight=False, soft_wrap=True)
+    for remark in outcome["why"]:
+        console.print(remark_line(remark), highlight=False, soft_wrap=True)
 
 
-def label_sentences(facts: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a month's labels, from the facts of its run: without them, a rate of no fraud is none."""
-    said = []
-    if missing := facts.get("fraud_labels.missing_feed_file"):
-        said.append(f"the label feed has no file {missing!r}, so the frauds that it would tell of are not known")
-    if n := facts.get("fraud_labels.refused_rows"):
-        said.append(f"{n:,} rows of the label feed cannot be used: {facts.get('fraud_labels.commonest_reason')}")
-    return said
+def _mark(outcome: Mapping[str, Any]) -> str:
+    """A tick where all is as it should be, ! where somebody should look at what was done, x where something failed."""
+    if outcome["failed"]:
+        return "[red]x[/]"
+    return "[yellow]![/]" if any(not remark["is_usual"] for remark in outcome["why"]) else "[green]\u2713[/]"
 
 
 def _fraud_rate(rate: float, n_labelled: int | None) -> str:

@@ -15,6 +15,8 @@ from fraud_assets.adapters.packaging import serve_command
 from fraud_assets.adapters.registry import Registry
 from fraud_assets.adapters.status import read_status
 from fraud_assets.adapters.table_io import open_store
+from fraud_assets.adapters.why import newest_remarks
+from fraud_assets.core.why import why_no_model
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
 STOP_SECONDS = 40  # for which a run that is under way is let go on
@@ -117,7 +119,8 @@ def serve_champion(settings: Settings, port: int, host: str) -> None:
 
     champion = read_status(store, LedgerStore(store.database))["champion"]
     if champion is None or champion["bento_tag"] is None:
-        raise ValueError("no model has been promoted and packaged yet; use `make demo` or `fraud run`")
+        why = f": {why_no_model(newest_remarks(store))}" if champion is None and store.months("champion") else ""
+        raise ValueError(f"no model has been promoted and packaged yet; use `make demo` or `fraud run`{why}")
     name, version = champion["bento_tag"].split(":")
     path = settings.bentoml_home / "bentos" / name / version
     environment = os.environ | {

@@ -46,10 +46,10 @@ from fraud_assets.core.staleness import (
     next_to_rebuild,
     stale_since,
 )
+from fraud_assets.core.staleness import UP_TO_DATE as UP_TO_DATE
 from fraud_assets.core.tables import ON_REQUEST, TABLES
 from fraud_assets.settings import Settings
 
-UP_TO_DATE = "up_to_date"
 # In Dagster's own storage, because it says what Dagster has been told.
 CURSOR = "fraud.up_to_date"
 

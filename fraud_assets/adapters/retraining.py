@@ -124,6 +124,7 @@ def read_models(store: MonthStore, months: Iterable[str]) -> dict[str, ModelFact
     rows = [
         (row["role"], row["model_version"], Showing(f"{row['month']:%Y-%m}", *(row[name] for name in SHOWN)))
         for row in store.read("evaluation", ["month", "role", "model_version", *SHOWN]).to_pylist()
+        if row["model_version"] is not None
     ]
 
     def facts(month: str) -> ModelFacts:

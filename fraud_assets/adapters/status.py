@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fraud_assets.adapters.feed_check import feed_findings
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.table_io import MonthStore
+from fraud_assets.adapters.why import newest_remarks
+from fraud_assets.core.decision_rule import PROMISED, DecisionRule
 from fraud_assets.core.ledger import champion_event
 from fraud_assets.core.months import check_month
 from fraud_assets.core.staleness import Stale, in_words
@@ -17,25 +19,35 @@ from fraud_assets.core.tables import TABLES
 SHOWN_TABLES = ("raw_transactions", "transaction_features", "drift_report", "trained_model", "evaluation")
 
 
-def read_status(store: MonthStore, ledger: LedgerStore, stale: Sequence[Stale] = ()) -> dict[str, Any]:
+def read_status(
+    store: MonthStore,
+    ledger: LedgerStore,
+    stale: Sequence[Stale] = (),
+    rule: Callable[[int], DecisionRule | None] | None = None,
+) -> dict[str, Any]:
     """The platform's state as plain values.
 
     Args:
         store: the tables.
         ledger: the ledger.
         stale: the stale months, as `adapters/refresh.py` finds them.
+        rule: gives the decision rule of a version, for a champion whose month has been trained again since; it asks
+            the registry, which takes seconds.
 
     Returns:
         `contract`; `champion`, None when nothing is live, else with `version`, `since`, `month`, `reasons`, `model`
-        (its training), `bento_tag`, `evaluation` and `reference` (the newest rows on the same window); `drift`, the
-        newest verdict or None; `decision`, the newest promotion decision or None; `months`, the stored months of each
-        table; `stale`, for each stale month `table`, `month`, `changes` (what it was made of and has changed; none
-        where it is only built on stale months) and `reasons` (both); `labels`, what is wrong with the label feed, by
-        month.
+        (its training), `bento_tag`, `evaluation` and `reference` (the newest rows on the same window), and `decisions`:
+        the `rule` in a sentence, and for each of alerts, recall, value and costs what was `promised`, what `came` of it
+        in the newest evaluation, and the `share` of the promise that this is; `why`, what is not there, or not as it
+        should be, in the newest month, and why (`core/why.py`); `drift`, the newest verdict or None; `decision`, the
+        newest promotion decision or None; `months`, the stored months of each table; `stale`, for each stale month
+        `table`, `month`, `changes` (what it was made of and has changed; none where it is only built on stale months)
+        and `reasons` (both); `labels`, what is wrong with the label feed, by month.
     """
     return {
         "contract": store.contract.name,
-        "champion": _champion(store, ledger),
+        "champion": _champion(store, ledger, rule),
+        "why": [remark.to_dict() for remark in newest_remarks(store)],
         "drift": _last(store, "drift_report", kind="verdict"),
         "decision": _last(store, "champion"),
         "months": {name: list(store.months(name)) for name in SHOWN_TABLES},
@@ -92,7 +104,9 @@ def reported_month(store: MonthStore, month: str | None) -> str:
     return month or stored[-1]
 
 
-def _champion(store: MonthStore, ledger: LedgerStore) -> dict[str, Any] | None:
+def _champion(
+    store: MonthStore, ledger: LedgerStore, rule: Callable[[int], DecisionRule | None] | None
+) -> dict[str, Any] | None:
     event = champion_event(ledger.events())
     if event is None:
         return None
@@ -106,6 +120,9 @@ def _champion(store: MonthStore, ledger: LedgerStore) -> dict[str, Any] | None:
         month = judged[-1]["month"]
         reference = next((row for row in evaluation if row["month"] == month and row["role"] == "reference"), None)
     bentos = [row for row in store.read("fraud_bento").to_pylist() if row["model_version"] == version]
+    promised = models[-1] if models else None
+    if promised is None and rule is not None and (kept := rule(version)) is not None:
+        promised = kept.as_row()
     return {
         "version": version,
         "since": event.recorded_at,
@@ -115,8 +132,25 @@ def _champion(store: MonthStore, ledger: LedgerStore) -> dict[str, Any] | None:
         "model": models[-1] if models else None,
         "evaluation": judged[-1] if judged else None,
         "reference": reference,
+        "decisions": _decisions(promised, judged[-1] if judged else None),
         "bento_tag": bentos[-1]["bento_tag"] if bentos else None,
     }
+
+
+def _decisions(promised: Mapping[str, Any] | None, came: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the threshold promised, and what came of it; None where it was never said or not judged yet."""
+    figures = {}
+    for name, (column, label) in PROMISED.items():
+        one, other = _estimate(promised, f"promised_{name}"), _estimate(came, column)
+        share = other["value"] / one["value"] if one and other and one["value"] else None
+        figures[name] = {"label": label, "promised": one, "came": other, "share": share}
+    return {"rule": promised["rule"] if promised else None, "figures": figures}
+
+
+def _estimate(row: Mapping[str, Any] | None, column: str) -> dict[str, Any] | None:
+    if row is None or row.get(column) is None:
+        return None
+    return {"value": row[column], "low": row[f"{column}_low"], "high": row[f"{column}_high"]}
 
 
 def _last(store: MonthStore, name: str, kind: str | None = None) -> dict[str, Any] | None:

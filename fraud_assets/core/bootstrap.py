@@ -69,7 +69,7 @@ def checked(y: ArrayLike, score: ArrayLike, both_classes: bool = True) -> tuple[
     if both_classes and not labels.any():
         raise MetricsError(
             f"none of the {len(labels):,} transactions is fraud, and metrics of a ranking need both classes; "
-            "wait until labels have matured, or evaluate a longer window"
+            "wait until more labels have matured"
         )
     if both_classes and labels.all():
         raise MetricsError(

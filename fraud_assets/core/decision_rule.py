@@ -71,3 +71,28 @@ class DecisionRule(BaseModel):
                 column = f"promised_{name}" + ("" if end == "value" else f"_{end}")
                 row[column] = None if estimate is None else getattr(estimate, end)
         return row
+
+
+def promise_in_words(rule: DecisionRule) -> str:
+    """What a rule promises, as a Markdown list."""
+    lines = []
+    for name, (_, label) in PROMISED.items():
+        estimate: Estimate | None = getattr(rule, name)
+        if estimate is not None:
+            lines.append(f"- {label}: {figure(name, estimate.value, estimate.low, estimate.high)}")
+    return "\n".join(lines)
+
+
+def figure(name: str, value: float, low: float | None = None, high: float | None = None) -> str:
+    """A figure of `PROMISED` with its interval, as people read it.
+
+    >>> figure("recall", 0.887, 0.871, 0.9), figure("alerts_per_day", 99.84), figure("expected_cost", 3764.2, 3500, 4e3)
+    ('88.7 % [87.1 %, 90.0 %]', '99.8', '3,764 [3,500, 4,000]')
+    """
+
+    def shown(number: float) -> str:
+        if name in ("recall", "value_detection_rate"):
+            return f"{100 * number:.1f} %"
+        return f"{number:,.1f}" if name == "alerts_per_day" else f"{number:,.0f}"
+
+    return shown(value) if low is None or high is None else f"{shown(value)} [{shown(low)}, {shown(high)}]"

@@ -27,6 +27,8 @@ from fraud_assets.core.thresholds import Flagging
 from fraud_assets.core.windows import MINIMUM_FRAUDS, Window, rows_within, when_enough
 
 Role = Literal["champion", "challenger", "reference"]
+NOBODY = "none"
+"""The role of the row that says why no model could be judged."""
 REPLICATES = 200
 DAY = 86_400_000_000
 
@@ -196,6 +198,7 @@ def evaluation_rows(
     window: Window,
     schema: pa.Schema,
     costs: Costs | None = None,
+    reason: str | None = None,
 ) -> pa.Table:
     """Judges models on a window.
 
@@ -207,6 +210,7 @@ def evaluation_rows(
         window: the event times that were judged on.
         schema: of the evaluation table.
         costs: of reviews and missed frauds.
+        reason: why the window is not enough yet, and until when, as the end of a sentence; the decision says it too.
 
     Returns:
         One row per role. The challenger's row also has the paired difference of its AP to the champion's.
@@ -232,6 +236,7 @@ def evaluation_rows(
             "as_of": as_of,
             "window_from": window.start,
             "window_to": window.end,
+            "reason": reason,
             **metrics.as_row(),
         }
         if role == "challenger" and "champion" in models:
@@ -304,13 +309,23 @@ def segment_rows(
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def promotion_signals(evaluation: pa.Table, month: str, champion: int | None) -> PromotionSignals:
+def nothing_judged(month: str, as_of: datetime, reason: str, schema: pa.Schema) -> pa.Table:
+    """The row of a month in which no model could be judged: its role is `none`, and it says why."""
+    return pa.Table.from_pylist(
+        [{"month": _month_date(month), "role": NOBODY, "as_of": as_of, "reason": reason}], schema=schema
+    )
+
+
+def promotion_signals(
+    evaluation: pa.Table, month: str, champion: int | None, why_none: str | None = None
+) -> PromotionSignals:
     """What the promotion decision looks at, from a month's evaluation rows.
 
     Args:
         evaluation: the month's rows.
         month: the month of the decision.
         champion: the version that was live before it.
+        why_none: why there is no challenger; what the rows say when absent.
     """
     rows = {row["role"]: row for row in evaluation.to_pylist()}
     challenger = rows.get("challenger")
@@ -324,6 +339,7 @@ def promotion_signals(evaluation: pa.Table, month: str, champion: int | None) ->
         challenger=_evidence(challenger),
         champion=_evidence(rows.get("champion")),
         ap_difference=difference,
+        why_none=why_none or rows.get(NOBODY, {}).get("reason"),
     )
 
 
@@ -339,6 +355,12 @@ def _evidence(row: dict[str, Any] | None) -> ModelEvidence | None:
         average_precision=row["average_precision"],
         average_precision_low=row["average_precision_low"],
         average_precision_high=row["average_precision_high"],
+        threshold=row["threshold"],
+        alerts_per_day=row["alerts_per_day"],
+        cards_per_day=row["cards_per_day"],
+        expected_cost=row["expected_cost"],
+        cost_without_review=row["cost_without_review"],
+        reason=row["reason"],
     )
 
 

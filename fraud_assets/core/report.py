@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from fraud_assets.core.charts import Point, by_month, delays, number, percent, shares, shares_by_bin
 from fraud_assets.core.completeness import Completeness, MonthCompleteness
+from fraud_assets.core.evaluation import NOBODY
 from fraud_assets.core.findings import SCORE, Cause, DriftKind, DriftStatus, Finding
 from fraud_assets.core.histograms import Histogram
 from fraud_assets.core.monitoring import VERDICT, earlier_reports
@@ -148,7 +149,9 @@ def monthly_report(facts: ReportFacts) -> str:
         measures=_measures(history),
         judged=[_row(finding) for finding in findings if finding.kind in ("concept", "estimate")],
         money=_money(facts),
-        is_evaluated=facts.month in {f"{month:%Y-%m}" for month in facts.evaluation["month"].to_pylist()},
+        is_evaluated=any(
+            f"{row['month']:%Y-%m}" == facts.month and row["role"] != NOBODY for row in facts.evaluation.to_pylist()
+        ),
         moved=[_row(finding) for finding in moved[:SHOWN_MOVED]],
         more_moved=[_row(finding) for finding in moved[SHOWN_MOVED:]],
         pictures=[

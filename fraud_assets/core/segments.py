@@ -199,8 +199,8 @@ def judge_segments(
         segments: the ways to part these rows.
         cards: as for `metrics.evaluate_scores`.
         threshold: transactions that score at or above it are flagged.
-        minimum_frauds: fewer frauds in a part give no average precision. 30: as for a promotion, with about as many the
-            interval was 0.65 wide in simulated windows, and with fewer it says nothing.
+        minimum_frauds: fewer frauds in a part give no average precision. 30: with about as many, three to a
+            card, the interval is 0.6 wide in simulated windows, and with fewer it says nothing of a part.
         replicates: bootstrap samples. 100: half as many as for a whole window, since parts are read beside each other
             and nothing is decided by a bound.
         seed: of the bootstrap.

@@ -27,6 +27,8 @@ What is no table goes by a name of its own: "contract", "features" and "training
 Partition = tuple[str, str]
 """A table and a month."""
 
+UP_TO_DATE = "up_to_date"
+"""The check of every asset that says whether a month is stale."""
 INPUTS_KEY = b"fraud.inputs"
 CHAMPION = "champion before "
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core.contract import Contract
+from fraud_assets.core.decision_rule import PROMISED
 from fraud_assets.core.features import feature_types
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -187,6 +188,8 @@ def trained_model(contract: Contract) -> Table:  # noqa: ARG001 - all table func
             pa.field("threshold", pa.float64()),
             pa.field("model_digest", pa.string()),
             pa.field("inputs_digest", pa.string()),
+            pa.field("rule", pa.string()),
+            *_intervals(*(f"promised_{name}" for name in PROMISED)),
         ]
     )
     return Table("trained_model", schema, "month", order=("month",))
@@ -194,8 +197,8 @@ def trained_model(contract: Contract) -> Table:  # noqa: ARG001 - all table func
 
 EVALUATION_INTERVALS = (
     "average_precision", "roc_auc", "precision_at_100", "card_precision_at_100", "recall_at_fpr_1pct",
-    "precision_at_threshold", "recall_at_threshold", "value_detection_rate", "expected_cost", "brier",
-    "expected_over_observed",
+    "alerts_per_day", "precision_at_threshold", "recall_at_threshold", "value_detection_rate", "expected_cost",
+    "cost_without_review", "brier", "expected_over_observed",
 )  # fmt: skip
 
 
@@ -204,23 +207,25 @@ def _intervals(*names: str) -> list[pa.Field]:
 
 
 def evaluation(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
-    """One row per month and role: champion, challenger and reference on the same out-of-time window."""
+    """One row per month and role: champion, challenger and reference on the same window, or `none` and why."""
     schema = pa.schema(
         [
             pa.field("month", pa.date32(), nullable=False),
             pa.field("role", pa.string(), nullable=False),
-            pa.field("model_version", pa.int64(), nullable=False),
-            pa.field("family", pa.string(), nullable=False),
-            pa.field("trained_month", pa.string(), nullable=False),
+            pa.field("model_version", pa.int64()),
+            pa.field("family", pa.string()),
+            pa.field("trained_month", pa.string()),
             pa.field("as_of", TIMESTAMP, nullable=False),
-            pa.field("window_from", TIMESTAMP, nullable=False),
-            pa.field("window_to", TIMESTAMP, nullable=False),
-            pa.field("n", pa.int64(), nullable=False),
-            pa.field("n_fraud", pa.int64(), nullable=False),
-            pa.field("prevalence", pa.float64(), nullable=False),
+            pa.field("window_from", TIMESTAMP),
+            pa.field("window_to", TIMESTAMP),
+            pa.field("n", pa.int64()),
+            pa.field("n_fraud", pa.int64()),
+            pa.field("prevalence", pa.float64()),
             pa.field("threshold", pa.float64()),
-            pa.field("alerts_per_day", pa.float64()),
+            pa.field("cards_per_day", pa.float64()),
             *_intervals(*EVALUATION_INTERVALS, "ap_difference"),
+            # Why no model could be judged, in the one row of such a month; or why the window is not enough yet.
+            pa.field("reason", pa.string()),
         ]
     )
     return Table("evaluation", schema, "month", order=("month", "role"))

@@ -11,7 +11,8 @@ from fraud_assets.core.evaluation import promotion_signals
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.promotion import decide_promotion
 from fraud_assets.core.staleness import champion_inputs
-from fraud_assets.defs.partitions import MONTH_BY_MONTH, MONTHS, describe, picture, single_month
+from fraud_assets.core.why import why_no_challenger
+from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
 
 
@@ -28,11 +29,15 @@ def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: 
     """
     month = single_month(context)
     before = platform.champion_before(month)
-    signals = promotion_signals(evaluation, month, before)
+    trained = platform.store.read("trained_model", last_month=month)
+    why_none = why_no_challenger(trained.to_pylist(), month, CONTRACT.maturity_days, before, CONTRACT.zone)
+    signals = promotion_signals(evaluation, month, before, why_none)
     verdict = decide_promotion(signals)
     evidence = platform.made_of(evaluation, champion_inputs(month, before))
     actor = f"dagster run {context.run.run_id}"
     live = apply_verdict(verdict, signals, platform.ledger, platform.registry, actor=actor, evidence=evidence)
+    # Why there is no challenger is told from the models there are.
+    told = [trained] if signals.challenger_version is None else []
     row = {
         "month": date.fromisoformat(f"{month}-01"),
         "validation_status": verdict.validation_status,
@@ -42,12 +47,14 @@ def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: 
         "challenger_version": signals.challenger_version,
         "champion_version": live,
     }
-    compared = {row["role"]: row["average_precision"] for row in evaluation.to_pylist()}
+    compared = {
+        row["role"]: row["average_precision"] for row in evaluation.to_pylist() if row["average_precision"] is not None
+    }
     return dg.Output(
         pa.Table.from_pylist([row], schema=platform.store.table("champion").schema),
         metadata={
             # A promotion by hand, or one of an earlier month that is written later, makes the row another.
-            "inputs": platform.made_of(evidence, champion_inputs(shift_month(month, 1), live)),
+            "inputs": platform.made_of(evidence, champion_inputs(shift_month(month, 1), live), *told),
             "champion_version": live,
             "validation_status": verdict.validation_status,
             "fraud_rate": signals.challenger.prevalence if signals.challenger else None,

@@ -14,6 +14,7 @@ from fraud_assets.core.evaluation import (
     Role,
     ScoredWindow,
     evaluation_rows,
+    nothing_judged,
     score_window,
     segment_rows,
     window_segments,
@@ -28,6 +29,7 @@ from fraud_assets.core.thresholds import (
     precision_recall_curve,
     threshold_rows,
 )
+from fraud_assets.core.why import why_no_challenger
 from fraud_assets.core.windows import MINIMUM_FRAUDS, Comparison, TrainedMonth, choose_comparison, when_enough
 from fraud_assets.defs.partitions import (
     CONTRACT,
@@ -54,7 +56,8 @@ DEPENDENCIES = ["transaction_features", "fraud_labels", "trained_model"]
             description="One row is one model (champion, challenger, reference) on the transactions that matured in "
             "the month, and where those have few frauds in the months before; for data scientists and the promotion "
             "decision. All roles are judged on the same transactions, all of them from after the as-of time of every "
-            "model, with labels as known at the month's end.",
+            "model, with labels as known at the month's end. Where no model can be judged, one row, role `none`, says "
+            "why.",
             **describe("evaluation", "models", {"postgres"}),
         ),
     },
@@ -75,7 +78,8 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> Iterato
     )
     models, compared = _models(platform, month, live, trained, known)
     if not models:
-        yield from _nothing(platform, "no model is old enough to be judged yet", inputs)
+        reason = why_no_challenger(trained.to_pylist(), month, CONTRACT.maturity_days, live, CONTRACT.zone)
+        yield from _nothing(platform, month, reason or "no model is old enough to be judged yet", inputs)
         return
     first, window, features = known.first, compared.window, known.features
     entities, earlier = ["event_timestamp", *CONTRACT.entities], shift_month(first, -1)
@@ -89,7 +93,7 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> Iterato
         scored = score_window(features, known.labels, models, window, CONTRACT)
     except EvaluationError as error:
         context.log.warning(f"{month}: {error}")
-        yield from _nothing(platform, str(error), inputs)
+        yield from _nothing(platform, month, str(error), inputs)
         return
     segments = window_segments(scored, window, CONTRACT, history=[before, features.select(entities)], raw=raw)
     parts = segment_rows(
@@ -107,10 +111,12 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> Iterato
     yield dg.Output(rows, "evaluation", metadata={"inputs": inputs, **_shown(rows, scored, models, costs, compared)})
 
 
-def _nothing(platform: Platform, outcome: str, inputs: Any) -> Iterator[dg.Output[pa.Table]]:
-    for name in ("evaluation_segments", "evaluation"):
-        rows = platform.store.table(name).schema.empty_table()
-        yield dg.Output(rows, name, metadata={"outcome": outcome, "inputs": inputs})
+def _nothing(platform: Platform, month: str, outcome: str, inputs: Any) -> Iterator[dg.Output[pa.Table]]:
+    schemas = {name: platform.store.table(name).schema for name in ("evaluation_segments", "evaluation")}
+    metadata = {"outcome": outcome, "inputs": inputs}
+    yield dg.Output(schemas["evaluation_segments"].empty_table(), "evaluation_segments", metadata=metadata)
+    row = nothing_judged(month, CONTRACT.month_end(month), outcome, schemas["evaluation"])
+    yield dg.Output(row, "evaluation", metadata=metadata)
 
 
 def _outcome(n_models: int, n: int, compared: Comparison) -> str:

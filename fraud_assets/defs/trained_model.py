@@ -8,6 +8,7 @@ import dagster as dg
 import pyarrow as pa
 
 from fraud_assets.core import plots
+from fraud_assets.core.decision_rule import promise_in_words
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.features import forced_texts, model_columns
 from fraud_assets.core.labels import labels_as_of
@@ -96,6 +97,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         "validation_average_precision": chosen.average_precision,
         "threshold": manifest.threshold,
         "model_digest": manifest.model_digest,
+        **chosen.rule.as_row(),
     }
     validated = {f"{trial.setting.family}, {trial.setting.name}": trial.average_precision for trial in result.trials}
     return dg.Output(
@@ -105,6 +107,8 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
             "outcome": f"version {manifest.model_version}: {reason}",
             "fraud_rate": result.n_fraud / result.n,
             "not_used": {name: f"{name} {why}" for name, why in result.encoder.unused.items()},
+            "rule": chosen.rule.sentence,
+            "promised": dg.MetadataValue.md(promise_in_words(chosen.rule)),
             "calibration": chosen.calibration.calibrator.method,
             **chosen.validation_metrics(),
             "mlflow_run_id": run_id,

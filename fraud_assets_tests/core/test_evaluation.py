@@ -14,6 +14,7 @@ from fraud_assets.core.evaluation import (
     EvaluationError,
     KnownRows,
     evaluation_rows,
+    nothing_judged,
     promotion_signals,
     score_window,
     segment_rows,
@@ -287,7 +288,7 @@ def many(n=400, seed=5):
     generator = np.random.default_rng(seed)
     fraud = generator.random(n) < 0.3
     a = generator.normal(size=n) + 2 * fraud
-    return [(1 + i % 20, i, 1.0, float(a[i]), bool(fraud[i]), True) for i in range(n)]
+    return [(1 + i % 20, i, 30.0, float(a[i]), bool(fraud[i]), True) for i in range(n)]
 
 
 def test_signals_hold_the_evidence_of_both_models_and_their_paired_difference(schema):
@@ -297,7 +298,8 @@ def test_signals_hold_the_evidence_of_both_models_and_their_paired_difference(sc
     assert (signals.challenger_version, signals.champion_version) == (4, 3)
     assert signals.challenger == ModelEvidence(
         4, "2018-04", row["n"], row["n_fraud"], row["prevalence"], row["average_precision"],
-        row["average_precision_low"], row["average_precision_high"],
+        row["average_precision_low"], row["average_precision_high"], 0.5, row["alerts_per_day"], row["cards_per_day"],
+        row["expected_cost"], row["cost_without_review"],
     )  # fmt: skip
     assert signals.ap_difference.low < signals.ap_difference.value < signals.ap_difference.high
     assert decide_promotion(signals).promote
@@ -317,7 +319,16 @@ def test_signals_of_a_month_without_a_challenger_promote_nothing(schema):
     assert not decide_promotion(signals).promote
 
 
-def test_signals_of_a_month_that_could_not_be_judged_promote_nothing(schema):
+def test_signals_of_a_month_that_could_not_be_judged_promote_nothing_and_carry_the_reason_on(schema):
+    row = nothing_judged("2018-06", AS_OF, "12 matured transactions, 0 of them fraud", schema)
+    signals = promotion_signals(row, "2018-06", champion=3)
+    assert decide_promotion(signals).reasons == (
+        "There is no challenger in 2018-06: 12 matured transactions, 0 of them fraud.",
+    )
+    assert promotion_signals(row, "2018-06", 3, "no model has been trained").why_none == "no model has been trained"
+
+
+def test_signals_of_a_month_without_rows_promote_nothing(schema):
     signals = promotion_signals(schema.empty_table(), "2018-06", champion=3)
     assert (signals.champion_version, signals.champion) == (3, None)
     assert not decide_promotion(signals).promote

@@ -25,6 +25,11 @@ CHALLENGER = ModelEvidence(
     average_precision=0.70,
     average_precision_low=0.60,
     average_precision_high=0.80,
+    threshold=0.04,
+    alerts_per_day=12.0,
+    cards_per_day=90.0,
+    expected_cost=150.0,
+    cost_without_review=400.0,
 )
 CHAMPION = dataclasses.replace(
     CHALLENGER,
@@ -66,6 +71,40 @@ def test_a_challenger_shown_to_be_better_is_promoted_and_the_figures_are_told() 
             "insufficient_data",
             "There is no challenger in 2018-08: nothing to promote.",
             id="no challenger",
+        ),
+        pytest.param(
+            dataclasses.replace(BETTER, challenger_version=None, challenger=None, why_none="19 frauds are known."),
+            "insufficient_data",
+            "There is no challenger in 2018-08: 19 frauds are known.",
+            id="no challenger and why",
+        ),
+        pytest.param(
+            with_challenger(BETTER, alerts_per_day=0.0, expected_cost=400.0),
+            "failed",
+            "Version 7 (trained in 2018-07) decides nothing worth having: at its threshold, 0.04, it flags nothing.",
+            id="flags nothing, although it ranks better",
+        ),
+        pytest.param(
+            with_challenger(FIRST, alerts_per_day=90.0),
+            "failed",
+            "Version 7 (trained in 2018-07) decides nothing worth having: at its threshold, 0.04, it flags every card, "
+            "90.0 a day; where all are worth their review and can be reviewed, no model is needed "
+            "(FRAUD_REVIEW_CAPACITY and the costs say so).",
+            id="flags everything",
+        ),
+        pytest.param(
+            with_challenger(FIRST, expected_cost=1234.0),
+            "failed",
+            "Version 7 (trained in 2018-07) decides nothing worth having: at its threshold, 0.04, it flags 12.0 cards "
+            "a day, and reviews and missed frauds cost 1,234 a day, where reviewing nobody costs 400.",
+            id="costs more than reviewing nobody",
+        ),
+        pytest.param(
+            with_challenger(BETTER, cost_without_review=None),
+            "insufficient_data",
+            "What the decisions of version 7 are worth is unknown: the evaluation does not hold their cost; make it "
+            "anew.",
+            id="unknown decisions",
         ),
         pytest.param(
             dataclasses.replace(BETTER, champion_version=7, champion=CHALLENGER),
@@ -171,10 +210,51 @@ def test_a_first_model_well_above_chance_is_promoted_without_a_champion() -> Non
     )
 
 
+WORSE = Interval(-0.04, -0.08, -0.01)
+
+
+@pytest.mark.parametrize(
+    ("useless", "why"),
+    [
+        ({"alerts_per_day": 0.0}, "it flags nothing"),
+        ({"alerts_per_day": 90.0}, "no model is needed (FRAUD_REVIEW_CAPACITY and the costs say so)"),
+        ({"expected_cost": 400.0}, "cost 400 a day, where reviewing nobody costs 400"),
+    ],
+)
+def test_a_champion_that_decides_nothing_counts_as_none_even_where_it_ranks_better(
+    useless: dict[str, float], why: str
+) -> None:
+    champion = dataclasses.replace(CHAMPION, **useless)
+    verdict = decide_promotion(dataclasses.replace(BETTER, champion=champion, ap_difference=WORSE))
+    assert (verdict.validation_status, verdict.promote) == ("passed", True)
+    [reason] = verdict.reasons
+    assert reason.startswith("The champion, version 5, counts as none: at its threshold, 0.04, ")
+    assert f"{why}, and version 7 (trained in 2018-07) is clearly better than chance: AP 0.700" in reason
+
+
+def test_a_useless_challenger_does_not_replace_a_useless_champion() -> None:
+    both = dataclasses.replace(BETTER, champion=dataclasses.replace(CHAMPION, alerts_per_day=0.0))
+    verdict = decide_promotion(with_challenger(both, alerts_per_day=0.0))
+    assert (verdict.validation_status, verdict.promote) == ("failed", False)
+
+
+def test_a_useless_champion_is_not_replaced_by_what_may_be_chance() -> None:
+    signals = dataclasses.replace(BETTER, champion=dataclasses.replace(CHAMPION, alerts_per_day=0.0))
+    verdict = decide_promotion(with_challenger(signals, average_precision_low=0.09))
+    assert (verdict.validation_status, verdict.promote) == ("inconclusive", False)
+
+
+def test_a_champion_whose_decisions_are_unknown_is_compared_as_ever() -> None:
+    champion = dataclasses.replace(CHAMPION, expected_cost=None, alerts_per_day=0.0)
+    verdict = decide_promotion(dataclasses.replace(BETTER, champion=champion, ap_difference=WORSE))
+    assert verdict.reasons[0].startswith("Version 7 (trained in 2018-07) is worse than the champion")
+
+
 @pytest.mark.parametrize("base", [BETTER, FIRST], ids=["with a champion", "without"])
-@pytest.mark.parametrize(("n_fraud", "enough"), [(29, False), (30, True)])
-def test_thirty_frauds_are_enough_and_twenty_nine_are_not(base: PromotionSignals, n_fraud: int, enough: bool) -> None:
+@pytest.mark.parametrize(("n_fraud", "enough"), [(19, False), (20, True)])
+def test_twenty_frauds_are_enough_and_nineteen_are_not(base: PromotionSignals, n_fraud: int, enough: bool) -> None:
     signals = with_challenger(base, n_fraud=n_fraud)
+    assert signals.challenger is not None
     if base.champion:
         signals = dataclasses.replace(signals, champion=dataclasses.replace(CHAMPION, n_fraud=n_fraud))
     verdict = decide_promotion(signals)
@@ -182,8 +262,14 @@ def test_thirty_frauds_are_enough_and_twenty_nine_are_not(base: PromotionSignals
     assert verdict.validation_status == ("passed" if enough else "insufficient_data")
     if not enough:
         assert verdict.reasons == (
-            "The window holds 29 frauds among 1,000 matured transactions; 30 frauds are needed to judge a "
-            "model. Wait until more labels have matured, or evaluate a longer window.",
+            "The window holds 19 frauds among 1,000 matured transactions; 20 frauds are needed to judge a "
+            "model: wait until more labels have matured.",
+        )
+        told = dataclasses.replace(signals.challenger, reason="at the present rate of 4 a month, about 2018-09")
+        assert (
+            decide_promotion(dataclasses.replace(signals, challenger=told))
+            .reasons[0]
+            .endswith("20 frauds are needed to judge a model: at the present rate of 4 a month, about 2018-09.")
         )
 
 
