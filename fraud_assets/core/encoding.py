@@ -41,7 +41,7 @@ class EncodingConfig:
         own_column: a text's most frequent values have a column each, at most so many of them.
         own_column_rows: a value of fewer training rows has none. 10: with 3, the logistic regression on 1,199 claims
             lost .065 of AP.
-        columns: of all texts together; the texts with the fewest values are served first.
+        columns: how many of those all texts have together; the texts with the fewest values are served first.
         smoothing: the rate of a value's frauds is drawn to that of all rows as if so many expected frauds had been seen
             (gamma-Poisson shrinkage).
         values: of one text, whose rates are kept; the most frequent ones.
@@ -51,7 +51,7 @@ class EncodingConfig:
 
     own_column: int = 10
     own_column_rows: int = 10
-    columns: int = 300
+    columns: int = 100
     smoothing: float = 1.0
     values: int = 10_000
     repeated: float = 0.05

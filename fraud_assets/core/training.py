@@ -188,7 +188,7 @@ def train(
     blocks = _blocks(rows, maturity_days, config)
     validation = np.concatenate([np.flatnonzero(block.validation) for block in blocks])
     texts = _Texts.of(features, labels, names, rows, maturity_days, config, forced)
-    parts = [_part(rows, block, texts) for block in blocks]
+    parts = [_Part(rows, block, texts.encoded(block.fit).encoded) for block in blocks]
     encoder, rows = texts.learned(rows, numbers)
 
     candidates, trials, shown = [], [], {}
@@ -281,9 +281,9 @@ def _too_few(rows: _Rows, block: _Block, config: TrainingConfig) -> str | None:
 
 def _tried(setting: Setting, parts: list[_Part], config: TrainingConfig) -> tuple[Trial, Doubles]:
     """What a setting shows on the blocks, and its log odds there, block after block."""
-    truth = [part.y for part in parts]
+    truth = [part.rows.y[part.block.validation] for part in parts]
     # Of each block, log odds by number of trees.
-    staged = [_staged(_fitted(setting, part.fit, config), part.X) for part in parts]
+    staged = [_staged(_fitted(setting, part.fit, config), part.validation.X) for part in parts]
     # Log loss, because it moves smoothly with every tree; average precision jumps with single frauds.
     trees = min(staged[0], key=lambda n: sum(_log_loss(y, scores[n]) for y, scores in zip(truth, staged, strict=True)))
     scores = [stages[trees] for stages in staged]
@@ -350,21 +350,23 @@ class _Texts:
 
 @dataclass(frozen=True)
 class _Part:
-    """A block's rows, each encoded with what those that could be learned from taught."""
+    """A block, with all rows as those that could be learned from taught; put together anew when asked for."""
 
-    fit: _Rows
-    X: Floats
-    y: Bools
+    rows: _Rows
+    block: _Block
+    encoded: Floats
 
+    @property
+    def fit(self) -> _Rows:
+        return self._of(self.block.fit)
 
-def _part(rows: _Rows, block: _Block, texts: _Texts) -> _Part:
-    encoded = texts.encoded(block.fit).encoded
-    fit = rows[block.fit]
-    return _Part(
-        replace(fit, X=_beside(fit.X, encoded[block.fit])),
-        _beside(rows.X[block.validation], encoded[block.validation]),
-        rows.y[block.validation],
-    )
+    @property
+    def validation(self) -> _Rows:
+        return self._of(self.block.validation)
+
+    def _of(self, which: Bools) -> _Rows:
+        rows = self.rows[which]
+        return replace(rows, X=_beside(rows.X, self.encoded[which]))
 
 
 def _beside(X: Floats, encoded: Floats) -> Floats:
