@@ -528,6 +528,13 @@ def test_what_the_request_says_of_a_stored_transaction_counts(service_with_histo
     assert probabilities(response) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("expires", [20240101, "08/24", "2024-13-01", True])
+def test_a_date_that_is_none_is_refused_by_name(service_with_history, expires):
+    row = {"transaction_id": 1, "event_timestamp": "2024-06-20T14:00:00Z", "customer_id": 1, "amount": 12}
+    response = service_with_history.post("/score", json={"transactions": [row | {"expires": expires}]})
+    assert "transactions.0.expires" in places(response)
+
+
 def test_a_transaction_that_is_not_stored_yet_is_scored(service_with_history):
     row = {
         "transaction_id": 1,

@@ -162,7 +162,7 @@ def _plain_type(kind: str) -> Any:
         # PostgreSQL's text cannot hold the character 0.
         "string": Annotated[str, Strict(), StringConstraints(max_length=1000, pattern=r"^[^\x00]*$")],
         "boolean": Annotated[bool, Strict()],
-        "date": date,
+        "date": Annotated[date, BeforeValidator(_day)],
     }[kind]
 
 
@@ -176,6 +176,12 @@ def _column_type(column: Column) -> Any:
         if column.maximum is not None:
             kind = Annotated[kind, Field(le=column.maximum)]
     return kind
+
+
+def _day(value: object) -> date:
+    if not isinstance(value, str):
+        raise ValueError("write the date as text in ISO 8601, for example 2018-08-14")
+    return date.fromisoformat(value)
 
 
 def _instant(value: object) -> datetime:
