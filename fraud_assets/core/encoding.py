@@ -287,7 +287,7 @@ def _own_columns(
 
 
 def _with_rates(
-    base: pa.Array | pa.ChunkedArrayEncoding,
+    base: TextEncoding,
     text: pa.Array | pa.ChunkedArray,
     values: pa.ChunkedArray,
     y: Bools,
