@@ -590,9 +590,9 @@ def test_validation_rows_teach_nothing_about_texts(monkeypatch):
     seen = []
     original = training._tried
 
-    def spied(setting, parts, config):
+    def spied(setting, parts, *rest, **more):
         seen.append((parts[0].fit.X, parts[0].validation.X, parts[0].block))
-        return original(setting, parts, config)
+        return original(setting, parts, *rest, **more)
 
     monkeypatch.setattr(training, "_tried", spied)
     train(features, labels, names, maturity_days=5.0, config=CONFIG, card=None)
