@@ -26,7 +26,7 @@ from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.drift_config import DriftConfig
 from fraud_assets.core.evaluation import EvaluationError, Role, evaluation_rows, promotion_signals, score_window
-from fraud_assets.core.features import compute_features, feature_names, history_days
+from fraud_assets.core.features import compute_features, forced_texts, history_days, model_columns
 from fraud_assets.core.intake import accept
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.metrics import Costs
@@ -170,9 +170,12 @@ class BareRun:
         statements = self._read("fraud_labels", self.contract.first_month, last)
         maturity = self.contract.maturity_days
         labels = labels_as_of(features, statements, month_end(month), maturity_days=maturity)
-        names = feature_names(self.contract)
+        names = model_columns(self.contract)
         try:
-            result = train(features, labels, names, maturity_days=maturity, config=self.config, card=self.contract.card)
+            result = train(
+                features, labels, names, maturity_days=maturity, config=self.config, card=self.contract.card,
+                forced=forced_texts(self.contract),
+            )  # fmt: skip
         except TrainingError as error:
             print(f"{month}: {error}", file=sys.stderr)
             return
@@ -187,14 +190,14 @@ class BareRun:
         )
 
     def _scorer(self, candidate: Candidate, result: TrainingResult, month: str, version: int) -> Scorer:
-        names = feature_names(self.contract)
-        onnx = to_onnx(candidate.estimator, len(names))
+        onnx = to_onnx(candidate.estimator, len(result.encoder.columns))
         manifest = ModelManifest(
             model_name="bare",
             model_version=version,
             trained_month=month,
             as_of=month_end(month).isoformat(),
-            features=names,
+            features=result.encoder.inputs,
+            encoder=result.encoder,
             threshold=candidate.threshold,
             family=candidate.family,
             contract_yaml=self.contract_yaml,

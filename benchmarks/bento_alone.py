@@ -32,10 +32,11 @@ from benchmarks.platform import fraud
 from benchmarks.reporting import Row, argument_parser, at_most, report
 from fraud_assets.adapters.database import open_database
 from fraud_assets.adapters.ledger_store import LedgerStore
+from fraud_assets.adapters.packaging import MODEL_FOLDER
 from fraud_assets.adapters.status import read_status
 from fraud_assets.adapters.table_io import MonthStore, open_store
 from fraud_assets.core.contract import Contract
-from fraud_assets.core.features import feature_names
+from fraud_assets.core.scoring import ModelManifest
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
 TRANSACTIONS = 200
@@ -58,15 +59,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bento = live_bento(settings, store)
     contract = settings.loaded_contract
     transactions, features = sample_rows(store)
-    numbers = features.select(feature_names(contract))
+    manifest = ModelManifest.from_json((bento / "src" / MODEL_FOLDER / "manifest.json").read_bytes())
+    given = features.select(list(manifest.features))
     with tempfile.TemporaryDirectory(prefix="fraud") as scratch:
         folder = Path(scratch)
         python = serving_environment(bento, folder / "venv")
         expected = _scored(source_rows(transactions, contract), folder / "transactions")
-        expected_from_features = _scored(numbers, folder / "features")
+        expected_from_features = _scored(given, folder / "features")
         with served(bento, python, open_database(settings).url, folder) as client:
             answers = ask_for_transactions(client, transactions)
-            answers_from_features = ask(client, "features", numbers.to_pylist())
+            answers_from_features = ask(client, "features", given.to_pylist())
         packages = json.loads(
             _run([*_uv(), "pip", "list", "--quiet", "--format", "json", "--python", str(python)]).stdout
         )

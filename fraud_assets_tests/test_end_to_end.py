@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from fraud_assets.core.contract import load_contract
@@ -173,6 +176,114 @@ def test_a_flat_table_has_all_delivered_rows_and_neither_customer_nor_terminal(f
 def test_without_months_given_a_run_covers_those_of_the_contract(flat: World) -> None:
     stored = flat.query("SELECT DISTINCT month FROM month_versions WHERE table_name = 'raw_transactions' ORDER BY 1")
     assert [month for (month,) in stored] == list(flat.months)
+
+
+# Columns of any type
+
+
+ANY_CONTRACT = """
+name: any_column
+first_month: 2024-01
+last_month: 2024-03
+file_pattern: "cards.csv"
+transaction_id: {column: id, type: integer}
+event_timestamp: {column: datetime}
+entities:
+  card_id: {column: card_id, type: integer}
+amount: {column: amount, type: number}
+attributes:
+  currency: {column: currency, nullable: true}
+  customer_present: {column: customer_present, type: boolean, nullable: true}
+  expiration_date: {column: expiration_date, type: date, format: "%m/%y", nullable: true}
+  provider: {column: provider, nullable: true}
+  region: {column: region, nullable: true}
+  country: {column: country}
+  reference: {column: reference}
+label: {column: fraud, delay_days: 5}
+maturity_days: 5
+"""
+
+
+def _cards(n: int = 2400) -> str:
+    """Rows in the shape of evalml's card transactions; fraud follows the provider, the region and the expiry."""
+    draws = np.random.default_rng(11)
+    start, lines = month_start("2024-01"), []
+    for number, minute in enumerate(np.sort(draws.integers(0, 91 * 24 * 60, n))):
+        moment = start + timedelta(minutes=int(minute))
+        provider, region = draws.choice(["Visa", "Mastercard", "Zoë Pay", ""]), draws.integers(0, 60)
+        year = draws.integers(23, 30)
+        rate = 0.03 + 0.3 * (provider == "Zoë Pay") + 0.4 * (region % 12 == 0) + 0.2 * (year == 23)
+        row = (
+            number, draws.integers(0, 300), f"{moment:%Y-%m-%d %H:%M:%S}", draws.integers(1, 30_000),
+            draws.choice(["EUR", "USD", "MYR"]), bool(draws.integers(0, 2)), f"{draws.integers(1, 13):02}/{year}",
+            provider, f"Region {region}", "US", f"R-{number:06}", bool(draws.random() < rate),
+        )  # fmt: skip
+        lines.append(",".join(map(str, row)))
+    header = (
+        "id,card_id,datetime,amount,currency,customer_present,expiration_date,provider,region,country,reference,fraud"
+    )
+    return "\n".join([header, *lines]) + "\n"
+
+
+@pytest.fixture(scope="module")
+def cards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    from fraud_assets_tests.worlds import World, new_home, remove_home
+
+    folder = tmp_path_factory.mktemp("cards")
+    (folder / "any.yaml").write_text(ANY_CONTRACT)
+    (folder / "cards.csv").write_text(_cards(), encoding="utf-8")
+    world = World(
+        new_home(),
+        {"FRAUD_CONTRACT": str(folder / "any.yaml"), "FRAUD_SOURCE": "csv", "FRAUD_SOURCE_PATH": str(folder)},
+        ("2024-01", "2024-02", "2024-03"),
+    )
+    try:
+        world.fraud("run")
+        yield world
+    finally:
+        remove_home(world.home)
+
+
+def test_columns_of_any_type_reach_the_model_and_what_says_nothing_does_not(cards: World) -> None:
+    from fraud_assets.adapters.registry import Registry
+
+    ((version, family),) = cards.query(
+        "SELECT model_version, family FROM trained_model WHERE month = '2024-03-01' AND status = 'trained'"
+    )
+    _, manifest = Registry(cards.settings).fetch(version)
+    assert manifest.family == family
+    assert {"customer_present", "expiration_date", "currency", "provider", "region"} <= set(manifest.features)
+    assert manifest.encoder is not None
+    assert set(manifest.encoder.unused) >= {"country", "reference"}
+    provider = {text.name: text for text in manifest.encoder.texts}["provider"]
+    assert set(provider.own) == {"Visa", "Mastercard", "Zoë Pay"}
+    assert provider.has_missing
+
+
+def test_a_date_of_a_month_is_its_last_day_and_counts_from_the_transaction(cards: World) -> None:
+    rows = cards.query(
+        "SELECT expiration_date = date_trunc('month', expiration_date) + interval '1 month - 1 day' AS last, "
+        "f.expiration_date_days = (r.event_timestamp AT TIME ZONE 'UTC')::date - r.expiration_date, count(*) "
+        "FROM raw_transactions r JOIN (SELECT transaction_id, expiration_date AS expiration_date_days "
+        "FROM transaction_features) f USING (transaction_id) GROUP BY 1, 2"
+    )
+    assert rows == [(True, True, 2400)]
+
+
+def test_models_of_any_columns_find_fraud_far_better_than_chance(cards: World) -> None:
+    evaluated = cards.query("SELECT average_precision, prevalence FROM evaluation WHERE month = '2024-03-01'")
+    assert evaluated
+    assert all(average_precision > 1.7 * prevalence for average_precision, prevalence in evaluated)
+
+
+def test_a_file_with_values_that_training_never_saw_is_scored(cards: World, tmp_path: Path) -> None:
+    header, *rows = _cards(30).splitlines()
+    strange = [row.replace("Zoë Pay", "Nobody Pay").replace("Region ", "Regio ") for row in rows]
+    (tmp_path / "more.csv").write_text("\n".join([header, *strange]), encoding="utf-8")
+    cards.fraud("score", str(tmp_path / "more.csv"), "--output", str(tmp_path / "scored.parquet"))
+    scored = pq.read_table(tmp_path / "scored.parquet")
+    assert scored["score"].null_count == 0
+    assert scored.num_rows == 30
 
 
 # Broken deliveries

@@ -15,7 +15,7 @@ import tempfile
 import time
 import warnings
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -52,6 +52,8 @@ amount: {column: amount, type: number, minimum: 0, maximum: 100000}
 attributes:
   channel: {column: channel, categories: [chip, online], nullable: true}
   age_days: {column: age, type: integer, minimum: 0, nullable: true, feature: true}
+  expires: {column: expires, type: date, nullable: true}
+  present: {column: present, type: boolean, nullable: true}
 label: {column: fraud, known_at: known}
 maturity_days: 14
 """
@@ -104,6 +106,8 @@ def card_history():
         "amount": [round(float(amount), 2) for amount in generator.lognormal(3, 1, n)],
         "channel": [("chip", "online", None)[number] for number in generator.integers(0, 3, n)],
         "age_days": [int(number) for number in generator.integers(0, 900, n)],
+        "expires": [(None, date(2023, 12, 31), date(2027, 1, 31))[number] for number in generator.integers(0, 3, n)],
+        "present": [(None, True, False)[number] for number in generator.integers(0, 3, n)],
     }
     transactions = pa.table(rows, schema=contract.transactions_schema())
 
@@ -216,7 +220,8 @@ def card_model(card_features):
     ratio = card_features["customer_amount_ratio"].to_numpy(zero_copy_only=False)
     share = card_features["terminal_known_fraud_share_30d"].to_numpy(zero_copy_only=False)
     online = pc.fill_null(pc.equal(card_features["channel"], "online"), False).to_numpy()
-    return trained(CARDS, card_features, np.nan_to_num(ratio) + 20 * np.nan_to_num(share) + online > 3)
+    expired = pc.fill_null(pc.greater(card_features["expires"], 0), False).to_numpy()
+    return trained(CARDS, card_features, np.nan_to_num(ratio) + 20 * np.nan_to_num(share) + online + expired > 3)
 
 
 @pytest.fixture(scope="module")
@@ -250,7 +255,7 @@ def database_url(postgres, cards):
         connection.execute(
             "CREATE TABLE raw_transactions (transaction_id bigint NOT NULL, event_timestamp timestamptz NOT "
             "NULL, customer_id bigint, terminal_id text, amount float8, channel text, age_days bigint, "
-            "ingested_at timestamptz NOT NULL DEFAULT now())"
+            "expires date, present boolean, ingested_at timestamptz NOT NULL DEFAULT now())"
         )
         connection.execute(
             "CREATE TABLE fraud_labels (transaction_id bigint NOT NULL, event_timestamp timestamptz NOT "
@@ -300,7 +305,10 @@ def feature_rows(features, manifest):
 
 
 def transaction_rows(transactions):
-    return [row | {"event_timestamp": row["event_timestamp"].isoformat()} for row in transactions.to_pylist()]
+    return [
+        {name: value.isoformat() if isinstance(value, date) else value for name, value in row.items()}
+        for row in transactions.to_pylist()
+    ]
 
 
 def probabilities(response):
@@ -520,6 +528,13 @@ def test_what_the_request_says_of_a_stored_transaction_counts(service_with_histo
     expected = Scorer(onnx, manifest).score_table(features)["score"].to_pylist()
     response = service_with_history.post("/score", json={"transactions": transaction_rows(changed)})
     assert probabilities(response) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("expires", [20240101, "08/24", "2024-13-01", True])
+def test_a_date_that_is_none_is_refused_by_name(service_with_history, expires):
+    row = {"transaction_id": 1, "event_timestamp": "2024-06-20T14:00:00Z", "customer_id": 1, "amount": 12}
+    response = service_with_history.post("/score", json={"transactions": [row | {"expires": expires}]})
+    assert "transactions.0.expires" in places(response)
 
 
 def test_a_transaction_that_is_not_stored_yet_is_scored(service_with_history):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,15 +26,22 @@ Doubles = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 
+FEW_ROWS = 100  # below, Arrow takes longer to read a list of values than to find the rows' values in it
+
 
 @dataclass(frozen=True)
 class EncodingConfig:
     """How a text becomes numbers.
 
+    Measured out of time on evalml's card transactions and on two samples of a fraud detector: 10, 20, 50 and 200 own
+    columns, smoothing by 1, 3 and 10 frauds, no rates and nothing but rates all gave AP of .9236 to .9245 on the first,
+    and differences within noise on the others. What costs time is columns.
+
     Attributes:
         own_column: a text's most frequent values have a column each, at most so many of them.
-        own_column_rows: a value of fewer training rows has none.
-        columns: of all texts together; the texts with the fewest values are served first.
+        own_column_rows: a value of fewer training rows has none. 10: with 3, the logistic regression on 1,199 claims
+            lost .065 of AP.
+        columns: how many of those all texts have together; the texts with the fewest values are served first.
         smoothing: the rate of a value's frauds is drawn to that of all rows as if so many expected frauds had been seen
             (gamma-Poisson shrinkage).
         values: of one text, whose rates are kept; the most frequent ones.
@@ -41,10 +49,10 @@ class EncodingConfig:
             a name says nothing about the next row.
     """
 
-    own_column: int = 20
+    own_column: int = 10
     own_column_rows: int = 10
-    columns: int = 300
-    smoothing: float = 3.0
+    columns: int = 100
+    smoothing: float = 1.0
     values: int = 10_000
     repeated: float = 0.05
 
@@ -84,11 +92,19 @@ class TextEncoding:
             *([f"{self.name}: frauds"] if self.has_rate else []),
         )
 
+    @cached_property
+    def _own_places(self) -> dict[str, int]:
+        return _places(self.own)
+
+    @cached_property
+    def _value_places(self) -> dict[str, int]:
+        return _places(self.values)
+
     def encode(self, text: pa.Array | pa.ChunkedArray) -> Floats:
         """A text's columns, float32 [n, len(columns)], without a NaN."""
         encoded = np.zeros((len(text), len(self.columns)), dtype=np.float32)
         missing = np.asarray(pc.is_null(text))
-        own = _positions(text, self.own)
+        own = _positions(text, self._own_places)
         found = np.flatnonzero(own >= 0)
         encoded[found, own[found]] = 1
         place = len(self.own)
@@ -97,8 +113,8 @@ class TextEncoding:
         if self.has_missing:
             encoded[:, place + self.has_other] = missing
         if self.has_rate:
-            # The last one stands for what is in no list.
-            ratios = np.array([*self.ratios, 0.0])[_positions(text, self.values)]
+            # What is not in the list has place -1, that of the zero.
+            ratios = np.array([*self.ratios, 0.0])[_positions(text, self._value_places)]
             encoded[:, -1] = np.where(missing, self.missing_ratio, ratios)
         return encoded
 
@@ -271,7 +287,7 @@ def _own_columns(
 
 
 def _with_rates(
-    base: pa.Array | pa.ChunkedArrayEncoding,
+    base: TextEncoding,
     text: pa.Array | pa.ChunkedArray,
     values: pa.ChunkedArray,
     y: Bools,
@@ -285,7 +301,7 @@ def _with_rates(
         return base, base.encode(text)
     kept = tuple(values[: config.values].to_pylist())
     # Rows without a value are a value, too; the last code is of all values that are not kept.
-    code = _positions(text.filter(fit), kept)
+    code = _positions(text.filter(fit), _places(kept))
     code[np.asarray(pc.is_null(text.filter(fit)))] = len(kept)
     y, times, known = y[fit], times[fit], known[fit]
     n, frauds = (np.bincount(code[code >= 0], what, len(kept) + 1).astype(np.float64) for what in (None, y[code >= 0]))
@@ -319,10 +335,17 @@ def _before(code: Integers, y: Bools, times: Integers, known: Integers) -> tuple
     return result[0, :n], result[1, :n]
 
 
-def _positions(text: pa.Array | pa.ChunkedArray, values: Sequence[str]) -> Integers:
-    """Of each value its place in a list; -1 where it is not there, or null."""
-    found = pc.index_in(text, value_set=pa.array(values, pa.string()))
-    return np.asarray(pc.fill_null(found, -1), dtype=np.int64)
+def _places(values: Sequence[str]) -> dict[str, int]:
+    return {value: place for place, value in enumerate(values)}
+
+
+def _positions(text: pa.Array | pa.ChunkedArray, places: dict[str, int]) -> Integers:
+    """Of each value its place; -1 where it has none, or is null."""
+    if len(text) < FEW_ROWS:
+        return np.array([places.get(value, -1) for value in text.to_pylist()], dtype=np.int64)
+    return np.asarray(
+        pc.fill_null(pc.index_in(text, value_set=pa.array(list(places), pa.string())), -1), dtype=np.int64
+    )
 
 
 class EncodedClassifier:

@@ -189,7 +189,7 @@ def train(
     if planned.few:
         config = replace(config, maximum_trees=config.few_trees)
     texts = _Texts.of(features, labels, names, rows, maturity_days, config, forced)
-    parts = [_part(rows, block, texts) for block in planned.blocks]
+    parts = [_Part(rows, block, texts.encoded(block.fit).encoded) for block in planned.blocks]
     encoder, rows = texts.learned(rows, numbers)
     # One thread: sums come out the same on every machine, and on a busy one OpenMP's waiting costs five times
     # what a second core brings.
@@ -324,9 +324,9 @@ def _compete(
 
 def _tried(setting: Setting, parts: list[_Part], config: TrainingConfig, *, pooled: bool) -> tuple[Trial, Doubles]:
     """What a setting shows on the blocks, and its log odds there, block after block."""
-    truth = [part.y for part in parts]
+    truth = [part.rows.y[part.block.validation] for part in parts]
     # Of each block, log odds by number of trees.
-    staged = [_staged(_fitted(setting, part.fit, config), part.X) for part in parts]
+    staged = [_staged(_fitted(setting, part.fit, config), part.validation.X) for part in parts]
     weights = [len(y) if pooled else 1 for y in truth]
 
     def loss(trees: int | None) -> float:
@@ -405,21 +405,23 @@ class _Texts:
 
 @dataclass(frozen=True)
 class _Part:
-    """A block's rows, each encoded with what those that could be learned from taught."""
+    """A block, with all rows as those that could be learned from taught; put together anew when asked for."""
 
-    fit: Rows
-    X: Floats
-    y: Bools
+    rows: Rows
+    block: Block
+    encoded: Floats
 
+    @property
+    def fit(self) -> Rows:
+        return self._of(self.block.fit)
 
-def _part(rows: Rows, block: Block, texts: _Texts) -> _Part:
-    encoded = texts.encoded(block.fit).encoded
-    fit = rows[block.fit]
-    return _Part(
-        replace(fit, X=_beside(fit.X, encoded[block.fit])),
-        _beside(rows.X[block.validation], encoded[block.validation]),
-        rows.y[block.validation],
-    )
+    @property
+    def validation(self) -> Rows:
+        return self._of(self.block.validation)
+
+    def _of(self, which: Bools) -> Rows:
+        rows = self.rows[which]
+        return replace(rows, X=_beside(rows.X, self.encoded[which]))
 
 
 def _beside(X: Floats, encoded: Floats) -> Floats:

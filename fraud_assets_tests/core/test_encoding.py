@@ -226,8 +226,11 @@ def test_labels_that_became_known_later_change_no_earlier_row(given_rows, config
 @given(rows, configs)
 def test_a_row_is_encoded_alone_as_among_others(given_rows, config):
     found, table = learned_of(given_rows, config)
+    many = pa.concat_tables([table] * 101)
     for text in found.texts:
-        together = text.encode(table[text.name])
+        together = text.encode(many[text.name])
+        np.testing.assert_array_equal(together, np.tile(together[: len(table)], (101, 1)))
+        together = together[: len(table)]
         alone = [text.encode(pa.array([value], pa.string()))[0] for value in table[text.name].to_pylist()]
         np.testing.assert_array_equal(together, alone)
 

@@ -724,14 +724,13 @@ def test_validation_rows_teach_nothing_about_texts(monkeypatch):
     features, labels = with_texts()
     names = (*NAMES, "channel", "shop")
     seen = []
-    original = training._part
+    original = training._tried
 
-    def spied(rows, block, texts):
-        part = original(rows, block, texts)
-        seen.append((part.fit.X, part.X, block))
-        return part
+    def spied(setting, parts, *rest, **more):
+        seen.append((parts[0].fit.X, parts[0].validation.X, parts[0].block))
+        return original(setting, parts, *rest, **more)
 
-    monkeypatch.setattr(training, "_part", spied)
+    monkeypatch.setattr(training, "_tried", spied)
     train(features, labels, names, maturity_days=5.0, config=CONFIG, card=None)
     block = seen[0][2].validation
     y = labels["is_fraud"].to_numpy()
