@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fraud_assets.core.findings import DRIFT_STATUSES, Finding
 from fraud_assets.core.monitoring import EarlierReport, MonthReport, drift_rows, earlier_reports
+from fraud_assets.core.retraining import DriftSignal, ModelFacts, RetrainingPolicy, decide_retraining
 from fraud_assets.core.tables import TABLES
 from fraud_assets_tests.core.streams import FIRST, Rng, Stream, Values, contract_of
 
@@ -246,3 +247,42 @@ def test_small_months_in_which_nothing_changed_are_hardly_ever_called_drift(past
     # 1 % of 24 months: none. For WATCH 5 %, and four are beyond it at one in two hundred.
     assert [one.reasons for one in said if one.drift_status == "DRIFT"] == []
     assert sum(one.drift_status == "WATCH" for one in said) <= 3
+
+
+# ../shared/cases: drift-after-a-gap is above; these are drift-empty-column, and a column that is hardly ever there.
+
+
+@pytest.mark.parametrize("share", [0.0, 0.04])
+@pytest.mark.parametrize("is_feature", [True, False])
+def test_a_column_that_is_never_or_hardly_ever_there_is_named_and_the_others_are_compared(
+    share: float, is_feature: bool
+) -> None:
+    def rare(_month: str, rows: int, rng: Rng) -> list[Any]:
+        return [round(float(rng.normal()), 3) if rng.random() < share else None for _ in range(rows)]
+
+    columns = {"channel": "type: string", "extra": f"type: number, feature: {str(is_feature).lower()}"}
+    stream = Stream(contract_of(columns), [900] * 6, {"channel": channels, "extra": rare}, ids=120)
+    for month in stream.months[1:]:
+        report = stream.report(month)
+        assert report.verdict.drift_status == "OK", report.verdict.reasons
+        finding = found(report, "extra", "covariate")
+        if share:
+            assert finding.status == "INSUFFICIENT_DATA"
+            assert finding.reason in report.verdict.reasons
+            assert "only its share of missing was looked at" in finding.reason
+        else:
+            assert finding.reason == "extra is missing in every row of both windows: nothing could move"
+        # Three earlier months let the classifier look at all columns together, on which it failed.
+        together = found(report, "all_columns", "multivariate")
+        assert (together.status == "OK") == (month >= "2023-04")
+
+
+def test_nothing_is_trained_because_of_a_gap() -> None:
+    stream = plain([900] * 7 + [12, 900], ids=120)
+    for month in stream.months[-2:]:
+        verdict = stream.report(month).verdict
+        assert not verdict.asks_for_retraining
+        signal = DriftSignal(month, verdict.drift_status, "digest", verdict.blame)
+        now = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+        decision = decide_retraining(signal, (), RetrainingPolicy(), now=now, models=ModelFacts())
+        assert (decision.decision, decision.trigger) == ("no", None)
