@@ -342,6 +342,9 @@ def _compare(windows: ComparedWindows, base: Finding, cells: Cells, enough: bool
             windows, base, [table.joined(*values) for table in tables], [table.joined(*values) for table in past]
         )
         facts = _facts(measure.finding)
+        if measure.settled:
+            facts = f"{name} has the same value wherever it has one in both windows: nothing could move"
+            measure = replace(measure, finding=replace(measure.finding, status="OK"))
         measures.append(
             replace(
                 measure,
@@ -399,8 +402,10 @@ def _tested(windows: ComparedWindows, base: Finding, tables: Sequence[Tables], p
         variance = (np.diag(mean) - np.outer(mean, mean)) * sum(1 / window.rows for window in windows.pair)
     shares = np.array([table.shares for table in past])
     denominator = math.inf
-    if len(shares) < windows.config.min_history and windows.config.is_small:
-        # No months vouch for a spread that few customers and days show smaller than independent rows would.
+    if windows.config.is_small:
+        # Few rows differ by more than shocks that months share, and no month vouches for a spread that few customers
+        # and days show smaller than independent rows would.
+        shares = shares[:0]
         rows = sum(1 / window.rows for window in windows.pair)
         variance = variance + positive((np.diag(mean) - np.outer(mean, mean)) * rows - variance)
         denominator = float(max(min(len(window.day) for window in windows.pair) - 1, 1))

@@ -151,7 +151,9 @@ def thin_days(counts: Counts) -> list[tuple[int, int, float]]:
                     thin[day : day + length] = True
         if day >= LONGEST and thin[day - LONGEST : day + 1].all():
             start = int(np.flatnonzero(~thin[: day + 1])[-1]) + 1
-            if counts[start : day + 1].mean() >= NOTHING * usual[start]:
+            # Its edges may hold some days of what is around it, so that the middle one of some weeks tells.
+            weeks = counts[day - LENGTHS[1] * 2 + 1 : day + 1].reshape(-1, LENGTHS[0]).sum(axis=1)
+            if np.median(weeks) >= NOTHING * usual[start] * LENGTHS[0]:
                 # The business has become smaller.
                 thin[start:] = False
         day += 1
@@ -185,6 +187,8 @@ def delivery_finding(history: History, window: Window) -> Finding | None:
     if not gaps:
         return None
     words = "hardly any transactions were delivered of " + ", ".join(gap.words for gap in gaps)
+    if gaps[-1].end >= window.end and gaps[-1].start > window.start:
+        words += "; the delivery seems to end before the month does"
     base = Finding(
         kind="missing", feature=TRANSACTIONS, method="rows by day", status="DRIFT", cause="missing_rows", reason=words,
         n_reference=sum(gap.usual for gap in gaps), n_current=sum(gap.rows for gap in gaps),

@@ -203,7 +203,7 @@ def _judge(measure: Measure, p_adjusted: float, config: DriftConfig) -> Measure:
     far = effect is None or effect >= config.drift_total_variation
     drift_p = config.delivered_drift_p if measure.delivered and effect is not None else config.drift_p
     watch_p = config.watch_p
-    if measure.history < config.min_history and effect is not None:
+    if (config.is_small or measure.history < config.min_history) and effect is not None:
         drift_p, watch_p = min(drift_p, config.unsure_drift_p), min(watch_p, config.unsure_watch_p)
     if p_adjusted < drift_p and beyond and far and enough and finding.feature != VOLUME:
         status = "DRIFT"
@@ -221,6 +221,7 @@ def _judge(measure: Measure, p_adjusted: float, config: DriftConfig) -> Measure:
         finding = replace(finding, since=None)
     elif p_adjusted < drift_p and not enough and finding.feature != VOLUME:
         months = f"{measure.history} earlier month{'' if measure.history == 1 else 's'}"
+        months = "so few rows" if config.is_small else months
         told = f"{months} cannot tell how much months differ, so only a large move would be drift"
         finding = replace(finding, reason=f"{finding.reason} ({told})")
     return replace(measure, finding=replace(finding, status=status))

@@ -33,6 +33,9 @@ MINIMUM_FRAUDS = 30
 DRIFT_P, WATCH_P = 0.002, 0.01
 # Below these nobody acts: a quarter more or fewer frauds; reports that come a twentieth of all reports later.
 LEAST_RATIO, LEAST_DELAY = 1.25, 0.05
+YOUNG_RATIO = 3.0  # in the simulator's first month there are half as many frauds as later
+# Where the others of so many transactions are all frauds, genuine ones are not there.
+ALL_FRAUD = 0.995
 # Of frauds whose labels are called final, so many must be known: usual delays of the simulator leave 2 % out.
 LEAST_KNOWN = 0.90
 # Two windows show a single difference, so that with fewer only what is large can be DRIFT.
@@ -51,6 +54,7 @@ def label_findings(
     as_of: datetime,
     maturity_days: float,
     clusters: Sequence[str],
+    young: bool = False,
 ) -> tuple[Finding, ...]:
     """Compares what became known of a month's labels with what became known in earlier months.
 
@@ -62,6 +66,8 @@ def label_findings(
         as_of: its end; nothing from after it counts.
         maturity_days: of the contract.
         clusters: the entities: frauds of one terminal or customer come together.
+        young: whether the earlier windows are of the platform's first weeks, in which there are fewer frauds than
+            later; only a move by `YOUNG_RATIO` is more than that.
 
     Returns:
         `delay_days`: how long the reports took that came in the month. `known_frauds`: frauds known among the
@@ -71,23 +77,34 @@ def label_findings(
     first = pc.min(moments).as_py()
     frauds = _Frauds.of(known_frauds(statements, first, as_of, maturity_days), statements, as_of, clusters)
     before = known_frauds(statements, first, start, maturity_days)
+    few = f"{len(before.delays)} frauds were known before the month, and {MINIMUM_FRAUDS} are needed"
+    if max(len(before.delays), len(frauds.happened)) < MINIMUM_FRAUDS:
+        return tuple(without(feature, few) for feature in FEATURES)
     if len(before.delays) < MINIMUM_FRAUDS:
-        reason = f"{len(before.delays)} frauds were known before the month, and {MINIMUM_FRAUDS} are needed"
-        return tuple(without(feature, reason) for feature in FEATURES)
-    usual = delay_curve(before.delays, before.ages)
+        # Where there was hardly any fraud, how long reports take is told by the month's own.
+        usual = delay_curve(frauds.reported - frauds.happened, _day(as_of) - frauds.happened)
+    else:
+        usual = delay_curve(before.delays, before.ages)
     exposure = _Exposure(np.sort(_since_epoch(moments)), usual, as_of)
     unmatured = Window(windows[-1].end, as_of)
-    found = [
-        _delays(frauds, usual, first, start, as_of),
-        _frauds_known(frauds, exposure, windows, unmatured, "known_frauds"),
-        _frauds_known(frauds, exposure, windows[:-1], windows[-1], "fraud_rate"),
-    ]
+    if len(before.delays) < MINIMUM_FRAUDS:
+        found = [without("delay_days", few), without("known_frauds", few)]
+    else:
+        found = [
+            _delays(frauds, usual, first, start, as_of),
+            _frauds_known(frauds, exposure, windows, unmatured, "known_frauds"),
+        ]
+    found.append(_frauds_known(frauds, exposure, windows[:-1], windows[-1], "fraud_rate"))
     tested = [finding for finding in found if finding.p_value is not None]
     adjusted = iter(holm([finding.p_value or 0.0 for finding in tested]))
     judged = [
         finding if finding.p_value is None else replace(finding, p_adjusted=stable(next(adjusted))) for finding in found
     ]
-    return _named(judged, len(windows) - 1, _share_known(frauds, exposure, windows[-1]))
+    least = YOUNG_RATIO if young else LEAST_RATIO
+    named = _named(judged, len(windows) - 1, _share_known(frauds, exposure, windows[-1]), least)
+    own = Window(max(windows[-1].start, start), windows[-1].end)
+    own = own if own.days >= 1 else windows[-1]
+    return tuple(_all_fraud(finding, int(frauds.within(own).sum()), exposure.of(own)[0]) for finding in named)
 
 
 def without(feature: str, reason: str) -> Finding:
@@ -242,11 +259,12 @@ def _frauds_known(
     number, (n_now, exposed_now) = int(rows.sum()), exposure.of(window)
     if exposed_now <= 0:
         return without(feature, "no fraud can be known yet, because reports take longer")
-    if known < MINIMUM_FRAUDS:
+    if exposed <= 0 or max(known, number) < MINIMUM_FRAUDS:
         return without(feature, f"earlier months have {known} known frauds, and {MINIMUM_FRAUDS} are needed")
-    rate = known / exposed
+    # Half a fraud, where there was none (Jeffreys' prior of a count).
+    rate = max(known, 0.5) / exposed
     expected = rate * exposed_now
-    if expected < MINIMUM_FRAUDS:
+    if max(expected, number) < MINIMUM_FRAUDS:
         return without(feature, f"{expected:.0f} frauds should be known by now, and {MINIMUM_FRAUDS} are needed")
     dispersion = max(
         max(one[1] for one in counts),
@@ -265,6 +283,8 @@ def _frauds_known(
         f"{number:,} frauds are known among {n_now:,} {what} ({window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}), where "
         f"{expected:,.0f} were to be expected by the rate before and the usual delays"
     )
+    if number >= ALL_FRAUD * n_now and rate >= ALL_FRAUD:
+        reason += "; all of them are frauds, as before: there is nothing to tell them from"
     return Finding(
         kind="label",
         feature=feature,
@@ -295,13 +315,14 @@ def _share_known(frauds: _Frauds, exposure: _Exposure, window: Window) -> float:
 # What it means
 
 
-def _named(found: Sequence[Finding], earlier: int, share: float) -> tuple[Finding, ...]:
+def _named(found: Sequence[Finding], earlier: int, share: float, least: float) -> tuple[Finding, ...]:
     """Statuses and causes: the delays first, because late labels explain what is missing.
 
     Args:
         found: delays, frauds known, and the fraud rate.
         earlier: earlier windows.
         share: of the frauds whose labels should be final, those that are known.
+        least: how many times more or fewer frauds are worth a look.
     """
     delays, *counts = found
     size = delays.total_variation or 0.0
@@ -313,20 +334,21 @@ def _named(found: Sequence[Finding], earlier: int, share: float) -> tuple[Findin
         delays = replace(delays, status="DRIFT" if sure else "WATCH", cause="label_delay")
     if moved and not later:
         counts = counts[1:]
-    named = [_counted(finding, moved and later, earlier) for finding in counts]
+    named = [_counted(finding, moved and later, earlier, least) for finding in counts]
     if share < LEAST_KNOWN and named[-1].status == "OK":
         words = f"only {share:.0%} of the frauds are known by the delays of late: maturity_days is too short for them"
         named[-1] = replace(named[-1], status="WATCH", cause="label_delay", reason=f"{named[-1].reason}: {words}")
     return delays, *found[1 : 3 - len(named)], *named
 
 
-def _counted(finding: Finding, late: bool, earlier: int) -> Finding:
+def _counted(finding: Finding, late: bool, earlier: int, least: float) -> Finding:
     """What a number of frauds means."""
     if finding.value_current is None or not finding.value_reference:
         return finding
     ratio = finding.value_current / finding.value_reference
     beyond = max(ratio, 1 / max(ratio, 1e-9))
-    if not _beyond(finding, WATCH_P) or beyond < LEAST_RATIO:
+    # The first weeks of a platform know of fewer frauds, not of more.
+    if not _beyond(finding, WATCH_P) or beyond < (least if ratio > 1 else LEAST_RATIO):
         return finding
     enough = earlier >= MINIMUM_EARLIER or beyond >= LARGE_RATIO
     status: DriftStatus = "DRIFT" if _beyond(finding, DRIFT_P) and enough else "WATCH"
@@ -340,6 +362,14 @@ def _counted(finding: Finding, late: bool, earlier: int) -> Finding:
             # Of what has not matured, the later reports are guessed.
             status = "WATCH"
     return replace(finding, status=status, cause=cause, reason=f"{finding.reason}: {words}")
+
+
+def _all_fraud(finding: Finding, number: int, n: int) -> Finding:
+    """Of a month in which all are frauds where not all were, the genuine ones are missing."""
+    if finding.cause != "fraud_rate" or finding.feature != "fraud_rate" or n < MINIMUM_FRAUDS or number < ALL_FRAUD * n:
+        return finding
+    words = f"of the {n:,} transactions of the month that have matured, {number:,} are frauds: genuine ones are missing"
+    return replace(finding, cause="missing_rows", reason=f"{finding.reason}; {words}")
 
 
 def _beyond(finding: Finding, limit: float) -> bool:

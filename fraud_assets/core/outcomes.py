@@ -168,7 +168,12 @@ def _labels(month: str, read: Read, contract: Contract, drifted: Collection[str]
     if begin is not None and (first == contract.first_month or begin > settled + timedelta(days=1)):
         # In its first weeks a platform has fewer frauds than later: those who are being used were not seen yet.
         settled = begin + timedelta(days=FILLING_DAYS)
-    windows = [window for window in windows[:-1] if window.start >= settled] + windows[-1:]
+    earlier = [window for window in windows[:-1] if window.start >= settled]
+    # Of a platform that has no other months yet, large moves can be told from those.
+    young = not earlier and begin is not None
+    if young:
+        earlier = [window for window in windows[:-1] if window.end > begin]
+    windows = earlier + windows[-1:]
     if begin is None:
         reason = "there is no transaction to compare"
         return tuple(label_drift.without(feature, reason) for feature in label_drift.FEATURES)
@@ -188,6 +193,7 @@ def _compared(
         as_of=contract.month_end(month),
         maturity_days=contract.maturity_days,
         clusters=list(contract.entities),
+        young=young,
     )
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from fraud_assets.core.domain_classifier import DomainConfig, domain_finding
+from fraud_assets_tests.core.quiet_months import World
 
 FEATURES = ("amount", "hour", "noise", "shop")
 CONFIG = DomainConfig(rows=3000)
@@ -124,3 +125,20 @@ def test_the_same_data_give_the_same_figures(past: list[pa.Table]) -> None:
 def test_without_customers_rows_are_divided(past: list[pa.Table]) -> None:
     finding = found(past, month(6, seed=6, together=-0.6), replace(CONFIG, rows=1000), customer=None)
     assert finding.status in ("WATCH", "DRIFT")
+
+
+@pytest.mark.parametrize("empty", ["everywhere", "in the reference", "now"])
+def test_a_column_without_a_single_value_in_a_window_breaks_nothing(empty: str) -> None:
+    world = World(seed=31)
+    tables = [world.window(f"2018-0{month}-01", 28) for month in range(1, 6)]
+
+    def with_column(table: pa.Table, is_empty: bool) -> pa.Table:
+        values = np.full(table.num_rows, np.nan) if is_empty else np.arange(table.num_rows) % 7.0
+        return table.append_column("extra", pa.array(values)).append_column("flag", pa.array(values > 2))
+
+    past = [with_column(table, empty in ("everywhere", "in the reference")) for table in tables[:4]]
+    current = with_column(tables[4], empty in ("everywhere", "now"))
+    finding = domain_finding(
+        pa.concat_tables(past), current, features=["amount", "extra", "flag"], past=past, customer="customer_id"
+    )
+    assert finding.status == ("OK" if empty == "everywhere" else "DRIFT")
