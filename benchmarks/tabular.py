@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from datetime import time as clock
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from benchmarks.reporting import Row, argument_parser, at_least, report
-from fraud_assets.adapters.sources import SourceError, csv_batches, parquet_batches
+from fraud_assets.adapters.files import SourceError, open_rows
 from fraud_assets.core.bootstrap import Interval, identifier_codes
 from fraud_assets.core.contract import TIMESTAMP, Contract, ContractError, load_contract
 from fraud_assets.core.conversions import event_times
@@ -41,6 +40,7 @@ from fraud_assets.core.features import compute_features, feature_names
 from fraud_assets.core.intake import Delivery, IntakeError, Part, accept
 from fraud_assets.core.labels import labels_as_of
 from fraud_assets.core.metrics import average_precision, paired_ap_difference, roc_auc
+from fraud_assets.core.rows import Piece
 from fraud_assets.core.scoring import feature_matrix
 from fraud_assets.core.training import TrainingConfig, TrainingError, train
 from fraud_assets.settings import PROJECT_ROOT
@@ -114,8 +114,7 @@ def read_rows(data: Path, contract: Contract) -> Rows:
             f"contract {contract.name!r} has its labels in a feed of their own; the benchmark reads one file, so give "
             "a contract with label.column"
         )
-    batches = partial(parquet_batches, data) if data.suffix == ".parquet" else partial(csv_batches, data, contract.csv)
-    delivery = Delivery([Part(data.name, batches)], whole=True)
+    delivery = Delivery([Part(data.name, open_rows(data, contract).pieces)], whole=True)
     transactions, statements = [contract.transactions_schema().empty_table()], [contract.labels_schema().empty_table()]
     earlier = pa.table(
         {"transaction_id": pa.array([], contract.transaction_id_type), "month": pa.array([], pa.string())}
@@ -135,8 +134,9 @@ def read_rows(data: Path, contract: Contract) -> Rows:
 def _months(delivery: Delivery, contract: Contract) -> tuple[list[str], int]:
     """The months in which a delivery has rows, as far as the contract has them, and how many rows it has in all."""
     found, n = set[int](), 0
-    for batch in delivery.parts[0].open():
-        n += batch.num_rows
+    for given in delivery.parts[0].open():
+        batch = given.rows if isinstance(given, Piece) else given
+        n += given.n_counted if isinstance(given, Piece) else given.num_rows
         if contract.event_timestamp.columns[0] not in batch.schema.names:
             return [contract.first_month], n  # whose intake says what is missing
         local = pc.drop_null(event_times(batch, contract)).cast(pa.timestamp("us", contract.timezone))

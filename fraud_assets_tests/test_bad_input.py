@@ -74,8 +74,7 @@ class Shop:
         text = [line for line in SHOP.strip().splitlines() if line.split(":")[0] not in lines]
         contract = parse_contract("\n".join([*text, *(f"{key}: {value}" for key, value in lines.items())]))
         store, months = MonthStore(self.database, contract), months or (APRIL,)
-        kind = "parquet" if pattern.endswith("parquet") else "csv"
-        source = FolderSource(self.folder, pattern, kind, contract.csv)
+        source = FolderSource(self.folder, pattern, contract)
         with arriving(source, store, months) as arrivals:
             intakes = {month: arrival.intake for month, arrival in arrivals.items()}
             quarantined = {

@@ -202,7 +202,7 @@ def test_what_is_timed_stores_every_delivered_row_of_the_month_and_its_labels(
     database: Database, handbook: Path, handbook_contract: Contract
 ) -> None:
     store = MonthStore(database, handbook_contract)
-    write_month(FolderSource(handbook, handbook_contract.file_pattern, "parquet"), store, "2018-04")
+    write_month(FolderSource(handbook, handbook_contract.file_pattern), store, "2018-04")
     delivered = pyarrow.parquet.read_table(handbook / "transactions_2018-04.parquet")
     counts = {name: store.versions(name)["n_rows"].to_pylist() for name in ("raw_transactions", "delivered_labels")}
     assert counts == {

@@ -37,7 +37,7 @@ def score_file(path: Path, scorer: Scorer, database: Database) -> tuple[pa.Table
     Raises:
         ValueError: when the file cannot be read, or has neither the contract's columns nor the features.
     """
-    rows = read_table(path)
+    rows = read_table(path, scorer.manifest.contract)
     if set(scorer.manifest.features) <= set(rows.column_names):
         return _beside(rows, scorer.score_table(_numbers(rows, scorer.manifest.features, path.name))), []
     contract = scorer.manifest.contract

@@ -16,23 +16,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraud_assets.adapters.files import open_rows
 from fraud_assets.adapters.sources import (
     FolderSource,
     Source,
     SourceError,
-    csv_batches,
     open_source,
-    parquet_batches,
 )
-from fraud_assets.core.contract import Contract, ContractError, Csv, load_contract, parse_contract
+from fraud_assets.core.contract import Contract, ContractError, load_contract, parse_contract
 from fraud_assets.core.drafting import MONTH_IN_NAME, draft_contract, name_as_pattern
 from fraud_assets.core.intake import Part, accept
 from fraud_assets.core.months import check_month, months_between
-from fraud_assets.core.profiling import detect_encoding, profile_rows
+from fraud_assets.core.profiling import profile_rows
+from fraud_assets.core.rows import Piece
 from fraud_assets.settings import Settings
 
 EXAMPLES = 3
-BLOCK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -163,16 +162,17 @@ class _LabelCounter:
     def __init__(self, column: str | None) -> None:
         self.column, self.n, self.n_given = column, 0, 0
 
-    def watching(self, part: Part) -> Callable[[], Iterator[pa.RecordBatch]]:
+    def watching(self, part: Part) -> Callable[[], Iterator[pa.RecordBatch | Piece]]:
         """The part's rows, counted."""
 
-        def batches() -> Iterator[pa.RecordBatch]:
-            for batch in part.open():
+        def batches() -> Iterator[pa.RecordBatch | Piece]:
+            for piece in part.open():
+                batch = piece.rows if isinstance(piece, Piece) else piece
                 self.n += batch.num_rows
                 if self.column in batch.schema.names:
                     values = batch.column(self.column)
                     self.n_given += len(values) - values.null_count
-                yield batch
+                yield piece
 
         return batches
 
@@ -193,12 +193,9 @@ def _examples(quarantined: pa.Table, reason: str) -> list[dict[str, Any]]:
 def _open_data(contract: Contract, data: Path) -> tuple[Source, str | None]:
     """The source that a path names, and the month that is in the name of a file."""
     if data.is_dir():
-        names = [path.name for path in data.glob(contract.file_pattern.replace("{month}", "*"))]
-        file_format = "parquet" if any(name.endswith(".parquet") for name in names) else "csv"
-        return FolderSource(data, contract.file_pattern, file_format, contract.csv), None
+        return FolderSource(data, contract.file_pattern, contract), None
     if not data.is_file():
         raise SourceError(f"there is no file or folder {data}")
-    file_format = "parquet" if data.suffix == ".parquet" else "csv"
     before, found, after = data.name, None, ""
     if "{month}" in contract.file_pattern:
         for match in MONTH_IN_NAME.finditer(data.name):
@@ -206,7 +203,7 @@ def _open_data(contract: Contract, data: Path) -> tuple[Source, str | None]:
                 before, found, after = data.name[: match.start()], match.group(), data.name[match.end() :]
                 break
     pattern = f"{name_as_pattern(before)}{{month}}{name_as_pattern(after)}" if found else name_as_pattern(before)
-    return FolderSource(data.parent, pattern, file_format, contract.csv), found
+    return FolderSource(data.parent, pattern, contract), found
 
 
 def draft_file(file: Path, name: str | None = None) -> str:
@@ -222,15 +219,13 @@ def draft_file(file: Path, name: str | None = None) -> str:
     """
     if not file.is_file():
         raise SourceError(f"there is no file {file}")
-    encoding = "utf-8"
-    if file.suffix == ".parquet":
-        batches = parquet_batches(file)
-    else:
-        encoding = detect_encoding(_blocks(file))
-        batches = csv_batches(file, Csv(encoding=encoding))
+    opened = open_rows(file)
+    encoding = opened.csv.encoding
     siblings = [path.name for path in file.parent.iterdir()]
     try:
-        draft = draft_contract(profile_rows(batches), file.name, name=name, siblings=siblings, encoding=encoding)
+        draft = draft_contract(
+            profile_rows(opened.batches()), file.name, name=name, siblings=siblings, encoding=encoding
+        )
         parse_contract(draft, "the draft")
     except ContractError as error:
         raise ContractError(f"{file}: {error}") from error
@@ -251,12 +246,3 @@ def write_draft(draft: str, out: Path) -> None:
         raise SourceError(f"{out} is there already and is left as it is; name another file with --out") from error
     except OSError as error:
         raise SourceError(f"{out} cannot be written: {error}; name another file with --out") from error
-
-
-def _blocks(file: Path) -> Iterator[bytes]:
-    try:
-        with pa.input_stream(file, compression="detect") as stream:
-            while block := stream.read(BLOCK):
-                yield block
-    except OSError as error:
-        raise SourceError(f"{file} cannot be read: {error}; deliver it again") from error

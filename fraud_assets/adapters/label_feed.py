@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 from psycopg import Connection, sql
 
 from fraud_assets.adapters.database import Database
+from fraud_assets.adapters.files import SourceError
 from fraud_assets.adapters.monthly import materialize_months
-from fraud_assets.adapters.sources import FolderSource, Source, SourceError, read_table
+from fraud_assets.adapters.sources import FolderSource, Source, read_table
 from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.completeness import Completeness, label_completeness
 from fraud_assets.core.contract import TIMESTAMP, Contract, LabelFeed
@@ -312,9 +313,7 @@ def _read_feed(
 ) -> tuple[pa.Table, int]:
     """The feed's statements of a month, and how many rows cannot be used; those go to `quarantined_labels`."""
     read = [
-        read_statements(
-            read_table(path, store.contract.csv), feed, store.contract, file=path.name, now=now, month=month
-        )
+        read_statements(read_table(path, store.contract), feed, store.contract, file=path.name, now=now, month=month)
         for path in files
     ]
     refused = pa.concat_tables([one.refused for one in read])
@@ -421,7 +420,8 @@ def add_file(
         SourceError: when the file cannot be read.
         ContractError: when it lacks a column.
     """
-    contract, rows = store.contract, read_table(path)
+    contract = store.contract
+    rows = read_table(path, contract)
     read = read_statements(rows, ADDED_FILE, contract, file=path.name, now=now)
     seen = seen_transactions(store, read.taken["transaction_id"]).sort_by("event_timestamp")
     earliest = seen.group_by("transaction_id").aggregate([("event_timestamp", "min")])

@@ -1,37 +1,30 @@
-"""Where transactions come from: the simulator, folders of Parquet or CSV files, a Postgres table or query.
+"""Where transactions come from: the simulator, folders of files, a Postgres table or query.
 
-A source gives a month as it is delivered; what its columns mean is the contract's, and is applied by `core/intake.py`.
+A source gives a month as it is delivered. How a file is read belongs to `files.py`; what the columns mean is the
+contract's, and is applied by `core/intake.py`.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
 from psycopg import sql
 
 from fraud_assets.adapters.database import Database
-from fraud_assets.core.contract import Contract, Csv
+from fraud_assets.adapters.files import SourceError as SourceError
+from fraud_assets.adapters.files import open_rows
+from fraud_assets.core.contract import Contract
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.intake import Delivery, Part
+from fraud_assets.core.rows import Piece
 from fraud_assets.core.simulator import SimulatorConfig, parse_drifts, simulate_month
 from fraud_assets.core.spool import BATCH_ROWS
 from fraud_assets.settings import Settings
-
-CSV_BLOCK = 4 * 2**20  # bytes
-
-
-class SourceError(ValueError):
-    """A month that a source does not have, or cannot be read."""
 
 
 class Source(Protocol):
@@ -81,16 +74,15 @@ def _simulated(month: str, config: SimulatorConfig) -> pa.Table:
 class FolderSource:
     """A folder with one or more files a month, or with files that hold all months."""
 
-    def __init__(self, folder: Path, pattern: str, file_format: str, csv_style: Csv | None = None) -> None:
+    def __init__(self, folder: Path, pattern: str, contract: Contract | None = None) -> None:
         """Takes what says where the files are and how they are written.
 
         Args:
             folder: where they are.
             pattern: their names, such as `transactions_{month}.parquet`; without `{month}`, a file has all months.
-            file_format: `parquet` or `csv`.
-            csv_style: how CSV files are written.
+            contract: says how the files are written; what a file is follows from its content.
         """
-        self.folder, self.pattern, self.format, self.csv_style = folder, pattern, file_format, csv_style or Csv()
+        self.folder, self.pattern, self.contract = folder, pattern, contract
 
     def has(self, month: str) -> bool:
         """Whether a file matches."""
@@ -113,13 +105,13 @@ class FolderSource:
                 "the file, or correct file_pattern in the contract"
             )
         fingerprint = self.fingerprint(month)
-        parts = [Part(self._name(path), partial(self._batches, path, _state(path))) for path in files]
+        parts = [Part(self._name(path), partial(self._pieces, path, _state(path))) for path in files]
         return Delivery(parts, fingerprint, whole="{month}" not in self.pattern)
 
-    def _batches(self, path: Path, state: str) -> Iterator[pa.RecordBatch]:
+    def _pieces(self, path: Path, state: str) -> Iterator[Piece]:
         """A file's rows, if it is from beginning to end the file that it was when it was found."""
         try:
-            yield from parquet_batches(path) if self.format == "parquet" else csv_batches(path, self.csv_style)
+            yield from open_rows(path, self.contract).pieces()
         except SourceError:
             # Half a file is mostly one that is still being written.
             if _state(path) == state:
@@ -145,94 +137,21 @@ def _state(path: Path) -> str:
     return f"{found.st_size} {found.st_mtime_ns}"
 
 
-def parquet_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """A Parquet file's rows.
+def read_table(path: Path, contract: Contract | None = None, *, wanted: Sequence[str] = ()) -> pa.Table:
+    """All rows of a file of any kind, read as the contract says.
 
     Raises:
-        SourceError: when it is no Parquet file, or a part of one.
+        SourceError: when there is no such file, it cannot be read, or a line of it is no row.
     """
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(BATCH_ROWS)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SourceError(f"{path} cannot be read as Parquet: {error}; deliver the file again") from error
-
-
-def csv_batches(path: Path, style: Csv | None = None) -> Iterator[pa.RecordBatch]:
-    """A CSV file's rows, every value as text; a byte order mark and gzip are seen through.
-
-    Raises:
-        SourceError: when it is no CSV, or not in the encoding that `style` says.
-    """
-    style, names = style or Csv(), list[str]()
-    try:
-        with pa.input_stream(path, compression="detect") as stream:
-            delimiter, names = _header(stream, style)
-        with pa.input_stream(path, compression="detect") as stream:
-            yield from pyarrow.csv.open_csv(
-                stream,
-                # One thread, because only then an error says in which row it is.
-                read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK, encoding=style.encoding),
-                parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-                convert_options=pyarrow.csv.ConvertOptions(
-                    column_types=dict.fromkeys(names, pa.string()),
-                    strings_can_be_null=True,
-                    null_values=["", "NULL"],
-                ),
-            )
-    except (pa.ArrowInvalid, OSError, UnicodeError, EOFError, csv.Error) as error:
-        problem = f"{_located(str(error), names)}; {_remedy(error, path)}"
-        raise SourceError(f"{path} cannot be read as {style.encoding.upper()} CSV: {problem}") from error
-
-
-def _header(stream: pa.NativeFile, style: Csv) -> tuple[str, list[str]]:
-    """The delimiter, and the names of the columns."""
-    encoding = "utf-8-sig" if style.encoding.lower().replace("_", "-") in ("utf-8", "utf8") else style.encoding
-    text = io.TextIOWrapper(io.BufferedReader(stream), encoding, errors="replace", newline="")
-    first = text.readline()
-    if "\ufffd" in first:
-        raise UnicodeError(f"its header {first.strip()!r} has bytes that mean nothing in {style.encoding}")
-    bare = re.sub(r'"[^"]*"', "", first)
-    # Of equally frequent ones the first; a header without any is a file of one column.
-    delimiter = style.delimiter or max(",;\t|", key=bare.count)
-    return delimiter, next(csv.reader(itertools.chain([first], text), delimiter=delimiter), [])
-
-
-def _located(problem: str, names: list[str]) -> str:
-    """An error of the reader with the column's name, and the row counted as elsewhere: from 1, without the header."""
-    problem = re.sub(r"Row #(\d+)", lambda found: f"row {int(found[1]) - 1}", problem)
-
-    def name(found: re.Match[str]) -> str:
-        return f"column {names[int(found[1])]!r}" if int(found[1]) < len(names) else found[0]
-
-    return re.sub(r"CSV column #(\d+)", name, problem)
-
-
-def _remedy(error: Exception, path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start in (b"\xff\xfe", b"\xfe\xff"):
-        return "it begins like UTF-16, which csv.encoding: utf-16 in the contract reads"
-    if isinstance(error, UnicodeError) or "UTF8" in str(error):
-        return "name the file's encoding in the contract (csv.encoding: cp1252 is that of Windows), or correct the file"
-    return "correct the file, or deliver it again"
-
-
-def read_table(path: Path, style: Csv | None = None) -> pa.Table:
-    """A file's rows, Parquet or CSV by its ending.
-
-    Raises:
-        SourceError: when there is no such file, or it cannot be read.
-    """
-    if not path.is_file():
-        raise SourceError(f"there is no file {path}")
-    batches = list(parquet_batches(path) if path.suffix == ".parquet" else csv_batches(path, style))
-    if batches:
-        return pa.Table.from_batches(batches).replace_schema_metadata(None)
-    if path.suffix == ".parquet":
-        return pyarrow.parquet.read_schema(path).remove_metadata().empty_table()
-    with pa.input_stream(path, compression="detect") as stream:
-        return pa.schema([(name, pa.string()) for name in _header(stream, style or Csv())[1]]).empty_table()
+    opened = open_rows(path, contract, wanted=wanted)
+    rows = opened.table()
+    if opened.rejected:
+        first = opened.rejected[0]
+        raise SourceError(
+            f"{path}: {len(opened.rejected)} of {opened.n_counted} lines are no rows; line {first.line} "
+            f"{first.reason}: {first.text[:80]!r}; correct the file"
+        )
+    return rows
 
 
 class PostgresSource:
@@ -310,4 +229,4 @@ def open_source(settings: Settings) -> Source:
         return PostgresSource(Database(settings.source_url), settings.source_query, contract)
     if settings.source_folder is None:
         raise SourceError(f"a {settings.source} source needs FRAUD_SOURCE_PATH, the folder with the files")
-    return FolderSource(settings.source_folder, contract.file_pattern, settings.source, contract.csv)
+    return FolderSource(settings.source_folder, contract.file_pattern, contract)

@@ -429,6 +429,13 @@ class Contract(_Section):
         return self.entities | amount | self.attributes
 
     @property
+    def source_columns(self) -> tuple[str, ...]:
+        """The source's columns without which its rows mean nothing to this contract; those of the label are not."""
+        declared = [self.transaction_id] if self.transaction_id else []
+        names = [*self.event_timestamp.columns, *(column.column for column in [*declared, *self.columns.values()])]
+        return tuple(dict.fromkeys(names))
+
+    @property
     def zone(self) -> ZoneInfo:
         """The time zone of `timezone`."""
         return ZoneInfo(self.timezone)

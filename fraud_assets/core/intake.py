@@ -24,8 +24,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.core.contract import TIMESTAMP, Column, Contract, ContractError
+from fraud_assets.core.column_names import find_columns
+from fraud_assets.core.contract import TIMESTAMP, Column, Contract
 from fraud_assets.core.conversions import Unreadable, canonical_columns, event_times, label_columns
+from fraud_assets.core.rows import Piece, Rejected
 from fraud_assets.core.spool import BATCH_ROWS, MEMORY, Spool
 from fraud_assets.core.tables import QUARANTINED
 
@@ -60,11 +62,12 @@ class Part:
 
     Attributes:
         origin: what to call it in messages; the same whenever it is delivered.
-        open: gives its rows from the start, under the source's own column names.
+        open: gives its rows from the start, under the source's own column names; files also give the lines that are no
+            rows, and what they counted.
     """
 
     origin: str
-    open: Callable[[], Iterator[pa.RecordBatch]]
+    open: Callable[[], Iterator[pa.RecordBatch | Piece]]
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ def convert(rows: pa.Table, contract: Contract, origin: str) -> Converted:
     Raises:
         ContractError: when a column of the contract is missing.
     """
-    _require_columns(rows.schema, contract, origin, labels=False)
+    rows = rows.rename_columns(_names(rows.schema, contract, origin, labels=False))
     batch = pa.RecordBatch.from_arrays([_one_array(column) for column in rows.columns], names=rows.column_names)
     checked = _Rules(contract, None, labels=False).check(batch, origin, np.arange(1, rows.num_rows + 1))
     reasons = checked.reasons()
@@ -205,24 +208,36 @@ def _one_array(column: pa.ChunkedArray) -> pa.Array:
     return combined.combine_chunks() if isinstance(combined, pa.ChunkedArray) else combined
 
 
-def _require_columns(schema: pa.Schema, contract: Contract, origin: str, *, labels: bool) -> None:
-    needed = {"event_timestamp": contract.event_timestamp.columns[0]}
+def _all_rows(rows: pa.RecordBatch, number: int) -> Piece:
+    return Piece(rows, np.arange(number, number + rows.num_rows), (), rows.num_rows)
+
+
+def _names(schema: pa.Schema, contract: Contract, origin: str, *, labels: bool) -> list[str]:
+    """The delivered names, those of the contract's columns as the contract writes them.
+
+    Raises:
+        ContractError: when a column is missing, there twice, or may be one of several.
+    """
+    needed = _by_purpose("event_timestamp", contract.event_timestamp.columns)
     if labels and contract.label.column:
         needed["label"] = contract.label.column
         if contract.label.known:
-            needed["label.known_at"] = contract.label.known.columns[0]
+            needed |= _by_purpose("label.known_at", contract.label.known.columns)
     if contract.transaction_id:
         needed["transaction_id"] = contract.transaction_id.column
     needed |= {name: column.column for name, column in contract.columns.items()}
-    if twice := sorted({name for name in needed.values() if schema.names.count(name) > 1}):
-        raise ContractError(f"{origin} has more than one column called {twice}: correct the file")
-    missing = {name: column for name, column in needed.items() if column not in schema.names}
-    if missing:
-        listed = ", ".join(f"{column!r} (for {name})" for name, column in missing.items())
-        raise ContractError(
-            f"{origin} lacks {listed}; it has {schema.names}: "
-            f"correct the file, or the mapping in contract {contract.name!r}"
-        )
+    remedy = f"correct the file, or the mapping in contract {contract.name!r}"
+    found = find_columns(needed, schema.names, origin, remedy)
+    names = list(schema.names)
+    for name, position in found.items():
+        names[position] = name
+    return names
+
+
+def _by_purpose(purpose: str, columns: Sequence[str]) -> dict[str, str]:
+    if len(columns) == 1:
+        return {purpose: columns[0]}
+    return {f"{purpose}, part {number}": column for number, column in enumerate(columns, 1)}
 
 
 # Rules
@@ -456,15 +471,19 @@ class _Taking:
 
     def read(self, delivery: Delivery) -> None:
         for part in delivery.parts:
-            number, schema = 1, None
-            for batch in part.open():
+            number, schema, names = 1, None, list[str]()
+            for given in part.open():
+                piece = given if isinstance(given, Piece) else _all_rows(given, number)
+                batch = piece.rows
+                number += piece.n_counted
+                self.n_delivered += piece.n_counted
                 if batch.schema != schema:
                     schema = batch.schema
-                    _require_columns(schema, self.contract, part.origin, labels=True)
+                    names = _names(schema, self.contract, part.origin, labels=True)
+                batch = batch.rename_columns(names)
                 for start in range(0, batch.num_rows, BATCH_ROWS):
-                    rows = batch.slice(start, BATCH_ROWS)
-                    self._take(rows, part.origin, np.arange(number, number + rows.num_rows))
-                    number += rows.num_rows
+                    self._take(batch.slice(start, BATCH_ROWS), part.origin, piece.numbers[start : start + BATCH_ROWS])
+                self._set_aside(part.origin, piece.rejected)
 
     def finished(self, origin: str) -> Intake:
         """The outcome.
@@ -503,10 +522,10 @@ class _Taking:
     def _take(self, rows: pa.RecordBatch, origin: str, numbers: npt.NDArray[np.int64]) -> None:
         if self.whole:
             mine = self._of_month(rows)
+            self.n_delivered -= int((~mine).sum())
             rows, numbers = rows.filter(pa.array(mine)), numbers[mine]
         if rows.num_rows == 0:
             return
-        self.n_delivered += rows.num_rows
         checked = self.rules.check(rows, origin, numbers)
         reasons = checked.reasons() if checked.broken.any() else {}
         if reasons and self.actions:
@@ -545,32 +564,61 @@ class _Taking:
             result |= self.repeats.among(ids, good)
         return result
 
+    def _set_aside(self, origin: str, rejected: Sequence[Rejected]) -> None:
+        """Quarantines lines that are no rows; of files with all months, with the first month."""
+        if self.whole and self.month != self.contract.first_month:
+            self.n_delivered -= len(rejected)
+            return
+        for line in rejected:
+            self._count(line.reason, f"row {line.number} of {origin}, line {line.line} ({line.text[:80]!r})")
+        self._keep(
+            origin,
+            [line.number for line in rejected],
+            [line.reason for line in rejected],
+            [line.original for line in rejected],
+            # A line that moved is the same line.
+            [_row_digest({"text": line.text}) for line in rejected],
+        )
+
     def _quarantine(
         self, rows: pa.RecordBatch, origin: str, numbers: npt.NDArray[np.int64], reasons: dict[int, list[str]]
     ) -> None:
         positions = sorted(reasons)
         originals = _originals(rows, positions)
-        digests = [_row_digest(original) for original in originals]
-        dropped = [self.actions.get(digest) == "drop" for digest in digests]
-        self.n_dropped += sum(dropped)
         for position, original in zip(positions, originals, strict=True):
             for words in reasons[position]:
-                self.reasons[words] += 1
-                if words not in self.first:
-                    self.first[words] = f"row {numbers[position]} of {origin} ({self._delivered(original, words)})"
-        self.quarantined.write(
-            pa.record_batch(
-                [
-                    [origin] * len(positions),
-                    numbers[positions],
-                    ["; ".join(reasons[position]) for position in positions],
-                    [json.dumps(original, default=str, ensure_ascii=False) for original in originals],
-                    digests,
-                    ["dropped" if drop else "quarantined" for drop in dropped],
-                ],
-                schema=QUARANTINED,
-            )
+                self._count(words, f"row {numbers[position]} of {origin} ({self._delivered(original, words)})")
+        self._keep(
+            origin,
+            numbers[positions].tolist(),
+            ["; ".join(reasons[position]) for position in positions],
+            originals,
+            [_row_digest(original) for original in originals],
         )
+
+    def _count(self, words: str, where: str) -> None:
+        self.reasons[words] += 1
+        self.first.setdefault(words, where)
+
+    def _keep(
+        self,
+        origin: str,
+        numbers: Sequence[int],
+        reasons: Sequence[str],
+        originals: Sequence[dict[str, Any]],
+        digests: Sequence[str],
+    ) -> None:
+        dropped = [self.actions.get(digest) == "drop" for digest in digests]
+        self.n_dropped += sum(dropped)
+        columns = [
+            [origin] * len(numbers),
+            numbers,
+            reasons,
+            [json.dumps(original, default=str, ensure_ascii=False) for original in originals],
+            digests,
+            ["dropped" if drop else "quarantined" for drop in dropped],
+        ]
+        self.quarantined.write(pa.record_batch(columns, schema=QUARANTINED))
 
     def _delivered(self, original: dict[str, Any], words: str) -> str:
         """The source's column that a reason is about, with its value."""

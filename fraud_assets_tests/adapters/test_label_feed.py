@@ -259,7 +259,7 @@ def test_a_statement_that_turns_out_to_be_premature_is_kept_and_counted(store):
 @pytest.fixture
 def fed(database, tmp_path):
     """A store and a source with a label feed."""
-    return MonthStore(database, WITH_FEED), FolderSource(tmp_path, "transactions_{month}.csv", "csv")
+    return MonthStore(database, WITH_FEED), FolderSource(tmp_path, "transactions_{month}.csv")
 
 
 def write(folder, month, *rows):

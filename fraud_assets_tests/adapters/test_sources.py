@@ -50,17 +50,17 @@ def table_of(database, name, rows):
 
 def as_parquet(rows, tmp_path, database, contract):
     pyarrow.parquet.write_table(rows, tmp_path / f"transactions_{MONTH}.parquet")
-    return FolderSource(tmp_path, "transactions_{month}.parquet", "parquet")
+    return FolderSource(tmp_path, "transactions_{month}.parquet")
 
 
 def as_pandas_parquet(rows, tmp_path, database, contract):
     rows.to_pandas().astype({"merchant_segment": "category"}).to_parquet(tmp_path / f"{MONTH}.parquet")
-    return FolderSource(tmp_path, "*{month}*", "parquet")
+    return FolderSource(tmp_path, "*{month}*")
 
 
 def as_csv(rows, tmp_path, database, contract):
     pyarrow.csv.write_csv(rows, tmp_path / f"{MONTH}.csv")
-    return FolderSource(tmp_path, "*{month}*", "csv")
+    return FolderSource(tmp_path, "*{month}*")
 
 
 def as_two_zipped_csv_files(rows, tmp_path, database, contract):
@@ -68,7 +68,7 @@ def as_two_zipped_csv_files(rows, tmp_path, database, contract):
     for part, piece in enumerate((rows.slice(0, half), rows.slice(half))):
         with gzip.open(tmp_path / f"{MONTH}-{part}.csv.gz", "wb") as file:
             pyarrow.csv.write_csv(piece, file)
-    return FolderSource(tmp_path, "{month}-*.csv.gz", "csv")
+    return FolderSource(tmp_path, "{month}-*.csv.gz")
 
 
 def as_postgres_table(rows, tmp_path, database, contract):
@@ -220,7 +220,7 @@ CSV = "id,at,paid,fraud\n1,2018-04-10T10:00:00,12.5,0\n2,2018-04-11T10:00:00,3,1
 
 
 def taken(path):
-    source = FolderSource(path.parent, path.name, "parquet" if path.suffix == ".parquet" else "csv")
+    source = FolderSource(path.parent, path.name)
     return accept(source.read("2018-04"), LOCAL, "2018-04")
 
 
@@ -285,18 +285,16 @@ def test_csv_values_stay_text_for_the_contract_to_convert(tmp_path):
     [
         (CSV.replace("paid", "pay\u00e9").encode("latin-1"), "2018-04.csv"),
         ((CSV + "3,2018-04-11,1,caf\u00e9\n").encode("latin-1"), "2018-04.csv"),
-        (CSV.encode("utf-16"), "2018-04.csv"),
         (b"", "2018-04.csv"),
         (CSV + "3,2018-04-11\n", "2018-04.csv"),
         (gzip.compress(CSV.encode() * 1000)[:60], "2018-04.csv.gz"),
-        (CSV, "2018-04.csv.gz"),
     ],
-    ids=["latin-1 header", "latin-1 value", "utf-16", "empty", "short row", "cut off", "not zipped"],
+    ids=["latin-1 header", "latin-1 value", "empty", "short row", "cut off"],
 )
 def test_a_broken_csv_file_is_refused_with_its_name(tmp_path, content, name):
     path = written(tmp_path, content, name)
-    with pytest.raises(SourceError, match=r"2018-04\.csv.* cannot be read as UTF-8 CSV"):
-        read_table(path)
+    with pytest.raises(SourceError, match=r"2018-04\.csv"):
+        read_table(path, LOCAL)
 
 
 def test_a_csv_file_with_a_header_alone_has_no_rows(tmp_path):
@@ -309,13 +307,14 @@ def test_a_parquet_file_that_was_cut_off_is_refused_with_its_name(tmp_path, simu
     pyarrow.parquet.write_table(simulated, path)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(SourceError, match=r"2018-04\.parquet cannot be read as Parquet"):
+    with pytest.raises(SourceError, match=r"2018-04\.parquet (cannot be read as Parquet|is empty)"):
         read_table(path)
 
 
-def test_a_parquet_file_that_is_another_kind_of_file_is_refused(tmp_path):
-    with pytest.raises(SourceError, match="cannot be read as Parquet"):
-        read_table(written(tmp_path, CSV, "2018-04.parquet"))
+def test_what_a_file_is_follows_from_its_content_and_not_from_its_ending(tmp_path, simulated):
+    assert read_table(written(tmp_path, CSV, "2018-04.parquet")).num_rows == 2
+    pyarrow.parquet.write_table(simulated, tmp_path / "2018-04.csv")
+    assert read_table(tmp_path / "2018-04.csv").num_rows == simulated.num_rows
 
 
 def test_a_parquet_file_damaged_in_its_middle_is_refused(tmp_path):
@@ -329,17 +328,14 @@ def test_a_parquet_file_damaged_in_its_middle_is_refused(tmp_path):
         read_table(path)
 
 
-def test_a_file_is_read_by_its_ending(tmp_path, simulated):
-    pyarrow.parquet.write_table(simulated, tmp_path / "a.parquet")
-    assert read_table(tmp_path / "a.parquet").num_rows == simulated.num_rows
-    assert read_table(written(tmp_path, CSV)).num_rows == 2
+def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SourceError, match="there is no file"):
         read_table(tmp_path / "absent.csv")
 
 
 def test_a_folder_without_a_file_for_the_month_says_what_it_has(tmp_path):
     written(tmp_path, CSV, "2018-03.csv")
-    source = FolderSource(tmp_path, "{month}.csv", "csv")
+    source = FolderSource(tmp_path, "{month}.csv")
     assert source.has("2018-03")
     assert not source.has("2018-04")
     with pytest.raises(SourceError, match=r"no file '2018-04\.csv' for 2018-04; it has \['2018-03\.csv'\]"):
@@ -347,7 +343,7 @@ def test_a_folder_without_a_file_for_the_month_says_what_it_has(tmp_path):
 
 
 def test_a_folder_that_is_none_is_named_with_the_setting(tmp_path):
-    source = FolderSource(tmp_path / "absent", "*{month}*", "csv")
+    source = FolderSource(tmp_path / "absent", "*{month}*")
     assert not source.has("2018-04")
     with pytest.raises(SourceError, match=r"FRAUD_SOURCE_PATH .*absent is not a folder"):
         source.read("2018-04")
@@ -356,7 +352,7 @@ def test_a_folder_that_is_none_is_named_with_the_setting(tmp_path):
 def test_the_files_of_a_month_are_read_one_after_the_other_by_the_names_of_their_columns(tmp_path):
     written(tmp_path, CSV, "2018-04-a.csv")
     written(tmp_path, "fraud,paid,at,id,note\n0,7,2018-04-12,3,x\n0,-,2018-04-12,4,y\n", "2018-04-b.csv")
-    intake = accept(FolderSource(tmp_path, "{month}-*.csv", "csv").read("2018-04"), LOCAL, "2018-04")
+    intake = accept(FolderSource(tmp_path, "{month}-*.csv").read("2018-04"), LOCAL, "2018-04")
     assert stored(intake)["transaction_id"].to_pylist() == [1, 2, 3]
     assert stored(intake)["amount"].to_pylist() == [12.5, 3.0, 7.0]
     assert intake.quarantined["source"].to_pylist() == ["2018-04-b.csv"]
@@ -367,12 +363,12 @@ def test_a_file_of_a_month_that_lacks_a_column_is_named(tmp_path):
     written(tmp_path, CSV, "2018-04-a.csv")
     written(tmp_path, "id,at,fraud\n3,2018-04-12,0\n", "2018-04-b.csv")
     with pytest.raises(ContractError, match=r"2018-04-b\.csv lacks 'paid'"):
-        accept(FolderSource(tmp_path, "{month}-*.csv", "csv").read("2018-04"), LOCAL, "2018-04")
+        accept(FolderSource(tmp_path, "{month}-*.csv").read("2018-04"), LOCAL, "2018-04")
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
     path = written(tmp_path, CSV)
-    (part,) = FolderSource(tmp_path, "{month}.csv", "csv").read("2018-04").parts
+    (part,) = FolderSource(tmp_path, "{month}.csv").read("2018-04").parts
     batches = part.open()
     next(batches)
     with path.open("a", encoding="utf-8") as file:
@@ -384,14 +380,14 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
 def test_a_file_that_is_cut_off_because_it_changed_says_so(tmp_path, simulated):
     path = tmp_path / "2018-04.parquet"
     pyarrow.parquet.write_table(simulated, path)
-    (part,) = FolderSource(tmp_path, "{month}.parquet", "parquet").read("2018-04").parts
+    (part,) = FolderSource(tmp_path, "{month}.parquet").read("2018-04").parts
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(SourceError, match="changed while it was read"):
         list(part.open())
 
 
 def test_the_fingerprint_of_a_month_changes_with_its_files_and_with_nothing_else(tmp_path):
-    source = FolderSource(tmp_path, "{month}-*.csv", "csv")
+    source = FolderSource(tmp_path, "{month}-*.csv")
     assert source.fingerprint("2018-04") is None
     path = written(tmp_path, CSV, "2018-04-a.csv")
     first = source.fingerprint("2018-04")
@@ -435,4 +431,4 @@ def test_the_simulator_is_the_world_of_the_settings():
 def test_a_folder_source_takes_the_contracts_file_pattern(tmp_path, source):
     settings = Settings(source=source, source_path=tmp_path, contract=PROJECT_ROOT / "contracts" / "handbook.yaml")
     opened = open_source(settings)
-    assert (opened.folder, opened.pattern, opened.format) == (tmp_path, "transactions_{month}.parquet", source)
+    assert (opened.folder, opened.pattern) == (tmp_path, "transactions_{month}.parquet")
