@@ -7,7 +7,7 @@ to `core/roles.py`, what is counted to `core/profiling.py`, the contract's rules
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +15,11 @@ import yaml
 
 from fraud_assets.core.contract import Csv, Excel
 from fraud_assets.core.event_times import EventTime
-from fraud_assets.core.label_columns import FoundLabel, LabelTime
+from fraud_assets.core.label_columns import LabelTime
 from fraud_assets.core.months import check_month
 from fraud_assets.core.naming import ID_WORDS, MINOR_UNITS, TRANSACTION_WORDS, has_fraud_word, name_words, slug
 from fraud_assets.core.profiling import SIGNS, ColumnProfile, FileProfile
-from fraud_assets.core.roles import Part, Roles, assign_roles
+from fraud_assets.core.roles import Choices, Part, Roles, assign_roles
 
 USUAL_DELAY, USUAL_MATURITY, USUAL_LONGEST = 14, 30, 62  # days
 MONTH_IN_NAME = re.compile(r"(?<!\d)\d{4}-(?:0[1-9]|1[0-2])(?!\d)")
@@ -60,9 +60,10 @@ def draft_contract(
     file_name: str,
     *,
     name: str | None = None,
-    siblings: Iterable[str] = (),
+    siblings: Sequence[str] = (),
     csv: Csv | None = None,
     excel: Excel | None = None,
+    choices: Choices = Choices(),  # noqa: B008 - frozen
 ) -> Draft:
     """Writes a contract that a person only confirms: each guess is marked `to confirm`, with what to do about it.
 
@@ -73,28 +74,31 @@ def draft_contract(
         siblings: names of the files beside it, which tell the months of a source with one file a month.
         csv: how a text file was read.
         excel: which sheet of a workbook was read.
+        choices: what a person has said already.
 
     Raises:
         ContractError: when no column can be read as a time, without which there are no months.
     """
-    roles = assign_roles(profile)
+    roles = assign_roles(profile, choices)
+    # A file of one month says little about which values may be missing in others.
+    may_be_missing = len(monthly_pattern(file_name, siblings)[1]) > 1
     lines = [
         f"# A first contract for {_on_one_line(file_name)}, drafted from its {profile.n:,} rows.",
         '# What is marked "to confirm" is a guess: change it or delete the mark. `fraud contract check` says whether',
         "# data keeps the contract.",
         f"name: {_quote(_contract_name(name, file_name))}",
         'description: ""  # to confirm: say what one row is, and who delivers it',
-        *_months(roles.event, file_name, siblings),
-        *_missing(profile),
+        *_months(roles.event, file_name, siblings, choices.timezone),
+        *_missing(profile, roles.label.undecided if roles.label else ()),
         *_csv(profile, csv or Csv()),
         *([f"excel: {{sheet: {_quote(excel.sheet)}}}"] if excel and excel.sheet else []),
         *_transaction_id(roles.transaction_id),
         *_event_timestamp(roles.event),
         *_entities(roles.entities),
-        *_amount(roles.amount),
-        *_attributes(roles.attributes),
+        *_amount(roles.amount, choices.amount_scale),
+        *_attributes(roles.attributes, may_be_missing=may_be_missing),
         *_left_out(roles),
-        *_label_lines(roles.label, roles.label_time, has_id=roles.transaction_id is not None),
+        *_label_lines(roles, choices),
         *_maturity(roles.label_time),
         "quarantine_limit: 0.05  # a month of which more rows break the contract is refused",
     ]
@@ -115,30 +119,72 @@ def to_confirm(draft: str) -> list[str]:
 # The YAML
 
 
-def _months(event: EventTime, file_name: str, siblings: Iterable[str]) -> list[str]:
+def _months(event: EventTime, file_name: str, siblings: Sequence[str], timezone: str | None) -> list[str]:
     first, last = event.first_month, event.last_month
-    pattern = name_as_pattern(file_name)
-    written = MONTH_IN_NAME.search(file_name)
-    if written and written.group() == first == last:
-        before, after = file_name[: written.start()], file_name[written.end() :]
-        pattern = f"{name_as_pattern(before)}{{month}}{name_as_pattern(after)}"
-        beside = re.compile(re.escape(before) + r"(\d{4}-(?:0[1-9]|1[0-2]))" + re.escape(after))
-        months = sorted({match.group(1) for other in siblings if (match := beside.fullmatch(other))} | {first})
+    pattern, months = monthly_pattern(file_name, siblings)
+    if set(months) >= {first, last}:
         first, last = months[0], months[-1]
         files = "one file a month"
     else:
-        files = "these files hold all months; with one file a month, write {month} where its name says YYYY-MM"
+        pattern, alike = pattern_of_alike(file_name, siblings)
+        files = f"{len(alike)} files hold all months" if len(alike) > 1 else "these files hold all months"
+        files += "; with one file a month, write {month} where its name says YYYY-MM"
     zone = (
         "each time carries its offset; months are cut in this zone"
         if event.has_offset
         else "to confirm: the times carry no offset; name the zone they are in, such as Europe/Paris"
     )
+    if timezone is not None:
+        zone = "of times without an offset"
     return [
         f"first_month: {check_month(first)}",
         f"last_month: {check_month(last)}  # to confirm: leave it out when more months will come",
-        f"timezone: UTC  # {zone}",
+        f"timezone: {timezone or 'UTC'}  # {zone}",
         f"file_pattern: {_quote(pattern)}  # {files}",
     ]
+
+
+def file_name_month(file_name: str) -> str | None:
+    """The month in a file's name.
+
+    >>> file_name_month("tx_2024-01.csv"), file_name_month("tx.csv")
+    ('2024-01', None)
+    """
+    found = MONTH_IN_NAME.search(file_name)
+    return found.group() if found else None
+
+
+def monthly_pattern(file_name: str, siblings: Iterable[str]) -> tuple[str, list[str]]:
+    """The pattern of files with one month each, and the months that there are; no months where the name has none.
+
+    >>> monthly_pattern("tx_2024-02.csv", ["tx_2024-01.csv", "notes_2024-03.csv"])
+    ('tx_{month}.csv', ['2024-01', '2024-02'])
+    """
+    written = MONTH_IN_NAME.search(file_name)
+    if written is None:
+        return name_as_pattern(file_name), []
+    before, after = file_name[: written.start()], file_name[written.end() :]
+    beside = re.compile(re.escape(before) + r"(\d{4}-(?:0[1-9]|1[0-2]))" + re.escape(after))
+    months = sorted({match.group(1) for other in siblings if (match := beside.fullmatch(other))} | {written.group()})
+    return f"{name_as_pattern(before)}{{month}}{name_as_pattern(after)}", months
+
+
+def pattern_of_alike(file_name: str, siblings: Iterable[str]) -> tuple[str, list[str]]:
+    """The pattern of files whose names differ in one number of four or more digits, and those files.
+
+    >>> pattern_of_alike("tx_202401.csv", ["tx_202402.csv", "tx_new.csv"])
+    ('tx_[0-9][0-9][0-9][0-9][0-9][0-9].csv', ['tx_202401.csv', 'tx_202402.csv'])
+    >>> pattern_of_alike("tx_2024.csv", [])
+    ('tx_2024.csv', ['tx_2024.csv'])
+    """
+    for written in re.finditer(r"\d{4,}", file_name):
+        before, after = file_name[: written.start()], file_name[written.end() :]
+        beside = re.compile(rf"{re.escape(before)}\d{{{len(written.group())}}}{re.escape(after)}")
+        alike = sorted({other for other in siblings if beside.fullmatch(other)} | {file_name})
+        if len(alike) > 1:
+            digits = "[0-9]" * len(written.group())
+            return f"{name_as_pattern(before)}{digits}{name_as_pattern(after)}", alike
+    return name_as_pattern(file_name), [file_name]
 
 
 def name_as_pattern(text: str) -> str:
@@ -146,8 +192,8 @@ def name_as_pattern(text: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", text).replace("{", "?").replace("}", "?")
 
 
-def _missing(profile: FileProfile) -> list[str]:
-    words = profile.style.missing
+def _missing(profile: FileProfile, undecided: Sequence[str]) -> list[str]:
+    words = (*profile.style.missing, *undecided)
     if not words:
         return []
     return [f"missing: [{', '.join(map(_quote, words))}]  # to confirm: words that stand for a value that is missing"]
@@ -157,7 +203,7 @@ def _csv(profile: FileProfile, read: Csv) -> list[str]:
     """How text files are written, where it is not the usual and was not found from the file by itself."""
     style, usual = profile.style, Csv()
     given = {}
-    if read.delimiter is not None:
+    if read.delimiter not in (None, ","):
         given["delimiter"] = _quote(read.delimiter)
     if style.decimal != usual.decimal:
         given["decimal"] = f'"{style.decimal}"'
@@ -223,12 +269,14 @@ def _entities(entities: dict[str, Part]) -> list[str]:
     return lines
 
 
-def _amount(part: Part | None) -> list[str]:
+def _amount(part: Part | None, scale: float | None) -> list[str]:
     if part is None:
         return ["# no amount was found; add it as amount: {column: its name, type: number}"]
     column = part.column
-    extra, questions = {}, [part.question] if part.question else []
-    if set(column.words) & MINOR_UNITS:
+    extra, questions = {}, [part.question] if part.question and scale is None else []
+    if scale is not None and scale != 1:
+        extra["scale"] = f"{scale:g}"
+    elif set(column.words) & MINOR_UNITS:
         extra["scale"] = "0.01"
         questions.append("delivered in hundredths, stored in units")
     if column.has_sign:
@@ -241,7 +289,7 @@ def _amount(part: Part | None) -> list[str]:
 _NUMBER_BESIDE_A_SIGN = rf"^(?:{SIGNS})? ?([+-]?[\d.,' ]*\d)"
 
 
-def _attributes(attributes: dict[str, Part]) -> list[str]:
+def _attributes(attributes: dict[str, Part], *, may_be_missing: bool) -> list[str]:
     if not attributes:
         return []
     lines = ["attributes:"]
@@ -258,6 +306,8 @@ def _attributes(attributes: dict[str, Part]) -> list[str]:
                 extra["format"] = _quote(column.time_format)
         if not part.feature:
             extra["feature"] = "false"
+        if may_be_missing:
+            extra["nullable"] = "true"
         lines.append(f"  {_quote(name)}: {_flow(column, kind, **extra)}{_comment(part, kind)}")
     return lines
 
@@ -294,9 +344,10 @@ def _range(column: ColumnProfile) -> str:
     return ", ".join(remarks) or "no value is missing"
 
 
-def _label_lines(label: FoundLabel | None, known: LabelTime, *, has_id: bool) -> list[str]:
+def _label_lines(roles: Roles, choices: Choices) -> list[str]:
+    label, known = roles.label, roles.label_time
     if label is None:
-        return _no_label(has_id=has_id)
+        return _no_label(has_id=roles.transaction_id is not None)
     counts = ", ".join(f"{_quote(value)} {count:,} times" for value, count in (label.column.values or {}).items())
     if label.column.n_missing:
         counts += f", no value {label.column.n_missing:,} times"
@@ -307,12 +358,16 @@ def _label_lines(label: FoundLabel | None, known: LabelTime, *, has_id: bool) ->
         f"  fraud_values: {_listed(label.fraud)}" + (f"  # to confirm: {_on_one_line(questions)}" if questions else ""),
         f"  genuine_values: {_listed(label.genuine)}",
     ]
-    if label.blank_is_unknown:
+    if choices.blank is not None:
+        lines.append(f"  blank: {choices.blank}")
+    elif label.blank_is_unknown:
         share = 1 - (label.n_fraud + label.n_genuine) / label.column.n
         lines.append(
             f"  blank: unknown  # to confirm: {share:.0%} of the rows have no label, taken for not investigated; if "
             "they are genuine, write genuine_when_mature"
         )
+    if choices.delay_days is not None:
+        return [*lines, f"  delay_days: {choices.delay_days:g}"]
     if known.column is None:
         question = "the file does not say when a label became known; how many days after the event is it, usually?"
         return [*lines, f"  delay_days: {USUAL_DELAY}  # to confirm: {question}"]
@@ -330,7 +385,9 @@ def _label_lines(label: FoundLabel | None, known: LabelTime, *, has_id: bool) ->
 
 def _maturity(known: LabelTime) -> list[str]:
     days = max(USUAL_MATURITY, int(np.ceil(known.usual)))
-    return [f"maturity_days: {days}  # to confirm: after how many days without a report a transaction counts as genuine"]
+    return [
+        f"maturity_days: {days}  # to confirm: after how many days without a report a transaction counts as genuine"
+    ]
 
 
 def _listed(values: Iterable[str]) -> str:
@@ -396,4 +453,6 @@ def names_only_fraud(file_name: str) -> bool:
     (True, False)
     """
     words = name_words(file_name.partition(".")[0])
-    return has_fraud_word(words) and bool(set(words) & (TRANSACTION_WORDS | {"transactions", "cases", "frauds", "only"}))
+    return has_fraud_word(words) and bool(
+        set(words) & (TRANSACTION_WORDS | {"transactions", "cases", "frauds", "only"})
+    )

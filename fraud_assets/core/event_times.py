@@ -94,16 +94,23 @@ class EventTime:
         return origin + pd.to_timedelta(numbers * SECONDS[self.unit], unit="s")
 
 
-def find_event_time(profile: FileProfile) -> EventTime:
+def find_event_time(profile: FileProfile, chosen: str | None = None) -> EventTime:
     """The event's time.
+
+    Args:
+        profile: of the file.
+        chosen: the column that a person has named.
 
     Raises:
         ContractError: when no column can be one, without which there are no months.
     """
     usable = [column for column in profile.columns if column.share_missing <= 1 - MOST]
     times = [column for column in usable if column.kind == "time" and column.first is not None]
+    if chosen is not None:
+        usable = [column for column in profile.columns if column.name == chosen or column.kind == "clock"]
+        times = [column for column in usable if column.kind == "time" and column.first is not None]
     ranked = sorted(times, key=lambda column: -_score(column, profile))
-    if ranked and _score(ranked[0], profile) > -3:
+    if ranked and (chosen is not None or _score(ranked[0], profile) > -3):
         return _of_column(ranked[0], times, usable, profile)
     for find in (_from_parts, _from_numbers):
         if found := find(usable, profile):
@@ -125,7 +132,9 @@ def _score(column: ColumnProfile, profile: FileProfile) -> float:
     score = min(len(words & TIME_WORDS), 1) + 2 * bool(words & ({"event"} | TRANSACTION_WORDS))
     score -= 5 * bool(late | (words & BIRTH_WORDS)) + 4 * bool(words & EXPIRY_WORDS) + 2 * bool(words & START_WORDS)
     score += 1 if not column.is_date else 0
-    score -= 2 if column.time_format in ("%Y-%m",) or (column.time_format or "").startswith("%m") and column.is_date else 0
+    score -= (
+        2 if column.time_format in ("%Y-%m",) or ((column.time_format or "").startswith("%m") and column.is_date) else 0
+    )
     if column.first == column.last and column.n > 1:
         score -= 6
     elif column.first and column.last and (column.last - column.first).days > LONGEST_SPAN_YEARS * 365:
@@ -155,7 +164,8 @@ def _of_column(
     questions = []
     if len(others) and _rival(column, times, profile):
         questions.append(f"{_rival(column, times, profile)!r} could be the time of the event as well")
-    columns, form = (column,), column.time_format
+    columns: tuple[ColumnProfile, ...] = (column,)
+    form = column.time_format
     if column.is_date and (clock := _clock_of(column, usable)):
         columns = (column, clock)
         written = form or "%Y-%m-%d"
@@ -170,7 +180,9 @@ def _of_column(
         questions.append(f"{left_out:,} rows are years away from all others and will be quarantined")
     first, last = column.first, column.last
     assert first is not None and last is not None  # noqa: S101, PT018 - the caller chose by it
-    return EventTime(columns, form, None, None, first, last, months[0], months[-1], ", ".join(reasons), tuple(questions))
+    return EventTime(
+        columns, form, None, None, first, last, months[0], months[-1], ", ".join(reasons), tuple(questions)
+    )
 
 
 def _rival(column: ColumnProfile, times: list[ColumnProfile], profile: FileProfile) -> str | None:
@@ -267,8 +279,8 @@ def _from_numbers(usable: list[ColumnProfile], profile: FileProfile) -> EventTim
         if _is_elapsed(column):
             unit = _elapsed_unit(column)
             question = (
-                f"it counts from a start that the file does not name, taken for {unit}; any date will do as the origin, "
-                "if the months so lie in the past"
+                f"it counts from a start that the file does not name, taken for {unit}; any date will do as the "
+                "origin, if the months so lie in the past"
             )
             return _numbered(
                 (column,), None, unit, _origin(column, unit), "it grows from a start", (question,), profile
@@ -292,7 +304,7 @@ def epoch_unit(column: ColumnProfile) -> str | None:
     for unit, ones in (("s", 1.0), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)):
         if 0.9e9 * ones <= column.minimum and column.maximum <= 2.2e9 * ones:
             return unit
-    return "excel" if 32_874 <= column.minimum and column.maximum <= 54_787 and "date" in column.words else None
+    return "excel" if column.minimum >= 32_874 and column.maximum <= 54_787 and "date" in column.words else None
 
 
 def _is_elapsed(column: ColumnProfile) -> bool:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from fraud_assets.core.contract import ContractError
 from fraud_assets.core.event_times import EventTime
 from fraud_assets.core.naming import (
     GENUINE_NAMES,
@@ -24,27 +25,24 @@ from fraud_assets.core.naming import (
     SCORE_WORDS,
     folded,
     has_fraud_word,
+    word_set,
 )
 from fraud_assets.core.profiling import ColumnProfile, FileProfile, read_times, texts
 
-YES = frozenset(
-    "1 true yes y t j ja si s sim oui o vrai verdadero verdadeiro wahr vero positive tak da pos igaz ken".split()
-)
-NO = frozenset(
-    "0 false no n f nein non nao faux falso falsch nee negative nie neg -1".split()
-)
-FRAUDS = frozenset(
+YES = word_set("1 true yes y t j ja si s sim oui o vrai verdadero verdadeiro wahr vero positive tak da pos igaz ken")
+NO = word_set("0 false no n f nein non nao faux falso falsch nee negative nie neg -1")
+FRAUDS = word_set(
     "fraud fraudulent fraudster fraude fraudulento fraudulenta fraudulosa fraudulose betrug betrugsfall betrugerisch "
     "frode fraudolento fraudolenta estafa chargeback bad scam illicit malicious oszustwo bedrog 欺诈 "
-    "confirmed_fraud confirmedfraud fraud_confirmed isfraud criminal".split()
+    "confirmed_fraud confirmedfraud fraud_confirmed isfraud criminal"
 )
-GENUINES = frozenset(
+GENUINES = word_set(
     "legit legitimate genuine good normal ok valid clean licit benign legitimo legitima legitime echt regular honest "
     "notfraud nonfraud nofraud not_fraud non_fraud no_fraud keinbetrug nofraude sinfraude "
-    "nonfraude".split()
-)  # fmt: skip
+    "nonfraude"
+)
 # What has not been decided is neither.
-OPEN = frozenset("unknown pending open review underreview under_review tbd undetermined suspected suspicious".split())
+OPEN = word_set("unknown pending open review underreview under_review tbd undetermined suspected suspicious")
 # From this share of rows without a label, blank means that nobody looked.
 MANY_BLANKS = 0.05
 MOST_VALUES = 6
@@ -93,7 +91,7 @@ class FoundLabel:
         meaning = {_bare(value): 1.0 for value in self.fraud} | {_bare(value): 0.0 for value in self.genuine}
         if self.blank_is_genuine:
             meaning[""] = 0.0
-        return values.map(_bare).map(meaning).to_numpy(float)
+        return np.asarray(values.map(_bare).map(meaning), np.float64)
 
 
 @dataclass(frozen=True)
@@ -114,8 +112,21 @@ class LabelTime:
     refused: tuple[tuple[str, str], ...] = field(default=())
 
 
-def find_label(columns: Sequence[ColumnProfile]) -> FoundLabel | None:
-    """The label, or None where no column looks like one."""
+def find_label(
+    columns: Sequence[ColumnProfile], chosen: str | None = None, fraud_values: Sequence[str] = ()
+) -> FoundLabel | None:
+    """The label, or None where no column looks like one.
+
+    Args:
+        columns: that may be it.
+        chosen: the column that a person has named.
+        fraud_values: its values that a person has named as fraud.
+
+    Raises:
+        ContractError: when the chosen column is not there, or has too many values for a label.
+    """
+    if chosen is not None:
+        return _chosen(columns, chosen, fraud_values)
     scored = [(column, _score(column)) for column in columns]
     ranked = sorted(
         (pair for pair in scored if pair[1]),
@@ -127,6 +138,22 @@ def find_label(columns: Sequence[ColumnProfile]) -> FoundLabel | None:
     column, best = ranked[0]
     rivals = tuple(other.name for other, score in ranked[1:] if score >= best - 1)
     return _with_meaning(column, best, rivals)
+
+
+def _chosen(columns: Sequence[ColumnProfile], name: str, fraud_values: Sequence[str]) -> FoundLabel:
+    column = next((one for one in columns if one.name == name), None)
+    if column is None or not column.values:
+        why = "has too many values for a label" if column else "is not there"
+        raise ContractError(f"column {name!r} {why}; a label has a few values, such as 0 and 1")
+    if not fraud_values:
+        return replace(_with_meaning(column, 4, ()), questions=())
+    given = {_bare(value) for value in fraud_values}
+    fraud = tuple(value for value in column.values if _bare(value) in given)
+    if not fraud:
+        raise ContractError(f"{list(fraud_values)} are no values of {name!r}; it has {list(column.values)}")
+    genuine = tuple(value for value in column.values if value not in fraud)
+    unknown = column.share_missing >= MANY_BLANKS and bool(genuine)
+    return FoundLabel(column, fraud, genuine or ("genuine",), blank_is_unknown=unknown)
 
 
 def _score(column: ColumnProfile) -> int:
@@ -157,7 +184,7 @@ def _with_meaning(column: ColumnProfile, score: int, rivals: tuple[str, ...]) ->
         # Most frequent first.
         fraud = stated[-1:] if len(stated) > 1 else []
         questions.append("its values do not say which of them is fraud; the rarer one is taken for it")
-    elif score < 3:
+    elif score < 3 and "label" not in column.words:
         questions.append(f"{column.name!r} is taken for the label because of its name")
     genuine = [value for value in stated if value not in fraud]
     if len(stated) == 1:
@@ -173,9 +200,7 @@ def _with_meaning(column: ColumnProfile, score: int, rivals: tuple[str, ...]) ->
     blank = column.n - n_stated
     n_genuine = sum(counts.get(value, 0) for value in genuine)
     unknown = blank >= MANY_BLANKS * column.n and n_genuine > 0
-    return FoundLabel(
-        column, tuple(fraud), tuple(genuine), undecided, unknown, rivals, tuple(questions)
-    )
+    return FoundLabel(column, tuple(fraud), tuple(genuine), undecided, unknown, rivals, tuple(questions))
 
 
 def _frauds(column: ColumnProfile, values: list[str]) -> list[str] | None:
@@ -187,7 +212,11 @@ def _frauds(column: ColumnProfile, values: list[str]) -> list[str] | None:
         for value in values
         if bare[value] in FRAUDS or (has_fraud_word([squashed[value]]) and not _denies(value, squashed[value]))
     }
-    honest = {value for value in values if bare[value] in GENUINES or squashed[value] in GENUINES or _denies(value, squashed[value])}
+    honest = {
+        value
+        for value in values
+        if bare[value] in GENUINES or squashed[value] in GENUINES or _denies(value, squashed[value])
+    }
     if named:
         return [value for value in values if value in named]
     if honest:
@@ -248,9 +277,7 @@ def find_label_time(
         questions = ["the time at which the label became known"]
         if (late := float((known > 366).mean())) > 0:
             questions.append(f"{late:.1%} of them lie more than a year after the event")
-        return LabelTime(
-            column, float(known.max()), float(known.quantile(0.95)), tuple(questions), tuple(refused)
-        )
+        return LabelTime(column, float(known.max()), float(known.quantile(0.95)), tuple(questions), tuple(refused))
     return LabelTime(refused=tuple(refused))
 
 

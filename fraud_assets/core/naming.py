@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from fraud_assets.core.contract import RESERVED_NAMES
 
 
-def _set(text: str) -> frozenset[str]:
+def word_set(text: str) -> frozenset[str]:
+    """Words that are written one after the other."""
     return frozenset(text.split())
 
 
@@ -22,99 +23,101 @@ LETTERS = str.maketrans(
     {"ß": "ss", "æ": "ae", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "œ": "oe", "\u0131": "i", "ŋ": "n"}
 )
 
-TIME_WORDS = _set(
+TIME_WORDS = word_set(
     "timestamp datetime time date ts at when created zeit datum zeitpunkt uhrzeit fecha hora data dia dt heure jour "
     "horodatage ora giorno tijd tid instante momento moment unix epoch"
 )
-TRANSACTION_WORDS = _set(
+TRANSACTION_WORDS = word_set(
     "transaction trans tx txn trx order payment event record claim incident purchase transaccion transacao transazione "
     "transaktion buchung vorgang operacion operacao operation operazione pedido commande ordine bestellung siniestro "
     "sinistre sinistro schaden compra pago paiement pagamento zahlung umsatz invoice"
 )
-ID_WORDS = _set(
+ID_WORDS = word_set(
     "id uid uuid guid key ref reference no nr num number hash identifier identificador identifiant kennung nummer "
     "numero numer codigo cod referencia referenz clave chave token iban"
 )
-_FIRST_ID_WORDS = _set("id uid uuid guid identificador identifiant")
-_OWNED = _set("policy session contract branch agent employee household bank provider")
-_LINKS = _set("de del da do du des der die das of the la le el il lo los las les d")
+_FIRST_ID_WORDS = word_set("id uid uuid guid identificador identifiant")
+_OWNED = word_set("policy session contract branch agent employee household bank provider")
+_LINKS = word_set("de del da do du des der die das of the la le el il lo los las les d")
 
-BIRTH_WORDS = _set("birth dob birthday birthdate born geburt geburtsdatum nacimiento nascimento naissance")
-EXPIRY_WORDS = _set(
+BIRTH_WORDS = word_set("birth dob birthday birthdate born geburt geburtsdatum nacimiento nascimento naissance")
+EXPIRY_WORDS = word_set(
     "expiry expiration expires expire exp valid validity until end due ablauf gueltig gultig vencimiento validade "
     "validez scadenza expira"
 )
-START_WORDS = _set(
+START_WORDS = word_set(
     "signup registered registration opened open joined enrolled start begin since issue issued activation onboarding "
     "bind effective alta cadastro inscription eroffnung"
 )
-CHANGE_WORDS = _set("updated modified loaded ingested exported processed changed inserted extract etl")
-REPORT_WORDS = _set(
+CHANGE_WORDS = word_set("updated modified loaded ingested exported processed changed inserted extract etl")
+REPORT_WORDS = word_set(
     "label labels labelled labeled report reported chargeback dispute disputed known confirmed confirmation flagged "
     "detected discovered gemeldet reportado denuncia signale"
 )
 # What is known only when somebody has looked into it.
-AFTER_WORDS = _set(
+AFTER_WORDS = word_set(
     "chargeback chargebacks refund refunded dispute disputed resolution resolved resolve investigation investigated "
     "investigator recovered recovery settled settlement closed closure closing verdict writeoff contracargo "
     "devolucion reembolso erstattung ruckbuchung rueckbuchung estorno remboursement litige abgeschlossen"
 )
 # What counts something of the past is known at the event, whatever it counts.
-PAST_WORDS = _set(
+PAST_WORDS = word_set(
     "past prior previous prev last history historical count num number n nb ever rate ago since year month months"
 )
-SCORE_WORDS = _set(
+SCORE_WORDS = word_set(
     "score scores flagged predicted prediction probability prob proba risk scenario rule rules alert suspicion "
     "suspicious suspected anomaly model riesgo risiko risque"
 )
-GENUINE_NAMES = _set("legit legitimate genuine legitimo legitima legitime echt notfraud nonfraud")
-LABEL_NAMES = _set(
+GENUINE_NAMES = word_set("legit legitimate genuine legitimo legitima legitime echt notfraud nonfraud")
+LABEL_NAMES = word_set(
     "label labels chargeback class target outcome flag clase classe klasse etiqueta rotulo cible alvo ziel zielwert "
     "gb bad"
 )
-LABEL_FILLERS = _set("is event tx transaction y the flag final true has was")
+LABEL_FILLERS = word_set("is event tx transaction y the flag final true has was")
 FRAUD_STEMS = ("fraud", "betrug", "frode", "estafa", "oszust", "bedrog")
 
 AMOUNT_WORDS = (
     "amount", "amt", "betrag", "montant", "importe", "monto", "quantia", "importo", "bedrag", "belopp", "kwota",
     "valor", "price", "preis", "precio", "preco", "prix", "prezzo", "umsatz", "total", "value", "sum", "summe",
 )  # fmt: skip
-DERIVED_WORDS = _set(
+DERIVED_WORDS = word_set(
     "balance old new mean avg average max min std count ratio tax fee rate score lag diff change limit saldo discount"
 )
-MINOR_UNITS = _set("cent cents pence minor centavos centimes centimos")
-CODE_WORDS = _set(
+MINOR_UNITS = word_set("cent cents pence minor centavos centimes centimos")
+CODE_WORDS = word_set(
     "zip zipcode postal postcode postalcode plz cep bin mcc sic naics code cod codigo kode region_code bic swift cap "
     "codepostal branch areacode"
 )
-QUANTITY_WORDS = _set(
+QUANTITY_WORDS = word_set(
     "count sum avg mean age days hours months years rate ratio distance dist velocity number num n total amount "
     "balance income lat latitude lng lon long longitude std max min score 4w 8w 1m 6h 24h"
 )
 
 ENTITIES: dict[str, frozenset[str]] = {
-    "customer_id": _set(
+    "customer_id": word_set(
         "customer cust client cliente kunde kunden user usuario utilisateur utente member consumer payer nameorig "
         "klant klient titular comprador buyer acheteur policyholder holder sender cardholder karteninhaber kundin "
         "usager person"
     ),
-    "card_id": _set("card cc pan creditcard karte karten kreditkarte tarjeta cartao carte carta kaart ccnum cardnum"),
-    "account_id": _set("account acct iban konto cuenta conta compte conto rekening accountnumber"),
-    "email_address": _set(
+    "card_id": word_set(
+        "card cc pan creditcard karte karten kreditkarte tarjeta cartao carte carta kaart ccnum cardnum"
+    ),
+    "account_id": word_set("account acct iban konto cuenta conta compte conto rekening accountnumber"),
+    "email_address": word_set(
         "email emailaddress emailaddr mail mailaddress emailhash correo correoelectronico courriel epost"
     ),
-    "phone_number": _set("phone mobile telephone tel telefon telefono telefone celular handy movil phonehash"),
-    "device_id": _set("device devicefingerprint fingerprint dispositivo appareil geraet gerat imei deviceinfo"),
-    "ip_address": _set("ip ipaddress ipaddr ipv4 ipv6 ipv4address ipv6address ipadresse adresseip"),
-    "terminal_id": _set("terminal pos atm terminale kasse tpv cajero terminalpos"),
-    "merchant_id": _set(
+    "phone_number": word_set("phone mobile telephone tel telefon telefono telefone celular handy movil phonehash"),
+    "device_id": word_set("device devicefingerprint fingerprint dispositivo appareil geraet gerat imei deviceinfo"),
+    "ip_address": word_set("ip ipaddress ipaddr ipv4 ipv6 ipv4address ipv6address ipadresse adresseip"),
+    "terminal_id": word_set("terminal pos atm terminale kasse tpv cajero terminalpos"),
+    "merchant_id": word_set(
         "merchant merchantname seller sellername shop vendor vendorname namedest haendler handler comercio negocio "
         "tienda loja lojista estabelecimento establecimiento commercant marchand magasin boutique vendeur vendedor "
         "negozio esercente winkel beneficiary beneficiario payee recipient store storename shopname"
     ),
 }
 # Whose card, address or device it is, says nothing about what it is.
-_WHOSE = _set(
+_WHOSE = word_set(
     "client remote source src user customer cust transaction tx trans billing shipping event order login buyer sender "
     "origin cardholder card payment credit debit cliente usuario kunden bank contact my current"
 )

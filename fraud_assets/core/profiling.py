@@ -332,12 +332,9 @@ def _whole_column(column: pa.ChunkedArray, missing: tuple[str, ...] = ()) -> pa.
     return pa.concat_arrays(parts)
 
 
-STYLES = tuple(
-    Style(decimal, thousands)
-    for decimal, thousands in (
-        (".", None), (",", None), (".", ","), (",", "."), (".", " "), (",", " "), (".", "'"), (",", "\u00a0"),
-        (",", "\u202f"), (".", "\u2019"),
-    )
+STYLES = (
+    Style("."), Style(","), Style(".", ","), Style(",", "."), Style(".", " "), Style(",", " "), Style(".", "'"),
+    Style(",", "\u00a0"), Style(",", "\u202f"), Style(".", APOSTROPHE),
 )  # fmt: skip
 
 
@@ -354,6 +351,11 @@ def _find_style(sample: pa.Table) -> Style:
         words.update(known)
         rest = texts.filter(pc.invert(pc.is_in(texts, pa.array(sorted(known), pa.string()))))
         if not len(rest) or not pc.any(pc.match_substring_regex(rest, GROUPED)).as_py():
+            continue
+        is_plain = _share(pc.match_substring_regex(rest, STYLES[0].number)) >= MOST
+        if is_plain and _share(pc.match_substring_regex(rest, r"\.\d{3}$")) < 1 / 2:
+            # Nothing but a point can stand before these decimals.
+            votes.update(style for style in STYLES if style.decimal == ".")
             continue
         bare = pc.replace_substring_regex(rest, BESIDE_SIGN, r"\1")
         for style in STYLES:

@@ -104,8 +104,35 @@ class Roles:
         self.left_out.append(LeftOut(column.name, reason, is_doubtful))
 
 
-def assign_roles(profile: FileProfile) -> Roles:
+@dataclass(frozen=True)
+class Choices:
+    """What a person has said about a file; what is not said is found out.
+
+    Attributes:
+        event: the column with the event's time.
+        label: the column that says which rows were fraud.
+        fraud_values: its values that mean fraud.
+        delay_days: days from an event to its label.
+        blank: what a row without a label is.
+        timezone: of times without an offset.
+        amount_scale: what an amount is multiplied by.
+    """
+
+    event: str | None = None
+    label: str | None = None
+    fraud_values: tuple[str, ...] = ()
+    delay_days: float | None = None
+    blank: str | None = None
+    timezone: str | None = None
+    amount_scale: float | None = None
+
+
+def assign_roles(profile: FileProfile, choices: Choices = Choices()) -> Roles:
     """Gives each column a part.
+
+    Args:
+        profile: of the file.
+        choices: what a person has said.
 
     Raises:
         ContractError: when no column can be the time of an event.
@@ -113,10 +140,11 @@ def assign_roles(profile: FileProfile) -> Roles:
     once = Counter(column.name for column in profile.columns)
     columns = tuple(column for column in profile.columns if once[column.name] == 1)
     profile = replace(profile, columns=columns, spread=profile.spread.select([column.name for column in columns]))
-    roles = Roles(find_event_time(profile))
+    roles = Roles(find_event_time(profile, choices.event))
     roles.left_out = [LeftOut(name, f"is the name of {n} columns") for name, n in once.items() if n > 1]
     taken = list(roles.event.columns)
-    roles.label = find_label([column for column in columns if column not in taken])
+    rest = [column for column in columns if column not in taken]
+    roles.label = find_label(rest, choices.label, choices.fraud_values)
     if roles.label:
         taken.append(roles.label.column)
         roles.label_time = find_label_time(roles.label, columns, roles.event, profile)
@@ -233,7 +261,10 @@ class _Sorter:
         if words & PAST_WORDS and "days" not in words:
             return "", False
         if has_fraud_word(words) and (words & (SCORE_WORDS | {"type", "reason", "amount"})):
-            return "says by its name that it is what somebody's rule, model or investigation found out about fraud", True
+            return (
+                "says by its name that it is what somebody's rule, model or investigation found out about fraud",
+                True,
+            )
         if words & AFTER_WORDS and (self.roles.label is None or entity_kind(column.words) is None):
             return "says by its name that it is known only after the event", True
         return "", False
@@ -334,6 +365,9 @@ def _take_entities(roles: Roles, columns: list[ColumnProfile], sorter: _Sorter) 
 
 def _identifies(column: ColumnProfile, sorter: _Sorter) -> tuple[str | None, str]:
     """The platform's name of an identifier that has a history, and why it is taken for one."""
+    if column.kind == "number" and not column.whole and entity_kind(column.words) == "ip_address":
+        # The beginning of an address, 66.46, is no number.
+        column = replace(column, kind="string")
     if not (column.kind == "string" or column.whole) or column.has_sign or column.kind == "boolean":
         return None, ""
     if column.n_counted >= ENOUGH and column.n_distinct > MOSTLY_NEW * column.n_counted:
@@ -348,6 +382,8 @@ def _identifies(column: ColumnProfile, sorter: _Sorter) -> tuple[str | None, str
             return "email_address", seen
         if sorter.share_like(column, IP) >= MOST:
             return "ip_address", seen
+    if kind and column.kind == "string" and column.n_distinct > 7 and sorter.share_like(column, KEY) >= MOST:
+        return kind, seen
     # Few values are kinds (of cards, of devices), whatever they are called, unless they say that they identify.
     if kind and (named or many or kind in ("ip_address", "email_address")):
         return kind, seen
@@ -368,7 +404,12 @@ def _find_amount(columns: list[ColumnProfile], sorter: _Sorter) -> Part | None:
         return None
     column = max(candidates, key=_amount_rank)
     question = ""
-    if column.kind == "integer" and column.whole and (column.maximum or 0) >= 10_000 and not set(column.words) & MINOR_UNITS:
+    if (
+        column.kind == "integer"
+        and column.whole
+        and (column.maximum or 0) >= 10_000
+        and not set(column.words) & MINOR_UNITS
+    ):
         values = sorter.numbers(column)
         if len(values) >= ENOUGH and float((values % 100 == 0).mean()) < 0.2:
             question = "whole numbers throughout: if they are cents, add scale: 0.01"
@@ -403,7 +444,9 @@ def _best(columns: list[ColumnProfile], roles: Roles, sorter: _Sorter) -> list[C
 
     def worth(column: ColumnProfile) -> tuple[float, float]:
         auc = sorter.tellings.get(column.name, Telling()).auc
-        return (auc or 0.5) * (1 - column.share_missing), -column.share_missing
+        # Of text there is no such figure; its few columns are not the first to go.
+        usual = 0.5 if column.kind in ("integer", "number") else 1.0
+        return (auc or usual) * (1 - column.share_missing), -column.share_missing
 
     kept = set(map(id, sorted(columns, key=worth, reverse=True)[:MOST_ATTRIBUTES]))
     for column in columns:

@@ -66,7 +66,7 @@ def test_a_stored_type_is_taken_as_it_is(values: list[Any], given: pa.DataType, 
 
 
 def test_one_wrong_value_in_a_hundred_does_not_make_text_of_numbers() -> None:
-    profile = column(["1.5"] * 99 + ["n/a"])
+    profile = column(["1.5"] * 99 + ["x"])
     assert (profile.kind, profile.n_misfits) == ("number", 1)
 
 
