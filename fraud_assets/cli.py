@@ -75,9 +75,7 @@ def _plain(value: Any) -> Any:
 @app.command()
 def start(
     file: Annotated[Path, typer.Argument(help="A file of transactions, or a folder with one file a month.")],
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Ask nothing: take what is found, and the defaults.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take what is found.")] = False,
     name: Annotated[str | None, typer.Option("--name", help="The contract's name; the file's when absent.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where to write the contract; contracts/NAME.yaml when absent.")
@@ -96,7 +94,7 @@ def start(
         ask = None if yes or as_json else lambda question, default: str(typer.prompt(question, default=default))
         started, contract = starting.prepare(file, name, out, ask, told)
         show_prepared(told, started.to_dict())
-        starting.use_settings(started, contract)
+        starting.use_settings(started)
         check = starting.look(started, contract)
         if check is not None:
             show_data_check(told, check.to_dict())

@@ -129,9 +129,9 @@ def months_to_take(check: DataCheck, contract: Contract, today: datetime) -> lis
     return [one.month for one in check.months if one.month <= newest]
 
 
-def use_settings(started: Started, contract: Contract) -> None:
+def use_settings(started: Started) -> None:
     """Lets this process and those that it starts read the contract and the files that were written."""
-    os.environ |= _settings_of(started, contract)
+    os.environ |= _settings_of(started)
 
 
 # Questions
@@ -218,7 +218,7 @@ def _free_place(described: Described, draft: Draft, file: Path) -> tuple[Draft, 
     return draft, file
 
 
-def _settings_of(started: Started, contract: Contract) -> dict[str, str]:
+def _settings_of(started: Started) -> dict[str, str]:
     file, folder = started.contract, started.files[0].parent.resolve()
     shown = file.relative_to(PROJECT_ROOT) if file.is_relative_to(PROJECT_ROOT) else file
     source = "parquet" if started.files[0].suffix == ".parquet" else "csv"
@@ -227,7 +227,7 @@ def _settings_of(started: Started, contract: Contract) -> dict[str, str]:
 
 def _write_env(started: Started, described: Described, contract: Contract) -> None:
     """Writes the settings; a .env that names another contract is left, and they go into a file of their own."""
-    wanted = _settings_of(started, contract)
+    wanted = _settings_of(started)
     lines = "".join(f"{name}={_env_value(value)}\n" for name, value in wanted.items())
     env = PROJECT_ROOT / ".env"
     there = {name: value for name, value in dotenv_values(env).items() if value} if env.exists() else {}
@@ -279,8 +279,8 @@ def _missing_kind(check: DataCheck, contract: Contract) -> str | None:
     )
     if fraud == 0:
         return (
-            f"no row is stated to be fraud in {label.column!r} (label.fraud_values: {', '.join(label.fraud_values)}): a "
-            "model learns from frauds; name the values that mean fraud, or another column, in label of the contract"
+            f"no row is stated to be fraud in {label.column!r} (label.fraud_values: {', '.join(label.fraud_values)}): "
+            "a model learns from frauds; name the values that mean fraud, or another column, in label of the contract"
         )
     if genuine == 0 and (unknown == 0 or label.blank == "unknown"):
         return (
@@ -295,8 +295,8 @@ def _missing_rows(check: DataCheck, contract: Contract, today: datetime) -> str 
         return f"no row keeps the contract: {check.refused or 'no file has any'}"
     if not months_to_take(check, contract, today):
         return (
-            f"all rows lie in {check.months[0].month} or later, and a month is taken in when it is over; run `fraud run` "
-            "then, or correct event_timestamp in the contract"
+            f"all rows lie in {check.months[0].month} or later, and a month is taken in when it is over; run "
+            "`fraud run` then, or correct event_timestamp in the contract"
         )
     return None
 

@@ -85,8 +85,8 @@ DERIVED_WORDS = word_set(
 )
 MINOR_UNITS = word_set("cent cents pence minor centavos centimes centimos")
 CODE_WORDS = word_set(
-    "zip zipcode postal postcode postalcode plz cep bin mcc sic naics code cod codigo kode region_code bic swift cap "
-    "codepostal branch areacode"
+    "zip zipcode postal postcode postalcode plz cep bin mcc sic naics code cod codigo kode region_code  bic swift cap "
+    "codepostal areacode"
 )
 QUANTITY_WORDS = word_set(
     "count sum avg mean age days hours months years rate ratio distance dist velocity number num n total amount "

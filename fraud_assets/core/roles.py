@@ -24,6 +24,7 @@ from fraud_assets.core.naming import (
     AMOUNT_WORDS,
     BIRTH_WORDS,
     CHANGE_WORDS,
+    CODE_WORDS,
     DERIVED_WORDS,
     ENTITIES,
     EXPIRY_WORDS,
@@ -388,7 +389,7 @@ def _identifies(column: ColumnProfile, sorter: _Sorter) -> tuple[str | None, str
     if kind and (named or many or kind in ("ip_address", "email_address")):
         return kind, seen
     own = slug(column.name)[:LONGEST_ENTITY].rstrip("_")
-    if named and many and not says_code(column.words):
+    if named and many and column.words[-1] not in CODE_WORDS:
         return own or free_name(column.name, sorter.roles.entities, "entity"), seen
     if column.kind == "string" and many and column.n_distinct >= 50 and sorter.share_like(column, KEY) >= MOST:
         return own or free_name(column.name, sorter.roles.entities, "entity"), f"{seen}, which look like identifiers"

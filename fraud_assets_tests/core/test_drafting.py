@@ -28,7 +28,7 @@ def rows(**columns: list[Any]) -> dict[str, list[Any]]:
 def drafted(columns: dict[str, list[Any]], file_name: str = "cards.csv", **more: Any) -> str:
     """The draft for a table of these columns; a column of None is left away."""
     table = pa.table({name: values for name, values in columns.items() if values})
-    return draft_contract(profile_rows(table.to_batches()), file_name, **more)
+    return draft_contract(profile_rows(table.to_batches()), file_name, **more).text
 
 
 def contract_for(columns: dict[str, list[Any]], file_name: str = "cards.csv", **more: Any) -> Contract:
@@ -297,7 +297,7 @@ def test_a_columns_name_is_read_back_as_it_is(name: str) -> None:
 def test_columns_that_cannot_be_used_are_left_out_with_the_reason() -> None:
     columns = rows() | {"": list(map(str, range(N))), "empty": [""] * N, "unix_time": ["1704067200"] * N}
     table = pa.table(columns).append_column("items", pa.array([[1]] * N)).append_column("empty", pa.array(["x"] * N))
-    text = draft_contract(profile_rows(table.to_batches()), "cards.csv")
+    text = draft_contract(profile_rows(table.to_batches()), "cards.csv").text
     assert parse_contract(text).attributes == {}
     for reason in ('"" has no name', "empty is the name of 2 columns", "unix_time looks like", "items is of a type"):
         assert f"# left out: {reason}" in text
