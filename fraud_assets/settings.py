@@ -39,10 +39,11 @@ class Settings(BaseSettings):
     contract: Path = Field(
         PROJECT_ROOT / "contracts" / "simulator.yaml", description="The contract of the data source."
     )
-    source: Literal["simulator", "parquet", "csv", "postgres"] = Field(
-        "simulator", description="Where transactions come from."
+    source: Literal["simulator", "files", "parquet", "csv", "postgres"] = Field(
+        "simulator",
+        description="Where transactions come from: simulator, postgres, or files of any kind (or csv, parquet).",
     )
-    source_path: Path | None = Field(None, description="Folder of a parquet or csv source.")
+    source_path: Path | None = Field(None, description="Folder of a source of files.")
     source_url: str | None = Field(None, description="Database of a postgres source.")
     source_query: str | None = Field(None, description="Table name, or SELECT statement, of a postgres source.")
     database_url: str | None = Field(None, description="A PostgreSQL server to use instead of the embedded one.")

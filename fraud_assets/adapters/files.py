@@ -11,6 +11,7 @@ import csv
 import gzip
 import io
 import lzma
+import re
 import tempfile
 import zipfile
 import zlib
@@ -24,7 +25,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
+from fraud_assets.adapters.json_lines import JsonLines
 from fraud_assets.adapters.text_files import BYTE_ORDER_MARKS, TextError, TextFile
+from fraud_assets.adapters.workbooks import Workbook
 from fraud_assets.core.contract import Contract, Csv
 from fraud_assets.core.profiling import detect_encoding
 from fraud_assets.core.rows import Piece, Rejected
@@ -41,7 +44,6 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (b"II*\x00", "a picture (TIFF)", "deliver the table itself"),
     (b"MM\x00*", "a picture (TIFF)", "deliver the table itself"),
     (b"SQLite format 3\x00", "an SQLite database", "export its table as CSV or Parquet"),
-    (b"\xd0\xcf\x11\xe0", "an Excel workbook of the old kind (.xls) or one with a password", "save it as .xlsx or CSV"),
     (b"Obj\x01", "an Avro file", "write it as Parquet"),
     (b"ORC", "an ORC file", "write it as Parquet"),
     (b"FEA1", "a Feather file of the first version", "write it as Parquet"),
@@ -145,6 +147,14 @@ def open_rows(path: Path, contract: Contract | None = None, *, wanted: Sequence[
             text = TextFile(opened, style, wanted, missing)
             return OpenedFile(path, "csv", text.names, text.style, text.pieces)
     with _told(path, kind, style):
+        if kind == "xlsx":
+            with _seekable(opened) as stream:
+                sheet = contract.excel.sheet if contract is not None else None
+                book = Workbook(stream, sheet, wanted or (contract.source_columns if contract else ()), contract)
+            return OpenedFile(path, kind, book.names, style, book.pieces)
+        if kind == "json":
+            lines = JsonLines(opened, "utf-8" if contract is None else style.encoding)
+            return OpenedFile(path, kind, lines.names, style, lines.pieces)
         schema = _schema(opened, kind)
         return OpenedFile(path, kind, schema.names, style, lambda: _columnar(opened, kind))
 
@@ -156,16 +166,13 @@ def together(batches: Sequence[pa.RecordBatch], names: Sequence[str]) -> pa.Tabl
     schemas = [batch.schema.remove_metadata() for batch in batches]
     if all(schema.equals(schemas[0]) for schema in schemas):
         return pa.Table.from_batches(batches).replace_schema_metadata(None)
-    tables = []
-    for batch in batches:
-        columns = [
-            batch.column(name).cast(pa.string())
-            if name in batch.schema.names
-            else pa.nulls(batch.num_rows, pa.string())
-            for name in names
-        ]
-        tables.append(pa.table(columns, names=list(names)))
-    return pa.concat_tables(tables)
+    columns = []
+    for position in range(len(names)):
+        chunks = [batch.column(position) for batch in batches]
+        kinds = {chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)}
+        kind = kinds.pop() if len(kinds) == 1 else pa.string()
+        columns.append(pa.chunked_array([chunk.cast(kind) for chunk in chunks], kind))
+    return pa.table(columns, names=list(names))
 
 
 @contextmanager
@@ -204,6 +211,11 @@ def _kind(opened: Callable[[], BinaryIO], path: Path, style: Csv) -> FileFormat:
         return "parquet"
     if start.startswith(b"ARROW1"):
         return "arrow"
+    if start.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        return "xlsx"
+    bare = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if bare.startswith(b"{") or re.match(rb"\[\s*\{", bare):
+        return "json"
     for beginning, what, remedy in _OTHERS:
         if start.startswith(beginning):
             raise SourceError(f"{path} is {what} and no file of rows: {remedy}")
@@ -261,8 +273,10 @@ def _unpacked(path: Path) -> Callable[[], BinaryIO]:
 def _unzipped(path: Path) -> Callable[[], BinaryIO]:
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/") and not name.startswith("__MACOSX/")]
-        if "xl/workbook.xml" in names or "[Content_Types].xml" in names:
+        if {"xl/workbook.xml", "xl/workbook.bin", "content.xml"} & set(names):
             return lambda: path.open("rb")
+        if "word/document.xml" in names or "ppt/presentation.xml" in names:
+            raise SourceError(f"{path} is a document or slides, and no file of rows: export the table as CSV or .xlsx")
         if len(names) != 1:
             raise SourceError(
                 f"{path} is a ZIP archive with {len(names)} files ({', '.join(names[:5])}): pack one file in each"

@@ -215,7 +215,7 @@ def feed_files(source: Source, contract: Contract, month: str) -> list[Path]:
     if not isinstance(source, FolderSource):
         raise SourceError(
             f"contract {contract.name!r} has a label feed, whose files lie beside those of the transactions; use a "
-            "parquet or csv source, or give the labels in a column"
+            "source of files, or give the labels in a column"
         )
     return sorted(source.folder.glob(feed.file_pattern.format(month=month)))
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import unquote
 
 import pyarrow as pa
 from psycopg import sql
@@ -99,7 +101,7 @@ class FolderSource:
             raise SourceError(f"FRAUD_SOURCE_PATH {self.folder} is not a folder")
         files = self._files(month)
         if not files:
-            names = sorted(path.name for path in self.folder.iterdir())[:12]
+            names = sorted(path.name for path in self.folder.iterdir() if not path.name.startswith("."))[:12]
             raise SourceError(
                 f"{self.folder} has no file {self.pattern.format(month=month)!r} for {month}; it has {names}: deliver "
                 "the file, or correct file_pattern in the contract"
@@ -111,7 +113,10 @@ class FolderSource:
     def _pieces(self, path: Path, state: str) -> Iterator[Piece]:
         """A file's rows, if it is from beginning to end the file that it was when it was found."""
         try:
-            yield from open_rows(path, self.contract).pieces()
+            partitions = _partitions(path, self.folder)
+            wanted = [name for name in self.contract.source_columns if name not in partitions] if self.contract else ()
+            for piece in open_rows(path, self.contract, wanted=wanted).pieces():
+                yield _with_partitions(piece, partitions) if partitions else piece
         except SourceError:
             # Half a file is mostly one that is still being written.
             if _state(path) == state:
@@ -126,7 +131,66 @@ class FolderSource:
         return path.relative_to(self.folder).as_posix()
 
     def _files(self, month: str) -> list[Path]:
-        return sorted(path for path in self.folder.glob(self.pattern.format(month=month)) if path.is_file())
+        return matching_files(self.folder, self.pattern, month)
+
+
+def matching_files(folder: Path, pattern: str, month: str | None = None) -> list[Path]:
+    """The files of a pattern, in the order of their names.
+
+    A folder that it matches stands for the files in it, as Spark and Hive write them (`month=2024-01/part-0.parquet`);
+    so do the folders `year=2024/month=1` where nothing has the month itself in its name.
+
+    Args:
+        folder: where they are.
+        pattern: with or without `{month}`.
+        month: which; all months when absent.
+    """
+    if not folder.is_dir():
+        return []
+    named = pattern.replace("{month}", "*" if month is None else month)
+    # Between slashes, ** would be folders; beside anything else pathlib refuses it.
+    named = "/".join(part if part == "**" else re.sub(r"\*{2,}", "*", part) for part in named.split("/"))
+    found = [path for path in folder.glob(named) if not _is_hidden(path, folder)]
+    if not found and month is not None and "{month}" in pattern:
+        year, number = month.split("-")
+        found = [
+            path
+            for path in folder.glob("*=*/*=*")
+            if path.is_dir() and _partitions(path, folder) in _month_folders(year, int(number))
+        ]
+    files = {path for path in found if path.is_file()}
+    for inner in (path for path in found if path.is_dir()):
+        files |= {path for path in inner.rglob("*") if path.is_file() and not _is_hidden(path, folder)}
+    return sorted(files)
+
+
+def _month_folders(year: str, month: int) -> list[dict[str, str]]:
+    return [{"year": year, "month": text} for text in {str(month), f"{month:02}"}]
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    """Whether a file is one that writers keep for themselves: _SUCCESS, _delta_log/..., .part-0000.parquet.crc."""
+    return any(part.startswith(("_", ".")) and "=" not in part for part in path.relative_to(folder).parts)
+
+
+def _partitions(path: Path, folder: Path) -> dict[str, str | None]:
+    """The columns that the names of folders hold, by their names in lower case as Hive has them."""
+    found: dict[str, str | None] = {}
+    inner = path.relative_to(folder)
+    for part in (inner if path.is_dir() else inner.parent).parts:
+        key, equals, value = part.partition("=")
+        if key and equals:
+            found[unquote(key)] = None if value == "__HIVE_DEFAULT_PARTITION__" else unquote(value)
+    return found
+
+
+def _with_partitions(piece: Piece, partitions: dict[str, str | None]) -> Piece:
+    """Rows with the columns that the names of their folders hold; a column of the file itself counts first."""
+    rows = piece.rows
+    for name, value in partitions.items():
+        if name not in rows.schema.names:
+            rows = rows.append_column(name, pa.array([value] * rows.num_rows, pa.string()))
+    return replace(piece, rows=rows)
 
 
 def _state(path: Path) -> str:
@@ -171,6 +235,9 @@ class PostgresSource:
         table = sql.Identifier(*query.strip().split(".")).as_string()
         # On a line of its own, the bracket is no part of a comment at the query's end.
         self.relation = f"({query.strip().rstrip(';')}\n) AS source" if is_select else table
+        when = contract.event_timestamp
+        # A time that has to be put together or converted first is no column that the server could compare.
+        self.is_cut_here = len(when.columns) > 1 or when.unit is not None or when.format is not None
 
     def has(self, month: str) -> bool:
         """Whether any row lies in the month."""
@@ -181,7 +248,7 @@ class PostgresSource:
 
     def read(self, month: str) -> Delivery:
         """The month's rows, all columns."""
-        return Delivery([Part(f"{self.name} {month}", partial(self._select, "*", month, ""))])
+        return Delivery([Part(f"{self.name} {month}", partial(self._select, "*", month, ""))], whole=self.is_cut_here)
 
     def _select(self, columns: str, month: str, tail: str) -> Iterator[pa.RecordBatch]:
         # Here, because it brings pandas: a second for commands that need no source.
@@ -195,10 +262,8 @@ class PostgresSource:
                 # A column without a time zone is compared in the session's, which is thus the contract's.
                 cursor.execute("SELECT set_config('TimeZone', $1, true)", [self.contract.timezone])
                 cursor.fetchall()
-                cursor.execute(
-                    f"SELECT {columns} FROM {self.relation} "
-                    f"WHERE {column} >= timestamptz {first} AND {column} < timestamptz {last} {tail}"
-                )
+                within = f"WHERE {column} >= timestamptz {first} AND {column} < timestamptz {last}"
+                cursor.execute(f"SELECT {columns} FROM {self.relation} {'' if self.is_cut_here else within} {tail}")
                 yield from cursor.fetch_record_batch()
         except (Error, pa.ArrowException, OSError) as error:
             raise SourceError(

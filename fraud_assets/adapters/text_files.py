@@ -516,6 +516,14 @@ def _decoded(stream: BinaryIO, encoding: str, size: int) -> Iterator[str]:
         rest, text = text[end:], text[:end]
         line += text.count("\n")
         if text:
-            yield text
+            yield _not_shifted(text, line, encoding)
     if text:
-        yield text
+        yield _not_shifted(text, line, encoding)
+
+
+def _not_shifted(text: str, line: int, encoding: str) -> str:
+    # The end of a line whose bytes have moved by one; no letter has this number.
+    if "\u0a00" in text:
+        where = max(line - text.count("\n"), 1) + text[: text.index("\u0a00")].count("\n")
+        raise TextError(f"in its line {where} a byte of {encoding} is missing or too much, and what follows is shifted")
+    return text

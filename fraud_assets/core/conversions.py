@@ -6,42 +6,33 @@ Whether a value that can be read is allowed is a rule, and belongs to `core/inta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import re
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.core.contract import TIMESTAMP, Column, Contract, ContractError
+from fraud_assets.core.contract import Column, Contract, ContractError, TimeColumn
+from fraud_assets.core.physical import exact_below, plain_array
+from fraud_assets.core.times import read_times, to_dates
+from fraud_assets.core.unreadable import Unreadable as Unreadable
+from fraud_assets.core.unreadable import missing_in
 
 INTEGER = r"^[+-]?\d+$"
 LARGEST_INTEGER = str(2**63 - 1)
 LARGEST_NUMBER = float(np.finfo(np.float32).max)  # what a model can be given
-OFFSET = r"[Tt ]\d.*(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 DECIMAL_COMMA = NUMBER.replace(r"\.", ",")
-
-
-class Unreadable:
-    """Which rows have a value that cannot be read: reason by reason, each with its column."""
-
-    def __init__(self) -> None:
-        self.reasons: list[tuple[str, str, npt.NDArray[np.bool_]]] = []
-
-    def note(self, column: str, reason: str, rows: pa.Array) -> None:
-        """Notes the rows where `rows` is true.
-
-        Args:
-            column: the platform's name of the column.
-            reason: what is wrong, after the column's name; where the contract could help, how, in brackets.
-            rows: a boolean for each row.
-        """
-        if pc.any(rows).as_py():
-            self.reasons.append((column, f"{column} {reason}", np.asarray(pc.fill_null(rows, False))))
+GROUPED = r"^[+-]?\d{1,3}(?:[ ,.'\x{2019}\x{a0}\x{202f}]\d{3})+(?:[.,]\d*)?$"
+# As spreadsheets write long numbers; without a fraction or a plus it may be an identifier in base 16.
+SCIENTIFIC = r"^[+-]?\d(?:[.,]\d+[eE]\+?|[eE]\+)\d{1,3}$"
+LOST_IN_TEXT = (
+    "is written in scientific notation, which has lost digits (format the column as text, and deliver it again)"
+)
 
 
 def canonical_columns(rows: pa.RecordBatch, contract: Contract, origin: str, unreadable: Unreadable) -> dict[str, Any]:
@@ -58,15 +49,41 @@ def canonical_columns(rows: pa.RecordBatch, contract: Contract, origin: str, unr
 
 
 def to_column(
-    values: pa.Array, name: str, column: Column, contract: Contract, origin: str, unreadable: Unreadable
+    values: pa.Array,
+    name: str,
+    column: Column,
+    contract: Contract,
+    origin: str,
+    unreadable: Unreadable,
+    *,
+    is_id: bool | None = None,
 ) -> pa.Array:
     """The values as the type that a contract's column says, under the name that they have in messages.
+
+    Args:
+        values: as delivered.
+        name: the platform's name of the column.
+        column: what the contract says of it.
+        contract: says how text and missing values are written.
+        origin: what to call the rows in messages.
+        unreadable: takes what cannot be read.
+        is_id: whether the values identify something; by default the transaction's id and the entities do.
 
     Raises:
         ContractError: when they are of a type that cannot be read as that one.
     """
-    values = _plain(values, column.column, origin)
+    if is_id is None:
+        is_id = name == "transaction_id" or name in contract.entities
+    kind = values.type
+    if pa.types.is_nested(kind) and column.type != "string":
+        raise ContractError(
+            f"column {column.column!r} of {origin} is of type {kind}, which cannot be read as {column.type} (for "
+            f"{name})"
+        )
+    values = given_values(values, name, contract, unreadable)
     try:
+        if is_id:
+            values = _identifiers(values, kind, name, unreadable)
         return _CONVERTERS[column.type](values, name, column, contract, unreadable)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ContractError(
@@ -75,12 +92,99 @@ def to_column(
         ) from error
 
 
+def given_values(values: pa.Array, name: str, contract: Contract, unreadable: Unreadable) -> pa.Array:
+    """Values in one of the plain types; text without the blanks around it; null where the contract says missing."""
+    values, bad = plain_array(values)
+    if bad is not None:
+        unreadable.note(name, "is bytes that are no UTF-8 text", bad)
+    if pa.types.is_string(values.type):
+        values = pc.utf8_trim_whitespace(values)
+        words = ["", *(contract.missing if contract.csv.quoted_missing == "missing" else ())]
+        gone = pc.is_in(values, pa.array(words, pa.string()))
+        return pc.if_else(gone, pa.scalar(None, pa.string()), values) if pc.any(gone).as_py() else values
+    numbers = [float(word) for word in contract.missing if re.fullmatch(r"[+-]?\d+(\.\d*)?", word)]
+    if numbers and (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+        gone = pc.is_in(values.cast(pa.float64(), safe=False), pa.array(numbers, pa.float64()))
+        return pc.if_else(gone, pa.scalar(None, values.type), values)
+    return values
+
+
+def _identifiers(values: pa.Array, delivered: pa.DataType, name: str, unreadable: Unreadable) -> pa.Array:
+    """Identifiers without the .0 of floats; what has lost digits is none, because two may have become one."""
+    if pa.types.is_string(values.type):
+        lost = pc.match_substring_regex(values, SCIENTIFIC)
+        unreadable.note(name, LOST_IN_TEXT, lost)
+        if pc.any(lost).as_py():
+            values = pc.if_else(lost, pa.scalar(None, pa.string()), values)
+        return pc.replace_substring_regex(values, r"^(\d+)\.0+$", r"\1")
+    if pa.types.is_floating(values.type):
+        lost = pc.and_(pc.is_finite(values), pc.greater_equal(pc.abs(values), exact_below(delivered)))
+        unreadable.note(name, _lost_in(delivered), lost)
+        values = pc.if_else(lost, pa.scalar(None, values.type), values)
+        whole = pc.equal(values, pc.floor(values))
+        if pc.all(whole, min_count=0).as_py():
+            return values.cast(pa.int64())
+    return values
+
+
+def _lost_in(kind: pa.DataType) -> str:
+    power = round(math.log2(exact_below(kind)))
+    return f"was delivered as a floating-point number past 2^{power}, which has lost digits (deliver it as text)"
+
+
 def event_times(
     rows: pa.RecordBatch, contract: Contract, origin: str = "delivery", unreadable: Unreadable | None = None
 ) -> pa.Array:
     """`event_timestamp` of rows as delivered, null where it cannot be read."""
-    given = _plain(rows.column(contract.event_timestamp.columns[0]), contract.event_timestamp.columns[0], origin)
-    return to_times(given, "event_timestamp", contract, unreadable or Unreadable())
+    return _times_of(rows, contract.event_timestamp, "event_timestamp", contract, origin, unreadable or Unreadable())
+
+
+def _times_of(
+    rows: pa.RecordBatch,
+    when: TimeColumn,
+    name: str,
+    contract: Contract,
+    origin: str,
+    unreadable: Unreadable,
+    *,
+    by_end_of_day: bool = False,
+    or_formats: Sequence[str | None] = (),
+) -> pa.Array:
+    parts = [given_values(rows.column(column), name, contract, unreadable) for column in when.columns]
+    try:
+        return read_times(parts, when, name, contract, unreadable, by_end_of_day=by_end_of_day, or_formats=or_formats)
+    except (ContractError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ContractError(f"{', '.join(map(repr, when.columns))} of {origin}: {error}") from error
+
+
+def label_times(
+    rows: pa.RecordBatch,
+    when: TimeColumn,
+    name: str,
+    contract: Contract,
+    origin: str,
+    unreadable: Unreadable,
+    *,
+    like_events: bool = True,
+) -> pa.Array:
+    """When labels became known; a day without a time of day means its end.
+
+    With `like_events`, a time without a format or unit of its own is read as ISO 8601, or else as the transactions'
+    times are: labels that come with them are written by the same system.
+    """
+    event, formats = contract.event_timestamp, list[str | None]()
+    if like_events and when.format is None and when.unit is None:
+        first = rows.column(when.columns[0]).type
+        if event.unit is not None and (pa.types.is_integer(first) or pa.types.is_floating(first)):
+            when = when.model_copy(update={"unit": event.unit, "origin": event.origin})
+        elif event.format is not None and event.format.startswith("%Y-%d"):
+            # Text of this kind would be taken for ISO 8601.
+            when = when.model_copy(update={"format": event.format})
+        else:
+            formats = [event.format]
+    return _times_of(
+        rows, when, name, contract, origin, unreadable, by_end_of_day=True, or_formats=[f for f in formats if f]
+    )
 
 
 def label_columns(
@@ -98,7 +202,7 @@ def label_columns(
     label = contract.label
     if label.column is None:
         raise ContractError(f"contract {contract.name!r} has a label feed, and no label in its transactions")
-    values = _plain(rows.column(label.column), label.column, origin)
+    values = given_values(rows.column(label.column), "is_fraud", contract, unreadable)
     is_fraud = to_label(values, "is_fraud", label.fraud_values, label.genuine_values, unreadable)
     known_at = label.known
     if known_at is None:
@@ -106,8 +210,8 @@ def label_columns(
             "is_fraud": is_fraud,
             "label_timestamp": pc.add(times, pa.scalar(timedelta(days=label.delay_days or 0.0))),
         }
-    known = _plain(rows.column(known_at.columns[0]), known_at.columns[0], origin)
-    return {"is_fraud": is_fraud, "label_timestamp": to_times(known, "label_timestamp", contract, unreadable)}
+    known = label_times(rows, known_at, "label_timestamp", contract, origin, unreadable)
+    return {"is_fraud": is_fraud, "label_timestamp": known}
 
 
 def to_label(
@@ -126,11 +230,11 @@ def to_label(
         words = [[*meaning, *({"1": "true", "0": "false"}.get(word, word) for word in meaning)] for meaning in words]
     # There are few different ones, and text is slow.
     encoded = values.dictionary_encode()
-    text = pc.utf8_lower(pc.utf8_trim_whitespace(_text(encoded.dictionary)))
+    text = pc.utf8_lower(_text(encoded.dictionary))
     text = pc.replace_substring_regex(text, r"^(\d+)\.0+$", r"\1")
     fraud, genuine = (pc.is_in(text, pa.array(meaning, pa.string())) for meaning in words)
     stated = pc.or_(fraud, genuine)
-    unknown = pc.and_not(pc.invert(_missing(encoded.dictionary)), stated)
+    unknown = pc.and_not(pc.invert(missing_in(encoded.dictionary)), stated)
     if pc.any(unknown).as_py():
         unreadable.note(
             name,
@@ -141,93 +245,19 @@ def to_label(
     return pc.if_else(stated, fraud, pa.scalar(None, pa.bool_())).take(encoded.indices)
 
 
-def to_times(values: pa.Array, name: str, contract: Contract, unreadable: Unreadable) -> pa.Array:
-    """Times in UTC, to the microsecond.
-
-    Text is read as ISO 8601, `event_timestamp` in the contract's format where it has one. A time without an offset
-    is one of the contract's time zone.
-
-    Raises:
-        ContractError: when the values are neither text nor timestamps.
-    """
-    form = contract.event_timestamp.format if name == "event_timestamp" else None
-    if pa.types.is_null(values.type):
-        return values.cast(TIMESTAMP)
-    if pa.types.is_timestamp(values.type):
-        if values.type.tz is not None:
-            return values.cast(TIMESTAMP, safe=False)
-        return _in_zone(values.cast(pa.timestamp("us"), safe=False), name, contract, unreadable)
-    if not pa.types.is_string(values.type):
-        raise ContractError(f"{name} is of type {values.type}; a time must be a timestamp or text")
-    if form is None:
-        for kind in (pa.timestamp("us"), TIMESTAMP):
-            try:
-                times = values.cast(kind)
-            except pa.ArrowInvalid:
-                continue
-            return _in_zone(times, name, contract, unreadable) if kind.tz is None else times
-    text = pc.utf8_trim_whitespace(values)
-    aware, naive = _parsed_times(text, form)
-    missing = _missing(text)
-    hint = " (event_timestamp.format reads others)" if name == "event_timestamp" else ""
-    unreadable.note(
-        name,
-        f"is no time in the format {form!r}" if form else "is no ISO 8601 time" + hint,
-        pc.and_(pc.invert(missing), pc.and_(pc.is_null(aware), pc.is_null(naive))),
-    )
-    return pc.coalesce(aware, _in_zone(naive, name, contract, unreadable))
-
-
-def _parsed_times(text: pa.Array, form: str | None) -> tuple[pa.Array, pa.Array]:
-    """Times with an offset of their own, and those without; null where the text is the other, or neither."""
-    series = pd.Series(text.to_pandas(), dtype=object)
-    # pandas would ask the clock.
-    series = series.mask(series.str.lower().isin(["now", "today"]))
-    if form is None:
-        has_offset = series.str.contains(OFFSET, regex=True, na=False)
-    else:
-        has_offset = pd.Series("%z" in form, index=series.index)
-    # Each by itself: pandas gives a time without an offset that of the time before it.
-    aware, naive = (
-        pa.Array.from_pandas(
-            pd.to_datetime(series.where(these), format=form or "ISO8601", utc=True, errors="coerce")
-        ).cast(TIMESTAMP, safe=False)
-        for these in (has_offset, ~has_offset)
-    )
-    return aware, naive.cast(pa.timestamp("us"))
-
-
-def _in_zone(naive: pa.Array, name: str, contract: Contract, unreadable: Unreadable) -> pa.Array:
-    """Times on the clocks of the contract's zone; where a clock shows a time twice or never, as the contract says."""
-    if contract.timezone == "UTC":
-        return naive.cast(TIMESTAMP)
-    earliest, latest = (
-        pc.assume_timezone(naive, contract.timezone, ambiguous=choice, nonexistent=choice)
-        for choice in ("earliest", "latest")
-    )
-    if earliest.equals(latest):
-        return earliest.cast(TIMESTAMP)
-    differ = pc.not_equal(earliest, latest)
-    # What no clock shows comes back as another time.
-    skipped = pc.and_(differ, pc.not_equal(pc.local_timestamp(earliest), naive))
-    unreadable.note(name, f"lies in an hour that the clocks of {contract.timezone} skip", skipped)
-    chosen = latest if contract.event_timestamp.ambiguous == "latest" else earliest
-    unsure = skipped
-    if contract.event_timestamp.ambiguous == "quarantine":
-        unsure = differ
-        unreadable.note(
-            name,
-            f"lies in an hour that the clocks of {contract.timezone} have twice (event_timestamp.ambiguous says "
-            "which is meant)",
-            pc.and_not(differ, skipped),
-        )
-    return pc.if_else(unsure, pa.scalar(None, chosen.type), chosen).cast(TIMESTAMP)
-
-
 def _to_number(values: pa.Array, name: str, column: Column, contract: Contract, unreadable: Unreadable) -> pa.Array:
     if pa.types.is_string(values.type):
+        if column.extract is not None:
+            taken = _extracted(values, column.extract)
+            nothing = pc.and_not(pc.equal(taken, ""), missing_in(values))
+            unreadable.note(name, f"has nothing that extract {column.extract!r} takes", nothing)
+            values = pc.if_else(pc.equal(taken, ""), pa.scalar(None, pa.string()), taken)
         plain = _plain_numbers(values, contract)
         values = _numbers_in(values, name, contract, unreadable) if plain is None else plain
+    elif pa.types.is_duration(values.type):
+        values = pc.divide(values.cast(pa.duration("us"), safe=False).cast(pa.int64()).cast(pa.float64()), 1e6)
+    elif pa.types.is_time(values.type):
+        values = pc.divide(values.cast(pa.int64()).cast(pa.float64()), 1e6)
     numbers = values.cast(pa.float64(), safe=False)
     if column.scale != 1:
         numbers = pc.multiply(numbers, column.scale)
@@ -254,12 +284,26 @@ def _plain_numbers(text: pa.Array, contract: Contract) -> pa.Array | None:
     return numbers if pc.all(pc.is_finite(numbers), min_count=0).as_py() else None
 
 
-def _numbers_in(values: pa.Array, name: str, contract: Contract, unreadable: Unreadable) -> pa.Array:
-    text = pc.utf8_trim_whitespace(values)
+def _ungrouped(text: pa.Array, contract: Contract) -> pa.Array:
+    """Numbers without the marks between groups of three digits."""
+    mark, decimal = contract.csv.thousands, re.escape(contract.csv.decimal)
+    if mark is None:
+        return text
+    # A blank is printed as one that breaks no line.
+    marks = " \u00a0\u202f\u2009" if mark.isspace() else "'\u2019" if mark in "'\u2019" else mark
+    group = f"[{re.escape(marks)}]"
+    grouped = pc.match_substring_regex(text, rf"^[+-]?\d{{1,3}}(?:{group}\d{{3}})+(?:{decimal}\d*)?$")
+    return pc.if_else(grouped, pc.replace_substring_regex(text, group, ""), text)
+
+
+def _numbers_in(text: pa.Array, name: str, contract: Contract, unreadable: Unreadable) -> pa.Array:
+    text = _ungrouped(text, contract)
     comma = pc.match_substring_regex(text, DECIMAL_COMMA)
     point = pc.match_substring_regex(text, NUMBER)
-    neither = pc.and_not(pc.not_equal(text, ""), pc.or_(comma, point))
-    unreadable.note(name, "is not a number", neither)
+    neither = pc.invert(pc.or_(comma, point))
+    grouped = pc.match_substring_regex(text, GROUPED)
+    unreadable.note(name, "is not a number", pc.and_not(neither, grouped))
+    unreadable.note(name, "has marks between groups of digits (csv.thousands reads those)", pc.and_(neither, grouped))
     if contract.csv.decimal == ",":
         fits = comma
         unreadable.note(name, 'has a decimal point (csv.decimal: "." reads those)', pc.and_not(point, fits))
@@ -270,21 +314,19 @@ def _numbers_in(values: pa.Array, name: str, contract: Contract, unreadable: Unr
     return pc.replace_substring(text, ",", ".").cast(pa.float64())
 
 
-def _to_integer(values: pa.Array, name: str, column: Column, contract: Contract, unreadable: Unreadable) -> pa.Array:  # noqa: ARG001 - all converters take the same
-    nothing = pa.scalar(None, pa.int64())
-    if pa.types.is_signed_integer(values.type):
+def _to_integer(values: pa.Array, name: str, column: Column, contract: Contract, unreadable: Unreadable) -> pa.Array:
+    if pa.types.is_signed_integer(values.type) or pa.types.is_boolean(values.type):
         return values.cast(pa.int64())
+    if pa.types.is_duration(values.type) or pa.types.is_time(values.type):
+        values = _to_number(values, name, Column(column=column.column, type="number"), contract, unreadable)
     if pa.types.is_floating(values.type):
         # Past 2**53 a float has lost digits: two identifiers may have become one.
-        whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), 2.0**53))
+        limit = exact_below(values.type)
+        whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), limit))
         given = pc.invert(pc.is_nan(values))
-        exact = pc.less(pc.abs(values), 2.0**53)
+        exact = pc.less(pc.abs(values), limit)
         unreadable.note(name, "is not a whole number", pc.and_(given, pc.and_(exact, pc.invert(whole))))
-        unreadable.note(
-            name,
-            "was delivered as a floating-point number past 2^53, which has lost digits (deliver it as text)",
-            pc.and_not(given, exact),
-        )
+        unreadable.note(name, _lost_in(values.type), pc.and_not(given, exact))
         return pc.if_else(whole, values, pa.scalar(None, values.type)).cast(pa.int64())
     text = _text(values)
     try:
@@ -293,10 +335,11 @@ def _to_integer(values: pa.Array, name: str, column: Column, contract: Contract,
             return text.cast(pa.int64())
     except pa.ArrowInvalid:
         pass  # some text needs a closer look
-    text = pc.utf8_trim_whitespace(text)
-    if pa.types.is_decimal(values.type):
-        text = pc.replace_substring_regex(text, r"\.0*$", "")
+    text = _ungrouped(text, contract)
+    decimal = "." if not pa.types.is_string(values.type) else re.escape(contract.csv.decimal)
+    text = pc.replace_substring_regex(text, rf"^([+-]?\d+)(?:{decimal}0*|\.0+)$", r"\1")
     is_integer = pc.match_substring_regex(text, INTEGER)
+    lost = pc.match_substring_regex(text, SCIENTIFIC)
     digits = pc.utf8_ltrim(text, "+-0")
     length = pc.utf8_length(digits)
     # Of as many digits as the largest, the smaller number is the earlier text.
@@ -304,12 +347,13 @@ def _to_integer(values: pa.Array, name: str, column: Column, contract: Contract,
         pc.less(length, len(LARGEST_INTEGER)),
         pc.and_(pc.equal(length, len(LARGEST_INTEGER)), pc.less_equal(digits, LARGEST_INTEGER)),
     )
-    unreadable.note(name, "is not a whole number", pc.and_(pc.not_equal(text, ""), pc.invert(is_integer)))
+    unreadable.note(name, "is not a whole number", pc.invert(pc.or_(is_integer, lost)))
+    unreadable.note(name, LOST_IN_TEXT, lost)
     unreadable.note(
         name, f"is beyond {LARGEST_INTEGER} (type: string reads any identifier)", pc.and_not(is_integer, fits)
     )
     readable = pc.if_else(pc.and_(is_integer, fits), pc.utf8_ltrim(text, "+"), pa.scalar(None, pa.string()))
-    return pc.coalesce(readable.cast(pa.int64()), nothing)
+    return readable.cast(pa.int64())
 
 
 def _to_string(values: pa.Array, name: str, column: Column, contract: Contract, unreadable: Unreadable) -> pa.Array:  # noqa: ARG001 - all converters take the same
@@ -320,7 +364,7 @@ def _to_string(values: pa.Array, name: str, column: Column, contract: Contract, 
         if not column.nullable:
             nothing = pc.and_not(pc.equal(taken, ""), pc.equal(text, ""))
             unreadable.note(name, f"has nothing that extract {column.extract!r} takes", nothing)
-        text = taken
+        text = pc.utf8_trim_whitespace(taken)
     empty = pc.equal(text, "")
     return pc.if_else(empty, pa.scalar(None, pa.string()), text) if pc.any(empty).as_py() else text
 
@@ -336,14 +380,18 @@ def _extracted(text: pa.Array, pattern: str) -> pa.Array:
 def _to_boolean(values: pa.Array, name: str, column: Column, contract: Contract, unreadable: Unreadable) -> pa.Array:  # noqa: ARG001 - all converters take the same
     if pa.types.is_boolean(values.type):
         return values
-    text = pc.utf8_lower(pc.utf8_trim_whitespace(_text(values)))
+    text = pc.replace_substring_regex(pc.utf8_lower(_text(values)), r"^([01])\.0+$", r"\1")
     true, false = (
-        pc.is_in(text, pa.array(["true", "1", "yes"])),
-        pc.is_in(text, pa.array(["false", "0", "no"])),
+        pc.is_in(text, pa.array(["true", "t", "1", "yes", "y"])),
+        pc.is_in(text, pa.array(["false", "f", "0", "no", "n"])),
     )
     known = pc.or_(true, false)
-    unreadable.note(name, "is neither true nor false", pc.and_(pc.invert(_missing(values)), pc.invert(known)))
+    unreadable.note(name, "is neither true nor false", pc.and_(pc.invert(missing_in(values)), pc.invert(known)))
     return pc.if_else(known, true, pa.scalar(None, pa.bool_()))
+
+
+def _to_date(values: pa.Array, name: str, column: Column, contract: Contract, unreadable: Unreadable) -> pa.Array:
+    return to_dates(values, column, name, contract, unreadable)
 
 
 _CONVERTERS: dict[str, Callable[[pa.Array, str, Column, Contract, Unreadable], pa.Array]] = {
@@ -351,38 +399,14 @@ _CONVERTERS: dict[str, Callable[[pa.Array, str, Column, Contract, Unreadable], p
     "integer": _to_integer,
     "string": _to_string,
     "boolean": _to_boolean,
+    "date": _to_date,
 }
 
 
-def _missing(values: pa.Array) -> pa.Array:
-    """Where there is no value: null, NaN, and text of nothing but spaces."""
-    if pa.types.is_string(values.type):
-        return pc.fill_null(pc.equal(pc.utf8_trim_whitespace(values), ""), True)
-    return pc.is_null(values, nan_is_null=True)
-
-
 def _text(values: pa.Array) -> pa.Array:
-    return values if pa.types.is_string(values.type) else values.cast(pa.string())
-
-
-def _plain(values: pa.Array, column: str, origin: str) -> pa.Array:
-    """The values with one type for text: dictionaries and views are how a file stores it, not what it says."""
-    if isinstance(values.type, pa.UuidType):
-        return pa.array([None if value is None else str(value) for value in values.to_pylist()], pa.string())
-    if isinstance(values.type, pa.BaseExtensionType):
-        # numeric of Postgres, for one, is text inside.
-        values = values.storage
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
-    if pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type) or _is_binary(values.type):
-        try:
-            return values.cast(pa.string())
-        except pa.ArrowInvalid as error:
-            raise ContractError(
-                f"column {column!r} of {origin} is not UTF-8 text: {error}; correct the file"
-            ) from error
-    return values
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    """Values as text; a duration as its seconds."""
+    if pa.types.is_string(values.type):
+        return values
+    if pa.types.is_duration(values.type):
+        values = pc.divide(values.cast(pa.duration("us"), safe=False).cast(pa.int64()).cast(pa.float64()), 1e6)
+    return values.cast(pa.string())

@@ -18,7 +18,7 @@ from fraud_assets.core.event_times import EventTime
 from fraud_assets.core.label_columns import LabelTime
 from fraud_assets.core.months import check_month
 from fraud_assets.core.naming import ID_WORDS, MINOR_UNITS, TRANSACTION_WORDS, has_fraud_word, name_words, slug
-from fraud_assets.core.profiling import SIGNS, ColumnProfile, FileProfile
+from fraud_assets.core.profiling import ColumnProfile, FileProfile
 from fraud_assets.core.roles import Choices, Part, Roles, assign_roles
 
 USUAL_DELAY, USUAL_MATURITY, USUAL_LONGEST = 14, 30, 62  # days
@@ -208,7 +208,8 @@ def _csv(profile: FileProfile, read: Csv) -> list[str]:
     if style.decimal != usual.decimal:
         given["decimal"] = f'"{style.decimal}"'
     if style.thousands is not None:
-        given["thousands"] = _quote(style.thousands)
+        # What keeps a number on one line is read like a blank.
+        given["thousands"] = _quote(" " if style.thousands.isspace() else style.thousands.replace("\u2019", "'"))
     if read.encoding != usual.encoding:
         given["encoding"] = read.encoding
     if read.quote != usual.quote:
@@ -286,7 +287,8 @@ def _amount(part: Part | None, scale: float | None) -> list[str]:
     return [f"amount: {_flow(column, 'number', **extra)}  # {question}{_range(column)}"]
 
 
-_NUMBER_BESIDE_A_SIGN = rf"^(?:{SIGNS})? ?([+-]?[\d.,' ]*\d)"
+# A minus before the sign is not taken for one after it: such a value is quarantined.
+_NUMBER_BESIDE_A_SIGN = r"^[^\d-]*([+-]?\d[\d., ']*)"
 
 
 def _attributes(attributes: dict[str, Part], *, may_be_missing: bool) -> list[str]:

@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 from fraud_assets.core.column_names import find_columns
 from fraud_assets.core.contract import TIMESTAMP, Column, Contract
 from fraud_assets.core.conversions import Unreadable, canonical_columns, event_times, label_columns
+from fraud_assets.core.quarantine_limit import Quarantined
 from fraud_assets.core.rows import Piece, Rejected
 from fraud_assets.core.spool import BATCH_ROWS, MEMORY, Spool
 from fraud_assets.core.tables import QUARANTINED
@@ -102,6 +103,7 @@ class Intake:
         id_range: the smallest and the largest accepted id; None without rows.
         accepted: the accepted rows, as they came.
         is_in_order: whether they came in order.
+        shares: how much is quarantined, of all rows and of those that say fraud.
     """
 
     n_delivered: int
@@ -113,6 +115,7 @@ class Intake:
     id_range: tuple[Any, Any] | None
     accepted: Spool
     is_in_order: bool
+    shares: Quarantined
 
     def transactions(self) -> pa.RecordBatchReader:
         """The accepted rows: columns of `Contract.transactions_schema`, by `event_timestamp` and `transaction_id`.
@@ -157,7 +160,8 @@ def accept(
 
     Raises:
         ContractError: when a column of the contract is missing, or cannot be read.
-        IntakeError: when the delivery is empty, or more than `quarantine_limit` of its rows break the contract.
+        IntakeError: when the delivery is empty, or more than `quarantine_limit` of its rows, or of those that say
+            fraud, break the contract (`Quarantined.refusal`).
     """
     taking = _Taking(contract, month, delivery.whole, decisions, earlier, memory)
     taking.read(delivery)
@@ -330,6 +334,16 @@ class _Checked:
                 found.setdefault(position, []).append(rule.words)
         return found
 
+    def may_say_fraud(self) -> Booleans:
+        """The rows whose label says fraud, or is a word that the contract does not know."""
+        if "is_fraud" not in self.columns:
+            return np.zeros(len(self.broken), bool)
+        result = np.asarray(pc.fill_null(self.columns["is_fraud"], False)).copy()
+        for rule, mask in self.masks:
+            if rule.column == "is_fraud":
+                result |= mask
+        return result
+
     def can_be_waived(self) -> Booleans:
         """The rows that break no rule but those which a person may waive."""
         result = np.ones(len(self.broken), bool)
@@ -431,6 +445,8 @@ class _Rules:
             self._add(name, dy.String(**given, regex=f"^(?:{column.pattern})$" if column.pattern is not None else None))
         elif column.type == "boolean":
             self._add(name, dy.Bool(**given))
+        elif column.type == "date":
+            self._add(name, dy.Date(**given))
         elif column.type == "number":
             self._add(name, dy.Float64(**given, min=column.minimum, max=column.maximum))
         else:
@@ -512,7 +528,7 @@ class _Taking:
         self.accepted = Spool(contract.transactions_schema(), memory)
         self.quarantined = Spool(QUARANTINED, memory)
         self.statements: list[pa.RecordBatch] = []
-        self.n_delivered = self.n_dropped = 0
+        self.n_delivered = self.n_dropped = self.n_fraud = self.n_fraud_broken = 0
         self.reasons: Counter[str] = Counter()
         self.first: dict[str, str] = {}
         self.days: Counter[int] = Counter()
@@ -550,6 +566,14 @@ class _Taking:
             )
         limit, n_broken = self.contract.quarantine_limit, self.quarantined.n_rows - self.n_dropped
         counts = dict(self.reasons.most_common())
+        shares = Quarantined(self.n_delivered, n_broken, self.n_fraud, self.n_fraud_broken)
+        if n_broken <= limit * self.n_delivered and (refusal := shares.refusal(limit)) is not None:
+            listed = "; ".join(f"{words}: {count} rows, first {self.first[words]}" for words, count in counts.items())
+            raise IntakeError(
+                f"{origin}: {refusal} of contract {self.contract.name!r}, so {self.month} is refused and stays as it "
+                f"was: it would be a month with too few frauds. Correct the file, or the contract, and run the month "
+                f"again. {listed}"
+            )
         if n_broken > limit * self.n_delivered:
             listed = "; ".join(f"{words}: {count} rows, first {self.first[words]}" for words, count in counts.items())
             raise IntakeError(
@@ -569,6 +593,7 @@ class _Taking:
             self.id_range,
             self.accepted,
             self.is_in_order,
+            shares,
         )
 
     def _take(self, rows: pa.RecordBatch, origin: str, numbers: npt.NDArray[np.int64]) -> None:
@@ -588,8 +613,10 @@ class _Taking:
         good[list(reasons)] = False
         held_back = self._held_back(checked.ids(), good)
         good[list(held_back)] = False
+        says_fraud = checked.may_say_fraud()
+        self.n_fraud += int(says_fraud.sum())
         if not good.all():
-            self._quarantine(rows, origin, numbers, reasons | held_back)
+            self._quarantine(rows, origin, numbers, reasons | held_back, says_fraud)
         self._accept(checked, good)
 
     def _of_month(self, rows: pa.RecordBatch) -> Booleans:
@@ -633,20 +660,25 @@ class _Taking:
         )
 
     def _quarantine(
-        self, rows: pa.RecordBatch, origin: str, numbers: npt.NDArray[np.int64], reasons: dict[int, list[str]]
+        self,
+        rows: pa.RecordBatch,
+        origin: str,
+        numbers: npt.NDArray[np.int64],
+        reasons: dict[int, list[str]],
+        says_fraud: Booleans,
     ) -> None:
         positions = sorted(reasons)
         originals = _originals(rows, positions)
         for position, original in zip(positions, originals, strict=True):
-            for words in reasons[position]:
-                self._count(words, f"row {numbers[position]} of {origin} ({self._delivered(original, words)})")
-        self._keep(
-            origin,
-            numbers[positions].tolist(),
-            ["; ".join(reasons[position]) for position in positions],
-            originals,
-            [_row_digest(original) for original in originals],
+            for rule in reasons[position]:
+                self._count(rule, f"row {numbers[position]} of {origin} ({self._delivered(original, rule)})")
+        digests = [_row_digest(original) for original in originals]
+        self.n_fraud_broken += sum(
+            bool(says_fraud[position]) and self.actions.get(digest) != "drop"
+            for position, digest in zip(positions, digests, strict=True)
         )
+        words = ["; ".join(reasons[position]) for position in positions]
+        self._keep(origin, numbers[positions].tolist(), words, originals, digests)
 
     def _count(self, words: str, where: str) -> None:
         self.reasons[words] += 1

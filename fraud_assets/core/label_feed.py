@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.core.contract import TIMESTAMP, Column, Contract, ContractError, LabelFeed
-from fraud_assets.core.conversions import Unreadable, to_column, to_times
+from fraud_assets.core.column_names import find_columns, plain_name
+from fraud_assets.core.contract import TIMESTAMP, Column, Contract, LabelFeed
+from fraud_assets.core.conversions import Unreadable, given_values, label_times, to_column
 from fraud_assets.core.digests import digest_text
 
 SOURCES = ("chargeback", "analyst", "customer_report")
@@ -72,16 +73,13 @@ def read_statements(
     Raises:
         ContractError: when a column is missing, or of a type that cannot be read.
     """
-    wanted = [layout.transaction_id, layout.is_fraud] + ([layout.known.columns[0]] if month else [])
-    if missing := [name for name in wanted if name not in rows.column_names]:
-        raise ContractError(
-            f"{file} has the columns {rows.column_names} and lacks {missing}; rename its columns, or add them"
-        )
+    wanted = [layout.transaction_id, layout.is_fraud, *(layout.known.columns if month else ())]
+    rows = rows.rename_columns(_names(rows.column_names, wanted, layout, file))
     faults = _Faults(rows.num_rows)
     columns = {name: rows[name].combine_chunks() for name in rows.column_names}
     identifiers = _identifiers(columns[layout.transaction_id], layout.transaction_id, contract, file, faults)
-    is_fraud = _verdicts(columns[layout.is_fraud], layout, faults)
-    known = _known(columns.get(layout.known.columns[0]), layout, contract, month, now, faults)
+    is_fraud = _verdicts(columns[layout.is_fraud], layout, contract, faults)
+    known = _known(columns, layout, contract, file, month, now, faults)
     sources = _sources(columns.get(layout.label_source or ""), layout, contract, faults)
     taken = pa.table(
         {
@@ -95,6 +93,18 @@ def read_statements(
         }
     )
     return _split(taken, rows, faults, file)
+
+
+def _names(given: list[str], wanted: list[str], layout: LabelFeed, file: str) -> list[str]:
+    """The delivered names, those of the layout as it writes them; which of its others are there is left open."""
+    also = [name for name in (*layout.known.columns, layout.label_source) if name and name not in wanted]
+    plain = {plain_name(name) for name in given}
+    also = [name for name in also if plain_name(name) in plain]
+    named = {name: name for name in (*wanted, *also)}
+    names = list(given)
+    for name, position in find_columns(named, given, file, "rename its columns, or add them").items():
+        names[position] = name
+    return names
 
 
 def refuse_premature(read: StatedRows, happened: pa.Table, rows: pa.Table) -> StatedRows:
@@ -191,30 +201,26 @@ class _Faults:
         self.unreadable = Unreadable()
 
 
-def _as_text(values: pa.Array) -> pa.Array:
+def _as_text(values: pa.Array, contract: Contract) -> pa.Array:
     """Trimmed text; null where there is nothing."""
+    values = given_values(values, "", contract, Unreadable())
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
-    text = pc.utf8_trim_whitespace(values.cast(pa.string()))
-    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
-
-
-def _absent(values: pa.Array) -> pa.Array:
-    return pc.is_null(_as_text(values)) if pa.types.is_string(values.type) else pc.is_null(values, nan_is_null=True)
+    return values.cast(pa.string())
 
 
 def _identifiers(values: pa.Array, name: str, contract: Contract, file: str, faults: _Faults) -> pa.Array:
-    faults.add(f"{name} is missing: name the transaction", _absent(values))
+    faults.add(f"{name} is missing: name the transaction", pc.is_null(_as_text(values, contract)))
     declared = contract.transaction_id
     column = Column(column=name, type=declared.type if declared else "string")
-    identifiers = to_column(values, name, column, contract, file, faults.unreadable)
+    identifiers = to_column(values, name, column, contract, file, faults.unreadable, is_id=True)
     faults.take_unreadable("write the id as the transactions have it")
     return identifiers
 
 
-def _verdicts(values: pa.Array, layout: LabelFeed, faults: _Faults) -> pa.Array:
+def _verdicts(values: pa.Array, layout: LabelFeed, contract: Contract, faults: _Faults) -> pa.Array:
     # A column of numbers that once had gaps says 1.0 for 1.
-    text = pc.replace_substring_regex(pc.utf8_lower(_as_text(values)), r"^(\d+)\.0+$", r"\1")
+    text = pc.replace_substring_regex(pc.utf8_lower(_as_text(values, contract)), r"^(\d+)\.0+$", r"\1")
     meanings = (layout.fraud_values, layout.genuine_values, layout.withdrawn_values)
     fraud, genuine, withdrawn = (pc.is_in(text, pa.array([word.lower() for word in words])) for words in meanings)
     allowed = ", ".join(word for words in meanings for word in words)
@@ -225,15 +231,27 @@ def _verdicts(values: pa.Array, layout: LabelFeed, faults: _Faults) -> pa.Array:
 
 
 def _known(
-    given: pa.Array | None, layout: LabelFeed, contract: Contract, month: str | None, now: datetime, faults: _Faults
+    columns: dict[str, pa.Array],
+    layout: LabelFeed,
+    contract: Contract,
+    file: str,
+    month: str | None,
+    now: datetime,
+    faults: _Faults,
 ) -> pa.Array:
     """When each statement became known; null where the row does not say."""
-    name, last = layout.known.columns[0], contract.last_month
-    if given is None:
-        given = pa.nulls(len(faults.any), TIMESTAMP)
-    if pa.types.is_date(given.type):
-        given = given.cast(pa.timestamp("us"))
-    known, absent = to_times(given, name, contract, faults.unreadable), _absent(given)
+    when, last = layout.known, contract.last_month
+    name = " ".join(when.columns)
+    if any(column not in columns for column in when.columns):
+        known = pa.nulls(len(faults.any), TIMESTAMP)
+        absent = pc.is_null(known)
+    else:
+        rows = pa.record_batch([columns[column] for column in when.columns], names=list(when.columns))
+        known = label_times(rows, when, name, contract, file, faults.unreadable, like_events=False)
+        parts = [given_values(column, name, contract, Unreadable()) for column in rows.columns]
+        absent = pc.is_null(parts[0], nan_is_null=True)
+        for part in parts[1:]:
+            absent = pc.and_(absent, pc.is_null(part, nan_is_null=True))
     faults.take_unreadable("write it as 2018-04-30T23:59:59, with an offset where that is not unique")
     if month is not None:
         faults.add(f"{name} is missing: say when it became known", absent)
@@ -265,7 +283,7 @@ def _sources(given: pa.Array | None, layout: LabelFeed, contract: Contract, faul
     name, default = layout.label_source, contract.label.label_source
     if given is None:
         return pa.array([default] * len(faults.any), pa.string())
-    text = pc.utf8_lower(_as_text(given))
+    text = pc.utf8_lower(_as_text(given, contract))
     unknown = pc.and_(pc.is_valid(text), pc.invert(pc.is_in(text, pa.array(SOURCES))))
     faults.add(f"{name} is none of {', '.join(SOURCES)}: write one of them, or leave it empty", unknown)
     return pc.fill_null(text, default)

@@ -172,7 +172,7 @@ SKIPPED = "event_timestamp lies in an hour that the clocks of Europe/Paris skip"
         ("at", "2018-04-30T23:30:00-01:00", OUTSIDE),
         ("known", None, "label_timestamp is missing for a fraud"),
         ("known", "", "label_timestamp is missing for a fraud"),
-        ("known", "soon", "label_timestamp is no ISO 8601 time"),
+        ("known", "soon", "label_timestamp is no ISO 8601 time (its format reads others)"),
         ("known", "2018-04-10T09:59:59", "label_timestamp lies before the transaction"),
         ("known", "2018-06-11T10:00:01", "label_timestamp lies over 62 days late"),
     ],
@@ -389,13 +389,11 @@ def test_a_column_that_is_there_twice_is_named():
     [
         ("paid", pa.array([[1.0]])),
         ("at", pa.array([20180410])),
-        ("at", pa.array([dt.date(2018, 4, 10)])),
-        ("who", pa.array([b"\xff\xfe"])),
+        ("at", pa.array([True])),
     ],
 )
 def test_a_column_of_a_type_that_cannot_be_read_is_named(column, values):
-    name = {"at": "event_timestamp", "paid": "'paid' of april.csv", "who": "'who' of april.csv"}[column]
-    with pytest.raises(ContractError, match=name):
+    with pytest.raises(ContractError, match=f"'{column}' of april.csv"):
         taken(**{column: values})
 
 
@@ -613,7 +611,8 @@ def test_decimal_commas_are_read_where_the_contract_says_so_and_points_are_not()
     intake = accepted(delivered(paid=["12,50", " 1,5e1", "12.50", "1.234,50", "7"]), commas)
     assert stored(intake)["amount"].to_pylist() == [12.5, 15.0, 7.0]
     assert intake.quarantined["reasons"].to_pylist() == [
-        'amount has a decimal point (csv.decimal: "." reads those)', "amount is not a number",
+        'amount has a decimal point (csv.decimal: "." reads those)',
+        "amount has marks between groups of digits (csv.thousands reads those)",
     ]  # fmt: skip
 
 
@@ -653,7 +652,7 @@ def test_categories_are_of_what_was_extracted():
 
 def test_text_must_match_its_pattern_from_end_to_end():
     cards = contract(entities="{customer_id: {column: who, pattern: 'C[0-9]+|X'}}")
-    intake = accepted(delivered(who=["C12", "X", "C12x", "xC12", "C12\n"]), cards)
+    intake = accepted(delivered(who=["C12", "X", "C12x", "xC12", "C12\nX"]), cards)
     assert stored(intake)["customer_id"].to_pylist() == ["C12", "X"]
     assert set(intake.quarantined["reasons"].to_pylist()) == {"customer_id does not match 'C[0-9]+|X'"}
 

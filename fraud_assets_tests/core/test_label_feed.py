@@ -135,7 +135,7 @@ def test_a_float_that_has_lost_digits_names_no_transaction():
     ]
 
 
-@pytest.mark.parametrize("identifier", ["'; DROP TABLE raw_transactions; --", 'a"b', "\U0001f4b3", "x" * 10_000, " a "])
+@pytest.mark.parametrize("identifier", ["'; DROP TABLE raw_transactions; --", 'a"b', "\U0001f4b3", "x" * 10_000])
 def test_text_ids_are_taken_as_they_are(identifier):
     assert read(TEXT, transaction_id=[identifier], is_fraud=["1"]).taken["transaction_id"].to_pylist() == [identifier]
 
@@ -178,13 +178,13 @@ def test_an_unknown_source_is_refused():
 
 
 def test_a_file_without_a_column_it_needs_is_refused_whole():
-    with pytest.raises(ContractError, match=r"labels.csv has the columns \['id', 'is_fraud'\] and lacks"):
+    with pytest.raises(ContractError, match=r"labels.csv lacks 'transaction_id' .* it has \['id', 'is_fraud'\]"):
         read(id=["1"], is_fraud=["1"])
 
 
 def test_a_time_of_another_type_is_refused_whole():
     rows = pa.table({"transaction_id": [1], "is_fraud": ["1"], "label_timestamp": [20180501]})
-    with pytest.raises(ContractError, match="a time must be a timestamp or text"):
+    with pytest.raises(ContractError, match="a number is a time only where the contract says"):
         read(rows=rows)
 
 

@@ -1,0 +1,88 @@
+"""The types in which files store values, reduced to the few that say something.
+
+Dictionaries, views, large and binary text, decimals of any width or 16-bit floats are how a writer stores a value, not
+what it means. One list of them, for the intake and for drafts; what a value means to a contract belongs to
+`conversions.py` and `times.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def plain_array(values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    """Values as one of: text, integers, floats, decimals, booleans, timestamps, date32, time64[us], duration, null.
+
+    Lists and structs become their JSON.
+
+    Returns:
+        The values, and where bytes were no UTF-8 text and became null (None when all were).
+    """
+    kind = values.type
+    if isinstance(kind, pa.UuidType):
+        return pa.array([None if value is None else str(value) for value in values.to_pylist()], pa.string()), None
+    if isinstance(kind, pa.BaseExtensionType):
+        # numeric of Postgres, for one, is text inside.
+        return plain_array(values.storage)
+    if pa.types.is_dictionary(kind):
+        return plain_array(values.dictionary_decode())
+    if pa.types.is_run_end_encoded(kind):
+        return plain_array(pc.run_end_decode(values))
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return values.cast(pa.string()), None
+    if is_binary(kind):
+        return _decoded(values)
+    if pa.types.is_float16(kind):
+        return pa.array(values.to_numpy(zero_copy_only=False).astype(np.float32), mask=_nulls(values)), None
+    if pa.types.is_date64(kind):
+        return values.cast(pa.date32()), None
+    if pa.types.is_time(kind):
+        return values.cast(pa.time64("us"), safe=False), None
+    if pa.types.is_nested(kind) or pa.types.is_union(kind):
+        return pa.array(list(map(_json, values.to_pylist())), pa.string()), None
+    if pa.types.is_interval(kind):
+        return pa.array([None if value is None else str(value) for value in values.to_pylist()], pa.string()), None
+    return values, None
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Whether a type holds bytes, as which Impala, Hive and Spark store text."""
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or pa.types.is_binary_view(kind)
+    )
+
+
+def exact_below(kind: pa.DataType) -> float:
+    """Up to which size a floating-point type holds every whole number."""
+    return {pa.float16(): 2.0**11, pa.float32(): 2.0**24}.get(kind, 2.0**53)
+
+
+def _decoded(values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    try:
+        return values.cast(pa.string()), None
+    except pa.ArrowInvalid:
+        texts, bad = list[str | None](), list[bool]()
+        for value in values.to_pylist():
+            try:
+                texts.append(None if value is None else value.decode())
+                bad.append(False)
+            except UnicodeDecodeError:
+                texts.append(None)
+                bad.append(True)
+        return pa.array(texts, pa.string()), pa.array(bad)
+
+
+def _nulls(values: pa.Array) -> Any:
+    return np.asarray(values.is_null())
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else json.dumps(value, default=str, ensure_ascii=False)

@@ -1,0 +1,59 @@
+"""When so much of a delivery is quarantined that it is refused whole.
+
+The same judgement for a month of transactions and for a file of labels, over all rows and over those that say fraud: a
+fault that hits only frauds hides among thousands of good rows, and leaves a month without fraud.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# So seldom would rows that are quarantined by chance be so many of the frauds.
+BY_CHANCE = 0.01
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """How much of a delivery is quarantined.
+
+    Attributes:
+        n: rows read; lines that are no rows count.
+        n_quarantined: of them, in quarantine; what a person dropped does not count.
+        n_fraud: rows read whose label says fraud, or is a word that the contract does not know and may.
+        n_fraud_quarantined: of those, in quarantine.
+    """
+
+    n: int
+    n_quarantined: int
+    n_fraud: int = 0
+    n_fraud_quarantined: int = 0
+
+    def refusal(self, limit: float) -> str | None:
+        """Why the delivery is refused, as a part of a sentence; None where it is not.
+
+        Of all rows, more than the limit are too many. Of the rows that say fraud, more than the limit are too many
+        where so many would be quarantined by chance in less than one of a hundred deliveries, if each row had the
+        limit's chance: of one to three frauds one may be lost, and of two not both (limit 5 %).
+
+        >>> Quarantined(1000, 12, 12, 12).refusal(0.05)
+        '12 of 12 rows that say fraud (100.0%) cannot be used, more than quarantine_limit 5.0%'
+        >>> Quarantined(1000, 1, 12, 1).refusal(0.05), Quarantined(1000, 1, 1, 1).refusal(0.05)
+        (None, None)
+        """
+        if self.n_quarantined > limit * self.n:
+            return (
+                f"{self.n_quarantined} of {self.n} rows ({self.n_quarantined / self.n:.1%}) cannot be used, more than "
+                f"quarantine_limit {limit:.1%}"
+            )
+        lost, of = self.n_fraud_quarantined, self.n_fraud
+        if lost <= limit * of:
+            return None
+        # Where it is used: it takes a while to load, and most deliveries lose no fraud.
+        from scipy.stats import binom
+
+        if binom.sf(lost - 1, of, limit) < BY_CHANCE:
+            return (
+                f"{lost} of {of} rows that say fraud ({lost / of:.1%}) cannot be used, more than quarantine_limit "
+                f"{limit:.1%}"
+            )
+        return None
