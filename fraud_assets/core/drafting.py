@@ -134,7 +134,9 @@ def _months(event: EventTime, file_name: str, siblings: Sequence[str], timezone:
         if event.has_offset
         else "to confirm: the times carry no offset; name the zone they are in, such as Europe/Paris"
     )
-    if timezone is not None:
+    if event.origin is not None:
+        zone = "the one in which the origin lies and months are cut"
+    elif timezone is not None:
         zone = "of times without an offset"
     return [
         f"first_month: {check_month(first)}",
@@ -418,7 +420,7 @@ def _no_label(*, has_id: bool) -> list[str]:
 def _flow(column: ColumnProfile, kind: str, **extra: str) -> str:
     """A column's mapping on one line."""
     parts = {"column": _quote(column.name), "type": kind}
-    if column.n_missing or extra.get("extract"):
+    if column.n_missing:
         parts["nullable"] = "true"
     return "{" + ", ".join(f"{key}: {value}" for key, value in (parts | extra).items()) + "}"
 

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from fraud_assets.core.contract import ContractError
 from fraud_assets.core.naming import EXPIRY_WORDS, TIME_WORDS, name_words
+from fraud_assets.core.physical import plain_array
 
 Kind = Literal["integer", "number", "boolean", "time", "clock", "string", "nested"]
 
@@ -283,29 +284,26 @@ def _first_rows(batches: Iterator[pa.RecordBatch]) -> pa.Table | None:
 
 
 def plain(values: pa.Array) -> pa.Array:
-    """Values as text, whole numbers, numbers, booleans or times; anything else (lists, structures) as it is."""
-    if isinstance(values.type, pa.UuidType):
-        return pa.array([None if value is None else str(value) for value in values.to_pylist()], pa.string())
-    if isinstance(values.type, pa.BaseExtensionType):
-        values = values.storage
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+    """Values as text, whole numbers, numbers, booleans or times; lists and structures as they are."""
+    if pa.types.is_nested(values.type):
+        return values
+    values, unreadable = plain_array(values)
     kind = values.type
-    if pa.types.is_integer(kind) and kind != pa.uint64():
+    if unreadable is not None and pc.all(pc.or_(unreadable, pc.is_null(values))).as_py():
+        # Bytes that are no text.
+        return pa.nulls(len(values), pa.list_(pa.int8()))
+    if kind == pa.uint64() or pa.types.is_null(kind):
+        return values.cast(pa.string())
+    if pa.types.is_integer(kind):
         return values.cast(pa.int64())
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return values.cast(pa.float64())
     if pa.types.is_timestamp(kind):
         return values.cast(pa.timestamp("us", tz=kind.tz), safe=False)
-    texts = (pa.types.is_large_string, pa.types.is_string_view, pa.types.is_date, pa.types.is_time, pa.types.is_null)
-    if kind == pa.uint64() or any(is_text(kind) for is_text in texts):
+    if pa.types.is_duration(kind):
+        return pc.divide(values.cast(pa.duration("us"), safe=False).cast(pa.int64()).cast(pa.float64()), 1e6)
+    if pa.types.is_date(kind) or pa.types.is_time(kind):
         return values.cast(pa.string())
-    if any(is_bytes(kind) for is_bytes in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)):
-        try:
-            # Impala and Hive store text so.
-            return values.cast(pa.string())
-        except pa.ArrowInvalid:
-            return values
     return values
 
 

@@ -245,8 +245,8 @@ class _Sorter:
             times = read_times(self.text(column), column.time_format)
         days = (times - self.times).dt.total_seconds().dropna() / 86_400
         words = set(column.words)
-        if len(days) and (days.std() or 0.0) < 1e-4 and abs(days.median()) <= 1:
-            return "is the event's time once more", False
+        if len(days) and (days.std() or 0.0) < 1e-4:
+            return "moves with the event's time: it says the same once more", False
         if unit is not None:
             return "counts from 1970: it grows for ever, and so is no feature", False
         if words & CHANGE_WORDS:
