@@ -36,6 +36,7 @@ ELAPSED_WORDS = {
     "step", "steps", "timestep", "elapsed", "seconds", "secs", "sec", "hours", "days", "tick", "t", "offset",
     "transactiondt", "time", "dt", "timedelta", "hour", "day", "week",
 }  # fmt: skip
+FILLERS = {"of", "the", "from", "start", "in", "number", "nr", "accident", "event"}
 # Sixty years of events are none; dates of birth are.
 LONGEST_SPAN_YEARS = 40
 
@@ -179,6 +180,10 @@ def _of_column(
     if left_out:
         questions.append(f"{left_out:,} rows are years away from all others and will be quarantined")
     first, last = column.first, column.last
+    if len(columns) > 1:
+        joined = EventTime(columns, form, None, None, _SOME, _SOME, "", "", "").read(profile).dropna()
+        if len(joined):
+            first, last = joined.min().to_pydatetime(), joined.max().to_pydatetime()
     assert first is not None and last is not None  # noqa: S101, PT018 - the caller chose by it
     return EventTime(
         columns, form, None, None, first, last, months[0], months[-1], ", ".join(reasons), tuple(questions)
@@ -263,7 +268,13 @@ def _from_parts(usable: list[ColumnProfile], profile: FileProfile) -> EventTime 
 
 
 def _part(usable: list[ColumnProfile], words: set[str], least: int, most: int) -> ColumnProfile | None:
-    fitting = [column for column in usable if set(column.words) & words and _within(column, least, most)]
+    def fits(column: ColumnProfile) -> bool:
+        said = set(column.words)
+        if said == {"day", "of", "month"}:
+            return words is DAY_WORDS
+        return bool(said & words) and said <= words | FILLERS | TRANSACTION_WORDS
+
+    fitting = [column for column in usable if fits(column) and _within(column, least, most)]
     return min(fitting, key=lambda column: len(column.words), default=None)
 
 
@@ -308,9 +319,13 @@ def epoch_unit(column: ColumnProfile) -> str | None:
 
 
 def _is_elapsed(column: ColumnProfile) -> bool:
-    words = set(column.words) | {"".join(column.words)}
-    named = bool(words & (ELAPSED_WORDS | {"transactiondt"})) and len(column.words) <= 3
-    return named and column.minimum is not None and column.minimum >= 0 and column.n_distinct > 2
+    words = set(column.words)
+    named = words & ELAPSED_WORDS and words <= ELAPSED_WORDS | TIME_WORDS | TRANSACTION_WORDS | FILLERS
+    if not (named or "".join(column.words) == "transactiondt") or column.minimum is None or column.maximum is None:
+        return False
+    # The hours of a day do not say on which day.
+    of_a_day = words & HOUR_WORDS and column.maximum <= 24
+    return column.minimum >= 0 and column.n_distinct > 2 and not of_a_day
 
 
 def _elapsed_unit(column: ColumnProfile) -> str:

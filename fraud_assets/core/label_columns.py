@@ -223,8 +223,8 @@ def _frauds(column: ColumnProfile, values: list[str]) -> list[str] | None:
         return [value for value in values if value not in honest]
     if set(bare.values()) <= {"f", "g", "l"} and "f" in bare.values() and len(bare) > 1:
         return [value for value in values if bare[value] == "f"]
-    yes = [value for value in values if bare[value] in YES]
-    if yes or all(bare[value] in NO for value in values):
+    yes = [value for value in values if folded(bare[value]) in YES]
+    if yes or all(folded(bare[value]) in NO for value in values):
         if not yes and set(bare.values()) == {"f", "n"}:
             return [value for value in values if bare[value] == "f"]
         if len(values) > 1 and len(yes) == len(values):

@@ -52,7 +52,8 @@ START_WORDS = word_set(
 CHANGE_WORDS = word_set("updated modified loaded ingested exported processed changed inserted extract etl")
 REPORT_WORDS = word_set(
     "label labels labelled labeled report reported chargeback dispute disputed known confirmed confirmation flagged "
-    "detected discovered gemeldet reportado denuncia signale"
+    "detected discovered gemeldet reportado denuncia signale contracargo devolucion estorno litige ruckbuchung "
+    "rueckbuchung erstattung reklamation reclamo reclamacion contestation"
 )
 # What is known only when somebody has looked into it.
 AFTER_WORDS = word_set(
@@ -74,11 +75,22 @@ LABEL_NAMES = word_set(
     "gb bad"
 )
 LABEL_FILLERS = word_set("is event tx transaction y the flag final true has was")
-FRAUD_STEMS = ("fraud", "betrug", "frode", "estafa", "oszust", "bedrog")
+FRAUD_STEMS = (
+    "fraud",
+    "betrug",
+    "frode",
+    "estafa",
+    "oszust",
+    "bedrog",
+    "欺诈",
+    "詐欺",
+    "\u043c\u043e\u0448\u0435\u043d",
+)
 
 AMOUNT_WORDS = (
     "amount", "amt", "betrag", "montant", "importe", "monto", "quantia", "importo", "bedrag", "belopp", "kwota",
     "valor", "price", "preis", "precio", "preco", "prix", "prezzo", "umsatz", "total", "value", "sum", "summe",
+    "金额", "金額", "\u0441\u0443\u043c\u043c\u0430",
 )  # fmt: skip
 DERIVED_WORDS = word_set(
     "balance old new mean avg average max min std count ratio tax fee rate score lag diff change limit saldo discount"
