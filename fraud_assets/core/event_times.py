@@ -167,7 +167,7 @@ def _of_column(
         questions.append(f"{_rival(column, times, profile)!r} could be the time of the event as well")
     columns: tuple[ColumnProfile, ...] = (column,)
     form = column.time_format
-    if column.is_date and (clock := _clock_of(column, usable)):
+    if column.is_date and (clock := _clock_of(column, usable, profile)):
         columns = (column, clock)
         written = form or "%Y-%m-%d"
         form = f"{written} {clock.time_format or '%H'}"
@@ -215,10 +215,10 @@ def _distance(one: str, other: str) -> int:
     return abs((year - year_2) * 12 + month - month_2)
 
 
-def _clock_of(date: ColumnProfile, usable: list[ColumnProfile]) -> ColumnProfile | None:
+def _clock_of(date: ColumnProfile, usable: list[ColumnProfile], profile: FileProfile) -> ColumnProfile | None:
     """The column with the time of day of a date; of several the one whose name is most like the date's."""
     clocks = [column for column in usable if column.kind == "clock"]
-    clocks += [column for column in usable if set(column.words) <= HOUR_WORDS and _within(column, 0, 23)]
+    clocks += [column for column in usable if set(column.words) <= HOUR_WORDS and _within(column, 0, 23, profile)]
     if not clocks:
         return None
 
@@ -229,7 +229,11 @@ def _clock_of(date: ColumnProfile, usable: list[ColumnProfile]) -> ColumnProfile
     return max(clocks, key=likeness)
 
 
-def _within(column: ColumnProfile, least: int, most: int) -> bool:
+def _within(column: ColumnProfile, least: int, most: int, profile: FileProfile) -> bool:
+    if column.kind == "string" and 1 < column.n_distinct <= min(most, 200):
+        # With leading zeros, as in 01.
+        numbers = pd.to_numeric(texts(profile.spread, column.name, profile.style.missing), errors="coerce")
+        return bool(numbers.between(least, most).mean() >= MOST)
     numeric = column.kind in ("integer", "number") and column.whole
     return numeric and column.minimum is not None and least <= column.minimum and (column.maximum or 0) <= most
 
@@ -238,10 +242,10 @@ def _within(column: ColumnProfile, least: int, most: int) -> bool:
 
 
 def _from_parts(usable: list[ColumnProfile], profile: FileProfile) -> EventTime | None:
-    year = _part(usable, YEAR_WORDS, 1900, 2100)
+    year = _part(usable, YEAR_WORDS, 1900, 2100, profile)
     if year is None:
         return None
-    month, form = _part(usable, MONTH_WORDS, 1, 12), "%Y %m"
+    month, form = _part(usable, MONTH_WORDS, 1, 12, profile), "%Y %m"
     if month is None:
         named = [
             column
@@ -254,10 +258,10 @@ def _from_parts(usable: list[ColumnProfile], profile: FileProfile) -> EventTime 
             return None
         form = "%Y %b" if max(map(len, month.values)) <= 3 else "%Y %B"
     columns, questions = [year, month], []
-    if day := _part(usable, DAY_WORDS, 1, 31):
+    if day := _part(usable, DAY_WORDS, 1, 31, profile):
         columns.append(day)
         form += " %d"
-        if clock := _clock_of(day, usable):
+        if clock := _clock_of(day, usable, profile):
             columns.append(clock)
             form += f" {clock.time_format or '%H'}"
         reason = "the parts of a time are in columns of their own"
@@ -267,14 +271,16 @@ def _from_parts(usable: list[ColumnProfile], profile: FileProfile) -> EventTime 
     return _numbered(tuple(columns), form, None, None, reason, tuple(questions), profile)
 
 
-def _part(usable: list[ColumnProfile], words: set[str], least: int, most: int) -> ColumnProfile | None:
+def _part(
+    usable: list[ColumnProfile], words: set[str], least: int, most: int, profile: FileProfile
+) -> ColumnProfile | None:
     def fits(column: ColumnProfile) -> bool:
         said = set(column.words)
         if said == {"day", "of", "month"}:
             return words is DAY_WORDS
         return bool(said & words) and said <= words | FILLERS | TRANSACTION_WORDS
 
-    fitting = [column for column in usable if fits(column) and _within(column, least, most)]
+    fitting = [column for column in usable if fits(column) and _within(column, least, most, profile)]
     return min(fitting, key=lambda column: len(column.words), default=None)
 
 

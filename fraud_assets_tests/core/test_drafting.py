@@ -303,7 +303,12 @@ def test_columns_that_cannot_be_used_are_left_out_with_the_reason() -> None:
     table = pa.table(columns).append_column("items", pa.array([[1]] * N)).append_column("empty", pa.array(["x"] * N))
     text = draft_contract(profile_rows(table.to_batches()), "cards.csv").text
     assert parse_contract(text).attributes == {}
-    for reason in ('"" has no name', "empty is the name of 2 columns", "unix_time counts from 1970", "items is of a type"):
+    for reason in (
+        '"" has no name',
+        "empty is the name of 2 columns",
+        "unix_time counts from 1970",
+        "items is of a type",
+    ):
         assert f"# left out: {reason}" in text
 
 
