@@ -395,6 +395,8 @@ def _maturity(known: LabelTime) -> list[str]:
 
 
 def _listed(values: Iterable[str]) -> str:
+    # As contracts compare them: 1.0 is 1.
+    values = dict.fromkeys(re.sub(r"^(-?\d+)\.0+$", r"\1", value) for value in values)
     return f"[{', '.join(map(_quote, values))}]"
 
 
