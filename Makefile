@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 SPARK := .venv/.spark
 PEERS := .venv-peers/.installed
 
-.PHONY: setup spark demo test lint format dev serve status bench-platform bench-io bench-handbook bench-features bench-imbalance bench-registrations bench-drift check-bento lock clean bench-backtest
+.PHONY: setup spark demo test lint format dev serve status bench-platform bench-io bench-corruptions bench-handbook bench-features bench-imbalance bench-registrations bench-drift check-bento lock clean bench-backtest
 
 setup: $(STAMP)  ## a .venv with the locked packages, hashes checked
 
@@ -55,6 +55,9 @@ bench-platform: setup  ## the platform against a bare script doing the same comp
 
 bench-io: setup  ## a month into Postgres and out of it, against server-side COPY of the same rows
 	$(BIN)/python -m benchmarks.io
+
+bench-corruptions: setup  ## 5,000 random corruptions of files: nothing is lost or changed in silence
+	$(BIN)/python -m benchmarks.corruptions
 
 bench-handbook: setup  ## the published protocol of the Fraud Detection Handbook, its models and the platform's
 	$(BIN)/python -m benchmarks.handbook

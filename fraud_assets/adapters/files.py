@@ -62,6 +62,11 @@ _MARKUP = (b"<!doctype html", b"<html", b"<?xml", b"<table")
 # Of text but for tabs and ends of lines; a form feed and the old end-of-file sign are seen in exports.
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\x0c\x1a\x1b"))
 HEAD = 4096  # bytes
+LETTERS = 2**16  # bytes of lines that are not ASCII, from which an encoding is found
+LATIN = ("cp1252", "cp1250", "cp1254")
+OTHER_ALPHABETS = (
+    "cp1251", "koi8_r", "cp866", "cp1253", "cp1255", "cp1256", "cp932", "euc_jp", "gb18030", "big5", "cp949",
+)  # fmt: skip
 
 
 class SourceError(ValueError):
@@ -139,8 +144,7 @@ def open_rows(path: Path, contract: Contract | None = None, *, wanted: Sequence[
         kind = _kind(opened, path, style)
         if kind == "csv":
             if contract is None:
-                with opened() as stream:
-                    style = Csv(encoding=detect_encoding(iter(lambda: stream.read(2**20), b"")))
+                style = Csv(encoding=_found_encoding(opened))
             missing = contract.missing if contract is not None and style.quoted_missing == "text" else ()
             if not wanted and contract is not None:
                 wanted = contract.source_columns
@@ -232,11 +236,33 @@ def _kind(opened: Callable[[], BinaryIO], path: Path, style: Csv) -> FileFormat:
             if min(odd, even) == 0:
                 name = "utf-16-le" if odd else "utf-16-be"
                 raise SourceError(f"{path} looks like UTF-16 without a byte order mark: csv.encoding: {name} reads it")
-        if len(start.translate(None, _CONTROL)) < 0.99 * len(start):
+        if len(start.translate(None, _CONTROL)) < 0.9 * len(start):
             raise SourceError(
                 f"{path} is no text but bytes of an unknown kind: deliver CSV, JSON Lines, Parquet or .xlsx"
             )
     return "csv"
+
+
+def _found_encoding(opened: Callable[[], BinaryIO]) -> str:
+    """The encoding of text that nobody has described: UTF-8, else what its letters are most like."""
+    with opened() as stream:
+        found = detect_encoding(iter(lambda: stream.read(2**20), b""))
+    if found != "cp1252":
+        return found
+    words, size = list[bytes](), 0
+    with opened() as stream:
+        for line in stream:
+            if not line.isascii():
+                words += [word for word in re.split(rb"[\s,;\t|\"]+", line) if not word.isascii()]
+                size += len(line)
+            if size > LETTERS:
+                break
+    # Where it is used: it takes a while to load, and most files are UTF-8.
+    from charset_normalizer import from_bytes
+
+    best = from_bytes(b" ".join(words), cp_isolation=[*LATIN, *OTHER_ALPHABETS]).best()
+    # Those of Western and of Eastern Europe it takes for one another.
+    return best.encoding if best is not None and best.encoding in OTHER_ALPHABETS else found
 
 
 def _ends_like_parquet(path: Path) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -27,8 +28,10 @@ BLOCK = 4 * 2**20  # bytes
 # A value in quotes that runs on for longer is an open quote.
 LONGEST_VALUE_LINES = 1_000
 LONGEST_VALUE = 2**20  # bytes
+LONGEST_LINE = 64 * 2**20  # bytes
 DELIMITERS = ",;\t|"
 HEAD_LINES = 200
+LINE_END = re.compile(rb"\r\n|\r|\n")
 SEP_LINE = re.compile(rb"^\s*\"?sep=(.)\"?\s*$", re.IGNORECASE)
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -93,6 +96,10 @@ class TextFile:
         self._fields = _field_pattern(self._delimiter, self._quote)
         self._quoted = re.compile(_quoted(self._quote) if self._quote is not None else rb"(?!)")
         self._blank = bytes(set(b" \t\x0b\x0c\r\n") - set(self._delimiter))
+        self._blanks = np.zeros(256, bool)
+        self._blanks[list(self._blank)] = True
+        self._borders = np.zeros(256, bool)
+        self._borders[list(self._delimiter + (self._quote or b"") + b"\n\r")] = True
 
     def pieces(self) -> Iterator[Piece]:
         """The rows, from the start.
@@ -118,7 +125,7 @@ class TextFile:
     def _piece(self, block: _Block, number: int, *, is_last: bool) -> tuple[Piece, bytes]:
         """The rows of a block, and the lines of a value that goes on in the next one."""
         if self._is_plain(block):
-            n = sum(map(bool, (line.strip(self._blank) for line in block.data.split(b"\n"))))
+            n = self._count(block.data)
             try:
                 rows = self._parsed(block.data, False)
             except pa.ArrowInvalid:
@@ -140,23 +147,28 @@ class TextFile:
         data = block.data
         if block.bad or b"\x00" in data or len(self.names) == 1:
             return False
-        if data.count(b"\r") != data.count(b"\r\n"):
+        if _has_bare_returns(data):
             return False
         if self._comment is not None and self._comment in data:
             return False
         if self._quote is None or self._quote not in data:
             return True
         every = np.frombuffer(b"\n" + data + b"\n", np.uint8)
-        quotes, line_ends = np.flatnonzero(every == self._quote[0]), np.flatnonzero(every == 10)
-        lines = np.searchsorted(line_ends, quotes)
-        first = np.flatnonzero(np.diff(lines, prepend=-1))
-        within = np.arange(len(quotes)) - np.repeat(first, np.diff(np.append(first, len(quotes))))
-        # Of a line's quotes, the first, third, ... opens a value or doubles the one before; the others close it.
-        opens = within % 2 == 0
-        beside = np.where(opens, every[quotes - 1], every[quotes + 1])
-        borders = np.frombuffer(self._delimiter + self._quote + b"\n\r", np.uint8)
-        last = np.append(first[1:], len(quotes)) - 1
-        return bool(np.isin(beside, borders).all() and not opens[last].any())
+        quotes = np.flatnonzero(every == self._quote[0])
+        # The first, third, ... opens a value or doubles the one before; the others close it. One that is open at the
+        # end of a line makes fewer rows than lines.
+        before, after = every[quotes[0::2] - 1], every[quotes[1::2] + 1]
+        return len(quotes) % 2 == 0 and bool(self._borders[before].all() and self._borders[after].all())
+
+    def _count(self, data: bytes) -> int:
+        """The lines that are not blank."""
+        every = np.frombuffer(data, np.uint8)
+        ends = np.flatnonzero(every == 10)
+        begins = np.append(0, ends + 1)
+        begins = begins[begins < len(every)]
+        if self._blanks[every[begins]].any():
+            return sum(1 for line in data.split(b"\n") if line.strip(self._blank))
+        return len(begins)
 
     def _parsed(self, data: bytes, several_lines: bool) -> pa.RecordBatch:
         """Rows of text that is known to hold nothing else."""
@@ -439,11 +451,18 @@ def _without_head(blocks: Iterator[_Block], n_lines: int) -> Iterator[_Block]:
         if n_lines <= 0:
             yield block
             continue
-        lines = block.data.splitlines(keepends=True)
-        if len(lines) > n_lines:
-            bad = {position - n_lines: why for position, why in block.bad.items() if position >= n_lines}
-            yield _Block(b"".join(lines[n_lines:]), block.first_line + n_lines, bad)
-        n_lines -= len(lines)
+        total = n_lines
+        end = 0
+        for found in itertools.islice(LINE_END.finditer(block.data), n_lines):
+            end, n_lines = found.end(), n_lines - 1
+        if n_lines > 0:
+            # The last line has no end, or the header goes on.
+            n_lines -= end < len(block.data)
+            continue
+        if end < len(block.data):
+            n = total - n_lines
+            bad = {position - n: why for position, why in block.bad.items() if position >= n}
+            yield _Block(block.data[end:], block.first_line + n, bad)
 
 
 def _blocks(stream: BinaryIO, encoding: str, skip: int, size: int = BLOCK) -> Iterator[_Block]:
@@ -459,7 +478,15 @@ def _blocks(stream: BinaryIO, encoding: str, skip: int, size: int = BLOCK) -> It
     for raw in _whole_lines(stream, size):
         block = _in_utf8(raw, encoding, line)
         yield block
-        line += raw.count(b"\n") if raw.count(b"\r") == raw.count(b"\r\n") else len(raw.splitlines())
+        line += len(raw.splitlines()) if _has_bare_returns(raw) else raw.count(b"\n")
+
+
+def _has_bare_returns(data: bytes) -> bool:
+    """Whether a carriage return ends a line by itself."""
+    if b"\r" not in data:
+        return False
+    every = np.frombuffer(data + b" ", np.uint8)
+    return bool((every[np.flatnonzero(every == 13) + 1] != 10).any())
 
 
 def _is_like_ascii(encoding: str) -> bool:
@@ -474,6 +501,8 @@ def _is_like_ascii(encoding: str) -> bool:
 def _whole_lines(stream: BinaryIO, size: int) -> Iterator[bytes]:
     rest = b""
     while block := stream.read(size):
+        if len(rest) > LONGEST_LINE:
+            raise TextError(f"it has a line of more than {LONGEST_LINE // 2**20} MiB, which no row is")
         block = rest + block
         end = block.rfind(b"\n") + 1
         if end == 0:
@@ -487,6 +516,8 @@ def _whole_lines(stream: BinaryIO, size: int) -> Iterator[bytes]:
 
 
 def _in_utf8(raw: bytes, encoding: str, first_line: int) -> _Block:
+    if raw.isascii():
+        return _Block(raw, first_line)
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError:

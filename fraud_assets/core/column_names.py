@@ -67,5 +67,5 @@ def find_columns(wanted: Mapping[str, str], given: Sequence[str], origin: str, r
 
 def _alike(name: str, given: Sequence[str]) -> str:
     by_plain = {plain_name(other): other for other in given}
-    closest = difflib.get_close_matches(plain_name(name), by_plain, n=1, cutoff=0.8)
+    closest = difflib.get_close_matches(plain_name(name), by_plain, n=1, cutoff=0.7)
     return f" (did you mean {by_plain[closest[0]]!r}?)" if closest else ""

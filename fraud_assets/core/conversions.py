@@ -258,6 +258,9 @@ def _to_number(values: pa.Array, name: str, column: Column, contract: Contract, 
         values = pc.divide(values.cast(pa.duration("us"), safe=False).cast(pa.int64()).cast(pa.float64()), 1e6)
     elif pa.types.is_time(values.type):
         values = pc.divide(values.cast(pa.int64()).cast(pa.float64()), 1e6)
+    elif pa.types.is_decimal(values.type):
+        # Directly, some come out as the float beside the nearest one.
+        values = values.cast(pa.string())
     numbers = values.cast(pa.float64(), safe=False)
     if column.scale != 1:
         numbers = pc.multiply(numbers, column.scale)

@@ -707,14 +707,15 @@ class _Taking:
     def _delivered(self, original: dict[str, Any], words: str) -> str:
         """The source's column that a reason is about, with its value."""
         contract, name = self.contract, words.split(" ", 1)[0]
-        own = {
-            "event_timestamp": contract.event_timestamp.columns[0],
-            "transaction_id": contract.transaction_id.column if contract.transaction_id else None,
-            "is_fraud": contract.label.column,
-            "label_timestamp": contract.label.known.columns[0] if contract.label.known else None,
+        own: dict[str, tuple[str, ...]] = {
+            "event_timestamp": contract.event_timestamp.columns,
+            "transaction_id": (contract.transaction_id.column,) if contract.transaction_id else (),
+            "is_fraud": (contract.label.column,) if contract.label.column else (),
+            "label_timestamp": contract.label.known.columns if contract.label.known else (),
         }
-        column = own[name] if name in own else contract.columns[name].column
-        return f"{column} = {str(original[column])[:80]!r}" if column in original else name
+        columns = own[name] if name in own else (contract.columns[name].column,)
+        shown = [f"{column} = {str(original[column])[:80]!r}" for column in columns if column in original]
+        return ", ".join(shown) or name
 
     def _accept(self, checked: _Checked, good: Booleans) -> None:
         batch = checked.transactions(self.contract, good)

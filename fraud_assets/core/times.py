@@ -104,7 +104,7 @@ def to_dates(values: pa.Array, column: Column, name: str, contract: Contract, un
     form = column.format
     aware, naive = parsed(_prepared(values, form, 1), form)
     local = pc.local_timestamp(aware.cast(pa.timestamp("us", contract.timezone)))
-    found = pc.coalesce(naive, local)
+    found = pc.coalesce(naive, local, _far(values, form or "%Y-%m-%d"))
     unreadable.note(
         name,
         f"is no date in the format {form!r}" if form else "is no ISO 8601 date (format reads others)",
@@ -323,6 +323,15 @@ def parsed(text: pa.Array, form: str | None) -> tuple[pa.Array, pa.Array]:
         for these in (has_offset, ~has_offset)
     )
     return aware, naive.cast(NAIVE)
+
+
+def _far(text: pa.Array, form: str) -> pa.Array:
+    """Days that pandas does not reach, such as the 9999-12-31 of what is valid for ever."""
+    if "%Y" not in form:
+        return pa.nulls(len(text), NAIVE)
+    found = pc.strptime(text, format=form, unit="us", error_is_null=True)
+    same = pc.fill_null(pc.equal(pc.strftime(found.cast(pa.timestamp("s"), safe=False), format=form), text), False)
+    return pc.if_else(same, found, pa.scalar(None, NAIVE))
 
 
 def _prepared(text: pa.Array, form: str | None, n_parts: int) -> pa.Array:
