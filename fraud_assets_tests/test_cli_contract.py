@@ -294,7 +294,10 @@ def test_semicolons_decimal_commas_and_encodings_are_found(tmp_path: Path, encod
     file.write_text("\n".join(["Datum;Kunden-Nr;Betrag;Betrug;Ort", *rows]), encoding=encoding)
     assert ask("contract", "draft", file, "--out", out).exit_code == 0
     contract = parse_contract(out.read_text(encoding="utf-8"))
-    assert (contract.csv.decimal, contract.csv.encoding) == (",", "utf-8" if encoding == "utf-8-sig" else encoding)
+    assert (contract.csv.decimal, contract.csv.encoding) == (
+        ",",
+        {"utf-8-sig": "utf-8", "utf-16": "utf-16-le"}.get(encoding, encoding),
+    )
     assert contract.event_timestamp.format == "%d.%m.%Y %H:%M"
     assert list(contract.entities) == ["customer_id"]
     assert contract.label.fraud_values == ("Ja",)
@@ -315,7 +318,6 @@ def test_a_file_without_label_drafts_a_feed_and_runs(cards: Cards, tmp_path: Pat
     [
         ("id,amount\n1,2\n", "no column can be read as the time of an event"),
         ("id,at\n", "the file has no rows"),
-        ("id,at\n1,2025-01-01\n2\n", "cannot be read as UTF-8 CSV"),
     ],
 )
 def test_a_file_that_cannot_be_drafted_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
@@ -356,7 +358,7 @@ def test_the_handbooks_month_is_drafted_without_its_answer_key(handbook: Path, t
     assert list(drafted.entities) == ["customer_id", "terminal_id"]
     assert drafted.label.column == "TX_FRAUD"
     assert drafted.attributes == {}
-    assert "# left out: TX_FRAUD_SCENARIO tells TX_FRAUD exactly" in out.read_text(encoding="utf-8")
+    assert "left out: TX_FRAUD_SCENARIO says by its name" in out.read_text(encoding="utf-8")
     assert _runs(out, file)["month"] == "2018-05"
 
 
@@ -367,10 +369,11 @@ def test_registrations_are_drafted_and_each_of_their_months_runs(tmp_path: Path)
     drafted = parse_contract(out.read_text(encoding="utf-8"))
     assert drafted.transaction_id is None
     assert drafted.amount is None
-    assert list(drafted.entities) == ["ip_address", "email_address"]
+    assert set(drafted.entities) == {"ip_address", "email_address"}
     assert (drafted.label.fraud_values, drafted.label.genuine_values) == (("fraud",), ("legit",))
     assert (drafted.first_month, drafted.last_month) == ("2022-03", "2023-03")
-    assert _runs(out, REGISTRATIONS)["n_delivered"] == 1401
+    assert _runs(out, REGISTRATIONS)["n_delivered"] == 20_000
+    assert _runs(out, REGISTRATIONS, "--month", "2022-03")["n_delivered"] == 1401
     assert _runs(out, REGISTRATIONS, "--month", "2023-03")["n_delivered"] == 292
 
 

@@ -223,7 +223,7 @@ def _csv(profile: FileProfile, read: Csv) -> list[str]:
     if not given:
         return []
     questions = []
-    if read.encoding not in ("utf-8", "utf-8-sig", "utf-16"):
+    if not read.encoding.startswith(("utf-8", "utf-16")):
         questions.append(f"the text is not UTF-8, and {read.encoding} reads all of it")
     if style.thousands is not None:
         questions.append(f"{style.thousands!r} groups the digits of numbers")
