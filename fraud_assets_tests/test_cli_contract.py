@@ -180,6 +180,17 @@ def test_frauds_are_counted_over_what_is_known_and_unknown_rows_are_counted(card
     assert (month["n_fraud"], month["n_genuine"], month["n_unknown"], month["fraud_rate"]) == (1, 4, 5, 0.2)
 
 
+def test_a_fault_that_hits_only_frauds_refuses_the_month(cards: Cards) -> None:
+    file = cards.deliver(JANUARY)
+    fraud = [f"f{n},2025-01-05 10:00:00,c1,{'much' if n < 9 else '2'},web,1" for n in range(10)]
+    good = [f"g{n},2025-01-06 10:00:00,c1,3,web,0" for n in range(400)]
+    file.write_text("\n".join(["id,at,who,amount,channel,fraud", *fraud, *good]), encoding="utf-8")
+    text = CONTRACT.replace("quarantine_limit: 0.5", "quarantine_limit: 0.05")
+    cards.contract.write_text(text, encoding="utf-8")
+    found = asked("contract", "check", cards.contract, code=1)["data"]
+    assert "2025-01 would be refused: 9 of 10 rows that say fraud (90.0%)" in found["refused"]
+
+
 def test_a_row_of_another_month_and_an_id_that_comes_twice_are_named(cards: Cards) -> None:
     cards.deliver(JANUARY, (0, AT, "2025-02-03 10:00:00"), (2, 0, "2025-01-1"))
     found = asked("contract", "check", cards.contract)["data"]

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from fraud_assets.core.contract import Contract
 from fraud_assets.core.intake import Part, Surveyed, survey
 from fraud_assets.core.months import months_between
+from fraud_assets.core.quarantine_limit import Quarantined
 
 EXAMPLES = 3
 # Of text whose values nearly all come once, nothing can be learned.
@@ -231,6 +232,8 @@ class _Looking:
                 accepted=int(good.sum()),
                 fraud=int((labels[good] == 1).sum()),
                 genuine=int((labels[good] == 0).sum()),
+                fraud_read=int((labels[these] == 1).sum()),
+                fraud_broken=int((labels[these & broken] == 1).sum()),
             )
         if n_rejected:
             month = of_month or self.contract.first_month
@@ -259,6 +262,9 @@ class _Looking:
                 f"contract, more than its quarantine_limit of {self.contract.quarantine_limit:.1%}; correct the "
                 "mapping in the contract, or the file"
             )
+        shares = Quarantined(delivered, broken, counts["fraud_read"], counts["fraud_broken"])
+        if refused is None and (refusal := shares.refusal(self.contract.quarantine_limit)):
+            refused = f"{month} would be refused: {refusal}; correct the mapping in the contract, or the file"
         fraud, genuine = counts["fraud"], counts["genuine"]
         return MonthPreview(month, delivered, accepted, broken, fraud, genuine, accepted - fraud - genuine, refused)
 
