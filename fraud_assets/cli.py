@@ -77,6 +77,45 @@ def _plain(value: Any) -> Any:
 
 
 @app.command()
+def start(
+    file: Annotated[Path, typer.Argument(help="A file of transactions, or a folder with one file a month.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take what is found.")] = False,
+    name: Annotated[str | None, typer.Option("--name", help="The contract's name; the file's when absent.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to write the contract; contracts/NAME.yaml when absent.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """From a file to a live model in one command: draft a contract, write the settings, run all months.
+
+    It asks what only a person can know, and ends with the live model or with what is missing.
+    """
+    from fraud_assets.adapters import start as starting
+    from fraud_assets.adapters.console import show_data_check, show_prepared, show_started
+
+    told = Console(stderr=True) if as_json else console
+    with _clear_errors():
+        ask = None if yes or as_json else lambda question, default: str(typer.prompt(question, default=default))
+        started, contract = starting.prepare(file, name, out, ask, told)
+        show_prepared(told, started.to_dict())
+        starting.use_settings(started)
+        check = starting.look(started, contract)
+        if check is not None:
+            show_data_check(told, check.to_dict())
+        if check is not None and started.missing is None:
+            starting.run(_graph(), started, contract, check, told)
+            if not as_json:
+                _show_status(_settings())
+        said = started.missing or (None if started.version else starting.no_model_yet(started))
+        if as_json:
+            _print_json(started.to_dict() | {"ended": said or f"version {started.version} is live"})
+        else:
+            show_started(console, started.to_dict(), said)
+    if started.version is None and any(month["failed"] for month in started.months):
+        raise typer.Exit(1)
+
+
+@app.command()
 def run(
     first: Annotated[str | None, typer.Option("--from", help="First month, YYYY-MM.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="Last month, YYYY-MM.")] = None,
@@ -357,11 +396,11 @@ def draft_contract(
     as_json: Json = False,
 ) -> None:
     """Write a first contract for a file, for a person to finish."""
-    from fraud_assets.adapters.contract_files import draft_file, write_draft
+    from fraud_assets.adapters.contract_files import describe_files, write_draft
     from fraud_assets.core.drafting import to_confirm
 
     with _clear_errors():
-        draft = draft_file(file, name)
+        draft = describe_files(file).draft(name).text
         if out is not None:
             write_draft(draft, out)
     if as_json:

@@ -271,6 +271,8 @@ def show_contract(console: Console, contract: Contract) -> None:
 def _said(contract: Contract) -> list[tuple[str, str]]:
     time, label = contract.event_timestamp, contract.label
     form = f"as {time.format}" if time.format else "as ISO 8601 or a timestamp"
+    if time.unit:
+        form = f"in {time.unit} since {time.origin or '1970-01-01'}"
     if "{month}" in contract.file_pattern:
         files = f"one set of files a month, {contract.file_pattern}"
     else:
@@ -282,7 +284,7 @@ def _said(contract: Contract) -> list[tuple[str, str]]:
             "identifier",
             _column(contract.transaction_id) if contract.transaction_id else "none: its file and row number stand in",
         ),
-        ("time", f"{time.column}, {form}; in {contract.timezone} where it carries no offset"),
+        ("time", f"{' '.join(time.columns)}, {form}; in {contract.timezone} where it carries no offset"),
     ]
     lines += [("entity", f"{name}: {_column(column)}") for name, column in contract.entities.items()]
     lines.append(("amount", _column(contract.amount) if contract.amount else "none"))
@@ -325,17 +327,62 @@ def _column(column: Column) -> str:
     return f"{column.column} ({', '.join(rules)})"
 
 
+def show_prepared(console: Console, started: dict[str, Any]) -> None:
+    """What was written before the run, and what a person shall look at in it."""
+    verb = "is written" if started["contract_is_new"] else "was there already, and is used as it is"
+    console.print(f"The contract {verb}: [bold]{escape(str(started['contract']))}[/]", highlight=False, soft_wrap=True)
+    console.print(f"The settings are in [bold]{escape(str(started['env']))}[/]", highlight=False, soft_wrap=True)
+    if started["to_confirm"]:
+        console.print("To confirm there, when you have time; what stands there is used until then:", highlight=False)
+    for question in started["to_confirm"]:
+        console.print(f"- {escape(question)}", highlight=False, soft_wrap=True)
+
+
+def show_started(console: Console, started: dict[str, Any], missing: str | None) -> None:
+    """Where `fraud start` ended, and what to do next."""
+    if missing:
+        console.print(
+            f"\n[bold yellow]Not yet:[/] {escape(missing)}.".replace("..", "."), highlight=False, soft_wrap=True
+        )
+    else:
+        console.print(f"\n[bold green]Version {started['version']} is live.[/]", highlight=False)
+    if started["months"]:
+        console.print(
+            "Its threshold weighs 5 for reviewing a card against a fraud's amount, in the currency of the amounts, and "
+            "100 cards a day: FRAUD_REVIEW_COST, FRAUD_LOSS_SHARE, FRAUD_FIXED_LOSS and FRAUD_REVIEW_CAPACITY in "
+            f"{escape(str(started['env']))} change that.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if not started["env_is_default"]:
+        console.print(
+            f".env names another contract and was left alone. To go on with this one: cp {escape(str(started['env']))} "
+            f"{escape(str(started['env'].with_name('.env')))}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if not missing:
+        console.print("Next: fraud status, fraud score FILE, fraud serve, fraud dev", highlight=False)
+
+
 def show_data_check(console: Console, check: dict[str, Any]) -> None:
-    """What a contract makes of a month of data."""
+    """What a contract will make of the data, on one screen."""
     rates = [] if check["fraud_rate"] is None else [f"{check['fraud_rate']:.2%} fraud"]
     rates += [] if check["label_share"] is None else [f"{check['label_share']:.1%} with a label"]
+    first, last = (check["months"][end]["month"] if check["months"] else check["month"] for end in (0, -1))
     console.print(
-        f"\n[bold]{check['month']}[/]: {check['n_delivered']:,} rows, {check['n_accepted']:,} accepted, "
-        f"{check['n_quarantined']:,} quarantined" + "".join(f", {rate}" for rate in rates),
+        f"\n[bold]{first if first == last else f'{first} to {last}'}[/]: {check['n_delivered']:,} rows, "
+        f"{check['n_accepted']:,} accepted, {check['n_quarantined']:,} quarantined"
+        + "".join(f", {rate}" for rate in rates),
         highlight=False,
     )
+    if len(check["months"]) > 1:
+        console.print(_months_table(check["months"]))
+    if check["missing_months"]:
+        console.print(f"[yellow]no row in {in_words(check['missing_months'])}[/]", highlight=False, soft_wrap=True)
+    _show_uses(console, check["columns"])
     for reason in check["reasons"]:
-        console.print(f"  [yellow]{reason['rows']:,}[/] {escape(reason['reason'])}", highlight=False)
+        console.print(f"  [yellow]{reason['rows']:,}[/] {escape(reason['reason'])}", highlight=False, soft_wrap=True)
         for row in reason["examples"]:
             values = ", ".join(f"{name}={value}" for name, value in row["original"].items())
             line = Text(f"    row {row['row_number']} of {row['source']}: {values}", no_wrap=True, overflow="ellipsis")
@@ -344,6 +391,36 @@ def show_data_check(console: Console, check: dict[str, Any]) -> None:
         console.print(f"[red]{escape(check['refused'])}[/]", highlight=False, soft_wrap=True)
     if feed := check.get("feed"):
         show_feed(console, feed)
+
+
+def _months_table(months: list[dict[str, Any]]) -> Table:
+    table = Table(**LEFT)
+    table.add_column("month")
+    for name in ("rows", "quarantined", "fraud", "genuine", "unknown", "fraud of known"):
+        table.add_column(name, justify="right")
+    for row in months:
+        table.add_row(
+            f"[red]{row['month']}[/]" if row["refused"] else row["month"],
+            f"{row['n_delivered']:,}",
+            f"[yellow]{row['n_quarantined']:,}[/]" if row["n_quarantined"] else "-",
+            *(f"{row[name]:,}" if row[name] else "-" for name in ("n_fraud", "n_genuine", "n_unknown")),
+            "-" if row["fraud_rate"] is None else f"{row['fraud_rate']:.2%}",
+        )
+    return table
+
+
+def _show_uses(console: Console, columns: list[dict[str, Any]]) -> None:
+    """What models can use, and of the rest why not."""
+    for part, said in (("entity", "history of"), ("amount", "amount"), ("attribute", "attributes")):
+        used = [row["name"] for row in columns if row["part"] == part and row["used"]]
+        if used:
+            shown = ", ".join(used[:30]) + (f" and {len(used) - 30} more" if len(used) > 30 else "")
+            console.print(f"[bold]{said}[/]: {escape(shown)}", highlight=False, soft_wrap=True)
+    unused = [row for row in columns if not row["used"]]
+    for row in unused[:20]:
+        console.print(f"not used: {escape(row['name'])}, {escape(row['why_not'])}", highlight=False, soft_wrap=True)
+    if len(unused) > 20:
+        console.print(f"not used: {len(unused) - 20} more; --json lists them", highlight=False)
 
 
 def show_added(console: Console, added: dict[str, Any]) -> None:

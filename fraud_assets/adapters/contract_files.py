@@ -5,97 +5,104 @@ What a draft says belongs to `core/drafting.py`, what breaks a contract to `core
 
 from __future__ import annotations
 
-import json
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fraud_assets.adapters.feed_check import FeedCheck, check_feed
-from fraud_assets.adapters.files import open_rows
+from fraud_assets.adapters.files import OpenedFile, open_rows
 from fraud_assets.adapters.sources import (
     FolderSource,
     Source,
     SourceError,
     open_source,
 )
-from fraud_assets.core.contract import Contract, ContractError, load_contract, parse_contract
-from fraud_assets.core.drafting import MONTH_IN_NAME, draft_contract, name_as_pattern
-from fraud_assets.core.intake import Part, accept
-from fraud_assets.core.labels import fraud_rate_of
+from fraud_assets.core.contract import Contract, ContractError, Csv, load_contract, parse_contract
+from fraud_assets.core.drafting import (
+    MONTH_IN_NAME,
+    Draft,
+    draft_contract,
+    file_name_month,
+    monthly_pattern,
+    name_as_pattern,
+    pattern_of_alike,
+)
+from fraud_assets.core.intake import Part
 from fraud_assets.core.months import check_month, months_between
-from fraud_assets.core.profiling import profile_rows
-from fraud_assets.core.rows import Piece
+from fraud_assets.core.preview import ColumnUse, MonthPreview, Reason, preview
+from fraud_assets.core.profiling import FileProfile, profile_rows
+from fraud_assets.core.roles import Choices
 from fraud_assets.settings import Settings
 
-EXAMPLES = 3
-
-
-@dataclass(frozen=True)
-class Reason:
-    """A rule that rows break: how many, and the first of them with `source`, `row_number` and `original` values."""
-
-    reason: str
-    rows: int
-    examples: list[dict[str, Any]]
+MOST_READ = 6  # files of a source with one file a month
 
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What a contract makes of a month.
+    """What a contract makes of the months that there are.
 
     Attributes:
-        month: the month that was read.
+        month: the first month that was read.
+        months: each month that was read; see `MonthPreview`.
+        missing_months: months between the first and the last without a row.
         n_delivered, n_accepted, n_quarantined: rows.
         reasons: why rows would be quarantined, most frequent first.
-        fraud_rate: share of the accepted rows that are stated to be fraud; None where labels come separately.
+        fraud_rate: share of frauds among the accepted rows of which it is stated; None where labels come separately.
         label_share: share of the rows read that have a value in the label's column; None likewise.
-        refused: why the month would be refused whole, if it would.
+        columns: what models can use, and why not the rest.
+        refused: why months would be refused whole, if any would.
         feed: what it makes of the label feed, if it has one.
     """
 
     month: str
+    months: list[MonthPreview]
+    missing_months: list[str]
     n_delivered: int
     n_accepted: int
     n_quarantined: int
     reasons: list[Reason]
     fraud_rate: float | None
     label_share: float | None
+    columns: list[ColumnUse]
     refused: str | None
     feed: FeedCheck | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
-        return asdict(self)
+        found = asdict(self)
+        for row, month in zip(found["months"], self.months, strict=True):
+            row["fraud_rate"] = month.fraud_rate
+        return found
 
 
 def check_contract(
     file: Path, data: Path | None, month: str | None, configured: Callable[[], Settings]
 ) -> tuple[Contract, DataCheck | None]:
-    """Reads a contract and, where there is data for it, applies it to a month; nothing is written.
+    """Reads a contract and, where there is data for it, applies it to the months there are; nothing is written.
 
     Args:
         file: the contract.
         data: a file, or a folder as a source has it.
-        month: the month to read; when absent, the one in the data's name, else the first there is.
+        month: the only month to read; all there are when absent.
         configured: gives the settings; without data, their source is read when `file` is their contract.
 
     Raises:
         ContractError: when the contract is wrong, or a column that it names is not in the data.
         SourceError: when the data cannot be read.
-        IntakeError: when there are no rows for the month.
     """
     contract = load_contract(file)
     if data is not None:
         source, named = _open_data(contract, data)
         if month and named and month != named:
             raise SourceError(f"{data} is named as the file of {named}, not of {month}; leave --month out")
-        return contract, check_data(contract, source, _month(contract, source, month or named))
+        return contract, check_data(contract, source, month or named)
     settings = configured()
     if settings.contract_path != file.resolve():
         if month is not None:
@@ -103,16 +110,15 @@ def check_contract(
                 f"{file} is not the contract of FRAUD_CONTRACT: give --data, the file or folder to read"
             )
         return contract, None
-    source = open_source(settings)
-    return contract, check_data(contract, source, _month(contract, source, month))
+    return contract, check_data(contract, open_source(settings), month)
 
 
-def _month(contract: Contract, source: Source, month: str | None) -> str:
+def _months(contract: Contract, source: Source, month: str | None) -> list[str]:
     if month is not None:
-        return check_month(month)
+        return [check_month(month)]
     last = contract.last_month or contract.month_of(datetime.now(UTC))
-    found = next((one for one in months_between(contract.first_month, last) if source.has(one)), None)
-    if found is None:
+    found = [one for one in months_between(contract.first_month, last) if source.has(one)]
+    if not found:
         raise SourceError(
             f"there is nothing for any month of contract {contract.name!r}, {contract.first_month} to {last}; check "
             f"its file_pattern {contract.file_pattern!r} and its months"
@@ -120,81 +126,46 @@ def _month(contract: Contract, source: Source, month: str | None) -> str:
     return found
 
 
-def check_data(contract: Contract, source: Source, month: str) -> DataCheck:
-    """Applies a contract to a month.
+def check_data(contract: Contract, source: Source, month: str | None = None) -> DataCheck:
+    """Applies a contract to the months that a source has.
 
     Args:
         contract: what to keep to.
-        source: gives the month.
-        month: which.
+        source: gives the months.
+        month: the only one to look at.
+
+    Raises:
+        ContractError: when a column of the contract is missing, or cannot be read.
+        SourceError: when there is nothing to read.
     """
-    # Without a limit, because what is wrong is to be seen of a month that is refused as well.
-    lenient = contract.model_copy(update={"quarantine_limit": 1.0})
-    delivery = source.read(month)
-    labels = _LabelCounter(contract.label.column)
-    delivery = replace(delivery, parts=[Part(part.origin, labels.watching(part)) for part in delivery.parts])
-    with accept(delivery, lenient, month) as intake:
-        n_quarantined = intake.quarantined.num_rows
-        fraud_rate = None
-        if contract.label.column and intake.n_transactions:
-            fraud_rate = fraud_rate_of(intake.statements, intake.n_transactions, contract)
-        reasons = [
-            Reason(reason, rows, _examples(intake.quarantined, reason)) for reason, rows in intake.reason_counts.items()
-        ]
-        refused = None
-        if n_quarantined > contract.quarantine_limit * intake.n_delivered:
-            refused = (
-                f"{month} would be refused: {n_quarantined:,} of {intake.n_delivered:,} rows "
-                f"({n_quarantined / intake.n_delivered:.1%}) break the contract, more than its quarantine_limit of "
-                f"{contract.quarantine_limit:.1%}; correct the mapping in the contract, or the file"
-            )
-        elif refusal := intake.shares.refusal(contract.quarantine_limit):
-            refused = f"{month} would be refused: {refusal}; correct the mapping in the contract, or the file"
-        return DataCheck(
-            month,
-            intake.n_delivered,
-            intake.n_transactions,
-            n_quarantined,
-            reasons,
-            fraud_rate,
-            labels.share if contract.label.column else None,
-            refused,
-            check_feed(contract, source, month),
-        )
+    months = _months(contract, source, month)
+    found = preview(_parts(source, months), contract, lambda one: month is None or one == month)
+    known = sum(one.n_fraud + one.n_genuine for one in found.months)
+    refused = [one.refused for one in found.months if one.refused]
+    return DataCheck(
+        found.months[0].month if found.months else months[0],
+        found.months,
+        found.missing_months,
+        sum(one.n_delivered for one in found.months),
+        sum(one.n_accepted for one in found.months),
+        sum(one.n_quarantined for one in found.months),
+        found.reasons,
+        sum(one.n_fraud for one in found.months) / known if known else None,
+        found.label_share,
+        found.columns,
+        "; ".join(refused) or None,
+        check_feed(contract, source, months[0]),
+    )
 
 
-class _LabelCounter:
-    """Counts the values in the label's column while rows pass by."""
-
-    def __init__(self, column: str | None) -> None:
-        self.column, self.n, self.n_given = column, 0, 0
-
-    def watching(self, part: Part) -> Callable[[], Iterator[pa.RecordBatch | Piece]]:
-        """The part's rows, counted."""
-
-        def batches() -> Iterator[pa.RecordBatch | Piece]:
-            for piece in part.open():
-                batch = piece.rows if isinstance(piece, Piece) else piece
-                self.n += batch.num_rows
-                if self.column in batch.schema.names:
-                    values = batch.column(self.column)
-                    self.n_given += len(values) - values.null_count
-                yield piece
-
-        return batches
-
-    @property
-    def share(self) -> float | None:
-        """Of all rows, those with a value."""
-        return self.n_given / self.n if self.n else None
-
-
-def _examples(quarantined: pa.Table, reason: str) -> list[dict[str, Any]]:
-    rows = quarantined.filter(pc.match_substring(quarantined["reasons"], reason)).slice(0, EXAMPLES)
-    return [
-        {"source": row["source"], "row_number": row["row_number"], "original": json.loads(row["original"])}
-        for row in rows.to_pylist()
-    ]
+def _parts(source: Source, months: list[str]) -> Iterator[tuple[Part, str | None]]:
+    """Each part once, with its month; files with all months are the same ones for every month."""
+    for month in months:
+        delivery = source.read(month)
+        for part in delivery.parts:
+            yield part, None if delivery.whole else month
+        if delivery.whole:
+            return
 
 
 def _open_data(contract: Contract, data: Path) -> tuple[Source, str | None]:
@@ -213,30 +184,121 @@ def _open_data(contract: Contract, data: Path) -> tuple[Source, str | None]:
     return FolderSource(data.parent, pattern, contract), found
 
 
-def draft_file(file: Path, name: str | None = None) -> str:
-    """Drafts a contract for a CSV or Parquet file.
+@dataclass(frozen=True)
+class Described:
+    """A file, or several of one source, before anybody has said what is in them.
+
+    Attributes:
+        file: the one that was named, or the first of a folder.
+        files: all that belong to the source.
+        csv: how they are written, where they are text.
+        file_format: what they are.
+        profile: what their columns hold.
+        n_rejected: lines that are no rows.
+    """
+
+    file: Path
+    files: list[Path]
+    csv: Csv
+    file_format: str
+    profile: FileProfile
+    n_rejected: int
+
+    def draft(self, name: str | None = None, choices: Choices = Choices()) -> Draft:  # noqa: B008 - frozen
+        """A first contract.
+
+        Args:
+            name: the contract's name; made of the file's when absent.
+            choices: what a person has said already.
+
+        Raises:
+            ContractError: when no column is a time.
+        """
+        siblings = [path.name for path in self.file.parent.iterdir() if path.is_file()]
+        csv = self.csv if self.file_format == "csv" else None
+        try:
+            draft = draft_contract(self.profile, self.file.name, name=name, siblings=siblings, csv=csv, choices=choices)
+            parse_contract(draft.text, "the draft")
+        except ContractError as error:
+            raise ContractError(f"{self.file}: {error}") from error
+        return draft
+
+
+def describe_files(path: Path) -> Described:
+    """Reads what a file holds, and those beside it that are delivered in the same way.
 
     Args:
-        file: the file.
-        name: the contract's name; made of the file's when absent.
+        path: a file, or a folder with files of one kind.
 
     Raises:
         SourceError: when there is no such file, or it cannot be read.
-        ContractError: when it has no rows, or no column that is a time.
+        ContractError: when it has no rows.
     """
-    if not file.is_file():
-        raise SourceError(f"there is no file {file}")
+    file = _first_file(path) if path.is_dir() else path
     opened = open_rows(file)
-    encoding = opened.csv.encoding
-    siblings = [path.name for path in file.parent.iterdir()]
+    siblings = sorted(other.name for other in file.parent.iterdir() if other.is_file())
+    _, months = monthly_pattern(file.name, siblings)
+    names = [file.name]
+    if months:
+        month = file_name_month(file.name) or ""
+        names = [file.name.replace(month, other, 1) for other in months]
+    else:
+        names = pattern_of_alike(file.name, siblings)[1]
+    files = [file.parent / name for name in names]
+    read = files
+    if months and len(files) > MOST_READ:
+        # The first, the last and some between tell what there is; how many rows is what the check counts.
+        read = [files[round(place * (len(files) - 1) / (MOST_READ - 1))] for place in range(MOST_READ)]
+    rejected: list[int] = []
     try:
-        draft = draft_contract(
-            profile_rows(opened.batches()), file.name, name=name, siblings=siblings, encoding=encoding
+        profile = profile_rows(
+            _rows_of(file, [opened, *(open_rows(other) for other in read if other != file)], rejected)
         )
-        parse_contract(draft, "the draft")
     except ContractError as error:
         raise ContractError(f"{file}: {error}") from error
-    return draft
+    return Described(file, files, opened.csv, opened.format, profile, sum(rejected))
+
+
+def _first_file(folder: Path) -> Path:
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", "_")))
+    if not files:
+        raise SourceError(f"{folder} holds no file; name one with transactions")
+    shapes = Counter(re.sub(r"\d+", "0", path.name) for path in files)
+    usual = max(shapes, key=lambda shape: (shapes[shape], -[re.sub(r"\d+", "0", f.name) for f in files].index(shape)))
+    if len(shapes) > 1 and shapes[usual] == 1:
+        raise SourceError(
+            f"{folder} holds {len(files)} files of different kinds ({', '.join(path.name for path in files[:6])}); "
+            "name the one with the transactions"
+        )
+    return next(path for path in files if re.sub(r"\d+", "0", path.name) == usual)
+
+
+def _rows_of(file: Path, opened: list[OpenedFile], rejected: list[int]) -> Iterator[pa.RecordBatch]:
+    """The rows of files of one source under the first one's columns; a file with others is left to the check."""
+    schema: pa.Schema | None = None
+    for one in opened:
+        if one.path != file and set(one.names) != set(opened[0].names):
+            continue
+        for batch in one.batches():
+            if schema is None:
+                schema = batch.schema.remove_metadata()
+            fitted = _fitted(batch, schema)
+            if fitted is None:
+                break
+            yield fitted
+        rejected.append(len(one.rejected))
+
+
+def _fitted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch | None:
+    if batch.schema.names == schema.names and batch.schema.types == schema.types:
+        return batch.replace_schema_metadata(None)
+    if len(set(schema.names)) < len(schema.names) or set(batch.schema.names) != set(schema.names):
+        return None
+    try:
+        columns = [batch.column(field.name).cast(field.type) for field in schema]
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+    return pa.record_batch(columns, schema=schema)
 
 
 def write_draft(draft: str, out: Path) -> None:

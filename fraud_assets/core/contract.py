@@ -34,7 +34,7 @@ from fraud_assets.core.limits import (
 from fraud_assets.core.months import check_month, month_end, month_of, month_start
 
 ColumnType = Literal["integer", "number", "string", "boolean", "date"]
-TimeUnit = Literal["s", "ms", "us", "ns", "hours", "days", "excel"]
+TimeUnit = Literal["s", "ms", "us", "ns", "hours", "days", "months", "excel"]
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 ARROW_TYPES: dict[ColumnType, pa.DataType] = {
@@ -65,7 +65,8 @@ class Column(_Section):
         unit: what it is measured in, for people: EUR, seconds.
         scale: for numbers, what is stored is the delivered value times this: 0.01 for cents that shall be euros.
         extract: for text, a regular expression with one group: what is stored is what the group takes from the first
-            place where the expression matches. Where it takes nothing there is no value.
+            place where the expression matches. Where it takes nothing there is no value. For a number, what the group
+            takes is the number: the 134.09 of $134.09.
         minimum, maximum: the closed range in which a number may lie, as stored.
         categories: the only values allowed, as stored.
         pattern: for text, a regular expression that the whole value must match, as stored.
@@ -106,8 +107,8 @@ class Column(_Section):
             except pa.ArrowInvalid as error:
                 raise ValueError(f"pattern {self.pattern!r} is no regular expression: {error}") from error
         if self.extract is not None:
-            if self.type != "string":
-                raise ValueError(f"extract is for text, and column {self.column!r} is {self.type}")
+            if self.type not in ("string", "number"):
+                raise ValueError(f"extract is for text and numbers, and column {self.column!r} is {self.type}")
             if (groups := _groups(self.extract)) != 1:
                 raise ValueError(
                     f"extract {self.extract!r} has {groups} groups; put brackets around the one part that shall be "
@@ -135,9 +136,9 @@ class TimeColumn(_Section):
     Attributes:
         column: its name in the source; several, such as a date and a time of day, are joined with blanks between them.
         format: as for strptime, such as `%d.%m.%Y %H:%M`; without one, ISO 8601 is read.
-        unit: for numbers: s, ms, us or ns since 1970; hours or days since `origin`; excel for the serial numbers of
-            workbooks.
-        origin: from when hours and days count; 1970-01-01 without one.
+        unit: for numbers: s, ms, us, ns, hours or days since `origin`; months, of which the one of `origin` is 0; excel
+            for the serial numbers of workbooks.
+        origin: from when numbers count; 1970-01-01 without one.
         ambiguous: which of the two is meant by a time without an offset in the hour that a night of 25 hours has
             twice. By default neither is guessed and the row is quarantined.
     """
@@ -157,8 +158,8 @@ class TimeColumn(_Section):
     def _one_way_to_read_it(self) -> Self:
         if self.unit is not None and self.format is not None:
             raise ValueError("unit is for numbers and format for text; give one of them")
-        if self.origin is not None and self.unit not in ("hours", "days"):
-            raise ValueError("origin is what unit: hours or unit: days count from; add one, or leave origin out")
+        if self.origin is not None and self.unit in (None, "excel"):
+            raise ValueError("origin is what a unit such as hours or days counts from; add one, or leave origin out")
         return self
 
 

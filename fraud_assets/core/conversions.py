@@ -247,6 +247,11 @@ def to_label(
 
 def _to_number(values: pa.Array, name: str, column: Column, contract: Contract, unreadable: Unreadable) -> pa.Array:
     if pa.types.is_string(values.type):
+        if column.extract is not None:
+            taken = _extracted(values, column.extract)
+            nothing = pc.and_not(pc.equal(taken, ""), missing_in(values))
+            unreadable.note(name, f"has nothing that extract {column.extract!r} takes", nothing)
+            values = pc.if_else(pc.equal(taken, ""), pa.scalar(None, pa.string()), taken)
         plain = _plain_numbers(values, contract)
         values = _numbers_in(values, name, contract, unreadable) if plain is None else plain
     elif pa.types.is_duration(values.type):

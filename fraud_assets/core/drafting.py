@@ -1,74 +1,58 @@
-"""A first contract for a file nobody has described yet, as YAML that a person can finish.
+"""A first contract for a file nobody has described yet, as YAML that a person only confirms.
 
-Guesses are made from names and counts, and each says what has to be confirmed. What is counted belongs to
-`core/profiling.py`, the contract's rules to `core/contract.py`.
+Each guess says what has to be confirmed, and each column that is left out says why. Which part a column plays belongs
+to `core/roles.py`, what is counted to `core/profiling.py`, the contract's rules to `core/contract.py`.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import yaml
 
-from fraud_assets.core.contract import ContractError
-from fraud_assets.core.limits import RESERVED_NAMES
-from fraud_assets.core.months import month_of
-from fraud_assets.core.profiling import MOST, TIME_WORDS, ColumnProfile, FileProfile, name_words, read_times, texts
+from fraud_assets.core.contract import Csv, Excel
+from fraud_assets.core.event_times import EventTime
+from fraud_assets.core.label_columns import LabelTime
+from fraud_assets.core.months import check_month
+from fraud_assets.core.naming import ID_WORDS, MINOR_UNITS, TRANSACTION_WORDS, has_fraud_word, name_words, slug
+from fraud_assets.core.profiling import ColumnProfile, FileProfile
+from fraud_assets.core.roles import Choices, Part, Roles, assign_roles
 
-# Below so many rows, that nothing repeats says nothing.
-ENOUGH = 100
-
-REPORT_WORDS = {"label", "labelled", "report", "reported", "chargeback", "dispute", "disputed", "known", "confirmed"}
-FRAUD_NAMES = {"fraud", "fraudulent", "isfraud", "betrug", "fraude"}
-LABEL_NAMES = {"label", "chargeback", "class", "target", "outcome", "flag"}
-FRAUD_VALUES = {"fraud", "fraudulent", "fraudster", "chargeback", "bad", "1", "true", "yes", "y", "t", "betrug", "ja"}
-TRANSACTION_WORDS = {"transaction", "trans", "tx", "txn", "trx", "order", "payment", "event", "record", "claim"}
-ID_WORDS = {"id", "uid", "uuid", "guid", "key", "ref", "reference", "no", "nr", "num", "number", "hash", "identifier"}
-AMOUNT_WORDS = ("amount", "amt", "betrag", "montant", "importe", "price", "total", "value", "sum")
-DERIVED_WORDS = {"balance", "old", "new", "mean", "avg", "average", "max", "min", "std", "count", "ratio", "tax", "fee"}
-MINOR_UNITS = {"cent", "cents", "pence", "minor"}
-
+USUAL_DELAY, USUAL_MATURITY, USUAL_LONGEST = 14, 30, 62  # days
 MONTH_IN_NAME = re.compile(r"(?<!\d)\d{4}-(?:0[1-9]|1[0-2])(?!\d)")
-_SUFFIX = r"(id|no|nr|num|number|key|hash|code|ref|uid|uuid|token|identifier)?"
-_WHOSE = r"(client|remote|source|src|user|customer)?"
-ENTITIES = {
-    "customer_id": rf"(customer|cust|client|user|member|consumer|payer|nameorig|kunden?){_SUFFIX}",
-    "card_id": rf"(card|cc|pan|creditcard|karten?){_SUFFIX}",
-    "account_id": rf"(account|acct|iban|konto){_SUFFIX}",
-    "terminal_id": rf"(terminal|pos){_SUFFIX}",
-    "merchant_id": rf"(merchant|seller|shop|vendor|namedest|haendler){_SUFFIX}",
-    "ip_address": rf"{_WHOSE}ip(v4|v6)?(address|addr)?",
-    "email_address": rf"{_WHOSE}e?mail(address|addr|hash)?",
-    "device_id": rf"device(fingerprint)?{_SUFFIX}|fingerprint",
-    "phone_number": rf"{_WHOSE}(phone|mobile|telephone)(number|no|nr|hash)?",
-}
 
 
 @dataclass(frozen=True)
-class _Label:
-    column: ColumnProfile
-    fraud: tuple[str, ...]
-    genuine: tuple[str, ...]
-    is_certain: bool
+class Draft:
+    """A first contract, and what it was made of.
 
+    Attributes:
+        text: YAML for `parse_contract`.
+        roles: which part each column plays.
+        profile: of the file.
+    """
 
-@dataclass
-class _Roles:
-    """Which column plays which part; `left_out` gives the reasons for those that play none."""
+    text: str
+    roles: Roles
+    profile: FileProfile
 
-    event: ColumnProfile
-    label: _Label | None = None
-    known_at: ColumnProfile | None = None
-    transaction_id: ColumnProfile | None = None
-    amount: ColumnProfile | None = None
-    entities: dict[str, ColumnProfile] = field(default_factory=dict)
-    attributes: dict[str, ColumnProfile] = field(default_factory=dict)
-    left_out: list[tuple[str, str]] = field(default_factory=list)
+    @property
+    def to_confirm(self) -> list[str]:
+        """What a person has to look at."""
+        return to_confirm(self.text)
+
+    @property
+    def only_one_kind(self) -> str | None:
+        """`fraud` or `genuine` where all rows with a label are of that kind; None where both are there."""
+        label = self.roles.label
+        if label is None or label.blank_is_genuine:
+            return None
+        if label.n_fraud == 0:
+            return "genuine"
+        return "fraud" if label.n_genuine == 0 else None
 
 
 def draft_contract(
@@ -76,44 +60,49 @@ def draft_contract(
     file_name: str,
     *,
     name: str | None = None,
-    siblings: Iterable[str] = (),
-    encoding: str = "utf-8",
-) -> str:
-    """Writes a contract that a person can finish: each guess is marked `to confirm`, with what to do about it.
+    siblings: Sequence[str] = (),
+    csv: Csv | None = None,
+    excel: Excel | None = None,
+    choices: Choices = Choices(),  # noqa: B008 - frozen
+) -> Draft:
+    """Writes a contract that a person only confirms: each guess is marked `to confirm`, with what to do about it.
 
     Args:
         profile: of the file.
         file_name: without its folder.
         name: the contract's name; made of the file's when absent.
         siblings: names of the files beside it, which tell the months of a source with one file a month.
-        encoding: of a CSV file.
-
-    Returns:
-        YAML for `parse_contract`.
+        csv: how a text file was read.
+        excel: which sheet of a workbook was read.
+        choices: what a person has said already.
 
     Raises:
         ContractError: when no column can be read as a time, without which there are no months.
     """
-    roles = _assign(profile)
+    roles = assign_roles(profile, choices)
+    # A file of one month says little about which values may be missing in others.
+    may_be_missing = len(monthly_pattern(file_name, siblings)[1]) > 1
     lines = [
-        f"# A first contract for {file_name}, drafted from its {profile.n:,} rows.",
+        f"# A first contract for {_on_one_line(file_name)}, drafted from its {profile.n:,} rows.",
         '# What is marked "to confirm" is a guess: change it or delete the mark. `fraud contract check` says whether',
         "# data keeps the contract.",
         f"name: {_quote(_contract_name(name, file_name))}",
         'description: ""  # to confirm: say what one row is, and who delivers it',
-        *_months(roles.event, file_name, siblings),
-        *_csv(profile.decimal, encoding),
+        *_months(roles.event, file_name, siblings, choices.timezone),
+        *_missing(profile, roles.label.undecided if roles.label else ()),
+        *_csv(profile, csv or Csv()),
+        *([f"excel: {{sheet: {_quote(excel.sheet)}}}"] if excel and excel.sheet else []),
         *_transaction_id(roles.transaction_id),
         *_event_timestamp(roles.event),
         *_entities(roles.entities),
-        *_amount(roles.amount),
-        *_attributes(roles.attributes),
-        *(f"# left out: {_quote(column)} {reason}" for column, reason in roles.left_out),
-        *_label_lines(roles, profile),
-        "maturity_days: 30  # to confirm: after how many days without a report a transaction counts as genuine",
+        *_amount(roles.amount, choices.amount_scale),
+        *_attributes(roles.attributes, may_be_missing=may_be_missing),
+        *_left_out(roles),
+        *_label_lines(roles, choices),
+        *_maturity(roles.label_time),
         "quarantine_limit: 0.05  # a month of which more rows break the contract is refused",
     ]
-    return "\n".join(lines) + "\n"
+    return Draft("\n".join(lines) + "\n", roles, profile)
 
 
 def to_confirm(draft: str) -> list[str]:
@@ -122,222 +111,82 @@ def to_confirm(draft: str) -> list[str]:
     for line in draft.splitlines():
         before, mark, question = line.partition("# to confirm: ")
         if mark:
-            subject = before.strip().partition(":")[0]
+            subject = before.strip().partition(":")[0].strip('"')
             found.append(f"{subject}: {question}" if subject else question)
     return found
-
-
-def _assign(profile: FileProfile) -> _Roles:
-    once = Counter(column.name for column in profile.columns)
-    columns = [column for column in profile.columns if once[column.name] == 1]
-    roles = _Roles(_event_time(columns))
-    roles.left_out = [(name, f"is the name of {times} columns") for name, times in once.items() if times > 1]
-    roles.label = _find_label(columns)
-    taken = [roles.event] + ([roles.label.column] if roles.label else [])
-    rest = []
-    for column in columns:
-        if column in taken:
-            continue
-        if reason := _unusable(column):
-            roles.left_out.append((column.name, reason))
-        elif column.kind == "time":
-            if roles.label and roles.known_at is None and set(column.words) & REPORT_WORDS:
-                roles.known_at = column
-            else:
-                roles.left_out.append((column.name, "is a further time, and an attribute is a number, text or boolean"))
-        elif roles.label and _tells(profile.sample, column, roles.label):
-            reason = f"tells {_quote(roles.label.column.name)} exactly: known only afterwards, it must not be a feature"
-            roles.left_out.append((column.name, reason))
-        else:
-            rest.append(column)
-    roles.transaction_id = _find_transaction_id(rest)
-    rest = [column for column in rest if column is not roles.transaction_id]
-    for column in rest:
-        if (entity := _entity_name(column)) and entity not in roles.entities:
-            roles.entities[entity] = column
-    rest = [column for column in rest if column not in roles.entities.values()]
-    roles.amount = _find_amount(rest)
-    names = set(roles.entities)
-    for column in rest:
-        if column is not roles.amount:
-            name = _free_name(column.name, names)
-            names.add(name)
-            roles.attributes[name] = column
-    return roles
-
-
-def _event_time(columns: list[ColumnProfile]) -> ColumnProfile:
-    times = [column for column in columns if column.kind == "time" and column.n_missing <= (1 - MOST) * column.n]
-    if not times:
-        unix = [column.name for column in columns if _is_unix_time(column)]
-        hint = f"{unix[0]!r} looks like seconds since 1970: deliver it" if unix else "deliver one"
-        listed = ", ".join(f"{column.name!r} ({column.kind})" for column in columns)
-        raise ContractError(
-            "no column can be read as the time of an event, and without it there are no months; "
-            f"{hint} as text such as 2024-01-31T12:00:00Z, or as a Parquet timestamp. The columns are {listed}"
-        )
-
-    def score(column: ColumnProfile) -> int:
-        words = set(column.words)
-        wrong = words & (REPORT_WORDS | {"birth", "dob", "updated", "modified", "expiry", "end"})
-        return len(words & TIME_WORDS) + 2 * len(words & ({"event"} | TRANSACTION_WORDS)) - 5 * len(wrong)
-
-    return max(times, key=score)
-
-
-def _is_unix_time(column: ColumnProfile) -> bool:
-    if column.kind not in ("integer", "number") or column.minimum is None or column.maximum is None:
-        return False
-    seconds = any(0.9e9 * unit <= column.minimum and column.maximum <= 2.2e9 * unit for unit in (1, 1e3, 1e6))
-    return seconds and bool(set(column.words) & (TIME_WORDS | {"unix", "epoch"}))
-
-
-def _unusable(column: ColumnProfile) -> str:
-    if column.name.strip() == "":
-        return "has no name; it is often the row number of the program that wrote the file"
-    if column.kind == "nested":
-        return "is of a type that a contract does not know"
-    if column.n_missing == column.n:
-        return "has no values"
-    if _is_unix_time(column):
-        return "looks like seconds since 1970, which grow for ever and so are no feature"
-    return ""
-
-
-def _find_label(columns: list[ColumnProfile]) -> _Label | None:
-    ranked = sorted(
-        ((-score, len(column.values or ()), len(column.words), position) for position, column in enumerate(columns)
-         if (score := _label_score(column))),
-    )  # fmt: skip
-    if not ranked:
-        return None
-    column = columns[ranked[0][-1]]
-    values = list(column.values or ())
-    fraud = [value for value in values if _bare(value) in FRAUD_VALUES]
-    is_certain = 0 < len(fraud) < len(values) and -ranked[0][0] >= 3
-    if len(values) == 1:
-        # All genuine, or all fraud: the one value that was not seen is written down as well.
-        other = {"0": "1", "1": "0", "false": "true", "true": "false"}.get(_bare(values[0]), "fraud")
-        values, fraud = ([values[0], other], [other]) if not fraud else ([other, values[0]], fraud)
-    elif not is_certain:
-        fraud = [values[-1]]
-    return _Label(column, tuple(fraud), tuple(value for value in values if value not in fraud), is_certain)
-
-
-def _label_score(column: ColumnProfile) -> int:
-    if column.values is None or not 1 <= len(column.values) <= 6 or column.kind == "nested":
-        return 0
-    if column.kind == "number" and not column.whole:
-        return 0
-    words, values = set(column.words), {_bare(value) for value in column.values}
-    if (words & FRAUD_NAMES or "".join(column.words) in FRAUD_NAMES) and not words & {"score", "probability", "type"}:
-        return 4
-    if values & {"fraud", "fraudulent", "fraudster", "chargeback"} and len(values) > 1:
-        return 3
-    if len(values) == 2 and words <= LABEL_NAMES | {"is", "event", "tx", "transaction", "y"} and words & LABEL_NAMES:
-        return 2
-    return 0
-
-
-def _bare(value: str) -> str:
-    """A label's value as contracts compare it: lower case, and 1.0 is 1."""
-    return re.sub(r"^(\d+)\.0+$", r"\1", value.strip().lower())
-
-
-def _tells(sample: pa.Table, column: ColumnProfile, label: _Label) -> bool:
-    """Whether a column's value, or that it has one, tells the label of every row: it was filled in afterwards."""
-    few = column.values is not None and len(column.values) > 1
-    if not few and not column.n_missing:
-        return False
-    frauds = {*map(_bare, label.fraud)}
-    answers = texts(sample, label.column.name).astype("category")
-    is_fraud = answers.map({value: _bare(value) in frauds for value in answers.cat.categories}).astype(bool)
-    values = texts(sample, column.name)
-    views = [values != ""] + ([values] if few else [])
-    return is_fraud.nunique() > 1 and any(
-        view.nunique() > 1 and bool((is_fraud.groupby(view).nunique() == 1).all()) for view in views
-    )
-
-
-def _find_transaction_id(columns: list[ColumnProfile]) -> ColumnProfile | None:
-    def score(column: ColumnProfile) -> int:
-        words, squashed = set(column.words), "".join(column.words)
-        if not (column.kind == "string" or column.whole) or _entity_kind(column):
-            return 0
-        named = bool(words & TRANSACTION_WORDS or squashed.startswith(("transaction", "txn")))
-        identifies = bool(words & ID_WORDS or squashed.endswith("id"))
-        if named and identifies and column.n_distinct >= MOST * column.n_counted:
-            return 4 if column.is_unique else 3
-        if identifies and column.is_unique:
-            return 2
-        return int(column.is_unique and column.n >= ENOUGH and not _amount_rank(column))
-
-    best = max(columns, key=score, default=None)
-    return best if best is not None and score(best) else None
-
-
-def _entity_kind(column: ColumnProfile) -> str | None:
-    squashed = "".join(column.words)
-    for entity, form in ENTITIES.items():
-        if re.fullmatch(form, squashed):
-            return entity
-    return None
-
-
-def _entity_name(column: ColumnProfile) -> str | None:
-    """The platform's name of an identifier that has a history; None for what is none, or never comes again."""
-    if not (column.kind == "string" or column.whole):
-        return None
-    kind, identifies = _entity_kind(column), bool(set(column.words) & ID_WORDS or column.name.lower().endswith("_id"))
-    if column.n_counted >= ENOUGH and column.n_distinct > 0.95 * column.n_counted:
-        return None
-    # Few values are kinds (of cards, of devices), whatever they are called, unless they say that they identify.
-    if kind and (identifies or column.values is None or kind in ("ip_address", "email_address")):
-        return kind
-    if identifies and column.values is None:
-        return _slug(column.name)
-    return None
-
-
-def _find_amount(columns: list[ColumnProfile]) -> ColumnProfile | None:
-    candidates = [column for column in columns if _amount_rank(column)]
-    return max(candidates, key=_amount_rank) if candidates else None
-
-
-def _amount_rank(column: ColumnProfile) -> int:
-    if column.kind not in ("integer", "number") or set(column.words) & DERIVED_WORDS:
-        return 0
-    ranks = [len(AMOUNT_WORDS) - AMOUNT_WORDS.index(word) for word in column.words if word in AMOUNT_WORDS]
-    return max(ranks, default=0)
 
 
 # The YAML
 
 
-def _months(event: ColumnProfile, file_name: str, siblings: Iterable[str]) -> list[str]:
-    first, last = (month_of(moment) for moment in (event.first, event.last) if moment)
-    pattern = name_as_pattern(file_name)
-    written = MONTH_IN_NAME.search(file_name)
-    if written and written.group() == first == last:
-        before, after = file_name[: written.start()], file_name[written.end() :]
-        pattern = f"{name_as_pattern(before)}{{month}}{name_as_pattern(after)}"
-        beside = re.compile(re.escape(before) + r"(\d{4}-(?:0[1-9]|1[0-2]))" + re.escape(after))
-        months = sorted({match.group(1) for other in siblings if (match := beside.fullmatch(other))} | {first})
+def _months(event: EventTime, file_name: str, siblings: Sequence[str], timezone: str | None) -> list[str]:
+    first, last = event.first_month, event.last_month
+    pattern, months = monthly_pattern(file_name, siblings)
+    if set(months) >= {first, last}:
         first, last = months[0], months[-1]
         files = "one file a month"
     else:
-        files = "these files hold all months; with one file a month, write {month} where its name says YYYY-MM"
+        pattern, alike = pattern_of_alike(file_name, siblings)
+        files = f"{len(alike)} files hold all months" if len(alike) > 1 else "these files hold all months"
+        files += "; with one file a month, write {month} where its name says YYYY-MM"
     zone = (
         "each time carries its offset; months are cut in this zone"
         if event.has_offset
         else "to confirm: the times carry no offset; name the zone they are in, such as Europe/Paris"
     )
+    if event.origin is not None:
+        zone = "the one in which the origin lies and months are cut"
+    elif timezone is not None:
+        zone = "of times without an offset"
     return [
-        f"first_month: {first}",
-        f"last_month: {last}  # to confirm: leave it out when more months will come",
-        f"timezone: UTC  # {zone}",
+        f"first_month: {check_month(first)}",
+        f"last_month: {check_month(last)}  # to confirm: leave it out when more months will come",
+        f"timezone: {timezone or 'UTC'}  # {zone}",
         f"file_pattern: {_quote(pattern)}  # {files}",
     ]
+
+
+def file_name_month(file_name: str) -> str | None:
+    """The month in a file's name.
+
+    >>> file_name_month("tx_2024-01.csv"), file_name_month("tx.csv")
+    ('2024-01', None)
+    """
+    found = MONTH_IN_NAME.search(file_name)
+    return found.group() if found else None
+
+
+def monthly_pattern(file_name: str, siblings: Iterable[str]) -> tuple[str, list[str]]:
+    """The pattern of files with one month each, and the months that there are; no months where the name has none.
+
+    >>> monthly_pattern("tx_2024-02.csv", ["tx_2024-01.csv", "notes_2024-03.csv"])
+    ('tx_{month}.csv', ['2024-01', '2024-02'])
+    """
+    written = MONTH_IN_NAME.search(file_name)
+    if written is None:
+        return name_as_pattern(file_name), []
+    before, after = file_name[: written.start()], file_name[written.end() :]
+    beside = re.compile(re.escape(before) + r"(\d{4}-(?:0[1-9]|1[0-2]))" + re.escape(after))
+    months = sorted({match.group(1) for other in siblings if (match := beside.fullmatch(other))} | {written.group()})
+    return f"{name_as_pattern(before)}{{month}}{name_as_pattern(after)}", months
+
+
+def pattern_of_alike(file_name: str, siblings: Iterable[str]) -> tuple[str, list[str]]:
+    """The pattern of files whose names differ in one number of four or more digits, and those files.
+
+    >>> pattern_of_alike("tx_202401.csv", ["tx_202402.csv", "tx_new.csv"])
+    ('tx_[0-9][0-9][0-9][0-9][0-9][0-9].csv', ['tx_202401.csv', 'tx_202402.csv'])
+    >>> pattern_of_alike("tx_2024.csv", [])
+    ('tx_2024.csv', ['tx_2024.csv'])
+    """
+    for written in re.finditer(r"\d{4,}", file_name):
+        before, after = file_name[: written.start()], file_name[written.end() :]
+        beside = re.compile(rf"{re.escape(before)}\d{{{len(written.group())}}}{re.escape(after)}")
+        alike = sorted({other for other in siblings if beside.fullmatch(other)} | {file_name})
+        if len(alike) > 1:
+            digits = "[0-9]" * len(written.group())
+            return f"{name_as_pattern(before)}{digits}{name_as_pattern(after)}", alike
+    return name_as_pattern(file_name), [file_name]
 
 
 def name_as_pattern(text: str) -> str:
@@ -345,15 +194,41 @@ def name_as_pattern(text: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", text).replace("{", "?").replace("}", "?")
 
 
-def _csv(decimal: str, encoding: str) -> list[str]:
-    given = []
-    if decimal != ".":
-        given.append(f'decimal: "{decimal}"')
-    if encoding == "cp1252":
-        return [f"csv: {{{', '.join([*given, 'encoding: cp1252'])}}}  # to confirm: the text is not UTF-8"]
-    if encoding != "utf-8":
-        given.append(f"encoding: {encoding}")
-    return [f"csv: {{{', '.join(given)}}}"] if given else []
+def _missing(profile: FileProfile, undecided: Sequence[str]) -> list[str]:
+    words = (*profile.style.missing, *undecided)
+    if not words:
+        return []
+    return [f"missing: [{', '.join(map(_quote, words))}]  # to confirm: words that stand for a value that is missing"]
+
+
+def _csv(profile: FileProfile, read: Csv) -> list[str]:
+    """How text files are written, where it is not the usual and was not found from the file by itself."""
+    style, usual = profile.style, Csv()
+    given = {}
+    if read.delimiter not in (None, ","):
+        given["delimiter"] = _quote(read.delimiter)
+    if style.decimal != usual.decimal:
+        given["decimal"] = f'"{style.decimal}"'
+    if style.thousands is not None:
+        # What keeps a number on one line is read like a blank.
+        given["thousands"] = _quote(" " if style.thousands.isspace() else style.thousands.replace("\u2019", "'"))
+    if read.encoding != usual.encoding:
+        given["encoding"] = read.encoding
+    if read.quote != usual.quote:
+        given["quote"] = "null" if read.quote is None else _quote(read.quote)
+    if read.skip_rows is not None:
+        given["skip_rows"] = str(read.skip_rows)
+    if read.comment is not None:
+        given["comment"] = _quote(read.comment)
+    if not given:
+        return []
+    questions = []
+    if not read.encoding.startswith(("utf-8", "utf-16")):
+        questions.append(f"the text is not UTF-8, and {read.encoding} reads all of it")
+    if style.thousands is not None:
+        questions.append(f"{style.thousands!r} groups the digits of numbers")
+    lines = ", ".join(f"{name}: {value}" for name, value in given.items())
+    return [f"csv: {{{lines}}}" + (f"  # to confirm: {'; '.join(questions)}" if questions else "")]
 
 
 def _transaction_id(column: ColumnProfile | None) -> list[str]:
@@ -367,20 +242,23 @@ def _transaction_id(column: ColumnProfile | None) -> list[str]:
     remark = f"{repeated} repeated values and {column.n_missing} missing ones" if not column.is_unique else ""
     if not remark and not set(column.words) & (ID_WORDS | TRANSACTION_WORDS):
         remark = "all its values differ, but its name does not say that it identifies"
-    return [f"transaction_id: {_flow(_identifier(column))}" + (f"  # to confirm: {remark}" if remark else "")]
+    kind = "integer" if column.whole else "string"
+    return [f"transaction_id: {_flow(column, kind)}" + (f"  # to confirm: {remark}" if remark else "")]
 
 
-def _event_timestamp(event: ColumnProfile) -> list[str]:
-    form = f", format: {_quote(event.time_format)}" if event.time_format else ""
-    seen = f"{event.first:%Y-%m-%d %H:%M:%S} to {event.last:%Y-%m-%d %H:%M:%S}"
-    if event.other_format:
-        seen = f"to confirm: {_quote(event.other_format)} reads every value as well; with this one they are {seen}"
-    if event.n_misfits:
-        seen = f"to confirm: {event.n_misfits:,} values are no times in this format and will be quarantined; {seen}"
-    return [f"event_timestamp: {{column: {_quote(event.name)}{form}}}  # {seen}"]
+def _event_timestamp(event: EventTime) -> list[str]:
+    names = [_quote(column.name) for column in event.columns]
+    parts = [f"column: {names[0] if len(names) == 1 else '[' + ', '.join(names) + ']'}"]
+    parts += [f"format: {_quote(event.format)}"] if event.format else []
+    parts += [f"unit: {event.unit}"] if event.unit else []
+    parts += [f"origin: {event.origin}"] if event.origin else []
+    seen = [f"{event.first:%Y-%m-%d %H:%M:%S} to {event.last:%Y-%m-%d %H:%M:%S}"]
+    said = [*event.questions, *seen, *([event.reason] if event.reason else [])]
+    mark = "to confirm: " if event.questions else ""
+    return [f"event_timestamp: {{{', '.join(parts)}}}  # {mark}{_on_one_line('; '.join(said))}"]
 
 
-def _entities(entities: dict[str, ColumnProfile]) -> list[str]:
+def _entities(entities: dict[str, Part]) -> list[str]:
     if not entities:
         return [
             "# to confirm: entities are absent, because no customer, card, terminal, address or device was recognised",
@@ -388,41 +266,73 @@ def _entities(entities: dict[str, ColumnProfile]) -> list[str]:
             "entities: {}",
         ]
     lines = ["entities:"]
-    for name, column in entities.items():
-        seen = f"{column.n_distinct:,} different in {column.n_counted:,} values"
-        lines.append(f"  {_quote(name)}: {_flow(_identifier(column))}  # {seen}")
+    for name, part in entities.items():
+        kind = "integer" if part.column.whole else "string"
+        lines.append(f"  {_quote(name)}: {_flow(part.column, kind)}{_comment(part)}")
     return lines
 
 
-def _identifier(column: ColumnProfile) -> ColumnProfile:
-    """Numbers that identify are whole ones, whatever type the file has them in."""
-    return replace(column, kind="integer") if column.whole else column
-
-
-def _amount(column: ColumnProfile | None) -> list[str]:
-    if column is None:
+def _amount(part: Part | None, scale: float | None) -> list[str]:
+    if part is None:
         return ["# no amount was found; add it as amount: {column: its name, type: number}"]
-    minor = bool(set(column.words) & MINOR_UNITS)
-    extra = {"scale": "0.01"} if minor else {}
-    question = "to confirm: delivered in hundredths, stored in units; " if minor else ""
-    flow = _flow(replace(column, kind="number"), **extra)
-    return [f"amount: {flow}  # {question}{_range(column)}"]
+    column = part.column
+    extra, questions = {}, [part.question] if part.question and scale is None else []
+    if scale is not None and scale != 1:
+        extra["scale"] = f"{scale:g}"
+    elif set(column.words) & MINOR_UNITS:
+        extra["scale"] = "0.01"
+        questions.append("delivered in hundredths, stored in units")
+    if column.has_sign:
+        extra["extract"] = _single(_NUMBER_BESIDE_A_SIGN)
+        questions.append("the number is taken from between the signs of a currency")
+    question = f"to confirm: {'; '.join(questions)}; " if questions else ""
+    return [f"amount: {_flow(column, 'number', **extra)}  # {question}{_range(column)}"]
 
 
-def _attributes(attributes: dict[str, ColumnProfile]) -> list[str]:
+# A minus before the sign is not taken for one after it: such a value is quarantined.
+_NUMBER_BESIDE_A_SIGN = r"^[^\d-]*([+-]?\d[\d., ']*)"
+
+
+def _attributes(attributes: dict[str, Part], *, may_be_missing: bool) -> list[str]:
     if not attributes:
         return []
     lines = ["attributes:"]
-    for name, column in attributes.items():
-        extra, remark = {}, ""
-        if column.kind == "string":
-            if column.values is not None and max(map(len, column.values)) <= 40:
-                extra["categories"] = f"[{', '.join(_quote(value) for value in column.values)}]"
-                remark = "to confirm: these values were seen; any other will be quarantined"
-        else:
-            extra["feature"] = "true"
-            remark = _range(column)
-        lines.append(f"  {_quote(name)}: {_flow(column, **extra)}" + (f"  # {remark}" if remark else ""))
+    for name, part in attributes.items():
+        column, extra = part.column, {}
+        kind: str = column.kind
+        if part.as_text or column.kind in ("string", "clock"):
+            kind = "string"
+        if column.has_sign:
+            kind, extra["extract"] = "number", _single(_NUMBER_BESIDE_A_SIGN)
+        if column.kind == "time":
+            kind = "date"
+            if column.time_format:
+                extra["format"] = _quote(column.time_format)
+        if not part.feature:
+            extra["feature"] = "false"
+        if may_be_missing:
+            extra["nullable"] = "true"
+        lines.append(f"  {_quote(name)}: {_flow(column, kind, **extra)}{_comment(part, kind)}")
+    return lines
+
+
+def _comment(part: Part, kind: str = "") -> str:
+    remarks = [part.remark] if part.remark else []
+    if kind in ("integer", "number") and not remarks:
+        remarks.append(_range(part.column))
+    elif kind == "string" and not remarks and part.column.values and len(part.column.values) == 1:
+        remarks.append("one value so far, from which nothing can be learned")
+    elif part.column.n_missing and not remarks:
+        remarks.append(f"{part.column.share_missing:.1%} missing")
+    said = [*([f"to confirm: {part.question}"] if part.question else []), *remarks]
+    return f"  # {_on_one_line('; '.join(said))}" if said else ""
+
+
+def _left_out(roles: Roles) -> list[str]:
+    lines = []
+    for one in roles.left_out:
+        mark = "to confirm: " if one.is_doubtful else ""
+        lines.append(f"# {mark}left out: {_quote(one.name)} {_on_one_line(one.reason)}")
     return lines
 
 
@@ -432,42 +342,67 @@ def _range(column: ColumnProfile) -> str:
     if column.minimum is not None and column.maximum is not None:
         remarks.append(f"{column.minimum:.15g} to {column.maximum:.15g} seen")
     if column.n_missing:
-        remarks.append(f"{column.n_missing / column.n:.1%} missing")
+        remarks.append(f"{column.share_missing:.1%} missing")
     if column.n_misfits:
         remarks.append(f"{column.n_misfits:,} values are none and will be quarantined")
     return ", ".join(remarks) or "no value is missing"
 
 
-def _label_lines(roles: _Roles, profile: FileProfile) -> list[str]:
-    label = roles.label
+def _label_lines(roles: Roles, choices: Choices) -> list[str]:
+    label, known = roles.label, roles.label_time
     if label is None:
-        return _no_label(roles)
-    fraud, genuine = (f"[{', '.join(map(_quote, values))}]" for values in (label.fraud, label.genuine))
+        return _no_label(has_id=roles.transaction_id is not None)
     counts = ", ".join(f"{_quote(value)} {count:,} times" for value, count in (label.column.values or {}).items())
     if label.column.n_missing:
         counts += f", no value {label.column.n_missing:,} times"
-    doubt = "" if label.is_certain else "to confirm: the rarer value is taken for fraud; "
+    questions = "; ".join(label.questions)
     lines = [
         "label:",
-        f"  column: {_quote(label.column.name)}  # {counts}",
-        f"  fraud_values: {fraud}" + (f"  # {doubt.rstrip('; ')}" if doubt else ""),
-        f"  genuine_values: {genuine}",
+        f"  column: {_quote(label.column.name)}  # {_on_one_line(counts)}",
+        f"  fraud_values: {_listed(label.fraud)}" + (f"  # to confirm: {_on_one_line(questions)}" if questions else ""),
+        f"  genuine_values: {_listed(label.genuine)}",
     ]
-    if roles.known_at is None:
+    if choices.blank is not None:
+        lines.append(f"  blank: {choices.blank}")
+    elif label.blank_is_unknown:
+        share = 1 - (label.n_fraud + label.n_genuine) / label.column.n
+        lines.append(
+            f"  blank: unknown  # to confirm: {share:.0%} of the rows have no label, taken for not investigated; if "
+            "they are genuine, write genuine_when_mature"
+        )
+    if choices.delay_days is not None:
+        return [*lines, f"  delay_days: {choices.delay_days:g}"]
+    if known.column is None:
         question = "the file does not say when a label became known; how many days after the event is it, usually?"
-        return [*lines, f"  delay_days: 14  # to confirm: {question}"]
-    longest = _longest_delay(profile.sample, roles.event, roles.known_at)
-    days = max(62, int(np.ceil(longest)))
+        return [*lines, f"  delay_days: {USUAL_DELAY}  # to confirm: {question}"]
+    column = known.column
+    form = f", format: {_quote(column.time_format)}" if column.time_format else ""
+    given = f"{{column: {_quote(column.name)}{form}}}" if form else _quote(column.name)
+    days = max(USUAL_LONGEST, int(np.ceil(known.longest)))
     return [
         *lines,
-        f"  known_at: {_quote(roles.known_at.name)}  # to confirm: the time at which the label became known",
-        f"  max_delay_days: {days}  # to confirm: the longest seen is {longest:.1f} days; later ones are quarantined",
+        f"  known_at: {given}  # to confirm: {'; '.join(known.questions)}",
+        f"  max_delay_days: {days}  # to confirm: the longest seen is {known.longest:.1f} days; later ones are "
+        "quarantined",
     ]
 
 
-def _no_label(roles: _Roles) -> list[str]:
+def _maturity(known: LabelTime) -> list[str]:
+    days = max(USUAL_MATURITY, int(np.ceil(known.usual)))
+    return [
+        f"maturity_days: {days}  # to confirm: after how many days without a report a transaction counts as genuine"
+    ]
+
+
+def _listed(values: Iterable[str]) -> str:
+    # As contracts compare them: 1.0 is 1.
+    values = dict.fromkeys(re.sub(r"^(-?\d+)\.0+$", r"\1", value) for value in values)
+    return f"[{', '.join(map(_quote, values))}]"
+
+
+def _no_label(*, has_id: bool) -> list[str]:
     lines = ["# to confirm: the label is absent, because no column says which rows were fraud"]
-    if roles.transaction_id is None:
+    if not has_id:
         return [
             *lines,
             "# Without a transaction_id the label has to stand in the file itself: add a column, and name it here.",
@@ -484,16 +419,9 @@ def _no_label(roles: _Roles) -> list[str]:
     ]
 
 
-def _longest_delay(sample: pa.Table, event: ColumnProfile, known: ColumnProfile) -> float:
-    """Days from an event to its label, the longest in the sample; 0 where there is none."""
-    happened, told = (read_times(texts(sample, column.name), column.time_format) for column in (event, known))
-    delays = (told - happened).dt.total_seconds().dropna() / 86_400
-    return float(delays.max()) if len(delays) else 0.0
-
-
-def _flow(column: ColumnProfile, **extra: str) -> str:
+def _flow(column: ColumnProfile, kind: str, **extra: str) -> str:
     """A column's mapping on one line."""
-    parts = {"column": _quote(column.name), "type": column.kind}
+    parts = {"column": _quote(column.name), "type": kind}
     if column.n_missing:
         parts["nullable"] = "true"
     return "{" + ", ".join(f"{key}: {value}" for key, value in (parts | extra).items()) + "}"
@@ -507,23 +435,30 @@ def _quote(text: str) -> str:
     return str(yaml.dump(text, default_style='"', allow_unicode=True, width=10**9)).strip()
 
 
+def _single(text: str) -> str:
+    """A regular expression in single quotes, in which a backslash is one."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _on_one_line(text: str) -> str:
+    """Text for a comment: nothing in it ends the line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def _contract_name(name: str | None, file_name: str) -> str:
     if name is not None:
         return name
     stem = re.sub(r"\d{4}[-_]?\d{2}([-_]?\d{2})?", "", file_name.partition(".")[0])
-    return _slug(stem)[:31].rstrip("_") if re.search("[A-Za-z]", stem) else "source"
+    return slug(stem)[:31].rstrip("_") if re.search("[A-Za-z]", stem) and slug(stem) else "source"
 
 
-def _free_name(name: str, taken: set[str]) -> str:
-    slug = base = _slug(name)
-    number = 1
-    while slug in taken or slug in RESERVED_NAMES:
-        number += 1
-        slug = f"{base[:36]}_{number}"
-    return slug
+def names_only_fraud(file_name: str) -> bool:
+    """Whether a file's name says that its rows are frauds.
 
-
-def _slug(name: str) -> str:
-    """A name that the platform's tables can have: letters, digits and underscores, at most 40."""
-    slug = re.sub(r"\W+", "_", "_".join(name_words(name)), flags=re.ASCII).strip("_")[:40]
-    return slug if re.match(r"[a-z]", slug) else f"column_{slug}".rstrip("_")[:40]
+    >>> names_only_fraud("Fraud_Transactions.csv"), names_only_fraud("fraud_detection_2024.csv")
+    (True, False)
+    """
+    words = name_words(file_name.partition(".")[0])
+    return has_fraud_word(words) and bool(
+        set(words) & (TRANSACTION_WORDS | {"transactions", "cases", "frauds", "only"})
+    )

@@ -217,6 +217,58 @@ def convert(rows: pa.Table, contract: Contract, origin: str, numbers: npt.NDArra
     )
 
 
+@dataclass(frozen=True)
+class Surveyed:
+    """Some rows of a delivery after the contract, for people to look at; nothing is stored of them.
+
+    Attributes:
+        origin: the file or query.
+        numbers: of the rows in it, from 1.
+        columns: canonical columns, and `is_fraud` and `label_timestamp` where the label is a column.
+        broken: the rows that break a rule.
+        rules: each rule that is broken, in words, and where.
+        rows: as delivered, under the contract's names.
+        rejected: lines that are no rows.
+    """
+
+    origin: str
+    numbers: npt.NDArray[np.int64]
+    columns: dict[str, Any]
+    broken: Booleans
+    rules: list[tuple[str, Booleans]]
+    rows: pa.RecordBatch
+    rejected: Sequence[Rejected]
+
+    def originals(self, positions: Sequence[int]) -> list[dict[str, Any]]:
+        """Rows as they were delivered."""
+        return _originals(self.rows, positions)
+
+
+def survey(part: Part, contract: Contract) -> Iterator[Surveyed]:
+    """Applies the contract to rows of any months, with their labels; ids that come twice are not looked for.
+
+    Raises:
+        ContractError: when a column of the contract is missing, or cannot be read.
+    """
+    rules, number = _Rules(contract, None, labels=True), 1
+    schema, names = None, list[str]()
+    for given in part.open():
+        piece = given if isinstance(given, Piece) else _all_rows(given, number)
+        number += piece.n_counted
+        if piece.rows.schema != schema:
+            schema = piece.rows.schema
+            names = _names(schema, contract, part.origin, labels=True)
+        rows = piece.rows.rename_columns(names)
+        for start in range(0, max(rows.num_rows, 1), BATCH_ROWS):
+            some = rows.slice(start, BATCH_ROWS)
+            numbers = piece.numbers[start : start + BATCH_ROWS]
+            checked = rules.check(some, part.origin, numbers)
+            broken = [(rule.words, mask) for rule, mask in checked.masks]
+            # With the last of them, each once.
+            rejected = piece.rejected if start + BATCH_ROWS >= rows.num_rows else ()
+            yield Surveyed(part.origin, numbers, checked.columns, checked.broken, broken, some, rejected)
+
+
 def _one_array(column: pa.ChunkedArray) -> pa.Array:
     combined = column.combine_chunks()
     return combined.combine_chunks() if isinstance(combined, pa.ChunkedArray) else combined

@@ -178,12 +178,12 @@ def _labels(month: str, read: Read, contract: Contract, drifted: Collection[str]
         reason = "there is no transaction to compare"
         return tuple(label_drift.without(feature, reason) for feature in label_drift.FEATURES)
     if contract.label.blank == "unknown":
-        return _labels_of_known(rows, windows, month, read, contract)
-    return _compared(moments, windows, month, read, contract)
+        return _labels_of_known(rows, windows, month, read, contract, young=young)
+    return _compared(moments, windows, month, read, contract, young=young)
 
 
 def _compared(
-    moments: pa.ChunkedArray, windows: Sequence[Window], month: str, read: Read, contract: Contract
+    moments: pa.ChunkedArray, windows: Sequence[Window], month: str, read: Read, contract: Contract, *, young: bool
 ) -> tuple[Finding, ...]:
     return label_findings(
         moments,
@@ -198,7 +198,7 @@ def _compared(
 
 
 def _labels_of_known(
-    rows: pa.Table, windows: Sequence[Window], month: str, read: Read, contract: Contract
+    rows: pa.Table, windows: Sequence[Window], month: str, read: Read, contract: Contract, *, young: bool
 ) -> tuple[Finding, ...]:
     """The same where not every transaction is looked into: rates are those of what is known.
 
@@ -212,7 +212,7 @@ def _labels_of_known(
         return tuple(label_drift.without(feature, "no label is known") for feature in label_drift.FEATURES)
     return tuple(
         label_drift.without("known_frauds", NOT_INVESTIGATED) if finding.feature == "known_frauds" else finding
-        for finding in _compared(stated, windows, month, read, contract)
+        for finding in _compared(stated, windows, month, read, contract, young=young)
     )
 
 

@@ -185,17 +185,19 @@ class _Reading:
         """Numbers of the unit."""
         unit = self.when.unit
         given = self._as_numbers(values)
-        if unit in PER_SECOND or unit in ("us", "ns"):
-            return self._within(
-                _scaled(given, {"us": 1.0, "ns": 1e-3}.get(unit or "", PER_SECOND.get(unit or "", 1)))
-            ).cast(TIMESTAMP)
         origin = self.when.origin or datetime(1970, 1, 1)
         if not isinstance(origin, datetime):
             origin = datetime.combine(origin, time())
-        if unit == "hours":
+        is_clock = unit in PER_SECOND or unit in ("us", "ns")
+        if is_clock or unit == "hours":
             start = origin if origin.tzinfo is not None else origin.replace(tzinfo=self.contract.zone)
-            moments = _scaled(given, 3_600_000_000.0)
+            if is_clock and self.when.origin is None:
+                start = datetime(1970, 1, 1, tzinfo=UTC)
+            sizes = {"us": 1.0, "ns": 1e-3, "hours": 3_600_000_000.0}
+            moments = _scaled(given, sizes.get(unit or "", PER_SECOND.get(unit or "", 1)))
             return self._within(pc.add(moments, int(start.timestamp() * 1_000_000))).cast(TIMESTAMP)
+        if unit == "months":
+            return self._months(given, origin)
         if unit == "excel":
             origin = EXCEL_START
             early = pc.fill_null(pc.less(given, EXCEL_FIRST), False)
@@ -213,6 +215,17 @@ class _Reading:
         begins = int(origin.replace(tzinfo=UTC).timestamp() * 1_000_000)
         naive = self._within(pc.add(micro, begins)).cast(NAIVE)
         return self._chosen(whole, naive)
+
+    def _months(self, given: pa.Array, origin: datetime) -> pa.Array:
+        """The beginnings of months; the one of the origin is number 0."""
+        numbers = given.cast(pa.float64(), safe=False)
+        fits = pc.and_(pc.equal(numbers, pc.floor(numbers)), pc.less(pc.abs(numbers), 12_000.0))
+        self.unreadable.note(self.name, "is no number of a month", pc.invert(fits))
+        first = (origin.year - 1970) * 12 + origin.month - 1
+        counted = np.asarray(pc.fill_null(pc.if_else(fits, numbers, 0.0), 0.0)).astype(np.int64) + first
+        naive = pa.array(counted.astype("datetime64[M]").astype("datetime64[us]"), NAIVE)
+        naive = pc.if_else(pc.fill_null(fits, False), naive, pa.scalar(None, NAIVE))
+        return self._chosen(pa.array(np.full(len(given), True)), naive)
 
     def _as_numbers(self, values: pa.Array) -> pa.Array:
         kind = values.type
