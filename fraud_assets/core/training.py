@@ -187,7 +187,11 @@ def train(
     validation = np.concatenate([np.flatnonzero(block.validation) for block in planned.blocks])
     judged = _Judged.of(rows, features, validation, card)
     if planned.few:
-        config = replace(config, maximum_trees=config.few_trees)
+        config = replace(
+            config,
+            maximum_trees=config.few_trees,
+            minimum_genuine=min(config.few_genuine, config.minimum_genuine),
+        )
     texts = _Texts.of(features, labels, names, rows, maturity_days, config, forced)
     parts = [_Part(rows, block, texts.encoded(block.fit).encoded) for block in planned.blocks]
     encoder, rows = texts.learned(rows, numbers)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import psycopg
+import psycopg2
 import pytest
 from dagster._core.instance.ref import InstanceRef
 
-from fraud_assets.adapters.dagster_storage import DAGSTER_YAML, open_instance
+from fraud_assets.adapters.dagster_storage import DAGSTER_YAML, busy_instance, open_instance
 from fraud_assets.adapters.database import open_database
 from fraud_assets.settings import Settings
 
@@ -53,6 +55,26 @@ def test_the_home_gets_the_project_s_dagster_yaml_and_an_old_one_is_replaced(set
 def test_one_run_at_a_time(settings: Settings) -> None:
     with open_instance(settings) as instance:
         assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 1  # type: ignore[union-attr]
+
+
+def test_a_busy_instance_keeps_its_connections_and_lets_go_of_them(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Any] = []
+    connect = psycopg2.connect
+
+    def counted(*given: Any, **named: Any) -> Any:
+        opened.append(connect(*given, **named))
+        return opened[-1]
+
+    with busy_instance(settings) as instance:
+        monkeypatch.setattr(psycopg2, "connect", counted)
+        for _ in range(5):
+            instance.create_run_for_job(_job())
+            assert instance.get_runs_count() > 0
+        # One for the runs and one for the events.
+        assert 0 < len(opened) <= 3
+    assert all(connection.closed for connection in opened)
 
 
 def _job() -> dg.JobDefinition:

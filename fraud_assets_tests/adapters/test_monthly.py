@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from rich.console import Console
 
-from fraud_assets.adapters.monthly import run_months
+from fraud_assets.adapters.monthly import _fraud_rate, run_months
 from fraud_assets.core.months import months_between
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
@@ -139,3 +139,11 @@ def test_every_run_of_the_command_is_a_run_that_the_ui_shows(
     runs = world_instance.get_runs()
     assert {run.tags["dagster/partition"] for run in runs} == set(world.months)
     assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
+
+
+@pytest.mark.parametrize(
+    ("rate", "n_labelled", "said"),
+    [(0.0123, None, "1.23% fraud"), (0.117, 1810, "11.70% fraud of 1,810 labelled"), (0.0, 0, "none labelled")],
+)
+def test_a_rate_over_what_is_known_says_of_how_many(rate: float, n_labelled: int | None, said: str) -> None:
+    assert _fraud_rate(rate, n_labelled) == said
