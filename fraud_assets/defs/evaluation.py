@@ -70,7 +70,9 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> Iterato
     month = single_month(context)
     platform.store.require("transaction_features", month)
     live = platform.champion_before(month)
-    trained = platform.store.read("trained_model", ["month", "model_version"], last_month=shift_month(month, -1))
+    trained = platform.store.read(
+        "trained_model", ["month", "model_version", "reason"], last_month=shift_month(month, -1)
+    )
     inputs = platform.made_of(trained, champion_inputs(month, live))
     models, window = _models(platform, month, live, trained)
     if not models:
