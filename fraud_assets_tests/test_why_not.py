@@ -67,7 +67,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, dict
         for first, last in ((MONTHS[0], MONTHS[0]), (MONTHS[1], MONTHS[-1])):
             run = world.fraud("run", "--from", first, "--to", last).stdout.partition("╭")[0]
             said[last] = {
-                "run": run[run.index(last) - 2 :],
+                "run": run[run.index(f"{last}  ") - 2 :],
                 "status": world.fraud("status").stdout,
                 "json": world.fraud("status", "--json").stdout,
                 "score": world.fraud("score", str(folder / f"{last}.csv"), fails=True).stderr,
