@@ -155,10 +155,9 @@ def _features(rows: pa.Table, scorer: Scorer, origin: str) -> pa.Table:
             numbers = numbers.set_column(position, name, values.cast(pa.float64()))
     for text in scorer.manifest.encoding.texts:
         position = numbers.column_names.index(text.name)
-        values = numbers[text.name].cast(pa.string())
-        # As in a contract's rows, blanks are no value.
-        blank = pc.equal(pc.utf8_trim_whitespace(values), "")
-        numbers = numbers.set_column(position, text.name, pc.if_else(blank, None, values))
+        # As in a contract's rows, blanks around a text are no part of it, and blanks alone no value.
+        values = pc.utf8_trim_whitespace(numbers[text.name].cast(pa.string()))
+        numbers = numbers.set_column(position, text.name, pc.if_else(pc.equal(values, ""), None, values))
     return numbers
 
 

@@ -14,6 +14,7 @@ from fraud_assets.adapters.batch_scoring import score_file, write_table
 from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.contract import Contract
+from fraud_assets.core.encoding import Encoder, TextEncoding
 from fraud_assets.core.features import feature_names
 from fraud_assets.core.scoring import SCORES_SCHEMA, ModelManifest, Scorer
 
@@ -164,3 +165,27 @@ def test_a_table_is_written_by_the_ending_of_its_file(tmp_path: Path, name: str)
     write_table(pa.table({"a": [1, 2]}), tmp_path / name)
     start = (tmp_path / name).read_bytes()[:4]
     assert start == (b"PAR1" if name.endswith("parquet") else b'"a"\n')
+
+
+class TextScorer(Scorer):
+    """Keeps the features that it is given."""
+
+    def __init__(self) -> None:
+        self.manifest = ModelManifest(
+            model_name="fraud", model_version=4, trained_month="2025-02", as_of="2025-03-01T00:00:00+00:00",
+            features=("a", "city"), encoder=Encoder(("a",), (TextEncoding("city", own=("Ulm",)),)), threshold=0.03,
+            family="logistic_regression", contract_yaml="", model_digest="0" * 64,
+        )  # fmt: skip
+        self.seen = pa.table({})
+
+    def score_table(self, features: pa.Table) -> pa.Table:
+        self.seen = features
+        n = features.num_rows
+        return pa.table([[0.5] * n, ["review"] * n, [4] * n], schema=SCORES_SCHEMA)
+
+
+def test_texts_of_a_file_of_features_stay_texts_and_blanks_are_no_value(database: Database, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a,city\n1.5, Ulm \n2,\n,  \n3,007\n", encoding="utf-8")
+    scorer = TextScorer()
+    score_file(tmp_path / "rows.csv", scorer, database)
+    assert scorer.seen.to_pydict() == {"a": [1.5, 2.0, None, 3.0], "city": ["Ulm", None, None, "007"]}
