@@ -124,12 +124,31 @@ def test_a_file_of_another_style_is_loaded_like_any(shop, content):
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
-def test_a_file_in_another_encoding_is_refused_with_the_remedy_and_loaded_with_it(shop, encoding):
+def test_a_file_in_another_encoding_is_loaded_with_it(shop, encoding):
     text = "\n".join([HEADER, *GOOD, "3,2018-04-12,Ren\u00e9e,1,0,"])
     shop.write(text.encode(encoding))
-    with pytest.raises(SourceError, match=rf"2018-04\.csv cannot be read as UTF-8 CSV.*csv\.encoding: {encoding}"):
-        shop.load()
-    assert shop.load(csv=f"{{encoding: {encoding}}}").rows[2]["customer_id"] == "Ren\u00e9e"
+    loaded = shop.load(csv=f"{{encoding: {encoding}}}")
+    assert [row["customer_id"] for row in loaded.rows] == ["anna", "bert", "Ren\u00e9e"]
+
+
+def test_a_line_in_another_encoding_is_quarantined_with_the_remedy(shop):
+    shop.write("\n".join([HEADER, *GOOD, "3,2018-04-12,Ren\u00e9e,1,0,"]).encode("cp1252"))
+    loaded = shop.load()
+    assert loaded.ids == [1, 2]
+    assert "csv.encoding: cp1252 is that of Windows" in loaded.reasons[3]
+
+
+def test_a_day_is_stored_as_one_and_lines_that_are_no_rows_with_their_text(shop):
+    lines = [HEADER + ",born,valid", *(f"{row},1984-02-29,02/28" for row in GOOD)]
+    lines += ['3,2018-04-12,"carl,1,0,,1984-02-29,02/28', "Total: 2"]
+    shop.write("\n".join(lines))
+    dates = "{born: {column: born, type: date}, valid: {column: valid, type: date, format: '%m/%y'}}"
+    loaded = shop.load(attributes=dates)
+    assert [(row["born"], row["valid"]) for row in loaded.rows] == [(dt.date(1984, 2, 29), dt.date(2028, 2, 29))] * 2
+    assert [json.loads(row["original"]) for row in loaded.quarantined] == [
+        {"line": 4, "text": lines[3]},
+        {"line": 5, "text": "Total: 2"},
+    ]
 
 
 def test_a_value_in_another_encoding_is_named_by_row_and_column(shop):

@@ -413,7 +413,8 @@ def test_a_line_that_is_no_row_is_quarantined_wherever_it_stands(tmp_path, line,
 def test_a_byte_that_is_no_text_costs_its_line(tmp_path):
     content = PLAIN.encode() + "T3,2024-01-06,3,é\n".encode("cp1252")
     intake = taken(written(tmp_path, content), contract(**SHORT))
-    assert intake.quarantined["reasons"].to_pylist() == ["has a byte 0xe9 that is no text in utf-8"]
+    (reason,) = intake.quarantined["reasons"].to_pylist()
+    assert reason == "has a byte 0xe9 that is no text in utf-8 (csv.encoding: cp1252 is that of Windows)"
     assert json.loads(intake.quarantined["original"][0].as_py())["text"] == "T3,2024-01-06,3,\\xe9"
 
 
