@@ -262,7 +262,6 @@ def test_a_number_of_a_parquet_file_that_is_none_is_in_quarantine(shop, value):
         "x" * 10_000,
         "a\\b",
         "%s",
-        " ",
     ],
 )
 def test_an_odd_identifier_is_stored_as_it_is(shop, who):

@@ -339,7 +339,7 @@ def _to_integer(values: pa.Array, name: str, column: Column, contract: Contract,
     except pa.ArrowInvalid:
         pass  # some text needs a closer look
     text = _ungrouped(text, contract)
-    decimal = "." if not pa.types.is_string(values.type) else re.escape(contract.csv.decimal)
+    decimal = re.escape(contract.csv.decimal) if pa.types.is_string(values.type) else r"\."
     text = pc.replace_substring_regex(text, rf"^([+-]?\d+)(?:{decimal}0*|\.0+)$", r"\1")
     is_integer = pc.match_substring_regex(text, INTEGER)
     lost = pc.match_substring_regex(text, SCIENTIFIC)
