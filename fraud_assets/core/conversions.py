@@ -105,6 +105,8 @@ def given_values(values: pa.Array, name: str, contract: Contract, unreadable: Un
         values = pc.utf8_trim_whitespace(values)
         gone = pc.is_in(values, pa.array(words, pa.string()))
         return pc.if_else(gone, pa.scalar(None, pa.string()), values) if pc.any(gone).as_py() else values
+    if pa.types.is_floating(values.type) and pc.any(pc.is_nan(values)).as_py():
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
     numbers = [float(word) for word in contract.missing if re.fullmatch(r"[+-]?\d+(\.\d*)?", word)]
     if numbers and (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
         gone = pc.is_in(values.cast(pa.float64(), safe=False), pa.array(numbers, pa.float64()))
@@ -126,7 +128,7 @@ def _identifiers(values: pa.Array, delivered: pa.DataType, name: str, unreadable
         lost = pc.and_(pc.is_finite(values), pc.greater_equal(pc.abs(values), exact_below(delivered)))
         unreadable.note(name, _lost_in(delivered), lost)
         values = pc.if_else(lost, pa.scalar(None, values.type), values)
-        whole = pc.equal(values, pc.floor(values))
+        whole = pc.and_(pc.is_finite(values), pc.equal(values, pc.floor(values)))
         if pc.all(whole, min_count=0).as_py():
             return values.cast(pa.int64())
     return values
