@@ -31,6 +31,7 @@ LONGEST = 92
 NOTHING = 0.02  # less than this share of the usual rows is no business, however long
 # Of a month under report that has fewer days in a gap, the others are the month.
 LEAST_DAYS = 7
+DAYS_TO_COMPARE = 5  # `DriftConfig.min_days`
 FEW_ROWS = 10  # what so few days more or less of a gap would have had tells nothing
 EPOCH = date(1970, 1, 1)
 
@@ -79,10 +80,14 @@ class History:
         start, least = window.start - timedelta(days=days), timedelta(hours=12)
         return [gap for gap in self.gaps if min(gap.end, window.end) - max(gap.start, start) >= least]
 
+    def disturbing(self, window: Window, days: float) -> list[Gap]:
+        """Those after which a window has rows that look back so far: not one with which the window ends."""
+        return [gap for gap in self.breaks(window, days) if not (gap.start > window.start and gap.end >= window.end)]
+
     def is_full(self, window: Window, days: float) -> bool:
         """Whether features that look back so far are, in a window, what they stay: nothing they look at is missing."""
         began = self.first_event + timedelta(days=days) <= window.start
-        return days == 0 or (began and not self.breaks(window, days))
+        return days == 0 or (began and not self.disturbing(window, days))
 
 
 def history_of(moments: pa.ChunkedArray, first_event: datetime, end: datetime, contract: Contract) -> History:
@@ -181,20 +186,26 @@ def _is_thin(now: Counts, before: Counts) -> bool:
 
 
 def delivery_finding(history: History, window: Window) -> Finding | None:
-    """Whether a part of a month was not delivered; None where all of it seems to be there."""
+    """Whether a part of a month was not delivered; None where all of it seems to be there.
+
+    Days that are missing at the end are a remark, where enough are there to be compared: the newest file often ends
+    within a month, and is no broken feed.
+    """
     gaps = history.breaks(window)
-    days = sum(Window(max(gap.start, window.start), min(gap.end, window.end)).days for gap in gaps)
     if not gaps:
         return None
+    inside = [Window(max(gap.start, window.start), min(gap.end, window.end)) for gap in gaps]
     words = "hardly any transactions were delivered of " + ", ".join(gap.words for gap in gaps)
-    if gaps[-1].end >= window.end and gaps[-1].start > window.start:
-        words += "; the delivery seems to end before the month does"
-    base = Finding(
+    finding = Finding(
         kind="missing", feature=TRANSACTIONS, method="rows by day", status="DRIFT", cause="missing_rows", reason=words,
         n_reference=sum(gap.usual for gap in gaps), n_current=sum(gap.rows for gap in gaps),
-        since=max(gaps[0].start, window.start).date(),
+        since=inside[0].start.date(),
     )  # fmt: skip
-    if days >= LEAST_DAYS:
-        return base
-    reason = f"{words}; of the month, all other days are there"
-    return replace(base, status="INSUFFICIENT_DATA", cause=None, since=None, reason=reason)
+    ends_early = len(inside) == 1 and inside[0].end == window.end and window.days - inside[0].days >= DAYS_TO_COMPARE
+    if ends_early:
+        words += "; the delivery seems to end there, and the days before are what was compared"
+    elif sum(one.days for one in inside) < LEAST_DAYS:
+        words += "; of the month, all other days are there"
+    else:
+        return finding
+    return replace(finding, status="INSUFFICIENT_DATA", cause=None, since=None, reason=words)

@@ -184,7 +184,7 @@ def report_month(
     # While a platform is young, every shop is new, and so it is after a gap.
     shared = [name for name in parts[0].column_names if all(name in part.column_names for part in parts)]
     unbroken = first_event + LEAST_HISTORY <= window.start and not any(
-        history.breaks(one, SEEN_DAYS) for one in (window, this)
+        history.disturbing(one, SEEN_DAYS) for one in (window, this)
     )
     made = [name for name in history_columns(contract) if name in shared and unbroken]
     rows = pa.concat_tables([part.select(shared) for part in parts])
@@ -202,7 +202,7 @@ def report_month(
         scorer=champion.scorer if champion and full.issuperset(champion.scorer.manifest.features) else None,
     )
     findings = _findings(month, current, rows, seen, champion, read, earlier, contract, config, costs)
-    if broken := history.breaks(matured_window(month, contract.maturity_days, contract.zone), FILLING_DAYS):
+    if broken := history.disturbing(matured_window(month, contract.maturity_days, contract.zone), FILLING_DAYS):
         findings = tuple(_on_broken_history(finding, broken) for finding in findings)
     if delivery := delivery_finding(history, this):
         findings = (delivery, *findings)
@@ -491,7 +491,7 @@ def _not_yet(features: Sequence[str], scores: bool, history: History, this: Wind
     """What the report of a young platform, or after a gap, does not look at, and why."""
     what = f"{len(features)} feature{'' if len(features) == 1 else 's'}{', and so scores,' if scores else ''}"
     named = listed(features, len(features))
-    gaps = history.breaks(this, PAST_MONTHS * 31)
+    gaps = history.disturbing(this, PAST_MONTHS * 31)
     if gaps:
         return (
             f"{what} could not be compared, because their windows reach into days that were not delivered, "

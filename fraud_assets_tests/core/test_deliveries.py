@@ -88,6 +88,8 @@ def test_what_looks_back_into_a_gap_is_not_full_and_what_does_not_look_back_is()
     assert [given.is_full(one, 30) for one in (may, june, july)] == [False, True, True]
     assert [given.is_full(one, 60) for one in (may, june, july)] == [False, False, True]
     assert given.is_full(may, 0)
+    # Of a month that ends early, nothing looks back into what is not there.
+    assert History(day("2023-09-01"), (Gap(day("2024-05-20"), day("2024-06-01"), 0, 300),)).is_full(may, 60)
     assert not given.is_full(month_window("2023-09"), 1)
 
 
