@@ -153,6 +153,7 @@ def open_rows(path: Path, contract: Contract | None = None, *, wanted: Sequence[
     with _told(path, kind, style):
         if kind == "xlsx":
             with _seekable(opened) as stream:
+                _require_sound_archive(stream)
                 sheet = contract.excel.sheet if contract is not None else None
                 book = Workbook(stream, sheet, wanted or (contract.source_columns if contract else ()), contract)
             return OpenedFile(path, kind, book.names, style, book.pieces)
@@ -189,7 +190,7 @@ def _told(path: Path, kind: FileFormat | None, style: Csv) -> Iterator[None]:
         yield
     except SourceError:
         raise
-    except (UnicodeError, LookupError) as error:
+    except UnicodeError as error:
         raise SourceError(
             f"{path} cannot be read as {what}: {error}; name the file's encoding in the contract (csv.encoding: cp1252 "
             "is that of Windows), or correct the file"
@@ -312,6 +313,16 @@ def _unzipped(path: Path) -> Callable[[], BinaryIO]:
     return lambda: cast("BinaryIO", zipfile.ZipFile(path).open(names[0]))
 
 
+def _require_sound_archive(stream: BinaryIO) -> None:
+    """A workbook's parts carry checksums, which its reader does not look at."""
+    if stream.read(2) == b"PK":
+        stream.seek(0)
+        with zipfile.ZipFile(stream) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"its part {damaged} is damaged")
+    stream.seek(0)
+
+
 @contextmanager
 def _seekable(opened: Callable[[], BinaryIO]) -> Iterator[BinaryIO]:
     """The bytes where any of them can be reached; what is packed is unpacked to disk."""
@@ -344,9 +355,13 @@ def _columnar(opened: Callable[[], BinaryIO], kind: FileFormat) -> Iterator[Piec
             batches = (reader.get_batch(position) for position in range(reader.num_record_batches))
             n_counted = None
         else:
-            file = pyarrow.parquet.ParquetFile(stream, coerce_int96_timestamp_unit="us")
+            file = pyarrow.parquet.ParquetFile(
+                stream, coerce_int96_timestamp_unit="us", page_checksum_verification=True
+            )
             batches, n_counted = file.iter_batches(BATCH_ROWS), file.metadata.num_rows
         for batch in batches:
+            # Damaged lengths and text would surface far from here.
+            batch.validate(full=True)
             yield Piece(batch, np.arange(number, number + batch.num_rows), (), batch.num_rows)
             number += batch.num_rows
     if n_counted is not None and number - 1 != n_counted:

@@ -82,7 +82,7 @@ class JsonLines:
         try:
             row = json.loads(raw.decode(self._encoding), object_pairs_hook=_once)
         except UnicodeDecodeError as error:
-            return None, f"has a byte 0x{raw[error.start]:02x} that is no text in {self._encoding}"
+            return None, f"has a byte 0x{raw[error.start]:02x} that is no text in {self._encoding} (csv.encoding)"
         except _TwiceError as error:
             return None, f"has the key {error.args[0]!r} twice"
         except (ValueError, RecursionError) as error:

@@ -150,7 +150,9 @@ def matching_files(folder: Path, pattern: str, month: str | None = None) -> list
     named = pattern.replace("{month}", "*" if month is None else month)
     # Between slashes, ** would be folders; beside anything else pathlib refuses it.
     named = "/".join(part if part == "**" else re.sub(r"\*{2,}", "*", part) for part in named.split("/"))
-    found = [path for path in folder.glob(named) if not _is_hidden(path, folder)]
+    # Named as they are, files may begin with a sign; found anywhere, those that do are the writers' own.
+    found = [path for path in folder.glob(named) if not ("**" in named and _is_hidden(path, folder))]
+    found = [path for path in found if not path.name.startswith((".", "~$")) or named.startswith(path.name[0])]
     if not found and month is not None and "{month}" in pattern:
         year, number = month.split("-")
         found = [

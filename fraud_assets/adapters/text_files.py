@@ -526,7 +526,10 @@ def _in_utf8(raw: bytes, encoding: str, first_line: int) -> _Block:
             try:
                 lines[position] = line.decode(encoding).encode()
             except UnicodeDecodeError as error:
-                bad[position] = f"has a byte 0x{line[error.start]:02x} that is no text in {encoding}"
+                bad[position] = (
+                    f"has a byte 0x{line[error.start]:02x} that is no text in {encoding} "
+                    "(csv.encoding: cp1252 is that of Windows)"
+                )
                 lines[position] = line.decode("ascii", "backslashreplace").encode()
         return _Block(b"".join(lines), first_line, bad)
     is_utf8 = codecs.lookup(encoding).name == "utf-8"

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core.contract import Column, Contract, ContractError, TimeColumn
-from fraud_assets.core.physical import exact_below, plain_array
+from fraud_assets.core.physical import exact_below, has_any, is_bare, plain_array
 from fraud_assets.core.times import read_times, to_dates
 from fraud_assets.core.unreadable import Unreadable as Unreadable
 from fraud_assets.core.unreadable import missing_in
@@ -82,7 +82,8 @@ def to_column(
         )
     values = given_values(values, name, contract, unreadable)
     try:
-        if is_id:
+        # For whole numbers, those are seen anyway.
+        if is_id and not (column.type == "integer" and pa.types.is_string(values.type)):
             values = _identifiers(values, kind, name, unreadable)
         return _CONVERTERS[column.type](values, name, column, contract, unreadable)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -98,8 +99,10 @@ def given_values(values: pa.Array, name: str, contract: Contract, unreadable: Un
     if bad is not None:
         unreadable.note(name, "is bytes that are no UTF-8 text", bad)
     if pa.types.is_string(values.type):
-        values = pc.utf8_trim_whitespace(values)
         words = ["", *(contract.missing if contract.csv.quoted_missing == "missing" else ())]
+        if len(words) == 1 and is_bare(values):
+            return values
+        values = pc.utf8_trim_whitespace(values)
         gone = pc.is_in(values, pa.array(words, pa.string()))
         return pc.if_else(gone, pa.scalar(None, pa.string()), values) if pc.any(gone).as_py() else values
     numbers = [float(word) for word in contract.missing if re.fullmatch(r"[+-]?\d+(\.\d*)?", word)]
@@ -112,6 +115,8 @@ def given_values(values: pa.Array, name: str, contract: Contract, unreadable: Un
 def _identifiers(values: pa.Array, delivered: pa.DataType, name: str, unreadable: Unreadable) -> pa.Array:
     """Identifiers without the .0 of floats; what has lost digits is none, because two may have become one."""
     if pa.types.is_string(values.type):
+        if not has_any(values, b".,+"):
+            return values
         lost = pc.match_substring_regex(values, SCIENTIFIC)
         unreadable.note(name, LOST_IN_TEXT, lost)
         if pc.any(lost).as_py():
@@ -339,7 +344,7 @@ def _to_integer(values: pa.Array, name: str, column: Column, contract: Contract,
     except pa.ArrowInvalid:
         pass  # some text needs a closer look
     text = _ungrouped(text, contract)
-    decimal = "." if not pa.types.is_string(values.type) else re.escape(contract.csv.decimal)
+    decimal = re.escape(contract.csv.decimal) if pa.types.is_string(values.type) else r"\."
     text = pc.replace_substring_regex(text, rf"^([+-]?\d+)(?:{decimal}0*|\.0+)$", r"\1")
     is_integer = pc.match_substring_regex(text, INTEGER)
     lost = pc.match_substring_regex(text, SCIENTIFIC)

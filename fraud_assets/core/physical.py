@@ -65,6 +65,37 @@ def exact_below(kind: pa.DataType) -> float:
     return {pa.float16(): 2.0**11, pa.float32(): 2.0**24}.get(kind, 2.0**53)
 
 
+def is_bare(values: pa.Array) -> bool:
+    """Whether no text is empty, or begins or ends with a blank; False where that needs a closer look.
+
+    At the level of bytes, because trimming the text of a month takes as long as reading it.
+    """
+    offsets, letters = _text_buffers(values)
+    lengths = np.diff(offsets)
+    given = lengths > 0
+    if int((~given).sum()) != values.null_count:
+        return False
+    ends = np.concatenate([letters[offsets[:-1][given]], letters[offsets[1:][given] - 1]])
+    # Beyond ASCII there are blanks, too.
+    return bool(((ends > 32) & (ends < 127)).all())
+
+
+def has_any(values: pa.Array, characters: bytes) -> bool:
+    """Whether any text has one of some ASCII characters."""
+    offsets, letters = _text_buffers(values)
+    text = letters[offsets[0] : offsets[-1]].tobytes() if len(offsets) else b""
+    return any(bytes([character]) in text for character in characters)
+
+
+def _text_buffers(values: pa.Array) -> tuple[Any, Any]:
+    _, offsets, letters = values.buffers()
+    if offsets is None or letters is None:
+        return np.zeros(len(values) + 1, np.int32), np.zeros(0, np.uint8)
+    return np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1], np.frombuffer(
+        letters, np.uint8
+    )
+
+
 def _decoded(values: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     try:
         return values.cast(pa.string()), None
