@@ -47,6 +47,7 @@ class Started:
         missing: why there can be no model, in a sentence; None where one was tried.
         months: what was run, as `run_months` gives it.
         version: the live model; None where there is none.
+        decision: why the newest candidate was not made live.
     """
 
     files: list[Path]
@@ -60,6 +61,7 @@ class Started:
     missing: str | None = None
     months: list[dict[str, Any]] = field(default_factory=list)
     version: int | None = None
+    decision: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -308,7 +310,11 @@ def no_model_yet(started: Started) -> str:
     failed = [month for month in started.months if month["failed"]]
     said = f"no model is live yet: {fraud:,} frauds are known in {len(check['months'])} months"
     outcomes = [month["facts"].get("trained_model.outcome") for month in started.months]
-    if last := next((one for one in reversed(outcomes) if one and one != "trained"), None):
+    last = next((one for one in reversed(outcomes) if one), None)
+    # A version that was trained says nothing of why it is not live; the decision about it does.
+    if started.decision and last and last.startswith("version "):
+        said += f"; a model was trained and not promoted: {started.decision}"
+    elif last:
         said += f"; {last}"
     if failed:
         said += f"; {len(failed)} of {len(started.months)} months failed, as told above"
@@ -319,6 +325,7 @@ def run(job: dg.JobDefinition, started: Started, contract: Contract, check: Data
     """Runs the months that there are, oldest first."""
     from fraud_assets.adapters.ledger_store import LedgerStore
     from fraud_assets.adapters.monthly import run_months
+    from fraud_assets.adapters.status import read_status
     from fraud_assets.adapters.table_io import open_store
     from fraud_assets.core.ledger import champion_version
     from fraud_assets.settings import Settings
@@ -326,4 +333,9 @@ def run(job: dg.JobDefinition, started: Started, contract: Contract, check: Data
     settings = Settings()
     settings.workspace.mkdir(parents=True, exist_ok=True)
     started.months = run_months(job, settings, months_to_take(check, contract, datetime.now(UTC)), told)
-    started.version = champion_version(LedgerStore(open_store(settings).database).events())
+    store = open_store(settings)
+    ledger = LedgerStore(store.database)
+    started.version = champion_version(ledger.events())
+    decided = read_status(store, ledger)["decision"]
+    reasons = decided["reasons"] if decided else None
+    started.decision = "; ".join(reasons) if isinstance(reasons, list) else str(reasons or "")
