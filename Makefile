@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 SPARK := .venv/.spark
 PEERS := .venv-peers/.installed
 
-.PHONY: setup spark demo test lint format dev serve status bench-platform bench-io bench-corruptions bench-handbook bench-features bench-imbalance bench-registrations bench-drift check-bento lock clean bench-backtest
+.PHONY: setup spark demo test lint format dev serve status bench-platform bench-io bench-corruptions bench-handbook bench-features bench-imbalance bench-registrations bench-datasets bench-drift check-bento lock clean bench-backtest
 
 setup: $(STAMP)  ## a .venv with the locked packages, hashes checked
 
@@ -70,6 +70,9 @@ bench-imbalance: setup  ## what class weights, undersampling and SMOTE bring on 
 
 bench-registrations: setup  ## account registrations out of time: the platform beside plain models on the raw columns
 	$(BIN)/python -m benchmarks.tabular
+
+bench-datasets: setup  ## other people's files: from the file alone to a live model, and out of time (DATA=, CONTRACT= for yours)
+	$(BIN)/python -m benchmarks.datasets $(if $(DATA),--data $(DATA)) $(if $(CONTRACT),--contract $(CONTRACT))
 
 bench-drift: setup $(PEERS)  ## how often the drift report is wrong, what it finds and costs, beside evidently and NannyML (KEEP=folder to resume)
 	$(BIN)/python -m benchmarks.drift $(if $(KEEP),--keep $(KEEP))

@@ -241,7 +241,8 @@ class Raw:
 
     Attributes:
         categories: identifiers, text and booleans, as text.
-        numbers: the amount and numeric attributes that any training row has, float64 with null where missing.
+        numbers: the amount and numeric attributes that any training row has, float64 with null where missing; dates as
+            days since 1970.
         clock: hour and weekday, for the time, whose own value no later row has.
     """
 
@@ -253,9 +254,11 @@ class Raw:
 def raw_columns(rows: Rows, contract: Contract, training: npt.NDArray[np.int64]) -> Raw:
     """The columns, each once: not those that are a part of another (`extract`)."""
     given = rows.transactions
-    whole = {name: column for name, column in contract.columns.items() if column.extract is None}
+    whole = {name: one for name, one in contract.columns.items() if one.extract is None or one.type == "number"}
     numbers = [
-        name for name, column in whole.items() if name not in contract.entities and column.type in ("integer", "number")
+        name
+        for name, column in whole.items()
+        if name not in contract.entities and column.type in ("integer", "number", "date")
     ]
     local = given["event_timestamp"].cast(pa.timestamp("us", contract.timezone))
     at = pa.array(training)
@@ -265,14 +268,14 @@ def raw_columns(rows: Rows, contract: Contract, training: npt.NDArray[np.int64])
         ),
         # scikit-learn 1.9 fails on a column without a single value.
         numbers=pa.table(
-            {
-                name: given[name].cast(pa.float64())
-                for name in numbers
-                if pc.any(pc.is_valid(given[name].take(at))).as_py()
-            }
+            {name: _as_number(given[name]) for name in numbers if pc.any(pc.is_valid(given[name].take(at))).as_py()}
         ),
         clock=pa.table({"hour": pc.hour(local), "weekday": pc.day_of_week(local)}),
     )
+
+
+def _as_number(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return (column.cast(pa.int32()) if pa.types.is_date(column.type) else column).cast(pa.float64())
 
 
 def common_values(column: pa.ChunkedArray, training: npt.NDArray[np.int64], most: int) -> pa.ChunkedArray:
