@@ -145,7 +145,7 @@ def start(data: Path, contract: Path | None) -> Ended:
             said,
             champion["version"] if champion else None,
             champion["evaluation"] if champion else None,
-            _verdicts(project, environment, status["months"]["drift_report"] if status else []),
+            _verdicts(project, environment),
             len(outcome.get("months") or []),
             used,
         )
@@ -160,14 +160,15 @@ def _why(status: dict[str, Any] | None) -> str:
     return "; ".join(remark["sentence"] for remark in (status or {}).get("why", [])) or "nothing was said"
 
 
-def _verdicts(project: Path, environment: dict[str, str], months: Sequence[str]) -> list[str]:
-    found = []
-    for month in months:
-        rows = json.loads(_run(project, environment, "drift", month, "--json").stdout)
-        verdict = next(row for row in rows if row["kind"] == "verdict")
-        if verdict["drift_status"] in ("DRIFT", "WATCH"):
-            found.append(f"{month} {verdict['drift_status']} ({verdict['blame'] or 'no blame'}): {verdict['reason']}")
-    return found
+VERDICTS = """
+SELECT to_char(month, 'YYYY-MM') AS month, drift_status, coalesce(blame, 'nobody') AS blame, reason FROM drift_report
+WHERE kind = 'verdict' AND drift_status IN ('DRIFT', 'WATCH') ORDER BY month
+"""
+
+
+def _verdicts(project: Path, environment: dict[str, str]) -> list[str]:
+    done = _run(project, environment, "db", "--query", VERDICTS, "--json")
+    return ["{month} {drift_status}, blames {blame}: {reason}".format(**row) for row in json.loads(done.stdout)]
 
 
 # --- Out of time, beside plain models ---------------------------------------------------------------------------
