@@ -142,7 +142,8 @@ def start(data: Path, contract: Path | None) -> Ended:
         return Ended(
             seconds,
             done.returncode,
-            said,
+            # Results are published, without the folder in which they came about.
+            said.replace(f"{project.resolve()}/", "").replace(f"{project}/", ""),
             champion["version"] if champion else None,
             champion["evaluation"] if champion else None,
             _verdicts(project, environment),

@@ -313,7 +313,7 @@ def platform_decisions(environment: Mapping[str, str]) -> Decisions:
     """What the platform of a home decided, from its tables."""
     drift = _query(environment, "SELECT month, drift_status FROM drift_report WHERE kind = 'verdict'")
     champion = _query(environment, "SELECT month, validation_status, champion_version FROM champion")
-    judged = _query(environment, "SELECT month, role, average_precision FROM evaluation")
+    judged = _query(environment, "SELECT month, role, average_precision FROM evaluation WHERE role <> 'none'")
     return Decisions(
         drift_status={month[:7]: status for month, status in drift},
         validation_status={month[:7]: status for month, status, _ in champion},

@@ -140,7 +140,11 @@ def test_the_first_instant_of_the_next_month_closes_a_month(simulator_contract: 
     ("name", "value", "said"),
     [
         ("FRAUD_CONTRACT", "contracts/nowhere.yaml", "there is no contract at"),
-        ("FRAUD_SOURCE", "oracle", "FRAUD_SOURCE is 'oracle': Input should be 'simulator', 'parquet', 'csv' or"),
+        (
+            "FRAUD_SOURCE",
+            "oracle",
+            "FRAUD_SOURCE is 'oracle': Input should be 'simulator', 'files', 'parquet', 'csv' or",
+        ),
         ("FRAUD_SIMULATOR_CUSTOMERS", "many", "FRAUD_SIMULATOR_CUSTOMERS is 'many': Input should be a valid integer"),
         ("FRAUD_SIMULATOR_DRIFT", "nonsense", "drift 'nonsense' cannot be read: the month is missing"),
         ("FRAUD_SOURCE", "csv", "a csv source needs FRAUD_SOURCE_PATH"),
@@ -399,7 +403,8 @@ def test_a_file_in_which_every_row_is_broken_still_names_each(
     broken = rows.slice(0, 3).set_column(1, "event_timestamp", pa.array(["never", "", "soon"]))
     result = ask("score", write(broken, "broken.parquet"))
     assert result.exit_code == 1
-    assert [line.split(":")[1] for line in result.stderr.strip().splitlines()] == [
+    # By their reasons, those that are alike together.
+    assert sorted(line.split(":")[1] for line in result.stderr.strip().splitlines()) == [
         f" row {number} of broken.parquet" for number in (1, 2, 3)
     ]
     assert len(result.stdout.strip().splitlines()) == 4
@@ -450,8 +455,8 @@ def test_a_customer_who_was_never_seen_is_scored(rows: pa.Table, write: Callable
         ("rows.parquet", b"PAR1 and no more", "cannot be read as Parquet"),
         ("rows.csv", b"\xff\xfe\x00", "cannot be read as UTF-8 CSV"),
         ("rows.csv", b"a,b\n1,2\n", "rows.csv lacks 'event_timestamp'"),
-        ("rows.csv", b"", "cannot be read as UTF-8 CSV"),
-        ("rows.csv", b"a,b\n1,2,3\n", "cannot be read as UTF-8 CSV"),
+        ("rows.csv", b"", "rows.csv is empty"),
+        ("rows.csv", b"a,b\n1,2,3\n", "rows.csv lacks 'event_timestamp'"),
     ],
 )
 def test_a_file_that_cannot_be_scored_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:

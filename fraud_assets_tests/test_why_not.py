@@ -125,7 +125,7 @@ def test_the_ledger_and_the_assets_of_the_ui_have_the_same_reasons(
         assert shown("trained_model", "2024-01", "outcome") == absent
         [(refused,)] = world.query("SELECT reasons FROM champion WHERE month = '2024-04-01'")
         assert refused in shown("champion", "2024-04", "reasons")
-        assert world.query("SELECT reasons FROM ledger WHERE kind = 'refused'") == [(refused,)]
+        assert world.query("SELECT reasons FROM ledger WHERE kind = 'refused' AND month = '2024-04'") == [(refused,)]
         # The month after the first: why nothing could be judged is a row, and the decision carries the reason on.
         [(role, reason)] = world.query("SELECT role, reason FROM evaluation WHERE month = '2024-02-01'")
         assert (role, shown("evaluation", "2024-02", "outcome")) == ("none", reason)
@@ -181,7 +181,7 @@ def test_where_a_model_is_live_its_rule_is_stated_with_what_it_promised(tmp_path
         "evaluation": None, "reference": None, "bento_tag": None, "decisions": decisions,
     }  # fmt: skip
     shown = io.StringIO()
-    status = {"contract": "c", "champion": champion, "why": [], "drift": None, "stale": []}
+    status = {"contract": "c", "champion": champion, "why": [], "labels": [], "drift": None, "stale": []}
     show_status(Console(file=shown, width=200), status)
     said = plain(shown.getvalue())
     assert rule.sentence in said

@@ -318,7 +318,7 @@ def no_model_yet(started: Started) -> str:
         said += f"; {last}"
     if failed:
         said += f"; {len(failed)} of {len(started.months)} months failed, as told above"
-    return said + ". More months bring more; `fraud status` says what is decided"
+    return said.rstrip(".") + ". More months bring more; `fraud status` says what is decided"
 
 
 def run(job: dg.JobDefinition, started: Started, contract: Contract, check: DataCheck, told: Console) -> None:

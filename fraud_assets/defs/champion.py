@@ -19,6 +19,7 @@ from fraud_assets.defs.resources import Platform
 @dg.asset(
     partitions_def=MONTHS,
     backfill_policy=MONTH_BY_MONTH,
+    deps=["trained_model"],
     **describe("champion", "serving", {"mlflow", "postgres"}),
 )
 def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: pa.Table) -> dg.Output[pa.Table]:

@@ -167,6 +167,15 @@ def test_a_table_is_written_by_the_ending_of_its_file(tmp_path: Path, name: str)
     assert start == (b"PAR1" if name.endswith("parquet") else b'"a"\n')
 
 
+TEXT_CONTRACT = """
+name: texts
+first_month: 2025-01
+event_timestamp: {column: at}
+label: {column: fraud, delay_days: 7}
+maturity_days: 7
+"""
+
+
 class TextScorer(Scorer):
     """Keeps the features that it is given."""
 
@@ -174,7 +183,7 @@ class TextScorer(Scorer):
         self.manifest = ModelManifest(
             model_name="fraud", model_version=4, trained_month="2025-02", as_of="2025-03-01T00:00:00+00:00",
             features=("a", "city"), encoder=Encoder(("a",), (TextEncoding("city", own=("Ulm",)),)), threshold=0.03,
-            family="logistic_regression", contract_yaml="", model_digest="0" * 64,
+            family="logistic_regression", contract_yaml=TEXT_CONTRACT, model_digest="0" * 64,
         )  # fmt: skip
         self.seen = pa.table({})
 
