@@ -234,13 +234,7 @@ def cards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     (folder / "cards.csv").write_text(_cards(), encoding="utf-8")
     world = World(
         new_home(),
-        {
-            "FRAUD_CONTRACT": str(folder / "any.yaml"),
-            "FRAUD_SOURCE": "csv",
-            "FRAUD_SOURCE_PATH": str(folder),
-            # At the usual 5, of so few cards with so much fraud all are worth a review, and no model is needed.
-            "FRAUD_REVIEW_COST": "20",
-        },
+        {"FRAUD_CONTRACT": str(folder / "any.yaml"), "FRAUD_SOURCE": "csv", "FRAUD_SOURCE_PATH": str(folder)},
         ("2024-01", "2024-02", "2024-03"),
     )
     try:
@@ -286,6 +280,8 @@ def test_a_file_with_values_that_training_never_saw_is_scored(cards: World, tmp_
     header, *rows = _cards(30).splitlines()
     strange = [row.replace("Zoë Pay", "Nobody Pay").replace("Region ", "Regio ") for row in rows]
     (tmp_path / "more.csv").write_text("\n".join([header, *strange]), encoding="utf-8")
+    # Of so few cards with so much fraud all are worth a review, so that no model goes live by itself.
+    cards.fraud("promote", "1", "--reason", "to score with")
     cards.fraud("score", str(tmp_path / "more.csv"), "--output", str(tmp_path / "scored.parquet"))
     scored = pq.read_table(tmp_path / "scored.parquet")
     assert scored["score"].null_count == 0
