@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from fraud_assets.core.conversions import SCIENTIFIC
 from fraud_assets.core.event_times import EventTime, epoch_unit, find_event_time
 from fraud_assets.core.label_columns import FoundLabel, LabelTime, find_label, find_label_time
 from fraud_assets.core.leaks import PERFECT_AUC, Telling, telling
@@ -153,7 +154,7 @@ def assign_roles(profile: FileProfile, choices: Choices = Choices()) -> Roles:
             taken.append(roles.label_time.column)
     sorter = _Sorter(profile, roles)
     rest = [column for column in columns if column not in taken and sorter.keeps(column)]
-    roles.transaction_id = _find_transaction_id(rest)
+    roles.transaction_id = _find_transaction_id(rest, sorter)
     rest = sorter.without_copies([column for column in rest if column is not roles.transaction_id])
     rest = _take_entities(roles, rest, sorter)
     roles.amount = _find_amount(rest, sorter)
@@ -195,6 +196,10 @@ class _Sorter:
         values = values[values != ""]
         return float(values.str.match(pattern).mean()) if len(values) else 0.0
 
+    def loses_digits(self, column: ColumnProfile) -> bool:
+        """Whether an identifier read from this column would be refused, because 4.00012E+15 may stand for many."""
+        return not column.stored and self.share_like(column, SCIENTIFIC) > 0.01
+
     def keeps(self, column: ColumnProfile) -> bool:
         """Whether a column can play a part; what cannot is left out."""
         checks: tuple[Callable[[ColumnProfile], tuple[str, bool]], ...] = (
@@ -216,10 +221,11 @@ class _Sorter:
             return "is of a type that a contract does not know", False
         if column.n_missing == column.n:
             return "has no values", False
-        if column.n_lost_digits > 0.01 * (column.n - column.n_missing):
+        named = says_identifier(column.words) or entity_kind(column.words) is not None
+        if column.n_lost_digits > 0.01 * (column.n - column.n_missing) or (named and self.loses_digits(column)):
             return (
-                f"has {column.n_lost_digits:,} numbers that have lost digits, such as 4.00012E+15 or floating-point "
-                "numbers past 2^53: different ones have become one; deliver it as text",
+                "has numbers that have lost digits, such as 4.00012E+15 or floating-point numbers past 2^53: different "
+                "ones have become one; deliver it as text",
                 True,
             )
         return "", False
@@ -310,12 +316,12 @@ class _Sorter:
 # Identifiers
 
 
-def _find_transaction_id(columns: list[ColumnProfile]) -> ColumnProfile | None:
+def _find_transaction_id(columns: list[ColumnProfile], sorter: _Sorter) -> ColumnProfile | None:
     def score(column: ColumnProfile) -> int:
         words, squashed = set(column.words), "".join(column.words)
         if not (column.kind == "string" or column.whole) or column.has_sign:
             return 0
-        if column.kind == "number" and not column.whole:
+        if sorter.loses_digits(column):
             return 0
         entity = entity_kind(column.words)
         nearly_unique = column.n_distinct >= MOST * column.n_counted
@@ -370,6 +376,8 @@ def _identifies(column: ColumnProfile, sorter: _Sorter) -> tuple[str | None, str
         # The beginning of an address, 66.46, is no number.
         column = replace(column, kind="string")
     if not (column.kind == "string" or column.whole) or column.has_sign or column.kind == "boolean":
+        return None, ""
+    if sorter.loses_digits(column):
         return None, ""
     if column.n_counted >= ENOUGH and column.n_distinct > MOSTLY_NEW * column.n_counted:
         return None, ""

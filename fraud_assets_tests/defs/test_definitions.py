@@ -183,7 +183,7 @@ def test_the_lineage_is_that_of_the_architecture(repository: dg.RepositoryDefini
         "trained_model": {"transaction_features", "fraud_labels"},
         "evaluation_segments": {"raw_transactions", "transaction_features", "fraud_labels", "trained_model"},
         "evaluation": {"raw_transactions", "transaction_features", "fraud_labels", "trained_model"},
-        "champion": {"evaluation"},
+        "champion": {"evaluation", "trained_model"},
         "fraud_bento": {"champion"},
     }
 
