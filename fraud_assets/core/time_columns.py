@@ -49,8 +49,9 @@ def time_columns(
     """The columns that follow time, each with how, as the end of a sentence.
 
     A column does if in two rows of three it is the year, quarter, month, week, day of the month or weekday of its
-    transaction; if it is a number that grows or falls with time within the reference; or if the earlier months, each
-    beside the next, have as good as other values, which then tell nothing when this month has others again.
+    transaction; if it is a number that grows or falls with time within the reference; if it is a date and the dates
+    are those of the reference, which only lie further back; or if the earlier months, each beside the next, have as
+    good as other values, which then tell nothing when this month has others again.
 
     Args:
         reference: with `event_timestamp` and the columns.
@@ -84,8 +85,11 @@ def _how(name: str, reference: pa.Table, current: pa.Table, months: Sequence[pa.
         return f"it is the {unit} of the transaction"
     if kind == "numbers" and all(_grows(table, name) for table in (reference, current)):
         return "it only grows or falls with time"
+    if kind == "dates":
+        still = _gets_older(reference, current, name)
+        return "its dates are still those of the reference, while time went on" if still else None
     months = [table for table in months if name in table.column_names and column_type(table, name) == kind]
-    if len(months) < 2 or kind == "dates":
+    if len(months) < 2:
         return None
     apart = [_apart(*pair, name, kind) for pair in pairwise(months)]
     if len(apart) >= 2 and min(apart) >= LEAST_APART:
@@ -199,6 +203,17 @@ def _grows(table: pa.Table, name: str) -> bool:
     return abs(float(cast(Floats, np.corrcoef(np.stack([rank, time])))[0, 1])) >= LEAST_RANK
 
 
+def _gets_older(reference: pa.Table, current: pa.Table, name: str) -> bool:
+    """Whether a date moved away from its transactions, while the dates themselves hardly moved."""
+    sides = [(floats(table, name).astype(np.float64), row_days(table, "compared")) for table in (reference, current)]
+    sides = [(ages[~np.isnan(ages)], days[~np.isnan(ages)]) for ages, days in sides]
+    if min(len(ages) for ages, _ in sides) < LEAST_ROWS:
+        return False
+    by_age = _bins_apart([ages for ages, _ in sides])
+    by_date = _bins_apart([days - ages for ages, days in sides])
+    return by_date <= LEAST_APART * by_age
+
+
 def _apart(before: pa.Table, after: pa.Table, name: str, kind: str) -> float:
     """The share of rows that two months would have to change to have the same values (total variation)."""
     if kind == "texts":
@@ -216,7 +231,16 @@ def _apart(before: pa.Table, after: pa.Table, name: str, kind: str) -> float:
         values = [column[~np.isnan(column)] for column in values]
         if min(len(column) for column in values) < LEAST_ROWS:
             return 0.0
-        cuts = np.unique(np.quantile(np.concatenate(values), np.linspace(0, 1, BINS + 1)[1:-1], method="inverted_cdf"))
-        codes, size = [np.searchsorted(cuts, column) for column in values], len(cuts) + 1
+        return _bins_apart(values)
+    return _total_variation(codes, size)
+
+
+def _bins_apart(values: Sequence[Floats]) -> float:
+    """The total variation of two samples of numbers, none of them missing, in tenths of both together."""
+    cuts = np.unique(np.quantile(np.concatenate(values), np.linspace(0, 1, BINS + 1)[1:-1], method="inverted_cdf"))
+    return _total_variation([np.searchsorted(cuts, column) for column in values], len(cuts) + 1)
+
+
+def _total_variation(codes: Sequence[npt.NDArray[np.int64]], size: int) -> float:
     shares = [np.bincount(code, minlength=size) / len(code) for code in codes]
     return float(np.abs(shares[1] - shares[0]).sum()) / 2

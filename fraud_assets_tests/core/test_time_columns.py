@@ -59,6 +59,10 @@ FOLLOWING: dict[str, tuple[Make, str]] = {
         lambda moments, rng: [f"{one.month * 3 % 13}-{rng.integers(3)}x" for one in moments],
         "each of the earlier months has other values of it than the one before",
     ),
+    "cards that expire in the same months": (
+        lambda _, rng: [dt.date(2024, 6, 1) + dt.timedelta(days=int(at)) for at in rng.integers(0, 400, 600)],
+        "its dates are still those of the reference, while time went on",
+    ),
 }
 
 
@@ -85,6 +89,13 @@ ORDINARY: dict[str, Make] = {
     "nothing": lambda moments, _: [None] * len(moments),
     "prices that rise slowly": lambda moments, rng: [
         float(rng.lognormal(3, 1)) * (1 + 0.002 * one.timetuple().tm_yday) for one in moments
+    ],
+    "accounts of the same ages": lambda moments, rng: [
+        (one - dt.timedelta(days=float(rng.exponential(300)))).date() for one in moments
+    ],
+    # Cards of another kind, in the month under report alone.
+    "cards that expire much later": lambda moments, rng: [
+        dt.date(2024, 6, 1) + dt.timedelta(days=int(rng.integers(400)) + 900 * (one.month == 2)) for one in moments
     ],
     # A channel that was replaced in the month under report is what the report is there for.
     "a replaced channel": lambda moments, _: ["web" if one.month != 2 else "app" for one in moments],
