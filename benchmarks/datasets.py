@@ -136,6 +136,7 @@ def start(data: Path, contract: Path | None) -> Ended:
             said = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "nothing was said"
             return Ended(seconds, done.returncode, said, None, None, [], 0, None)
         used = load_contract(contract or Path(outcome["contract"]))
+        months = outcome.get("months") or []
         status = _status(project, environment)
         champion = status.get("champion") if status else None
         said = outcome.get("ended") or (f"version {champion['version']} is live" if champion else _why(status))
@@ -146,8 +147,8 @@ def start(data: Path, contract: Path | None) -> Ended:
             said.replace(f"{project.resolve()}/", "").replace(f"{project}/", ""),
             champion["version"] if champion else None,
             champion["evaluation"] if champion else None,
-            _verdicts(project, environment),
-            len(outcome.get("months") or []),
+            _verdicts(project, environment) if months else [],
+            len(months),
             used,
         )
 
