@@ -2,7 +2,7 @@
 
 From one month on some terminals become hot spots of a fraud with amounts like any other. Nothing that comes in looks
 different on that day: only what is learned of the frauds tells. How a replay works belongs to
-`fraud_assets/core/backtest.py`; this makes the year and prints what each policy brought.
+`fraud_assets/core/backtest/judge.py`; this makes the year and prints what each policy brought.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import pyarrow.compute as pc
 
 from benchmarks.reporting import Row, argument_parser, at_most, report
 from fraud_assets.adapters.packaging import to_onnx
-from fraud_assets.core.backtest import Backtest, History, run_backtest
-from fraud_assets.core.bootstrap import Interval
-from fraud_assets.core.contract import Contract, parse_contract
-from fraud_assets.core.drift_config import DriftConfig
-from fraud_assets.core.features import compute_features
-from fraud_assets.core.metrics import Costs
+from fraud_assets.core.backtest.judge import Backtest, History, run_backtest
+from fraud_assets.core.backtest.replay import parse_policies
+from fraud_assets.core.contracts.contract import Contract, parse_contract
+from fraud_assets.core.drift.limits import DriftConfig
+from fraud_assets.core.features.declarations import compute_features
+from fraud_assets.core.models.training_config import TrainingConfig
 from fraud_assets.core.months import months_between
-from fraud_assets.core.replay import parse_policies
 from fraud_assets.core.simulator import DriftSwitch, SimulatorConfig, simulate_month
-from fraud_assets.core.training_config import TrainingConfig
+from fraud_assets.core.statistics.bootstrap import Interval
+from fraud_assets.core.statistics.metrics import Costs
 from fraud_assets.settings import PROJECT_ROOT
 
 FIRST, LIVE, CHANGED, LAST = "2025-01", "2025-06", "2025-09", "2025-12"

@@ -23,19 +23,25 @@ import pyarrow.parquet
 
 from fraud_assets.adapters.packaging import to_onnx
 from fraud_assets.adapters.sources import Source, open_source
-from fraud_assets.core.contract import Contract
-from fraud_assets.core.drift_config import DriftConfig
-from fraud_assets.core.evaluation import EvaluationError, Role, evaluation_rows, promotion_signals, score_window
-from fraud_assets.core.features import compute_features, forced_texts, history_days, model_columns
-from fraud_assets.core.intake import accept
-from fraud_assets.core.labels import labels_as_of
-from fraud_assets.core.metrics import Costs
-from fraud_assets.core.monitoring import Champion, EarlierReport, report_month
+from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.decisions.promotion import decide_promotion
+from fraud_assets.core.drift.limits import DriftConfig
+from fraud_assets.core.evaluation.evaluation import (
+    EvaluationError,
+    Role,
+    evaluation_rows,
+    promotion_signals,
+    score_window,
+)
+from fraud_assets.core.features.declarations import compute_features, forced_texts, history_days, model_columns
+from fraud_assets.core.intake.accept import accept
+from fraud_assets.core.labels.as_of import labels_as_of
+from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.models.scoring import ModelManifest, Scorer, digest_model
+from fraud_assets.core.models.training import Candidate, TrainingConfig, TrainingError, TrainingResult, train
+from fraud_assets.core.monitoring.month import Champion, EarlierReport, report_month
 from fraud_assets.core.months import month_end, month_of, month_start, months_between, shift_month
-from fraud_assets.core.promotion import decide_promotion
-from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model
-from fraud_assets.core.tables import TABLES
-from fraud_assets.core.training import Candidate, TrainingConfig, TrainingError, TrainingResult, train
+from fraud_assets.core.statistics.metrics import Costs
 from fraud_assets.core.windows import (
     TrainedMonth,
     Window,

@@ -35,8 +35,8 @@ from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.packaging import MODEL_FOLDER
 from fraud_assets.adapters.status import read_status
 from fraud_assets.adapters.table_io import MonthStore, open_store
-from fraud_assets.core.contract import Contract
-from fraud_assets.core.scoring import ModelManifest
+from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.models.scoring import ModelManifest
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
 TRANSACTIONS = 200

@@ -24,8 +24,8 @@ from typing import Literal
 
 from benchmarks.reporting import Row, argument_parser, at_most, report
 from fraud_assets.adapters.files import SourceError, open_rows
-from fraud_assets.core.column_names import find_columns
-from fraud_assets.core.contract import Contract, ContractError, parse_contract
+from fraud_assets.core.contracts.column_names import find_columns
+from fraud_assets.core.contracts.contract import Contract, ContractError, parse_contract
 from fraud_assets.settings import PROJECT_ROOT
 
 DATA = PROJECT_ROOT.parent / "shared" / "data"

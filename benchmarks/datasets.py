@@ -39,9 +39,9 @@ from benchmarks.tabular import (
     read_rows,
     split,
 )
-from fraud_assets.core.contract import Contract, load_contract
-from fraud_assets.core.metrics import average_precision
-from fraud_assets.core.training import TrainingError
+from fraud_assets.core.contracts.contract import Contract, load_contract
+from fraud_assets.core.models.training import TrainingError
+from fraud_assets.core.statistics.metrics import average_precision
 from fraud_assets.settings import PROJECT_ROOT
 
 SHARED = PROJECT_ROOT.parent / "shared" / "data"

@@ -59,14 +59,17 @@ from benchmarks.drift_worlds import (
 from benchmarks.handbook import HANDBOOK
 from benchmarks.reporting import Row, argument_parser, at_least, at_most, report
 from fraud_assets.adapters.packaging import to_onnx
-from fraud_assets.core.contract import load_contract
-from fraud_assets.core.drift_config import DriftConfig
-from fraud_assets.core.features import feature_days
-from fraud_assets.core.findings import SCORE, Finding
-from fraud_assets.core.history_columns import history_columns, with_history_columns
-from fraud_assets.core.labels import labels_as_of
-from fraud_assets.core.metrics import Costs, average_precision
-from fraud_assets.core.monitoring import (
+from fraud_assets.core.contracts.contract import load_contract
+from fraud_assets.core.drift.findings import SCORE, Finding
+from fraud_assets.core.drift.history_columns import history_columns, with_history_columns
+from fraud_assets.core.drift.limits import DriftConfig
+from fraud_assets.core.evaluation.segments import segment_attributes
+from fraud_assets.core.features.declarations import feature_days
+from fraud_assets.core.labels.as_of import labels_as_of
+from fraud_assets.core.models.scoring import ModelManifest, Scorer, digest_model
+from fraud_assets.core.models.training import train
+from fraud_assets.core.models.training_config import GRID, TrainingConfig
+from fraud_assets.core.monitoring.month import (
     CALENDAR_FEATURES,
     Champion,
     EarlierReport,
@@ -74,10 +77,7 @@ from fraud_assets.core.monitoring import (
     report_month,
 )
 from fraud_assets.core.months import months_between, shift_month
-from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model
-from fraud_assets.core.segments import segment_attributes
-from fraud_assets.core.training import train
-from fraud_assets.core.training_config import GRID, TrainingConfig
+from fraud_assets.core.statistics.metrics import Costs, average_precision
 from fraud_assets.core.windows import Window, month_window
 from fraud_assets.settings import PROJECT_ROOT
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from fraud_assets.core.drift import measure_drift
-from fraud_assets.core.drift_config import DriftConfig
-from fraud_assets.core.verdict import judge_month
+from fraud_assets.core.drift.covariate import measure_drift
+from fraud_assets.core.drift.limits import DriftConfig
+from fraud_assets.core.monitoring.verdict import judge_month
 
 TIME, CARD, TERMINAL = "event_timestamp", "customer_id", "terminal_id"
 

@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 
 from benchmarks.handbook import DAY, load_cards
 from fraud_assets.core import simulator
-from fraud_assets.core.contract import Contract
-from fraud_assets.core.features import TIMESTAMP, compute_features
-from fraud_assets.core.findings import Cause, DriftKind
+from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.drift.findings import Cause, DriftKind
+from fraud_assets.core.features.declarations import TIMESTAMP, compute_features
+from fraud_assets.core.monitoring.verdict import Blame
 from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.core.simulator import NEW_SEGMENT, NEW_TERMINAL_RATIO, SimulatorConfig, simulate_month
-from fraud_assets.core.verdict import Blame
 
 FIRST = "2025-01"
 # Amounts are compared with those of 90 days before, 30 days back, less 14 days of maturity: full after 134 days.

@@ -28,8 +28,8 @@ import pyarrow as pa
 from benchmarks.handbook import CONTRACT, DAYS, HANDBOOK, Cards, load_cards, published_features
 from benchmarks.io import peak_mib
 from benchmarks.reporting import Row, argument_parser, at_least, at_most, report
-from fraud_assets.core.contract import Contract, load_contract
-from fraud_assets.core.features import (
+from fraud_assets.core.contracts.contract import Contract, load_contract
+from fraud_assets.core.features.declarations import (
     REPORTS,
     ROWS,
     compute_features,

@@ -29,11 +29,11 @@ from sklearn.preprocessing import StandardScaler
 from xgboost import XGBClassifier
 
 from benchmarks.reporting import Row, argument_parser, report
-from fraud_assets.core.contract import Contract, load_contract
-from fraud_assets.core.features import TIMESTAMP, compute_features, feature_names
-from fraud_assets.core.metrics import average_precision, roc_auc
-from fraud_assets.core.scoring import feature_matrix
-from fraud_assets.core.training import TrainingConfig, TrainingError, train
+from fraud_assets.core.contracts.contract import Contract, load_contract
+from fraud_assets.core.features.declarations import TIMESTAMP, compute_features, feature_names
+from fraud_assets.core.models.scoring import feature_matrix
+from fraud_assets.core.models.training import TrainingConfig, TrainingError, train
+from fraud_assets.core.statistics.metrics import average_precision, roc_auc
 from fraud_assets.settings import PROJECT_ROOT
 
 HANDBOOK = PROJECT_ROOT.parent / "shared" / "data" / "handbook"

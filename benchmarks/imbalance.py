@@ -18,12 +18,12 @@ import pyarrow as pa
 
 from benchmarks.handbook import CONTRACT, FOLDS, HANDBOOK, load_cards, platform_features, split
 from benchmarks.reporting import Row, argument_parser, report
-from fraud_assets.core.contract import load_contract
-from fraud_assets.core.features import feature_names
-from fraud_assets.core.metrics import average_precision
-from fraud_assets.core.scoring import feature_matrix
-from fraud_assets.core.training import train
-from fraud_assets.core.training_config import GRID, Imbalance, TrainingConfig
+from fraud_assets.core.contracts.contract import load_contract
+from fraud_assets.core.features.declarations import feature_names
+from fraud_assets.core.models.scoring import feature_matrix
+from fraud_assets.core.models.training import train
+from fraud_assets.core.models.training_config import GRID, Imbalance, TrainingConfig
+from fraud_assets.core.statistics.metrics import average_precision
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -35,8 +35,8 @@ from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.month_writer import partition_name
 from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.adapters.table_io import MonthStore, open_store
-from fraud_assets.core.intake import Delivery, Part
-from fraud_assets.core.tables import TIMESTAMP
+from fraud_assets.core.intake.accept import Delivery, Part
+from fraud_assets.core.lineage.tables import TIMESTAMP
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
 WRITE_OVER_COPY = 3.0

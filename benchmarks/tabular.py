@@ -33,16 +33,16 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.reporting import Row, argument_parser, at_least, report
 from fraud_assets.adapters.files import SourceError, open_rows
-from fraud_assets.core.bootstrap import Interval, identifier_codes
-from fraud_assets.core.contract import TIMESTAMP, Contract, ContractError, load_contract
-from fraud_assets.core.conversions import event_times
-from fraud_assets.core.features import compute_features, forced_texts, model_columns
-from fraud_assets.core.intake import Delivery, IntakeError, Part, accept
-from fraud_assets.core.labels import labels_as_of
-from fraud_assets.core.metrics import average_precision, paired_ap_difference, roc_auc
-from fraud_assets.core.rows import Piece
-from fraud_assets.core.scoring import model_matrix
-from fraud_assets.core.training import TrainingConfig, TrainingError, train
+from fraud_assets.core.contracts.contract import TIMESTAMP, Contract, ContractError, load_contract
+from fraud_assets.core.features.declarations import compute_features, forced_texts, model_columns
+from fraud_assets.core.intake.accept import Delivery, IntakeError, Part, accept
+from fraud_assets.core.intake.conversions import event_times
+from fraud_assets.core.intake.rows import Piece
+from fraud_assets.core.labels.as_of import labels_as_of
+from fraud_assets.core.models.scoring import model_matrix
+from fraud_assets.core.models.training import TrainingConfig, TrainingError, train
+from fraud_assets.core.statistics.bootstrap import Interval, identifier_codes
+from fraud_assets.core.statistics.metrics import average_precision, paired_ap_difference, roc_auc
 from fraud_assets.settings import PROJECT_ROOT
 
 REGISTRATIONS = PROJECT_ROOT.parent / "shared" / "data" / "registrations" / "registrations.csv"

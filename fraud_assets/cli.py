@@ -23,7 +23,7 @@ from fraud_assets.core.errors import PlatformError
 from fraud_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from fraud_assets.core.decision_rule import DecisionRule
+    from fraud_assets.core.models.decision_rule import DecisionRule
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -249,7 +249,7 @@ def backtest(
 ) -> None:
     """Replay months under retraining policies, as they would have been known: what would each have brought?"""
     from fraud_assets.adapters.backtest import backtest_stored, save_picture, save_rows, show_backtest
-    from fraud_assets.core.replay import parse_policies
+    from fraud_assets.core.backtest.replay import parse_policies
 
     told = Console(stderr=True)
     with _clear_errors():
@@ -327,9 +327,9 @@ def score(
     from fraud_assets.adapters.registry import Registry
     from fraud_assets.adapters.table_io import open_store
     from fraud_assets.adapters.why import newest_remarks
-    from fraud_assets.core.ledger import champion_version
-    from fraud_assets.core.scoring import Scorer
-    from fraud_assets.core.why import why_no_model
+    from fraud_assets.core.decisions.ledger import champion_version
+    from fraud_assets.core.decisions.why import why_no_model
+    from fraud_assets.core.models.scoring import Scorer
 
     with _clear_errors():
         settings = _settings()
@@ -397,7 +397,7 @@ def draft_contract(
 ) -> None:
     """Write a first contract for a file, for a person to finish."""
     from fraud_assets.adapters.contract_files import describe_files, write_draft
-    from fraud_assets.core.drafting import to_confirm
+    from fraud_assets.core.drafting.draft import to_confirm
 
     with _clear_errors():
         draft = describe_files(file).draft(name).text

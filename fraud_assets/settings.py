@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from fraud_assets.core.contract import Contract, load_contract
+from fraud_assets.core.contracts.contract import Contract, load_contract
 
 if TYPE_CHECKING:
     from fraud_assets.core.costs import Costs
-    from fraud_assets.core.retraining import RetrainingPolicy
-    from fraud_assets.core.training_config import TrainingConfig
+    from fraud_assets.core.decisions.retraining import RetrainingPolicy
+    from fraud_assets.core.models.training_config import TrainingConfig
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
@@ -124,7 +124,7 @@ class Settings(BaseSettings):
             ValueError: for settings that do not go together.
         """
         # Where it is used: what it imports takes a while, and most commands train nothing.
-        from fraud_assets.core.training_config import TrainingConfig
+        from fraud_assets.core.models.training_config import TrainingConfig
 
         families: Any = tuple(name.strip() for name in self.families.split(",") if name.strip())
         return TrainingConfig(
@@ -150,7 +150,7 @@ class Settings(BaseSettings):
         Raises:
             ValueError: for something that can ask for none.
         """
-        from fraud_assets.core.retraining import RetrainingPolicy
+        from fraud_assets.core.decisions.retraining import RetrainingPolicy
 
         triggers: Any = tuple(name.strip() for name in self.retrain_on.split(",") if name.strip())
         return RetrainingPolicy(

@@ -13,8 +13,8 @@ import pytest
 from fraud_assets.adapters.arrivals import arriving
 from fraud_assets.adapters.sources import FolderSource, SourceError
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.contract import parse_contract
-from fraud_assets.core.intake import IntakeError
+from fraud_assets.core.contracts.contract import parse_contract
+from fraud_assets.core.intake.accept import IntakeError
 from fraud_assets.defs.partitions import month_column
 from fraud_assets.defs.raw_transactions import _Streams
 
@@ -187,7 +187,7 @@ def test_a_parquet_file_that_was_cut_off_is_refused_with_its_name(shop):
 
 def test_a_file_that_changes_while_it_is_read_is_refused_and_nothing_is_stored(shop, monkeypatch):
     path = shop.rows()
-    monkeypatch.setattr("fraud_assets.core.intake._Taking._accept", lambda *_: path.touch())
+    monkeypatch.setattr("fraud_assets.core.intake.accept._Taking._accept", lambda *_: path.touch())
     with pytest.raises(SourceError, match=r"2018-04\.csv changed while it was read"):
         shop.load()
     assert not MonthStore(shop.database, parse_contract(SHOP)).exists("raw_transactions")

@@ -24,7 +24,7 @@ from benchmarks.reporting import REQUIRED_KEYS, Row, at_most, paths_in, report
 from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.sources import FolderSource
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.contract import Contract, parse_contract
+from fraud_assets.core.contracts.contract import Contract, parse_contract
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
 TINY = {"FRAUD_SOURCE": "simulator", "FRAUD_SIMULATOR_CUSTOMERS": "400", "FRAUD_SIMULATOR_TERMINALS": "800"}

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from fraud_assets.adapters.monthly import months_to_run
 from fraud_assets.cli import app
-from fraud_assets.core.contract import Contract
+from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.simulator import simulate_month
 
 if TYPE_CHECKING:

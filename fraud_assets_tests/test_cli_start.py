@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from fraud_assets.adapters import start
 from fraud_assets.cli import app
-from fraud_assets.core.contract import load_contract
+from fraud_assets.core.contracts.contract import load_contract
 
 
 @pytest.fixture(autouse=True)

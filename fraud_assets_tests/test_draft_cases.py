@@ -8,8 +8,8 @@ import pytest
 
 from fraud_assets.adapters.contract_files import DataCheck, check_data, describe_files
 from fraud_assets.adapters.sources import FolderSource
-from fraud_assets.core.contract import Contract, parse_contract
-from fraud_assets.core.drafting import Draft
+from fraud_assets.core.contracts.contract import Contract, parse_contract
+from fraud_assets.core.drafting.draft import Draft
 
 CASES = Path(__file__).parent / "cases"
 

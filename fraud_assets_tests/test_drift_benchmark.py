@@ -36,8 +36,8 @@ from benchmarks.drift_worlds import (
     simulated_world,
     with_shocks,
 )
-from fraud_assets.core.contract import load_contract
-from fraud_assets.core.findings import Cause, DriftStatus, Finding
+from fraud_assets.core.contracts.contract import load_contract
+from fraud_assets.core.drift.findings import Cause, DriftStatus, Finding
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.simulator import NEW_SEGMENT, SimulatorConfig, simulate_month
 from fraud_assets.settings import PROJECT_ROOT

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from fraud_assets.core.contract import load_contract
+from fraud_assets.core.contracts.contract import load_contract
 from fraud_assets.core.months import month_end, month_start
 from fraud_assets.core.simulator import simulate_month
 from fraud_assets.settings import PROJECT_ROOT

@@ -13,10 +13,10 @@ from fraud_assets.adapters.feed_check import check_feed
 from fraud_assets.adapters.label_feed import add_file
 from fraud_assets.adapters.sources import FolderSource
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.contract import ContractError, load_contract, parse_contract
-from fraud_assets.core.features import feature_names
-from fraud_assets.core.intake import accept
-from fraud_assets.core.scoring import SCORES_SCHEMA, ModelManifest, Scorer
+from fraud_assets.core.contracts.contract import ContractError, load_contract, parse_contract
+from fraud_assets.core.features.declarations import feature_names
+from fraud_assets.core.intake.accept import accept
+from fraud_assets.core.models.scoring import SCORES_SCHEMA, ModelManifest, Scorer
 
 CASES = Path(__file__).parent / "cases"
 NOW = dt.datetime(2024, 6, 1, tzinfo=dt.UTC)

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.features import bare_seconds, pandas_features
 from benchmarks.handbook import load_cards, published_features
-from fraud_assets.core.contract import Contract
+from fraud_assets.core.contracts.contract import Contract
 
 
 def test_pandas_makes_the_published_features(handbook: Path, handbook_contract: Contract) -> None:

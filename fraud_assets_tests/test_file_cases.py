@@ -11,9 +11,9 @@ import pytest
 from fraud_assets.adapters.contract_files import check_contract
 from fraud_assets.adapters.files import open_rows
 from fraud_assets.adapters.sources import FolderSource
-from fraud_assets.core.contract import load_contract
-from fraud_assets.core.intake import IntakeError, accept
-from fraud_assets.core.label_feed import ADDED_FILE, read_statements
+from fraud_assets.core.contracts.contract import load_contract
+from fraud_assets.core.intake.accept import IntakeError, accept
+from fraud_assets.core.labels.feed import ADDED_FILE, read_statements
 
 CASES = Path(__file__).parent / "cases"
 MONTH = "2024-01"

@@ -23,9 +23,9 @@ from fraud_assets.adapters.database import stop_embedded
 from fraud_assets.adapters.packaging import build_bento
 from fraud_assets.adapters.table_io import open_store
 from fraud_assets.cli import app
-from fraud_assets.core.contract import load_contract
-from fraud_assets.core.features import compute_features
-from fraud_assets.core.scoring import Scorer
+from fraud_assets.core.contracts.contract import load_contract
+from fraud_assets.core.features.declarations import compute_features
+from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets_tests.test_service import served, trained
 

@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks import handbook
 from benchmarks.handbook import Cards, card_precision, load_cards, main, published_features, split
+from fraud_assets.core.models.training import TrainingConfig
 from fraud_assets.core.simulator import SimulatorConfig, simulate_month
-from fraud_assets.core.training import TrainingConfig
 from fraud_assets_tests.conftest import HANDBOOK_NAMES
 
 FIRST = dt.date(2018, 6, 1)

@@ -8,7 +8,7 @@ import pytest
 
 from bentos.fraud_scorer.history import History, HistoryError
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.contract import parse_contract
+from fraud_assets.core.contracts.contract import parse_contract
 
 CONTRACT = """
 name: names

@@ -12,8 +12,8 @@ from fraud_assets.adapters.feed_check import check_feed, feed_findings
 from fraud_assets.adapters.label_feed import month_statements
 from fraud_assets.adapters.sources import FolderSource
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.contract import load_contract
-from fraud_assets.core.intake import IntakeError, accept
+from fraud_assets.core.contracts.contract import load_contract
+from fraud_assets.core.intake.accept import IntakeError, accept
 
 CASE = Path(__file__).parent / "cases" / "label-feed-own-format"
 NOW = dt.datetime(2024, 6, 1, tzinfo=dt.UTC)

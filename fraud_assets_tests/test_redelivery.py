@@ -13,7 +13,7 @@ import pytest
 from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.refresh import open_stale
 from fraud_assets.adapters.table_io import open_store
-from fraud_assets.core.staleness import Partition
+from fraud_assets.core.lineage.staleness import Partition
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World

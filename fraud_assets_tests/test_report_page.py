@@ -10,9 +10,9 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from benchmarks.browser import open_browser, wait_for_text
-from fraud_assets.core.report import monthly_report
+from fraud_assets.pages.report import monthly_report
 from fraud_assets_tests.browser import require_browser
-from fraud_assets_tests.core.test_report import FULL
+from fraud_assets_tests.pages.test_report import FULL
 
 
 @pytest.fixture(scope="module")

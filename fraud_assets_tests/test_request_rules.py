@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bentos.fraud_scorer.transactions import RequestError, TransactionReader
-from fraud_assets.core.contract import load_contract, parse_contract
+from fraud_assets.core.contracts.contract import load_contract, parse_contract
 
 CASE = Path(__file__).parent / "cases" / "serve-empty-text"
 READER = TransactionReader(load_contract(CASE / "contract.yaml"))

@@ -33,10 +33,10 @@ from bentos.fraud_scorer.history import History, HistoryError
 from bentos.fraud_scorer.limits import MAX_BODY_BYTES
 from bentos.fraud_scorer.requests import MAX_ROWS
 from fraud_assets.adapters.packaging import build_bento, serve_command, to_onnx
-from fraud_assets.core.contract import parse_contract
-from fraud_assets.core.encoding import Encoder, EncodingConfig, learn_texts
-from fraud_assets.core.features import compute_features, feature_names, history_days, text_features
-from fraud_assets.core.scoring import ModelManifest, Scorer, digest_model, model_matrix
+from fraud_assets.core.contracts.contract import parse_contract
+from fraud_assets.core.features.declarations import compute_features, feature_names, history_days, text_features
+from fraud_assets.core.models.encoding import Encoder, EncodingConfig, learn_texts
+from fraud_assets.core.models.scoring import ModelManifest, Scorer, digest_model, model_matrix
 
 ROOT = Path(__file__).parents[1]
 

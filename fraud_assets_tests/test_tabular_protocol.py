@@ -21,8 +21,8 @@ from benchmarks.tabular import (
     read_rows,
     split,
 )
-from fraud_assets.core.contract import load_contract, parse_contract
-from fraud_assets.core.training import TrainingConfig
+from fraud_assets.core.contracts.contract import load_contract, parse_contract
+from fraud_assets.core.models.training import TrainingConfig
 from fraud_assets.settings import PROJECT_ROOT
 
 CONTRACT = """

@@ -20,11 +20,12 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from fraud_assets.core import evaluation, training
-from fraud_assets.core.calibration import CalibratedClassifier, Calibrator
-from fraud_assets.core.contract import parse_contract
-from fraud_assets.core.features import compute_features
-from fraud_assets.core.labels import labels_as_of
+from fraud_assets.core.contracts.contract import parse_contract
+from fraud_assets.core.evaluation.evaluation import evaluation
+from fraud_assets.core.features.declarations import compute_features
+from fraud_assets.core.labels.as_of import labels_as_of
+from fraud_assets.core.models import training
+from fraud_assets.core.models.calibration import CalibratedClassifier, Calibrator
 from fraud_assets.core.months import month_end, month_of, month_start, shift_month
 from fraud_assets.core.windows import TrainedMonth, evaluation_window, training_months
 

@@ -1,7 +1,7 @@
 """History: what the database knows of the customers and terminals of a batch.
 
 Reads `raw_transactions` and `fraud_labels`, nothing else, and writes nothing. What is made of the rows is the
-business of `fraud_assets.core.features`.
+business of `fraud_assets.core.features.declarations`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import adbc_driver_manager
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.core.contract import Contract
-from fraud_assets.core.features import WINDOW_DAYS, history_days, spending_entity
+from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.features.declarations import WINDOW_DAYS, history_days, spending_entity
 
 logger = logging.getLogger("bentoml.fraud_scorer")
 

@@ -30,8 +30,8 @@ from bentos.fraud_scorer.history import DATABASE_VARIABLE, History, HistoryError
 from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
 from bentos.fraud_scorer.requests import RowChecker, ScoreRequest, ScoreResponse
 from bentos.fraud_scorer.transactions import Names, RequestError, TransactionReader
-from fraud_assets.core.features import compute_features, model_columns
-from fraud_assets.core.scoring import ModelManifest, Scorer, ScoringError
+from fraud_assets.core.features.declarations import compute_features, model_columns
+from fraud_assets.core.models.scoring import ModelManifest, Scorer, ScoringError
 
 logger = logging.getLogger("bentoml.fraud_scorer")
 

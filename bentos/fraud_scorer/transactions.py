@@ -1,7 +1,7 @@
 """Transactions of a request, under the platform's names or the source's own, as rows that keep the contract.
 
-What is allowed is decided where files are read, by `fraud_assets.core.intake`: the same value is the same value, or
-breaks the same rule, however it comes in. Only the shape of a request is checked here.
+What is allowed is decided where files are read, by `fraud_assets.core.intake.accept`: the same value is the same value,
+or breaks the same rule, however it comes in. Only the shape of a request is checked here.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from pydantic import ConfigDict, Field, Strict, StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic refuses typing.TypedDict before Python 3.12
 
-from fraud_assets.core.column_names import find_columns
-from fraud_assets.core.contract import Column, Contract, ContractError, Csv, TimeColumn
-from fraud_assets.core.intake import convert
+from fraud_assets.core.contracts.column_names import find_columns
+from fraud_assets.core.contracts.contract import Column, Contract, ContractError, Csv, TimeColumn
+from fraud_assets.core.intake.accept import convert
 
 Names = Literal["platform", "source"]
 

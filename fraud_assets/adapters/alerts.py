@@ -2,7 +2,7 @@
 
 A fact is kept once, under its key, with the channels that it is owed to; each attempt to send is a row of its own, and
 neither table is ever changed. What is worth an alert, what it says and when it is sent again belong to
-`core/alerts.py`.
+`core/decisions/alerts.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.monthly import error_in_words
 from fraud_assets.adapters.quarantine import count_reasons
-from fraud_assets.core.alerts import (
+from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.decisions.alerts import (
     AlertPolicy,
     Delivery,
     Fact,
@@ -40,7 +41,6 @@ from fraud_assets.core.alerts import (
     run_fact,
     run_of,
 )
-from fraud_assets.core.contract import Contract
 
 REPORT = dg.AssetKey("drift_report")
 PAGE = 100

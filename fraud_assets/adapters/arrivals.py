@@ -1,7 +1,7 @@
 """Months on their way from the source into the tables, with all that decides about their rows.
 
 That is the contract, what people decided about quarantined rows, and the ids that other months already have. Reading a
-source belongs to `sources.py`, applying the contract to `core/intake.py`.
+source belongs to `sources.py`, applying the contract to `core/intake/accept.py`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from fraud_assets.adapters.quarantine import decisions_digest, decisions_for
 from fraud_assets.adapters.sources import Source
 from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.digests import TableDigest
-from fraud_assets.core.intake import Intake, accept
-from fraud_assets.core.spool import MEMORY
-from fraud_assets.core.staleness import Inputs
+from fraud_assets.core.intake.accept import Intake, accept
+from fraud_assets.core.intake.spool import MEMORY
+from fraud_assets.core.lineage.staleness import Inputs
 
 ID_RANGES = """
 CREATE TABLE IF NOT EXISTS transaction_id_ranges (

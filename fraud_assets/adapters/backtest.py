@@ -1,6 +1,7 @@
 """A backtest over the stored months, and what is shown of it.
 
-What is replayed and how it is judged belongs to `core/backtest.py`, what policies decide to `core/replay.py`.
+What is replayed and how it is judged belongs to `core/backtest/judge.py`, what policies decide to
+`core/backtest/replay.py`.
 """
 
 from __future__ import annotations
@@ -20,8 +21,7 @@ from rich.table import Table
 
 from fraud_assets.adapters.packaging import to_onnx
 from fraud_assets.adapters.table_io import MonthStore, open_store
-from fraud_assets.core import plots
-from fraud_assets.core.backtest import (
+from fraud_assets.core.backtest.judge import (
     MONTH,
     TOTAL,
     Backtest,
@@ -31,10 +31,11 @@ from fraud_assets.core.backtest import (
     backtest_rows,
     run_backtest,
 )
-from fraud_assets.core.drift_config import DriftConfig
-from fraud_assets.core.monitoring import Read
+from fraud_assets.core.backtest.replay import Policy
+from fraud_assets.core.drift.limits import DriftConfig
+from fraud_assets.core.monitoring.month import Read
 from fraud_assets.core.months import check_month, months_between, shift_month
-from fraud_assets.core.replay import Policy
+from fraud_assets.pages import plots
 from fraud_assets.settings import Settings
 
 NEEDED = ("transaction_features", "fraud_labels")

@@ -21,13 +21,13 @@ from bentos.fraud_scorer.history import History
 from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.dialects import open_by_header
 from fraud_assets.adapters.files import together
-from fraud_assets.core.column_names import find_columns
-from fraud_assets.core.contract import Contract, ContractError
-from fraud_assets.core.features import compute_features
-from fraud_assets.core.intake import convert
-from fraud_assets.core.physical import plain_array
-from fraud_assets.core.rows import Rejected
-from fraud_assets.core.scoring import Scorer
+from fraud_assets.core.contracts.column_names import find_columns
+from fraud_assets.core.contracts.contract import Contract, ContractError
+from fraud_assets.core.features.declarations import compute_features
+from fraud_assets.core.intake.accept import convert
+from fraud_assets.core.intake.physical import plain_array
+from fraud_assets.core.intake.rows import Rejected
+from fraud_assets.core.models.scoring import Scorer
 
 
 def score_file(path: Path, scorer: Scorer, database: Database) -> tuple[pa.Table, list[str]]:

@@ -14,9 +14,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from fraud_assets.core.contract import Column, Contract
-from fraud_assets.core.decision_rule import figure
-from fraud_assets.core.staleness import in_words
+from fraud_assets.core.contracts.contract import Column, Contract
+from fraud_assets.core.lineage.staleness import in_words
+from fraud_assets.core.models.decision_rule import figure
 
 COLOURS = {"OK": "green", "WATCH": "yellow", "DRIFT": "red", "INSUFFICIENT_DATA": "dim"}
 LEFT: dict[str, Any] = {"title_justify": "left", "title_style": ""}
@@ -125,7 +125,7 @@ def _live(champion: dict[str, Any] | None) -> Text:
 
 
 def remark_line(remark: Mapping[str, Any]) -> Text:
-    """A remark of a month (`core/why.py`): ! where somebody should look, a dot where it is the usual course."""
+    """A remark of a month (`decisions/why.py`): ! where somebody should look, a dot where it is the usual course."""
     mark = ("\u00b7 ", "dim") if remark["is_usual"] else ("! ", "yellow")
     return Text.assemble("  ", mark, (remark["sentence"], "dim" if remark["is_usual"] else ""))
 

@@ -1,6 +1,6 @@
 """Contract files: trying one on data without writing anything, and drafting one for a new file.
 
-What a draft says belongs to `core/drafting.py`, what breaks a contract to `core/intake.py`.
+What a draft says belongs to `core/drafting/draft.py`, what breaks a contract to `core/intake/accept.py`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from fraud_assets.adapters.sources import (
     SourceError,
     open_source,
 )
-from fraud_assets.core.contract import Contract, ContractError, Csv, load_contract, parse_contract
-from fraud_assets.core.drafting import (
+from fraud_assets.core.contracts.contract import Contract, ContractError, Csv, load_contract, parse_contract
+from fraud_assets.core.drafting.draft import (
     MONTH_IN_NAME,
     Draft,
     draft_contract,
@@ -34,11 +34,11 @@ from fraud_assets.core.drafting import (
     name_as_pattern,
     pattern_of_alike,
 )
-from fraud_assets.core.intake import Part
+from fraud_assets.core.drafting.profiling import FileProfile, profile_rows
+from fraud_assets.core.drafting.roles import Choices
+from fraud_assets.core.intake.accept import Part
+from fraud_assets.core.intake.preview import ColumnUse, MonthPreview, Reason, preview
 from fraud_assets.core.months import check_month, months_between
-from fraud_assets.core.preview import ColumnUse, MonthPreview, Reason, preview
-from fraud_assets.core.profiling import FileProfile, profile_rows
-from fraud_assets.core.roles import Choices
 from fraud_assets.settings import Settings
 
 MOST_READ = 6  # files of a source with one file a month

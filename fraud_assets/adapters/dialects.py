@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fraud_assets.adapters.files import OpenedFile, SourceError, open_rows
-from fraud_assets.core.contract import Contract, ContractError, Csv
-from fraud_assets.core.profiling import detect_encoding
+from fraud_assets.core.contracts.contract import Contract, ContractError, Csv
+from fraud_assets.core.drafting.profiling import detect_encoding
 
 HEAD = 2**20  # bytes
 

@@ -1,4 +1,4 @@
-"""Engines that run the one expression of `core/features.py`: DuckDB in process, Spark, and Postgres.
+"""Engines that run the one expression of `core/features/declarations.py`: DuckDB in process, Spark, and Postgres.
 
 DuckDB is the default and what everything is measured on. Spark is for data past one machine; Postgres is for a few
 rows beside the data. All give the same features, to the precision of the sums that they make in another order.
@@ -15,9 +15,9 @@ from typing import Any, Literal
 import ibis
 import pyarrow as pa
 
-from fraud_assets.core.contract import Contract
+from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.errors import PlatformError
-from fraud_assets.core.features import (
+from fraud_assets.core.features.declarations import (
     REPORTS,
     ROWS,
     TIMESTAMP,

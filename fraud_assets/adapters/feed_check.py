@@ -1,7 +1,7 @@
 """What is wrong with a label feed, for those who ask: before a first run, and afterwards.
 
 Without its labels a month has no fraud, which looks like good news. What a feed's rows mean belongs to
-`core/label_feed.py`, what is made of them to `label_feed.py`.
+`core/labels/feed.py`, what is made of them to `label_feed.py`.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from fraud_assets.adapters.files import SourceError
 from fraud_assets.adapters.label_feed import feed_files, read_feed, refused_rows
 from fraud_assets.adapters.sources import FolderSource, Source
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.contract import Contract, ContractError
-from fraud_assets.core.label_feed import RefusedFor, by_reason, commonest_reason, feed_refusal
+from fraud_assets.core.contracts.contract import Contract, ContractError
+from fraud_assets.core.labels.feed import RefusedFor, by_reason, commonest_reason, feed_refusal
 
 MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 

@@ -2,7 +2,7 @@
 
 What kind of file it is follows from its first bytes, not from its name. Nothing of it vanishes: what cannot be taken
 apart into a row is handed on as `Rejected`, and rows are counted on the file itself. How a kind is read belongs to
-`text_files.py`, `workbooks.py` and `json_lines.py`, what the values mean to `core/intake.py`.
+`text_files.py`, `workbooks.py` and `json_lines.py`, what the values mean to `core/intake/accept.py`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ import pyarrow.parquet
 from fraud_assets.adapters.json_lines import JsonLines
 from fraud_assets.adapters.text_files import BYTE_ORDER_MARKS, TextError, TextFile
 from fraud_assets.adapters.workbooks import Workbook
-from fraud_assets.core.contract import Contract, Csv
-from fraud_assets.core.profiling import detect_encoding
-from fraud_assets.core.rows import Piece, Rejected
-from fraud_assets.core.spool import BATCH_ROWS
+from fraud_assets.core.contracts.contract import Contract, Csv
+from fraud_assets.core.drafting.profiling import detect_encoding
+from fraud_assets.core.intake.rows import Piece, Rejected
+from fraud_assets.core.intake.spool import BATCH_ROWS
 
 FileFormat = Literal["csv", "parquet", "arrow", "json", "xlsx"]
 

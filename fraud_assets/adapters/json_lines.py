@@ -1,7 +1,7 @@
 """JSON Lines: one object a line, as exports of document stores and logs write it; also one array of objects.
 
 A value keeps the type that JSON has for it; what is nested is text. A line that is no object is rejected, and costs no
-other. What the values mean belongs to `core/conversions.py`.
+other. What the values mean belongs to `core/intake/conversions.py`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from fraud_assets.adapters.text_files import TextError
-from fraud_assets.core.rows import Piece, Rejected
+from fraud_assets.core.intake.rows import Piece, Rejected
 
 ROWS = 20_000
 LARGEST_WHOLE = 2**53

@@ -1,7 +1,7 @@
 """Where label statements lie, and what a month of `fraud_labels` is made of.
 
 The table of added statements is append-only, and the same statement is stored once; rows of label files that cannot
-be used stay in `quarantined_labels`. How a file's rows are read belongs to `core/label_feed.py`.
+be used stay in `quarantined_labels`. How a file's rows are read belongs to `core/labels/feed.py`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from fraud_assets.adapters.files import OpenedFile, SourceError, open_rows, toge
 from fraud_assets.adapters.monthly import materialize_months
 from fraud_assets.adapters.sources import FolderSource, Source
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.completeness import Completeness, label_completeness
-from fraud_assets.core.contract import TIMESTAMP, Contract, LabelFeed
+from fraud_assets.core.contracts.contract import TIMESTAMP, Contract, LabelFeed
 from fraud_assets.core.digests import digest_text
-from fraud_assets.core.intake import IntakeError
-from fraud_assets.core.label_feed import (
+from fraud_assets.core.intake.accept import IntakeError
+from fraud_assets.core.labels.as_of import count_premature
+from fraud_assets.core.labels.completeness import Completeness, label_completeness
+from fraud_assets.core.labels.feed import (
     RefusedFor,
     StatedRows,
     by_reason,
@@ -43,9 +44,8 @@ from fraud_assets.core.label_feed import (
     refuse_premature,
     statement_digest,
 )
-from fraud_assets.core.labels import count_premature
+from fraud_assets.core.lineage.staleness import Inputs, inputs_of
 from fraud_assets.core.months import months_between, shift_month
-from fraud_assets.core.staleness import Inputs, inputs_of
 from fraud_assets.settings import Settings
 
 COMPLETENESS_MONTHS = 12  # of transactions: a longer memory tells of delays and rates that are gone

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from psycopg.types.json import Jsonb
 
 from fraud_assets.adapters.database import Database
+from fraud_assets.core.decisions.ledger import BY_HAND, Event, EventKind
 from fraud_assets.core.digests import digest_text
-from fraud_assets.core.ledger import BY_HAND, Event, EventKind
 
 LEDGER = """
 CREATE TABLE IF NOT EXISTS ledger (

@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import sql
 
-from fraud_assets.core.contract import Contract
+from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.digests import TableDigest, digest_table
+from fraud_assets.core.lineage.staleness import Inputs
+from fraud_assets.core.lineage.tables import Table
 from fraud_assets.core.months import month_end, month_start, shift_month
-from fraud_assets.core.staleness import Inputs
-from fraud_assets.core.tables import Table
 
 # Small enough that the server has work while the next block is encoded.
 BLOCK_ROWS = 8_192

@@ -20,10 +20,10 @@ from fraud_assets.adapters.registry import Registry
 from fraud_assets.adapters.sources import open_source
 from fraud_assets.adapters.table_io import open_store
 from fraud_assets.adapters.why import read_remarks
-from fraud_assets.core.contract import Contract
+from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.decisions.why import Remark
+from fraud_assets.core.lineage.staleness import UP_TO_DATE
 from fraud_assets.core.months import check_month, months_between, shift_month
-from fraud_assets.core.staleness import UP_TO_DATE
-from fraud_assets.core.why import Remark
 from fraud_assets.settings import Settings
 
 CHANGES = ("added", "removed", "altered")
@@ -60,7 +60,7 @@ def run_months(
 
     Returns:
         For each month: `month`, `run_id`, `seconds`, `failed` (step and error, empty when all went well), `facts`, and
-        `why`: what is not there, or not as it should be, and why (`core/why.py`).
+        `why`: what is not there, or not as it should be, and why (`core/decisions/why.py`).
 
     Raises:
         ValueError: when the settings name no source; nothing has run then.
@@ -168,7 +168,7 @@ def error_in_words(error: SerializableErrorInfo | None) -> tuple[str, str]:
 
 
 def _checks(result: dg.ExecuteInProcessResult, month: str) -> list[Remark]:
-    """The checks that did not pass; those about what is stored are told by `core/why.py` with their reasons."""
+    """The checks that did not pass; those about what is stored are told by `decisions/why.py` with their reasons."""
     return [
         Remark(month, "check", f"{check.asset_key.path[-1]}, {check.check_name}: {check.description}".rstrip("."))
         for check in result.get_asset_check_evaluations()

@@ -2,7 +2,7 @@
 
 The page can be made again at any time and on any machine, because it is made of what is stored; so the file beside
 the run is a convenience, and the one in MLflow, which every machine shares, the link. What is on the page is in
-`core/report.py`.
+`pages/report.py`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.registry import Registry
 from fraud_assets.adapters.status import reported_month
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.drift_config import DriftConfig
-from fraud_assets.core.features import feature_names
-from fraud_assets.core.findings import SCORE
-from fraud_assets.core.histograms import Histogram, histogram
-from fraud_assets.core.ledger import champion_event
-from fraud_assets.core.monitoring import (
+from fraud_assets.core.decisions.ledger import champion_event
+from fraud_assets.core.drift.findings import SCORE
+from fraud_assets.core.drift.histograms import Histogram, histogram
+from fraud_assets.core.drift.limits import DriftConfig
+from fraud_assets.core.features.declarations import feature_names
+from fraud_assets.core.lineage.staleness import inputs_of
+from fraud_assets.core.models.scoring import Scorer
+from fraud_assets.core.monitoring.month import (
     VERDICT,
     Champion,
     EarlierReport,
@@ -35,10 +37,8 @@ from fraud_assets.core.monitoring import (
     platform_history,
 )
 from fraud_assets.core.months import check_month, months_between, shift_month
-from fraud_assets.core.report import SHOWN_MONTHS, ChampionFacts, ReportFacts, features_to_draw, monthly_report
-from fraud_assets.core.scoring import Scorer
-from fraud_assets.core.staleness import inputs_of
 from fraud_assets.core.windows import Window, month_window, rows_within
+from fraud_assets.pages.report import SHOWN_MONTHS, ChampionFacts, ReportFacts, features_to_draw, monthly_report
 from fraud_assets.settings import Settings
 
 

@@ -1,6 +1,6 @@
 """Packaging: a trained scikit-learn model as ONNX, and as a bento that serves it without anything else.
 
-What a model says about itself, and scoring, belong to `core/scoring.py`; the service that the bento runs to
+What a model says about itself, and scoring, belong to `core/models/scoring.py`; the service that the bento runs to
 `bentos/fraud_scorer`; which version is packaged, and when, to the assets.
 """
 
@@ -28,8 +28,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fraud_assets.core.calibration import SMALLEST, CalibratedClassifier
-from fraud_assets.core.scoring import INPUT_NAME, OUTPUT_NAME, ModelManifest, ScoringError, digest_model
+from fraud_assets.core.models.calibration import SMALLEST, CalibratedClassifier
+from fraud_assets.core.models.scoring import INPUT_NAME, OUTPUT_NAME, ModelManifest, ScoringError, digest_model
 
 Array = npt.NDArray[Any]
 

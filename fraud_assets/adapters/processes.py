@@ -16,7 +16,7 @@ from fraud_assets.adapters.registry import Registry
 from fraud_assets.adapters.status import read_status
 from fraud_assets.adapters.table_io import open_store
 from fraud_assets.adapters.why import newest_remarks
-from fraud_assets.core.why import why_no_model
+from fraud_assets.core.decisions.why import why_no_model
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
 STOP_SECONDS = 40  # for which a run that is under way is let go on

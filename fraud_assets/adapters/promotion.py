@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.registry import Registry
-from fraud_assets.core.ledger import BY_HAND, EventKind, champion_event, champion_version
+from fraud_assets.core.decisions.ledger import BY_HAND, EventKind, champion_event, champion_version
+from fraud_assets.core.decisions.promotion import PromotionSignals, PromotionVerdict
+from fraud_assets.core.lineage.staleness import Inputs
 from fraud_assets.core.months import shift_month
-from fraud_assets.core.promotion import PromotionSignals, PromotionVerdict
-from fraud_assets.core.staleness import Inputs
 
 
 def apply_verdict(

@@ -1,7 +1,7 @@
 """Quarantined rows and what people decide about them: to release a row, or to drop it for good.
 
 The table of decisions is append-only, and a row is named by the digest of its original values, so that a decision
-outlives the run that quarantined the row. What a decision does to a row belongs to `core/intake.py`.
+outlives the run that quarantined the row. What a decision does to a row belongs to `core/intake/accept.py`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.monthly import materialize_months
 from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.digests import digest_text
-from fraud_assets.core.intake import Decision
+from fraud_assets.core.intake.accept import Decision
 from fraud_assets.core.months import check_month
 from fraud_assets.settings import Settings
 

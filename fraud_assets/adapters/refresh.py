@@ -1,6 +1,6 @@
 """Which months are stale, telling Dagster of it, and making them anew with the same job as `fraud run`.
 
-What makes a month stale, and in what order months are made anew, belongs to `core/staleness.py`.
+What makes a month stale, and in what order months are made anew, belongs to `core/lineage/staleness.py`.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from fraud_assets.adapters.quarantine import decisions_digest
 from fraud_assets.adapters.sources import Source, SourceError, open_source
 from fraud_assets.adapters.status import as_row
 from fraud_assets.adapters.table_io import MonthStore, open_store
+from fraud_assets.core.decisions.ledger import Event, champion_version
 from fraud_assets.core.digests import digest_text
-from fraud_assets.core.features import features_digest
-from fraud_assets.core.ledger import Event, champion_version
-from fraud_assets.core.staleness import (
+from fraud_assets.core.features.declarations import features_digest
+from fraud_assets.core.lineage.staleness import (
     CHAMPION,
     Inputs,
     Partition,
@@ -46,8 +46,8 @@ from fraud_assets.core.staleness import (
     next_to_rebuild,
     stale_since,
 )
-from fraud_assets.core.staleness import UP_TO_DATE as UP_TO_DATE
-from fraud_assets.core.tables import ON_REQUEST, TABLES
+from fraud_assets.core.lineage.staleness import UP_TO_DATE as UP_TO_DATE
+from fraud_assets.core.lineage.tables import ON_REQUEST, TABLES
 from fraud_assets.settings import Settings
 
 # In Dagster's own storage, because it says what Dagster has been told.

@@ -1,7 +1,7 @@
 """MLflow: runs, the model registry and its aliases, through dagster-mlflow's tracking class.
 
 Without FRAUD_MLFLOW_URI the tracking store is the platform's own database and artifacts lie in the home. Which
-version shall be champion is decided in `core/promotion.py`; the ledger, not the alias, is the record of it.
+version shall be champion is decided in `core/decisions/promotion.py`; the ledger, not the alias, is the record of it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import pyarrow.parquet as pq
 
 from fraud_assets.adapters.database import open_database
 from fraud_assets.adapters.packaging import to_onnx
-from fraud_assets.core.encoding import EncodedClassifier
 from fraud_assets.core.errors import PlatformError
-from fraud_assets.core.scoring import ModelManifest, digest_model
-from fraud_assets.core.training import Candidate, TrainingConfig, TrainingResult
+from fraud_assets.core.models.encoding import EncodedClassifier
+from fraud_assets.core.models.scoring import ModelManifest, digest_model
+from fraud_assets.core.models.training import Candidate, TrainingConfig, TrainingResult
 from fraud_assets.settings import Settings
 
 MODEL_NAME = "fraud"

@@ -1,7 +1,7 @@
 """Retraining in the outside world: the record of its decisions, and what is known of the models they are about.
 
-A decision is kept once, under the fact it is, and never changed. What is decided belongs to `core/retraining.py`, when
-to the sensor.
+A decision is kept once, under the fact it is, and never changed. What is decided belongs to
+`core/decisions/retraining.py`, when to the sensor.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from psycopg.rows import dict_row
 from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.ledger import champion_version
+from fraud_assets.core.decisions.ledger import champion_version
+from fraud_assets.core.decisions.retraining import ModelFacts, RetrainingDecision, Showing
 from fraud_assets.core.months import check_month
-from fraud_assets.core.retraining import ModelFacts, RetrainingDecision, Showing
 
 JOB = "retraining"
 

@@ -1,7 +1,7 @@
 """Where transactions come from: the simulator, folders of files, a Postgres table or query.
 
 A source gives a month as it is delivered. How a file is read belongs to `files.py`; what the columns mean is the
-contract's, and is applied by `core/intake.py`.
+contract's, and is applied by `core/intake/accept.py`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from psycopg import sql
 from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.files import SourceError as SourceError
 from fraud_assets.adapters.files import open_rows
-from fraud_assets.core.contract import Contract
+from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.digests import digest_text
-from fraud_assets.core.intake import Delivery, Part
-from fraud_assets.core.rows import Piece
+from fraud_assets.core.intake.accept import Delivery, Part
+from fraud_assets.core.intake.rows import Piece
+from fraud_assets.core.intake.spool import BATCH_ROWS
 from fraud_assets.core.simulator import SimulatorConfig, parse_drifts, simulate_month
-from fraud_assets.core.spool import BATCH_ROWS
 from fraud_assets.settings import Settings
 
 

@@ -1,7 +1,7 @@
 """From a file that nobody has described to a live model: what `fraud start` does, in order.
 
 It drafts a contract, asks what only a person can know, writes the contract and the settings, runs the months, and says
-where that ended. The draft belongs to `core/drafting.py`, the run to `adapters/monthly.py`.
+where that ended. The draft belongs to `core/drafting/draft.py`, the run to `adapters/monthly.py`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from rich.console import Console
 
 from fraud_assets.adapters.contract_files import DataCheck, Described, check_data, describe_files, write_draft
 from fraud_assets.adapters.sources import FolderSource, SourceError
-from fraud_assets.core.contract import Contract, ContractError, load_contract, parse_contract
-from fraud_assets.core.drafting import Draft, names_only_fraud
+from fraud_assets.core.contracts.contract import Contract, ContractError, load_contract, parse_contract
+from fraud_assets.core.drafting.draft import Draft, names_only_fraud
+from fraud_assets.core.drafting.roles import Choices
 from fraud_assets.core.months import shift_month
-from fraud_assets.core.roles import Choices
 from fraud_assets.settings import PROJECT_ROOT
 
 SETTINGS = ("FRAUD_CONTRACT", "FRAUD_SOURCE", "FRAUD_SOURCE_PATH")
@@ -327,7 +327,7 @@ def run(job: dg.JobDefinition, started: Started, contract: Contract, check: Data
     from fraud_assets.adapters.monthly import run_months
     from fraud_assets.adapters.status import read_status
     from fraud_assets.adapters.table_io import open_store
-    from fraud_assets.core.ledger import champion_version
+    from fraud_assets.core.decisions.ledger import champion_version
     from fraud_assets.settings import Settings
 
     settings = Settings()

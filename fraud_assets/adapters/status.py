@@ -10,11 +10,11 @@ from fraud_assets.adapters.feed_check import feed_findings
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.adapters.why import newest_remarks
-from fraud_assets.core.decision_rule import PROMISED, DecisionRule
-from fraud_assets.core.ledger import champion_event
+from fraud_assets.core.decisions.ledger import champion_event
+from fraud_assets.core.lineage.staleness import Stale, in_words
+from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.models.decision_rule import PROMISED, DecisionRule
 from fraud_assets.core.months import check_month
-from fraud_assets.core.staleness import Stale, in_words
-from fraud_assets.core.tables import TABLES
 
 SHOWN_TABLES = ("raw_transactions", "transaction_features", "drift_report", "trained_model", "evaluation")
 
@@ -39,10 +39,10 @@ def read_status(
         (its training), `bento_tag`, `evaluation` and `reference` (the newest rows on the same window), and `decisions`:
         the `rule` in a sentence, and for each of alerts, recall, value and costs what was `promised`, what `came` of it
         in the newest evaluation, and the `share` of the promise that this is; `why`, what is not there, or not as it
-        should be, in the newest month, and why (`core/why.py`); `drift`, the newest verdict or None; `decision`, the
-        newest promotion decision or None; `months`, the stored months of each table; `stale`, for each stale month
-        `table`, `month`, `changes` (what it was made of and has changed; none where it is only built on stale months)
-        and `reasons` (both); `labels`, what is wrong with the label feed, by month.
+        should be, in the newest month, and why (`core/decisions/why.py`); `drift`, the newest verdict or None;
+        `decision`, the newest promotion decision or None; `months`, the stored months of each table; `stale`, for each
+        stale month `table`, `month`, `changes` (what it was made of and has changed; none where it is only built on
+        stale months) and `reasons` (both); `labels`, what is wrong with the label feed, by month.
     """
     return {
         "contract": store.contract.name,

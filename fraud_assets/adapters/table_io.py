@@ -1,7 +1,7 @@
 """Months of tables in and out of Postgres: replaced whole in one transaction, read by month and column.
 
 A month is a native range partition; how one is built and swapped in belongs to `month_writer`. What a table's columns
-mean belongs to `core/tables.py`, and what makes a stored month stale to `core/staleness.py`.
+mean belongs to `core/lineage/tables.py`, and what makes a stored month stale to `core/lineage/staleness.py`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from fraud_assets.adapters.month_writer import (
     partition_name,
     write_month,
 )
-from fraud_assets.core.contract import Contract
+from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.lineage.staleness import INPUTS_KEY, Inputs, inputs_of
+from fraud_assets.core.lineage.tables import TABLES, Table
 from fraud_assets.core.months import MONTH_PATTERN, months_between
-from fraud_assets.core.staleness import INPUTS_KEY, Inputs, inputs_of
-from fraud_assets.core.tables import TABLES, Table
 from fraud_assets.settings import Settings
 
 Rows: TypeAlias = pa.Table | Mapping[str, pa.Table | pa.RecordBatchReader]
@@ -158,7 +158,7 @@ class MonthStore:
 
         Returns:
             The rows; empty, with the declared columns, when there are none or the table does not exist yet. The
-            schema's metadata names the digest of each month read (`core/staleness.py`).
+            schema's metadata names the digest of each month read (`core/lineage/staleness.py`).
 
         Raises:
             TableError: when a table with many rows a month is asked for without any month.

@@ -2,7 +2,8 @@
 
 A file is read in blocks of whole lines. A block in which every line is a row on its own goes to Arrow as it is; any
 other is walked line by line, so that a stray quote, a line of another length or a byte that is no text costs that line
-and no other. Finding out what kind of file it is belongs to `files.py`, what values mean to `core/conversions.py`.
+and no other. Finding out what kind of file it is belongs to `files.py`, what values mean to
+`core/intake/conversions.py`.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
-from fraud_assets.core.column_names import plain_name
-from fraud_assets.core.contract import Csv
-from fraud_assets.core.rows import Piece, Rejected
+from fraud_assets.core.contracts.column_names import plain_name
+from fraud_assets.core.contracts.contract import Csv
+from fraud_assets.core.intake.rows import Piece, Rejected
 
 BLOCK = 4 * 2**20  # bytes
 # A value in quotes that runs on for longer is an open quote.

@@ -1,4 +1,4 @@
-"""What is stored of a month's labels, model and promotion, for the sentences of `core/why.py`."""
+"""What is stored of a month's labels, model and promotion, for the sentences of `core/decisions/why.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from psycopg import Connection
 
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.why import LabelFacts, MonthFacts, Remark, month_remarks, next_judged
+from fraud_assets.core.decisions.why import LabelFacts, MonthFacts, Remark, month_remarks, next_judged
 
 KNOWN = """
 SELECT count(DISTINCT transaction_id) FILTER (WHERE is_fraud), count(DISTINCT transaction_id) FROM fraud_labels

@@ -2,7 +2,7 @@
 
 A column of one kind of cell keeps that type. A column of several, such as dates beside dates that were typed as text,
 becomes text, written as the contract says that text of this column is written. What values mean belongs to
-`core/conversions.py`.
+`core/intake/conversions.py`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import pyarrow as pa
 from python_calamine import CalamineError, CalamineWorkbook, PasswordError, SheetVisibleEnum
 
 from fraud_assets.adapters.text_files import TextError
-from fraud_assets.core.column_names import plain_name
-from fraud_assets.core.contract import Contract
-from fraud_assets.core.rows import Piece
-from fraud_assets.core.spool import BATCH_ROWS
+from fraud_assets.core.contracts.column_names import plain_name
+from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.intake.rows import Piece
+from fraud_assets.core.intake.spool import BATCH_ROWS
 
 HEAD_ROWS = 200
 # A cell keeps fifteen digits.

@@ -1,6 +1,6 @@
 """What a review and a missed fraud cost: the one object that training, evaluation and reports share.
 
-Put together once, in `settings.py`. Which decisions follow from costs belongs to `decisions.py`.
+Put together once, in `settings.py`. Which decisions follow from costs belongs to `models/decision_threshold.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Months as the platform names them ("2018-04") and as half-open intervals of time.
 
 A month begins at midnight of its first day in the time zone that a contract names; which one that is belongs to
-`core/contract.py`.
+`contracts/contract.py`.
 """
 
 from __future__ import annotations

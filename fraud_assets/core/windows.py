@@ -2,7 +2,7 @@
 
 Training sees matured rows, evaluation the rows that matured during the month and, where those have few frauds, in the
 months before, drift the month itself beside the champion's window. What is computed on these rows belongs to
-`training.py`, `evaluation.py` and `drift.py`.
+`models/training.py`, `evaluation/evaluation.py` and `drift/covariate.py`.
 """
 
 from __future__ import annotations

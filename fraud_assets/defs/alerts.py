@@ -1,6 +1,6 @@
 """The alert sensor: tells people of drift, broken data, refused promotions and failed runs.
 
-What is worth an alert and when it is sent again belongs to `core/alerts.py`; finding, keeping and sending to
+What is worth an alert and when it is sent again belongs to `core/decisions/alerts.py`; finding, keeping and sending to
 `adapters/alerts.py`.
 """
 

@@ -1,7 +1,7 @@
 """What runs by itself: features and report when new data arrive, the retraining job, and the sensor that asks for it.
 
-What leads to a retraining is decided in `core/retraining.py`, and kept by `adapters/retraining.py`; the sensor gathers
-and wraps.
+What leads to a retraining is decided in `core/decisions/retraining.py`, and kept by `adapters/retraining.py`; the
+sensor gathers and wraps.
 """
 
 import json
@@ -12,10 +12,16 @@ from typing import cast
 import dagster as dg
 
 from fraud_assets.adapters.retraining import JOB, RetrainingStore, read_models
-from fraud_assets.core.findings import DriftStatus
+from fraud_assets.core.decisions.retraining import (
+    Attempt,
+    AttemptState,
+    DriftSignal,
+    RetrainingDecision,
+    decide_retrainings,
+)
+from fraud_assets.core.drift.findings import DriftStatus
+from fraud_assets.core.monitoring.verdict import Blame
 from fraud_assets.core.months import MONTH_PATTERN
-from fraud_assets.core.retraining import Attempt, AttemptState, DriftSignal, RetrainingDecision, decide_retrainings
-from fraud_assets.core.verdict import Blame
 from fraud_assets.defs.partitions import MONTHS
 from fraud_assets.defs.resources import Platform
 from fraud_assets.defs.up_to_date import IN_PROGRESS

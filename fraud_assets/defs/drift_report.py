@@ -7,12 +7,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.adapters.monthly_report import publish_report, write_report
-from fraud_assets.core import plots
-from fraud_assets.core.drift_config import DriftConfig
-from fraud_assets.core.monitoring import PAST_MONTHS, Champion, MonthReport, drift_rows, earlier_reports, report_month
+from fraud_assets.core.drift.limits import DriftConfig
+from fraud_assets.core.lineage.staleness import Inputs, champion_inputs, inputs_of
+from fraud_assets.core.models.scoring import Scorer
+from fraud_assets.core.monitoring.month import (
+    PAST_MONTHS,
+    Champion,
+    MonthReport,
+    drift_rows,
+    earlier_reports,
+    report_month,
+)
 from fraud_assets.core.months import shift_month
-from fraud_assets.core.scoring import Scorer
-from fraud_assets.core.staleness import Inputs, champion_inputs, inputs_of
 from fraud_assets.defs.partitions import (
     AFTER_ITS_INPUTS,
     CONTRACT,
@@ -23,6 +29,7 @@ from fraud_assets.defs.partitions import (
     single_month,
 )
 from fraud_assets.defs.resources import Platform
+from fraud_assets.pages import plots
 
 
 @dg.asset(

@@ -6,9 +6,9 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from fraud_assets.core import plots
 from fraud_assets.core.costs import Costs
-from fraud_assets.core.evaluation import (
+from fraud_assets.core.decisions.why import why_no_challenger
+from fraud_assets.core.evaluation.evaluation import (
     EvaluationError,
     KnownRows,
     Role,
@@ -19,17 +19,16 @@ from fraud_assets.core.evaluation import (
     segment_rows,
     window_segments,
 )
-from fraud_assets.core.months import shift_month
-from fraud_assets.core.scoring import Scorer
-from fraud_assets.core.segments import segment_attributes, segments_in_words
-from fraud_assets.core.staleness import champion_inputs, inputs_of
-from fraud_assets.core.thresholds import (
+from fraud_assets.core.evaluation.segments import segment_attributes, segments_in_words
+from fraud_assets.core.evaluation.thresholds import (
     calibration_bins,
     capacity_curve,
     precision_recall_curve,
     threshold_rows,
 )
-from fraud_assets.core.why import why_no_challenger
+from fraud_assets.core.lineage.staleness import champion_inputs, inputs_of
+from fraud_assets.core.models.scoring import Scorer
+from fraud_assets.core.months import shift_month
 from fraud_assets.core.windows import MINIMUM_FRAUDS, Comparison, TrainedMonth, choose_comparison, when_enough
 from fraud_assets.defs.partitions import (
     CONTRACT,
@@ -40,6 +39,7 @@ from fraud_assets.defs.partitions import (
     single_month,
 )
 from fraud_assets.defs.resources import Platform
+from fraud_assets.pages import plots
 
 ATTRIBUTES = segment_attributes(CONTRACT)
 DEPENDENCIES = ["transaction_features", "fraud_labels", "trained_model"]

@@ -13,8 +13,8 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.core.months import month_end
-from fraud_assets.core.tables import TABLES
 from fraud_assets.settings import Settings
 
 CONTRACT = Settings().loaded_contract

@@ -10,9 +10,9 @@ from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.registry import Registry
 from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.adapters.table_io import MonthStore, PostgresMonthIOManager, open_store
-from fraud_assets.core.contract import Contract
-from fraud_assets.core.ledger import champion_version
-from fraud_assets.core.staleness import Inputs, inputs_of
+from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.decisions.ledger import champion_version
+from fraud_assets.core.lineage.staleness import Inputs, inputs_of
 from fraud_assets.settings import Settings
 
 

@@ -7,14 +7,13 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from fraud_assets.core import plots
-from fraud_assets.core.decision_rule import promise_in_words
 from fraud_assets.core.digests import digest_text
-from fraud_assets.core.features import forced_texts, model_columns
-from fraud_assets.core.labels import labels_as_of
-from fraud_assets.core.staleness import training_inputs
-from fraud_assets.core.tables import trained_model as table
-from fraud_assets.core.training import TrainingError, in_words, train
+from fraud_assets.core.features.declarations import forced_texts, model_columns
+from fraud_assets.core.labels.as_of import labels_as_of
+from fraud_assets.core.lineage.staleness import training_inputs
+from fraud_assets.core.lineage.tables import trained_model as table
+from fraud_assets.core.models.decision_rule import promise_in_words
+from fraud_assets.core.models.training import TrainingError, in_words, train
 from fraud_assets.core.windows import training_months
 from fraud_assets.defs.partitions import (
     CONTRACT,
@@ -25,6 +24,7 @@ from fraud_assets.defs.partitions import (
     single_month,
 )
 from fraud_assets.defs.resources import Platform
+from fraud_assets.pages import plots
 
 
 @dg.asset(

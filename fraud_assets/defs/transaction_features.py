@@ -8,15 +8,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.adapters.table_io import MonthsOnce
-from fraud_assets.core import plots
-from fraud_assets.core.features import features_digest, history_days, model_columns
-from fraud_assets.core.labels import labels_as_of
+from fraud_assets.core.features.declarations import features_digest, history_days, model_columns
+from fraud_assets.core.labels.as_of import labels_as_of
+from fraud_assets.core.lineage.staleness import Inputs, absent, features_inputs, in_words
+from fraud_assets.core.lineage.tables import raw_transactions
 from fraud_assets.core.months import shift_month
-from fraud_assets.core.staleness import Inputs, absent, features_inputs, in_words
-from fraud_assets.core.tables import raw_transactions
 from fraud_assets.core.windows import months_back
 from fraud_assets.defs.partitions import AFTER_ITS_INPUTS, CONTRACT, MONTHS, RANGE_IN_ONE_RUN, describe, picture
 from fraud_assets.defs.resources import Platform
+from fraud_assets.pages import plots
 
 RAW_COLUMNS = [name for name in raw_transactions(CONTRACT).schema.names if name != "ingested_at"]
 

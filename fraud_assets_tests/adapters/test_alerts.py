@@ -10,7 +10,7 @@ import pytest
 
 from fraud_assets.adapters.alerts import AlertStore, Sent, deliver, list_alerts, open_channels
 from fraud_assets.adapters.database import Database
-from fraud_assets.core.alerts import Fact
+from fraud_assets.core.decisions.alerts import Fact
 
 if TYPE_CHECKING:
     from fraud_assets_tests.inboxes import Inbox

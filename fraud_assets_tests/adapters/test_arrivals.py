@@ -9,8 +9,8 @@ from fraud_assets.adapters import arrivals
 from fraud_assets.adapters.arrivals import arriving, months_with_ids_among, months_with_ids_of, remember_ids
 from fraud_assets.adapters.quarantine import decisions_digest, record_decisions
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.contract import parse_contract
-from fraud_assets.core.intake import Delivery, Part
+from fraud_assets.core.contracts.contract import parse_contract
+from fraud_assets.core.intake.accept import Delivery, Part
 
 APRIL, MAY, JUNE = "2018-04", "2018-05", "2018-06"
 

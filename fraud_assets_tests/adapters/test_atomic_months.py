@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.staleness import inputs_of
+from fraud_assets.core.lineage.staleness import inputs_of
 from fraud_assets.settings import PROJECT_ROOT
 from fraud_assets_tests.adapters.test_table_io import (
     APRIL,

@@ -22,10 +22,10 @@ from fraud_assets.adapters.backtest import (
     show_backtest,
     summary_in_words,
 )
-from fraud_assets.core.backtest import BacktestError
-from fraud_assets.core.contract import load_contract
-from fraud_assets.core.replay import parse_policies
-from fraud_assets.core.tables import TABLES
+from fraud_assets.core.backtest.judge import BacktestError
+from fraud_assets.core.backtest.replay import parse_policies
+from fraud_assets.core.contracts.contract import load_contract
+from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
 CONTRACT = load_contract(PROJECT_ROOT / "contracts" / "simulator.yaml")

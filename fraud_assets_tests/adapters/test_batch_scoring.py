@@ -13,10 +13,10 @@ import pytest
 from fraud_assets.adapters.batch_scoring import score_file, write_table
 from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.contract import Contract
-from fraud_assets.core.encoding import Encoder, TextEncoding
-from fraud_assets.core.features import feature_names
-from fraud_assets.core.scoring import SCORES_SCHEMA, ModelManifest, Scorer
+from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.features.declarations import feature_names
+from fraud_assets.core.models.encoding import Encoder, TextEncoding
+from fraud_assets.core.models.scoring import SCORES_SCHEMA, ModelManifest, Scorer
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 START = datetime(2025, 3, 10, tzinfo=UTC)

@@ -28,9 +28,9 @@ from benchmarks.corruptions import DATA, damage_files
 from fraud_assets.adapters import text_files
 from fraud_assets.adapters.files import SourceError, open_rows
 from fraud_assets.adapters.sources import FolderSource, matching_files
-from fraud_assets.core.contract import ContractError, parse_contract
-from fraud_assets.core.intake import Delivery, IntakeError, Part, accept
-from fraud_assets.core.rows import Piece
+from fraud_assets.core.contracts.contract import ContractError, parse_contract
+from fraud_assets.core.intake.accept import Delivery, IntakeError, Part, accept
+from fraud_assets.core.intake.rows import Piece
 
 MONTH = "2024-01"
 NAMES = ["id", "at", "note", "paid", "items", "online", "born", "fraud"]

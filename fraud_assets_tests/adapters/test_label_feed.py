@@ -19,8 +19,8 @@ from fraud_assets.adapters.label_feed import (
 )
 from fraud_assets.adapters.sources import FolderSource, SimulatorSource, SourceError
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.contract import parse_contract
-from fraud_assets.core.label_feed import ADDED_FILE, read_statements
+from fraud_assets.core.contracts.contract import parse_contract
+from fraud_assets.core.labels.feed import ADDED_FILE, read_statements
 from fraud_assets.core.simulator import SimulatorConfig
 
 COLUMN = """

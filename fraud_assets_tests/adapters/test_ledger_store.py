@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from fraud_assets.adapters.ledger_store import LedgerStore
-from fraud_assets.core.ledger import champion_version
+from fraud_assets.core.decisions.ledger import champion_version
 
 
 @pytest.fixture

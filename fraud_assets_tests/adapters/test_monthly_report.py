@@ -12,9 +12,9 @@ from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.monthly_report import gather_report, publish_report, write_report
 from fraud_assets.adapters.registry import Registry
 from fraud_assets.adapters.table_io import MonthStore, open_store
-from fraud_assets.core.column_drift import population_stability_index
-from fraud_assets.core.drift_config import DriftConfig
-from fraud_assets.core.report import ReportFacts
+from fraud_assets.core.drift.columns import population_stability_index
+from fraud_assets.core.drift.limits import DriftConfig
+from fraud_assets.pages.report import ReportFacts
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World

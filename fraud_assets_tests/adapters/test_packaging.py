@@ -20,9 +20,9 @@ from fraud_assets.adapters.packaging import (
     serving_requirements,
     to_onnx,
 )
-from fraud_assets.core.calibration import CalibratedClassifier, Calibrator
-from fraud_assets.core.metrics import average_precision
-from fraud_assets.core.scoring import ModelManifest, Scorer, ScoringError, digest_model
+from fraud_assets.core.models.calibration import CalibratedClassifier, Calibrator
+from fraud_assets.core.models.scoring import ModelManifest, Scorer, ScoringError, digest_model
+from fraud_assets.core.statistics.metrics import average_precision
 
 ROOT = Path(__file__).parents[2]
 N, P = 20_000, 12
@@ -240,10 +240,10 @@ def test_nothing_but_the_bento_is_left_in_the_home(bento, home):
 
 def test_the_bento_holds_the_sources_it_needs_and_no_others(bento):
     sources = {path.relative_to(bento.path / "src").as_posix() for path in (bento.path / "src").rglob("*.py")}
-    assert {"fraud_assets/core/features.py", "fraud_assets/core/scoring.py"} <= sources
+    assert {"fraud_assets/core/features/declarations.py", "fraud_assets/core/models/scoring.py"} <= sources
     assert not any(name.startswith(("fraud_assets/adapters", "fraud_assets/defs")) for name in sources)
-    assert "fraud_assets/core/drift.py" not in sources
-    assert "fraud_assets/core/training.py" not in sources
+    assert "fraud_assets/core/drift/covariate.py" not in sources
+    assert "fraud_assets/core/models/training.py" not in sources
 
 
 def test_requirements_are_pinned_and_bring_no_training_or_orchestration(bento):

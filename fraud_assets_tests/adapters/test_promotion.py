@@ -11,8 +11,8 @@ from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.promotion import apply_verdict, follow_ledger, promote_by_hand
 from fraud_assets.adapters.registry import Registry, RegistryError
-from fraud_assets.core.promotion import PromotionSignals, PromotionVerdict
-from fraud_assets.core.staleness import Inputs
+from fraud_assets.core.decisions.promotion import PromotionSignals, PromotionVerdict
+from fraud_assets.core.lineage.staleness import Inputs
 
 PASSED = PromotionVerdict("passed", True, ("It is better.",))
 REFUSED = PromotionVerdict("inconclusive", False, ("It is not shown to be better.",))

@@ -22,8 +22,8 @@ from fraud_assets.adapters.quarantine import (
     remedy,
 )
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.contract import Contract
-from fraud_assets.core.intake import Decision
+from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.intake.accept import Decision
 
 APRIL, MAY = "2025-04", "2025-05"
 FIRST, SECOND, THIRD = "aaaa1" + "0" * 59, "aaaa2" + "0" * 59, "bbbb" + "0" * 60

@@ -17,8 +17,8 @@ from fraud_assets.adapters.monthly import QUIET
 from fraud_assets.adapters.quarantine import decisions_digest, record_decisions
 from fraud_assets.adapters.refresh import CURSOR, evaluate_up_to_date, open_stale, refresh_months, untold
 from fraud_assets.adapters.table_io import MonthStore, open_store
+from fraud_assets.core.lineage.staleness import Inputs, inputs_of
 from fraud_assets.core.months import shift_month
-from fraud_assets.core.staleness import Inputs, inputs_of
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
 MONTHS = ("2025-01", "2025-02", "2025-03")

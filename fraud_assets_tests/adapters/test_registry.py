@@ -13,8 +13,8 @@ import pytest
 
 from fraud_assets.adapters.registry import MODEL_NAME, Registry, RegistryError
 from fraud_assets.adapters.table_io import open_store
-from fraud_assets.core.features import model_columns
-from fraud_assets.core.scoring import Scorer, digest_model
+from fraud_assets.core.features.declarations import model_columns
+from fraud_assets.core.models.scoring import Scorer, digest_model
 from fraud_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def test_one_tree_of_a_forest_has_the_types_of_all_and_the_forest_keeps_them() -
     from sklearn.ensemble import RandomForestClassifier
 
     from fraud_assets.adapters.registry import _with_one_tree
-    from fraud_assets.core.calibration import CalibratedClassifier, Calibrator
+    from fraud_assets.core.models.calibration import CalibratedClassifier, Calibrator
 
     X = np.random.default_rng(1).normal(size=(60, 3)).astype(np.float32)
     forest = RandomForestClassifier(n_estimators=7, random_state=1).fit(X, X[:, 0] > 0)

@@ -17,7 +17,7 @@ from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.retraining import RetrainingStore, list_decisions, read_models
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.retraining import DriftSignal, ModelFacts, RetrainingPolicy, Showing, decide_retraining
+from fraud_assets.core.decisions.retraining import DriftSignal, ModelFacts, RetrainingPolicy, Showing, decide_retraining
 
 NOW = datetime(2025, 8, 1, tzinfo=UTC)
 DRIFT = DriftSignal("2025-07", "DRIFT", "abc", "world")

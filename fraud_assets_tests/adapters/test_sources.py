@@ -18,9 +18,9 @@ from fraud_assets.adapters.sources import (
     open_source,
     read_table,
 )
-from fraud_assets.core.contract import ContractError, parse_contract
+from fraud_assets.core.contracts.contract import ContractError, parse_contract
 from fraud_assets.core.digests import digest_table
-from fraud_assets.core.intake import Delivery, Part, accept
+from fraud_assets.core.intake.accept import Delivery, Part, accept
 from fraud_assets.core.simulator import SimulatorConfig, simulate_month
 from fraud_assets.settings import PROJECT_ROOT, Settings
 

@@ -15,8 +15,8 @@ from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.adapters.status import as_row, read_drift, read_status, read_versions
 from fraud_assets.adapters.table_io import MonthStore, open_store
-from fraud_assets.core.contract import Contract
-from fraud_assets.core.staleness import Stale
+from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.lineage.staleness import Stale
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World

@@ -18,11 +18,11 @@ from fraud_assets.adapters.table_io import (
     _ordered,
     open_store,
 )
-from fraud_assets.core.contract import parse_contract
+from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.digests import digest_table
+from fraud_assets.core.lineage.staleness import inputs_of
+from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.core.months import month_end, month_start
-from fraud_assets.core.staleness import inputs_of
-from fraud_assets.core.tables import TABLES
 from fraud_assets.settings import Settings
 
 CARDS = """

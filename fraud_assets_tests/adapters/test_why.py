@@ -12,7 +12,7 @@ from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.label_feed import quarantine
 from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.adapters.why import newest_remarks, read_remarks
-from fraud_assets.core.contract import parse_contract
+from fraud_assets.core.contracts.contract import parse_contract
 
 CONTRACT = """
 name: fed

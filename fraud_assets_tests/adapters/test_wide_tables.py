@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from fraud_assets.adapters.table_io import MonthStore
-from fraud_assets.core.contract import parse_contract
+from fraud_assets.core.contracts.contract import parse_contract
 
 NUMBERS, FLAGS, TEXTS = 700, 780, 50
 

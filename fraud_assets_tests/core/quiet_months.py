@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from fraud_assets.core.drift import measure_drift
-from fraud_assets.core.drift_config import DriftConfig
-from fraud_assets.core.verdict import judge_month
+from fraud_assets.core.drift.covariate import measure_drift
+from fraud_assets.core.drift.limits import DriftConfig
+from fraud_assets.core.monitoring.verdict import judge_month
 
 CONFIG = DriftConfig()
 CLUSTERS = ("customer_id", "terminal_id")

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.core.contract import Contract, parse_contract
-from fraud_assets.core.drift_config import DriftConfig
-from fraud_assets.core.features import compute_features
-from fraud_assets.core.metrics import Costs
-from fraud_assets.core.monitoring import EarlierReport, MonthReport, report_month
+from fraud_assets.core.contracts.contract import Contract, parse_contract
+from fraud_assets.core.drift.limits import DriftConfig
+from fraud_assets.core.features.declarations import compute_features
+from fraud_assets.core.monitoring.month import EarlierReport, MonthReport, report_month
 from fraud_assets.core.months import months_between, shift_month
+from fraud_assets.core.statistics.metrics import Costs
 
 Rng = np.random.Generator
 # The values of one attribute, of so many rows in a month.

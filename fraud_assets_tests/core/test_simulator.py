@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from fraud_assets.core import simulator
-from fraud_assets.core.contract import load_contract
+from fraud_assets.core.contracts.contract import load_contract
 from fraud_assets.core.months import month_end, month_start, months_between
 from fraud_assets.core.simulator import DriftSwitch, SimulatorConfig, parse_drifts, simulate_month
 

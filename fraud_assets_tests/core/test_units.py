@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from fraud_assets.core.contract import Contract, ContractError, parse_contract
-from fraud_assets.core.intake import convert
+from fraud_assets.core.contracts.contract import Contract, ContractError, parse_contract
+from fraud_assets.core.intake.accept import convert
 
 
 def contract(time: str, amount: str = "{column: amount, type: number}") -> Contract:

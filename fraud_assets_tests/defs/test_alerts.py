@@ -15,7 +15,7 @@ from fraud_assets.adapters.dagster_storage import open_instance
 from fraud_assets.adapters.database import Database, open_database
 from fraud_assets.adapters.ledger_store import LedgerStore
 from fraud_assets.cli import app
-from fraud_assets.core.intake import IntakeError
+from fraud_assets.core.intake.accept import IntakeError
 from fraud_assets.defs.alerts import alerts
 from fraud_assets.defs.resources import Platform
 from fraud_assets.settings import PROJECT_ROOT, Settings

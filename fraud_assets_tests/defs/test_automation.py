@@ -29,7 +29,7 @@ from fraud_assets.adapters.dagster_storage import open_instance
 from fraud_assets.adapters.database import open_database
 from fraud_assets.adapters.retraining import RetrainingStore
 from fraud_assets.cli import app
-from fraud_assets.core.retraining import RetrainingPolicy
+from fraud_assets.core.decisions.retraining import RetrainingPolicy
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
 pytest_plugins = ["fraud_assets_tests.worlds"]

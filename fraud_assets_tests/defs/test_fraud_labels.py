@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from fraud_assets.adapters.label_feed import Added, add_file
 from fraud_assets.adapters.table_io import MonthStore, open_store
+from fraud_assets.core.lineage.staleness import inputs_of
 from fraud_assets.core.months import month_start, months_between
-from fraud_assets.core.staleness import inputs_of
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
 pytest_plugins = ["fraud_assets_tests.worlds"]

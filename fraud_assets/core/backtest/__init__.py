@@ -1,0 +1,1 @@
+"""What retraining policies would have brought over past months."""

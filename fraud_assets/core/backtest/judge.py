@@ -1,0 +1,574 @@
+"""The backtest: what retraining policies would have brought over some months, judged with what became known later.
+
+Models and drift reports as of each month's end, the figures of each policy with their intervals, and the rows that
+are stored belong here. What a policy decides is in `replay.py`, training in `models/training.py`, reports in
+`monitoring/month.py`, where months come from in `adapters/backtest.py`.
+
+The question is what retraining brings. A new model therefore goes live at once, in the month after its as-of time:
+the promotion gate (`decisions/promotion.py`), which waits until a model can be judged, is no part of the replay, and
+neither are the limits on attempts of `decisions/retraining.py`. Transactions are those that are stored now; one that
+was delivered again is taken as it was delivered last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fraud_assets.core.backtest.replay import Policy, Step, replay
+from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.drift.limits import DriftConfig
+from fraud_assets.core.evaluation.evaluation import EvaluationError, score_window
+from fraud_assets.core.features.declarations import forced_texts, model_columns
+from fraud_assets.core.labels.as_of import labels_as_of
+from fraud_assets.core.models.scoring import ModelManifest, Scorer, digest_model
+from fraud_assets.core.models.training import TrainingError, train
+from fraud_assets.core.models.training_config import TrainingConfig
+from fraud_assets.core.monitoring.month import Champion, EarlierReport, MonthReport, Read, report_month
+from fraud_assets.core.months import months_between, shift_month
+from fraud_assets.core.statistics.bootstrap import (
+    Bools,
+    Codes,
+    Floats,
+    Interval,
+    PrecisionLadder,
+    card_codes,
+    dense,
+    identifier_codes,
+    independent_cards,
+    percentile_interval,
+    ratio,
+    resamples,
+)
+from fraud_assets.core.statistics.metrics import Costs
+from fraud_assets.core.windows import month_window, training_months
+
+# As many as a decision needs (`metrics.paired_ap_difference`).
+REPLICATES = 1000
+TOTAL, MONTH = "total", "month"
+
+ToOnnx = Callable[[Any, int], bytes]
+Tell = Callable[[str], None]
+
+
+class BacktestError(ValueError):
+    """Months over which nothing can be replayed; the message says which and what to do."""
+
+
+# As of each month's end
+
+
+def known_until(read: Read, month: str) -> Read:
+    """The same, but whoever asks for a later month asks for what was not known yet."""
+
+    def read_known(table: str, columns: Sequence[str] | None, first: str, last: str) -> pa.Table:
+        if last > month:
+            raise BacktestError(f"{table} of {last} was asked for as of the end of {month}, when it was not known")
+        return read(table, columns, first, last)
+
+    return read_known
+
+
+@dataclass
+class History:
+    """Models and reports as of the months' ends, each made at most once, whichever policies ask for it.
+
+    Attributes:
+        read: gives `transaction_features`, `fraud_labels` and `raw_transactions`.
+        contract: of the source.
+        contract_yaml: its text.
+        first_month: the first month there is.
+        config: how models are trained.
+        drift: limits of the drift tests.
+        to_onnx: makes of an estimator with so many features what is served.
+        tell: is told what is being done.
+    """
+
+    read: Read
+    contract: Contract
+    contract_yaml: str
+    first_month: str
+    config: TrainingConfig
+    drift: DriftConfig
+    costs: Costs
+    to_onnx: ToOnnx
+    tell: Tell = lambda _: None
+    _models: dict[str, Champion | str] = field(default_factory=dict, init=False)
+    _reports: dict[tuple[str, ...], MonthReport] = field(default_factory=dict, init=False)
+    _first_event: datetime | None = field(default=None, init=False)
+
+    def train(self, month: str) -> str | None:
+        """Trains as of a month's end, on what the `trained_model` asset would use; gives why that is not possible."""
+        if month not in self._models:
+            self.tell(f"{month}: training as of its end")
+            self._models[month] = self._trained(month)
+        made = self._models[month]
+        return made if isinstance(made, str) else None
+
+    def model(self, month: str) -> Champion:
+        """The model that was trained as of a month's end.
+
+        Raises:
+            BacktestError: when none can be trained.
+        """
+        if (problem := self.train(month)) is not None:
+            raise BacktestError(
+                f"no model can be trained as of the end of {month}: {problem}; begin the backtest in a later month"
+            )
+        made = self._models[month]
+        assert isinstance(made, Champion)  # noqa: S101 - what `train` found
+        return made
+
+    def report(self, steps: Sequence[Step], month: str, trained: str) -> MonthReport:
+        """A month's drift report about a model, as of the month's end.
+
+        It looks at the reports of the months before, so it is another one where other models were live in them.
+        """
+        key = (*(step.trained for step in steps), trained, month)
+        if key not in self._reports:
+            self.tell(f"{month}: drift report about the model of {trained}")
+            read = known_until(self.read, month)
+            self._reports[key] = report_month(
+                month=month,
+                current=read("transaction_features", None, month, month),
+                champion=self.model(trained),
+                first_event=self._first(read),
+                read=read,
+                earlier={
+                    step.month: EarlierReport(
+                        step.report.champion_version, step.report.verdict.drift_status, step.report.findings
+                    )
+                    for step in steps
+                },
+                contract=self.contract,
+                config=self.drift,
+                costs=self.costs,
+            )
+        return self._reports[key]
+
+    def _first(self, read: Read) -> datetime | None:
+        if self._first_event is None:
+            rows = read("transaction_features", ["event_timestamp"], self.first_month, self.first_month)
+            self._first_event = pc.min(rows["event_timestamp"]).as_py()
+        return self._first_event
+
+    def _trained(self, month: str) -> Champion | str:
+        contract, names = self.contract, model_columns(self.contract)
+        read, as_of = known_until(self.read, month), contract.month_end(month)
+        first, last = training_months(month, self.config.window_months, self.first_month)
+        features = read("transaction_features", None, first, last)
+        labels = labels_as_of(
+            features,
+            read("fraud_labels", None, first, last),
+            as_of,
+            maturity_days=contract.maturity_days,
+            blank=contract.label.blank,
+        )
+        try:
+            result = train(
+                features,
+                labels,
+                names,
+                maturity_days=contract.maturity_days,
+                config=self.config,
+                card=contract.card,
+                forced=forced_texts(contract),
+            )
+        except TrainingError as error:
+            return str(error)
+        onnx = self.to_onnx(result.chosen.estimator, len(result.encoder.columns))
+        manifest = ModelManifest(
+            model_name="backtest",
+            # Versions tell the models of a replay apart: the how many-th month each is of.
+            model_version=len(months_between(self.first_month, month)),
+            trained_month=month,
+            as_of=as_of.isoformat(),
+            features=result.encoder.inputs,
+            encoder=result.encoder,
+            threshold=result.chosen.threshold,
+            family=result.chosen.family,
+            contract_yaml=self.contract_yaml,
+            model_digest=digest_model(onnx),
+            metrics=result.chosen.validation_metrics(),
+            training_from=result.training_from,
+            training_to=result.training_to,
+            rule=result.chosen.rule,
+        )
+        return Champion(Scorer(onnx, manifest), result.validation)
+
+
+# What became of it
+
+
+@dataclass(frozen=True)
+class ScoredMonth:
+    """The matured transactions of a month, and what models say of them; arrays of shape (n,).
+
+    Attributes:
+        y: whether they are fraud.
+        days: their days' ordinals.
+        amount: None where the source has none.
+        cards, terminals: identifiers, a chunked array each; None where the source has none.
+        scores: by the month of the model.
+        thresholds: of the models, likewise.
+        n_open: transactions of the month that have not matured, and are left out.
+    """
+
+    y: Bools
+    days: Codes
+    amount: Floats | None
+    cards: pa.ChunkedArray | None
+    terminals: pa.ChunkedArray | None
+    scores: Mapping[str, Floats]
+    thresholds: Mapping[str, float]
+    n_open: int = 0
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a policy brought in some months.
+
+    Attributes:
+        n, n_fraud: matured transactions, and frauds among them.
+        alerts_per_day: cards to review, on average.
+        average_precision: 0 to 1; the mean over months, since scores of two models are two scales.
+        value_detection_rate: share of the fraud amount that was flagged; None where no amount is known.
+        expected_cost: a day, as in `metrics.Metrics`.
+        ap_difference: average precision less that of the first model, which is what `never` has.
+        cost_saved: a day, against the first model; above 0 when retraining paid.
+    """
+
+    n: int
+    n_fraud: int
+    alerts_per_day: float
+    average_precision: Interval
+    value_detection_rate: Interval | None
+    expected_cost: Interval
+    ap_difference: Interval
+    cost_saved: Interval
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What a model shows in a month on each draw, shape (1 + replicates,); first on the rows as they are."""
+
+    average_precision: Floats
+    cost: Floats
+    caught: Floats
+    value: Floats
+
+
+class Judge:
+    """Measures sets of (model, month) on the same draws, so that what makes a draw easy or hard for both cancels.
+
+    Whole cards are drawn over all months, and where the source has a second entity whole terminals, too: a hijacked
+    terminal defrauds many cards at once. The wider interval of the two counts, as in
+    `metrics.paired_ap_difference`.
+    """
+
+    def __init__(
+        self, months: Mapping[str, ScoredMonth], costs: Costs, *, replicates: int = REPLICATES, seed: int = 0
+    ) -> None:
+        """Draws.
+
+        Args:
+            months: those with matured frauds, in order.
+            costs: of reviews and missed frauds.
+            replicates: how many draws.
+            seed: of the draws.
+        """
+        self._months = months
+        self._alerts = {
+            (model, month): int(self._first_flagged(scored, model).sum())
+            for month, scored in months.items()
+            for model in scored.scores
+        }
+        self._clusters: list[dict[str, Codes]] = []
+        self._sums: list[dict[tuple[str, str], _Sums]] = []
+        first = next(iter(months.values()), None)
+        names = [] if first is None else ["cards", *(["terminals"] if first.terminals is not None else [])]
+        for name in names:
+            codes, n_clusters = self._codes(name)
+            self._clusters.append(codes)
+            self._sums.append(self._drawn(codes, n_clusters, costs, replicates, seed))
+
+    def figures(self, models: Mapping[str, str], first: str) -> Figures:
+        """The figures of some months together.
+
+        Args:
+            models: by month, the month of the model that was live in it.
+            first: the month of the model to compare with.
+        """
+        found: list[dict[str, Interval]] = []
+        n_days = sum(len(np.unique(self._months[month].days)) for month in models)
+        y = np.concatenate([self._months[month].y for month in models])
+        for codes, sums in zip(self._clusters, self._sums, strict=True):
+            live = [sums[model, month] for month, model in models.items()]
+            base = [sums[first, month] for month in models]
+            cost, before = (np.sum([one.cost for one in some], axis=0) / n_days for some in (live, base))
+            precision, earlier = (np.mean([one.average_precision for one in some], axis=0) for some in (live, base))
+            caught, value = (np.sum([getattr(one, name) for one in live], axis=0) for name in ("caught", "value"))
+            evidence = independent_cards(y, dense(np.concatenate([codes[month] for month in models]))[0])
+            samples = {
+                "average_precision": precision,
+                "value_detection_rate": ratio(caught, value),
+                "expected_cost": cost,
+                "ap_difference": precision - earlier,
+                "cost_saved": before - cost,
+            }
+            found.append(
+                {
+                    name: percentile_interval(float(drawn[0]), drawn[1:], evidence, 0.95)
+                    for name, drawn in samples.items()
+                }
+            )
+        widest = {name: max((one[name] for one in found), key=_width) for name in found[0]}
+        share = widest.pop("value_detection_rate")
+        return Figures(
+            n=len(y),
+            n_fraud=int(y.sum()),
+            alerts_per_day=sum(self._alerts[model, month] for month, model in models.items()) / n_days,
+            value_detection_rate=share if math.isfinite(share.value) else None,
+            **widest,
+        )
+
+    def _codes(self, name: str) -> tuple[dict[str, Codes], int]:
+        """Codes of clusters that mean the same in every month."""
+        columns = [getattr(scored, name) for scored in self._months.values()]
+        lengths = [len(scored.y) for scored in self._months.values()]
+        known = (
+            None
+            if columns[0] is None
+            else identifier_codes(pa.chunked_array(list(chain(*(c.chunks for c in columns)))))
+        )
+        codes, n_clusters = card_codes(known, sum(lengths))
+        parts = np.split(codes, np.cumsum(lengths)[:-1])
+        return dict(zip(self._months, parts, strict=True)), n_clusters
+
+    def _drawn(
+        self, codes: Mapping[str, Codes], n_clusters: int, costs: Costs, replicates: int, seed: int
+    ) -> dict[tuple[str, str], _Sums]:
+        ladders: dict[tuple[str, str], PrecisionLadder] = {}
+        weights: dict[tuple[str, str], Floats] = {}
+        for month, scored in self._months.items():
+            loss = costs.losses(scored.y, scored.amount)
+            amount = (
+                np.zeros(len(scored.y)) if scored.amount is None else np.nan_to_num(scored.amount, posinf=0, neginf=0)
+            )
+            value = np.where(scored.y, np.maximum(amount, 0.0), 0.0)
+            for model, score in scored.scores.items():
+                flagged = score >= scored.thresholds[model]
+                cost = np.where(flagged, 0.0, loss) + costs.review * self._first_flagged(scored, model)
+                ladders[model, month] = PrecisionLadder.of(scored.y, score, codes[month], n_clusters)
+                weights[model, month] = np.stack(
+                    [
+                        np.bincount(codes[month], weights=rows, minlength=n_clusters)
+                        for rows in (cost, np.where(flagged, value, 0.0), value)
+                    ]
+                )
+        levels = max(ladder.levels for ladder in ladders.values())
+        blocks: dict[tuple[str, str], list[tuple[Floats, Floats]]] = {key: [] for key in ladders}
+        for counts in chain([np.ones((n_clusters, 1))], resamples(n_clusters, levels, replicates, seed)):
+            for key, ladder in ladders.items():
+                blocks[key].append((ladder.average_precision(counts), weights[key] @ counts))
+        return {
+            key: _Sums(np.concatenate([one for one, _ in drawn]), *np.concatenate([rest for _, rest in drawn], axis=1))
+            for key, drawn in blocks.items()
+        }
+
+    def _first_flagged(self, scored: ScoredMonth, model: str) -> Bools:
+        """The rows at which a card's review of a day is counted: the first that is flagged."""
+        flagged = np.flatnonzero(scored.scores[model] >= scored.thresholds[model])
+        codes, n_cards = card_codes(None if scored.cards is None else identifier_codes(scored.cards), len(scored.y))
+        _, first = np.unique(scored.days[flagged] * n_cards + codes[flagged], return_index=True)
+        found = np.zeros(len(scored.y), dtype=np.bool_)
+        found[flagged[first]] = True
+        return found
+
+
+def _width(interval: Interval) -> float:
+    # An unknown interval is the widest of all.
+    return interval.high - interval.low if interval.is_known else math.inf
+
+
+# The whole
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a policy did and brought.
+
+    Attributes:
+        policy: its name.
+        steps: its months.
+        months: figures of each month that could be judged.
+        total: of all of them together; None when there is none.
+    """
+
+    policy: str
+    steps: tuple[Step, ...]
+    months: Mapping[str, Figures]
+    total: Figures | None
+
+    @property
+    def retrainings(self) -> int:
+        """New models trained during the replay."""
+        return sum(step.retrained for step in self.steps)
+
+    def alarms(self, status: str) -> int:
+        """Months whose report had this status."""
+        return sum(step.report.verdict.drift_status == status for step in self.steps)
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """The outcome of every policy, and by month why it could not be judged, or not as a whole."""
+
+    outcomes: tuple[Outcome, ...]
+    notes: Mapping[str, str]
+
+
+def run_backtest(history: History, first: str, last: str, policies: Sequence[Policy], *, known: str) -> Backtest:
+    """Replays months under each policy, and judges them with what became known later.
+
+    All policies begin with the model that is trained as of the end of the month before `first`.
+
+    Args:
+        history: models and reports.
+        first: the first month in which models are live.
+        last: the last one.
+        policies: which.
+        known: the month at whose end labels are taken to judge with; not before `last`.
+
+    Raises:
+        BacktestError: when there is no month to replay, or no first model.
+    """
+    if first <= history.first_month:
+        raise BacktestError(
+            f"{first} is the first month there is, so no model can be live in it; "
+            f"begin in {shift_month(history.first_month, 1)} or later"
+        )
+    months = months_between(first, last)
+    if not months:
+        raise BacktestError(f"{last} is before {first}; a backtest goes from an earlier to a later month")
+    if known < last:
+        raise BacktestError(f"labels are known until {known} only, which is before {last}; end the backtest there")
+    initial = shift_month(first, -1)
+    history.model(initial)
+    replayed = {
+        policy.name: replay(policy, months, initial, monitor=history.report, train=history.train) for policy in policies
+    }
+    scored, notes = {}, {}
+    for month in months:
+        live = {step.trained for steps in replayed.values() for step in steps if step.month == month}
+        history.tell(f"{month}: judging the models of {', '.join(sorted({initial, *live}))}")
+        try:
+            scored[month] = score_month(history, month, sorted({initial, *live}), known)
+        except EvaluationError as error:
+            notes[month] = str(error)
+            continue
+        if scored[month].n_open:
+            notes[month] = f"judged without {scored[month].n_open:,} transactions that have not matured"
+    if not scored:
+        raise BacktestError(
+            f"no month from {first} to {last} can be judged with what was known at the end of {known}: "
+            f"{next(iter(notes.values()))}"
+        )
+    history.tell("drawing cards and terminals for intervals")
+    judge = Judge(scored, history.costs)
+    outcomes = []
+    for name, steps in replayed.items():
+        models = {step.month: step.trained for step in steps if step.month in scored}
+        by_month = {month: judge.figures({month: model}, initial) for month, model in models.items()}
+        outcomes.append(Outcome(name, steps, by_month, judge.figures(models, initial)))
+    return Backtest(tuple(outcomes), notes)
+
+
+def score_month(history: History, month: str, models: Iterable[str], known: str) -> ScoredMonth:
+    """Scores the transactions of a month that have matured by the end of the month `known`.
+
+    Raises:
+        EvaluationError: when there is no matured fraud, or no genuine transaction.
+    """
+    contract, read = history.contract, known_until(history.read, known)
+    features = read("transaction_features", None, month, month)
+    as_of = contract.month_end(known)
+    labels = labels_as_of(
+        features,
+        read("fraud_labels", None, month, known),
+        as_of,
+        maturity_days=contract.maturity_days,
+        blank=contract.label.blank,
+    )
+    window = month_window(month, contract.zone)
+    found = score_window(features, labels, {}, window, contract)
+    scorers = {model: history.model(model).scorer for model in models}
+    others = [name for name in contract.entities if name != contract.card]
+    return ScoredMonth(
+        y=found.y,
+        days=found.days,
+        amount=found.amount,
+        cards=found.rows[contract.card] if contract.card else None,
+        terminals=found.rows[others[0]] if others else None,
+        scores={model: scorer.score(found.rows) for model, scorer in scorers.items()},
+        thresholds={model: scorer.manifest.threshold for model, scorer in scorers.items()},
+        n_open=features.num_rows - len(found.y),
+    )
+
+
+def backtest_rows(found: Backtest, schema: pa.Schema) -> pa.Table:
+    """Rows of the backtest table: one a policy and month, and one, kind `total`, a policy; it is in the last month."""
+    rows: list[dict[str, Any]] = []
+    for outcome in found.outcomes:
+        for step in outcome.steps:
+            reasons = [step.reason, found.notes.get(step.month, "")]
+            verdict = step.report.verdict
+            rows.append(
+                {
+                    "month": date.fromisoformat(f"{step.month}-01"),
+                    "kind": MONTH,
+                    "policy": outcome.policy,
+                    "trained_month": step.trained,
+                    "drift_status": verdict.drift_status,
+                    "blame": verdict.blame,
+                    "retrainings": int(step.retrained),
+                    "drift_alarms": int(verdict.drift_status == "DRIFT"),
+                    "watch_alarms": int(verdict.drift_status == "WATCH"),
+                    "reason": "; ".join(filter(None, reasons)),
+                    **_flat(outcome.months.get(step.month)),
+                }
+            )
+        rows.append(
+            {
+                "month": date.fromisoformat(f"{outcome.steps[-1].month}-01"),
+                "kind": TOTAL,
+                "policy": outcome.policy,
+                "retrainings": outcome.retrainings,
+                "drift_alarms": outcome.alarms("DRIFT"),
+                "watch_alarms": outcome.alarms("WATCH"),
+                "reason": f"{len(outcome.months)} of {len(outcome.steps)} months could be judged",
+                **_flat(outcome.total),
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _flat(figures: Figures | None) -> dict[str, Any]:
+    if figures is None:
+        return {}
+    row: dict[str, Any] = {}
+    for name, value in vars(figures).items():
+        if isinstance(value, Interval):
+            ends = {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+            row |= {end: number if math.isfinite(number) else None for end, number in ends.items()}
+        elif value is not None:
+            row[name] = value
+    return row

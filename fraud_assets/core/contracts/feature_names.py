@@ -1,0 +1,24 @@
+"""The names of the features that are computed, without what computes them.
+
+A contract must not give one of them to an attribute, and is read where nothing shall be computed:
+`features/declarations.py` says how each is made.
+"""
+
+from __future__ import annotations
+
+CLOCK = ("hour", "is_weekend")
+OF_ENTITIES = (
+    "count_1d", "count_7d", "count_30d", "days_since_last", "amount_ratio", "amount_z", "amount_over_max",
+    "amount_excess_7d", "amount_excess_30d", "amount_over_max_7d", "amount_over_max_30d", "known_fraud_share_7d",
+    "known_fraud_share_30d", "known_fraud_share_90d", "days_since_first_known_fraud", "days_since_last_known_fraud",
+    "days_since_known_genuine",
+)  # fmt: skip
+
+
+def feature_name(entity: str, feature: str) -> str:
+    """The name of an entity's feature.
+
+    >>> feature_name("customer_id", "count_7d")
+    'customer_count_7d'
+    """
+    return f"{entity.removesuffix('_id')}_{feature}"

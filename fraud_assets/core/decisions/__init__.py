@@ -1,0 +1,1 @@
+"""What follows from evidence: promotion, retraining, alerts, and why not. Workflows carry it out."""

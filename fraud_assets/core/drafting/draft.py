@@ -1,0 +1,464 @@
+"""A first contract for a file nobody has described yet, as YAML that a person only confirms.
+
+Each guess says what has to be confirmed, and each column that is left out says why. Which part a column plays belongs
+to `roles.py`, what is counted to `profiling.py`, the contract's rules to `contracts/contract.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import yaml
+
+from fraud_assets.core.contracts.contract import Csv, Excel
+from fraud_assets.core.drafting.event_times import EventTime
+from fraud_assets.core.drafting.label_columns import LabelTime
+from fraud_assets.core.drafting.naming import ID_WORDS, MINOR_UNITS, TRANSACTION_WORDS, has_fraud_word, name_words, slug
+from fraud_assets.core.drafting.profiling import ColumnProfile, FileProfile
+from fraud_assets.core.drafting.roles import Choices, Part, Roles, assign_roles
+from fraud_assets.core.months import check_month
+
+USUAL_DELAY, USUAL_MATURITY, USUAL_LONGEST = 14, 30, 62  # days
+MONTH_IN_NAME = re.compile(r"(?<!\d)\d{4}-(?:0[1-9]|1[0-2])(?!\d)")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A first contract, and what it was made of.
+
+    Attributes:
+        text: YAML for `parse_contract`.
+        roles: which part each column plays.
+        profile: of the file.
+    """
+
+    text: str
+    roles: Roles
+    profile: FileProfile
+
+    @property
+    def to_confirm(self) -> list[str]:
+        """What a person has to look at."""
+        return to_confirm(self.text)
+
+    @property
+    def only_one_kind(self) -> str | None:
+        """`fraud` or `genuine` where all rows with a label are of that kind; None where both are there."""
+        label = self.roles.label
+        if label is None or label.blank_is_genuine:
+            return None
+        if label.n_fraud == 0:
+            return "genuine"
+        return "fraud" if label.n_genuine == 0 else None
+
+
+def draft_contract(
+    profile: FileProfile,
+    file_name: str,
+    *,
+    name: str | None = None,
+    siblings: Sequence[str] = (),
+    csv: Csv | None = None,
+    excel: Excel | None = None,
+    choices: Choices = Choices(),  # noqa: B008 - frozen
+) -> Draft:
+    """Writes a contract that a person only confirms: each guess is marked `to confirm`, with what to do about it.
+
+    Args:
+        profile: of the file.
+        file_name: without its folder.
+        name: the contract's name; made of the file's when absent.
+        siblings: names of the files beside it, which tell the months of a source with one file a month.
+        csv: how a text file was read.
+        excel: which sheet of a workbook was read.
+        choices: what a person has said already.
+
+    Raises:
+        ContractError: when no column can be read as a time, without which there are no months.
+    """
+    roles = assign_roles(profile, choices)
+    # A file of one month says little about which values may be missing in others.
+    may_be_missing = len(monthly_pattern(file_name, siblings)[1]) > 1
+    lines = [
+        f"# A first contract for {_on_one_line(file_name)}, drafted from its {profile.n:,} rows.",
+        '# What is marked "to confirm" is a guess: change it or delete the mark. `fraud contract check` says whether',
+        "# data keeps the contract.",
+        f"name: {_quote(_contract_name(name, file_name))}",
+        'description: ""  # to confirm: say what one row is, and who delivers it',
+        *_months(roles.event, file_name, siblings, choices.timezone),
+        *_missing(profile, roles.label.undecided if roles.label else ()),
+        *_csv(profile, csv or Csv()),
+        *([f"excel: {{sheet: {_quote(excel.sheet)}}}"] if excel and excel.sheet else []),
+        *_transaction_id(roles.transaction_id),
+        *_event_timestamp(roles.event),
+        *_entities(roles.entities),
+        *_amount(roles.amount, choices.amount_scale),
+        *_attributes(roles.attributes, may_be_missing=may_be_missing),
+        *_left_out(roles),
+        *_label_lines(roles, choices),
+        *_maturity(roles.label_time),
+        "quarantine_limit: 0.05  # a month of which more rows break the contract is refused",
+    ]
+    return Draft("\n".join(lines) + "\n", roles, profile)
+
+
+def to_confirm(draft: str) -> list[str]:
+    """What a person has to look at in a draft: the field and the question, one text each."""
+    found = []
+    for line in draft.splitlines():
+        before, mark, question = line.partition("# to confirm: ")
+        if mark:
+            subject = before.strip().partition(":")[0].strip('"')
+            found.append(f"{subject}: {question}" if subject else question)
+    return found
+
+
+# The YAML
+
+
+def _months(event: EventTime, file_name: str, siblings: Sequence[str], timezone: str | None) -> list[str]:
+    first, last = event.first_month, event.last_month
+    pattern, months = monthly_pattern(file_name, siblings)
+    if set(months) >= {first, last}:
+        first, last = months[0], months[-1]
+        files = "one file a month"
+    else:
+        pattern, alike = pattern_of_alike(file_name, siblings)
+        files = f"{len(alike)} files hold all months" if len(alike) > 1 else "these files hold all months"
+        files += "; with one file a month, write {month} where its name says YYYY-MM"
+    zone = (
+        "each time carries its offset; months are cut in this zone"
+        if event.has_offset
+        else "to confirm: the times carry no offset; name the zone they are in, such as Europe/Paris"
+    )
+    if event.origin is not None:
+        zone = "the one in which the origin lies and months are cut"
+    elif timezone is not None:
+        zone = "of times without an offset"
+    return [
+        f"first_month: {check_month(first)}",
+        f"last_month: {check_month(last)}  # to confirm: leave it out when more months will come",
+        f"timezone: {timezone or 'UTC'}  # {zone}",
+        f"file_pattern: {_quote(pattern)}  # {files}",
+    ]
+
+
+def file_name_month(file_name: str) -> str | None:
+    """The month in a file's name.
+
+    >>> file_name_month("tx_2024-01.csv"), file_name_month("tx.csv")
+    ('2024-01', None)
+    """
+    found = MONTH_IN_NAME.search(file_name)
+    return found.group() if found else None
+
+
+def monthly_pattern(file_name: str, siblings: Iterable[str]) -> tuple[str, list[str]]:
+    """The pattern of files with one month each, and the months that there are; no months where the name has none.
+
+    >>> monthly_pattern("tx_2024-02.csv", ["tx_2024-01.csv", "notes_2024-03.csv"])
+    ('tx_{month}.csv', ['2024-01', '2024-02'])
+    """
+    written = MONTH_IN_NAME.search(file_name)
+    if written is None:
+        return name_as_pattern(file_name), []
+    before, after = file_name[: written.start()], file_name[written.end() :]
+    beside = re.compile(re.escape(before) + r"(\d{4}-(?:0[1-9]|1[0-2]))" + re.escape(after))
+    months = sorted({match.group(1) for other in siblings if (match := beside.fullmatch(other))} | {written.group()})
+    return f"{name_as_pattern(before)}{{month}}{name_as_pattern(after)}", months
+
+
+def pattern_of_alike(file_name: str, siblings: Iterable[str]) -> tuple[str, list[str]]:
+    """The pattern of files whose names differ in one number of four or more digits, and those files.
+
+    >>> pattern_of_alike("tx_202401.csv", ["tx_202402.csv", "tx_new.csv"])
+    ('tx_[0-9][0-9][0-9][0-9][0-9][0-9].csv', ['tx_202401.csv', 'tx_202402.csv'])
+    >>> pattern_of_alike("tx_2024.csv", [])
+    ('tx_2024.csv', ['tx_2024.csv'])
+    """
+    for written in re.finditer(r"\d{4,}", file_name):
+        before, after = file_name[: written.start()], file_name[written.end() :]
+        beside = re.compile(rf"{re.escape(before)}\d{{{len(written.group())}}}{re.escape(after)}")
+        alike = sorted({other for other in siblings if beside.fullmatch(other)} | {file_name})
+        if len(alike) > 1:
+            digits = "[0-9]" * len(written.group())
+            return f"{name_as_pattern(before)}{digits}{name_as_pattern(after)}", alike
+    return name_as_pattern(file_name), [file_name]
+
+
+def name_as_pattern(text: str) -> str:
+    """Text as a file pattern matches it; what has a meaning in patterns stands for itself."""
+    return re.sub(r"([*?\[])", r"[\1]", text).replace("{", "?").replace("}", "?")
+
+
+def _missing(profile: FileProfile, undecided: Sequence[str]) -> list[str]:
+    words = (*profile.style.missing, *undecided)
+    if not words:
+        return []
+    return [f"missing: [{', '.join(map(_quote, words))}]  # to confirm: words that stand for a value that is missing"]
+
+
+def _csv(profile: FileProfile, read: Csv) -> list[str]:
+    """How text files are written, where it is not the usual and was not found from the file by itself."""
+    style, usual = profile.style, Csv()
+    given = {}
+    if read.delimiter not in (None, ","):
+        given["delimiter"] = _quote(read.delimiter)
+    if style.decimal != usual.decimal:
+        given["decimal"] = f'"{style.decimal}"'
+    if style.thousands is not None:
+        # What keeps a number on one line is read like a blank.
+        given["thousands"] = _quote(" " if style.thousands.isspace() else style.thousands.replace("\u2019", "'"))
+    if read.encoding != usual.encoding:
+        given["encoding"] = read.encoding
+    if read.quote != usual.quote:
+        given["quote"] = "null" if read.quote is None else _quote(read.quote)
+    if read.skip_rows is not None:
+        given["skip_rows"] = str(read.skip_rows)
+    if read.comment is not None:
+        given["comment"] = _quote(read.comment)
+    if not given:
+        return []
+    questions = []
+    if not read.encoding.startswith(("utf-8", "utf-16")):
+        questions.append(f"the text is not UTF-8, and {read.encoding} reads all of it")
+    if style.thousands is not None:
+        questions.append(f"{style.thousands!r} groups the digits of numbers")
+    lines = ", ".join(f"{name}: {value}" for name, value in given.items())
+    return [f"csv: {{{lines}}}" + (f"  # to confirm: {'; '.join(questions)}" if questions else "")]
+
+
+def _transaction_id(column: ColumnProfile | None) -> list[str]:
+    if column is None:
+        return [
+            "# to confirm: transaction_id is absent, because no column has a value of its own in every row",
+            "# A transaction is then called by its file and row number, and no separate label file can name it. Once",
+            "# there is such a column: transaction_id: {column: its name, type: string}",
+        ]
+    repeated = column.n_counted - column.n_distinct
+    remark = f"{repeated} repeated values and {column.n_missing} missing ones" if not column.is_unique else ""
+    if not remark and not set(column.words) & (ID_WORDS | TRANSACTION_WORDS):
+        remark = "all its values differ, but its name does not say that it identifies"
+    kind = "integer" if column.whole else "string"
+    return [f"transaction_id: {_flow(column, kind)}" + (f"  # to confirm: {remark}" if remark else "")]
+
+
+def _event_timestamp(event: EventTime) -> list[str]:
+    names = [_quote(column.name) for column in event.columns]
+    parts = [f"column: {names[0] if len(names) == 1 else '[' + ', '.join(names) + ']'}"]
+    parts += [f"format: {_quote(event.format)}"] if event.format else []
+    parts += [f"unit: {event.unit}"] if event.unit else []
+    parts += [f"origin: {event.origin}"] if event.origin else []
+    seen = [f"{event.first:%Y-%m-%d %H:%M:%S} to {event.last:%Y-%m-%d %H:%M:%S}"]
+    said = [*event.questions, *seen, *([event.reason] if event.reason else [])]
+    mark = "to confirm: " if event.questions else ""
+    return [f"event_timestamp: {{{', '.join(parts)}}}  # {mark}{_on_one_line('; '.join(said))}"]
+
+
+def _entities(entities: dict[str, Part]) -> list[str]:
+    if not entities:
+        return [
+            "# to confirm: entities are absent, because no customer, card, terminal, address or device was recognised",
+            "# Features of history need one. If the values of a column come again: {customer_id: {column: its name}}",
+            "entities: {}",
+        ]
+    lines = ["entities:"]
+    for name, part in entities.items():
+        kind = "integer" if part.column.whole else "string"
+        lines.append(f"  {_quote(name)}: {_flow(part.column, kind)}{_comment(part)}")
+    return lines
+
+
+def _amount(part: Part | None, scale: float | None) -> list[str]:
+    if part is None:
+        return ["# no amount was found; add it as amount: {column: its name, type: number}"]
+    column = part.column
+    extra, questions = {}, [part.question] if part.question and scale is None else []
+    if scale is not None and scale != 1:
+        extra["scale"] = f"{scale:g}"
+    elif set(column.words) & MINOR_UNITS:
+        extra["scale"] = "0.01"
+        questions.append("delivered in hundredths, stored in units")
+    if column.has_sign:
+        extra["extract"] = _single(_NUMBER_BESIDE_A_SIGN)
+        questions.append("the number is taken from between the signs of a currency")
+    question = f"to confirm: {'; '.join(questions)}; " if questions else ""
+    return [f"amount: {_flow(column, 'number', **extra)}  # {question}{_range(column)}"]
+
+
+# A minus before the sign is not taken for one after it: such a value is quarantined.
+_NUMBER_BESIDE_A_SIGN = r"^[^\d-]*([+-]?\d[\d., ']*)"
+
+
+def _attributes(attributes: dict[str, Part], *, may_be_missing: bool) -> list[str]:
+    if not attributes:
+        return []
+    lines = ["attributes:"]
+    for name, part in attributes.items():
+        column, extra = part.column, {}
+        kind: str = column.kind
+        if part.as_text or column.kind in ("string", "clock"):
+            kind = "string"
+        if column.has_sign:
+            kind, extra["extract"] = "number", _single(_NUMBER_BESIDE_A_SIGN)
+        if column.kind == "time":
+            kind = "date"
+            if column.time_format:
+                extra["format"] = _quote(column.time_format)
+        if not part.feature:
+            extra["feature"] = "false"
+        if may_be_missing:
+            extra["nullable"] = "true"
+        lines.append(f"  {_quote(name)}: {_flow(column, kind, **extra)}{_comment(part, kind)}")
+    return lines
+
+
+def _comment(part: Part, kind: str = "") -> str:
+    remarks = [part.remark] if part.remark else []
+    if kind in ("integer", "number") and not remarks:
+        remarks.append(_range(part.column))
+    elif kind == "string" and not remarks and part.column.values and len(part.column.values) == 1:
+        remarks.append("one value so far, from which nothing can be learned")
+    elif part.column.n_missing and not remarks:
+        remarks.append(f"{part.column.share_missing:.1%} missing")
+    said = [*([f"to confirm: {part.question}"] if part.question else []), *remarks]
+    return f"  # {_on_one_line('; '.join(said))}" if said else ""
+
+
+def _left_out(roles: Roles) -> list[str]:
+    lines = []
+    for one in roles.left_out:
+        mark = "to confirm: " if one.is_doubtful else ""
+        lines.append(f"# {mark}left out: {_quote(one.name)} {_on_one_line(one.reason)}")
+    return lines
+
+
+def _range(column: ColumnProfile) -> str:
+    """What was seen; no limit, because the next month may hold more."""
+    remarks = []
+    if column.minimum is not None and column.maximum is not None:
+        remarks.append(f"{column.minimum:.15g} to {column.maximum:.15g} seen")
+    if column.n_missing:
+        remarks.append(f"{column.share_missing:.1%} missing")
+    if column.n_misfits:
+        remarks.append(f"{column.n_misfits:,} values are none and will be quarantined")
+    return ", ".join(remarks) or "no value is missing"
+
+
+def _label_lines(roles: Roles, choices: Choices) -> list[str]:
+    label, known = roles.label, roles.label_time
+    if label is None:
+        return _no_label(has_id=roles.transaction_id is not None)
+    counts = ", ".join(f"{_quote(value)} {count:,} times" for value, count in (label.column.values or {}).items())
+    if label.column.n_missing:
+        counts += f", no value {label.column.n_missing:,} times"
+    questions = "; ".join(label.questions)
+    lines = [
+        "label:",
+        f"  column: {_quote(label.column.name)}  # {_on_one_line(counts)}",
+        f"  fraud_values: {_listed(label.fraud)}" + (f"  # to confirm: {_on_one_line(questions)}" if questions else ""),
+        f"  genuine_values: {_listed(label.genuine)}",
+    ]
+    if choices.blank is not None:
+        lines.append(f"  blank: {choices.blank}")
+    elif label.blank_is_unknown:
+        share = 1 - (label.n_fraud + label.n_genuine) / label.column.n
+        lines.append(
+            f"  blank: unknown  # to confirm: {share:.0%} of the rows have no label, taken for not investigated; if "
+            "they are genuine, write genuine_when_mature"
+        )
+    if choices.delay_days is not None:
+        return [*lines, f"  delay_days: {choices.delay_days:g}"]
+    if known.column is None:
+        question = "the file does not say when a label became known; how many days after the event is it, usually?"
+        return [*lines, f"  delay_days: {USUAL_DELAY}  # to confirm: {question}"]
+    column = known.column
+    form = f", format: {_quote(column.time_format)}" if column.time_format else ""
+    given = f"{{column: {_quote(column.name)}{form}}}" if form else _quote(column.name)
+    days = max(USUAL_LONGEST, int(np.ceil(known.longest)))
+    return [
+        *lines,
+        f"  known_at: {given}  # to confirm: {'; '.join(known.questions)}",
+        f"  max_delay_days: {days}  # to confirm: the longest seen is {known.longest:.1f} days; later ones are "
+        "quarantined",
+    ]
+
+
+def _maturity(known: LabelTime) -> list[str]:
+    days = max(USUAL_MATURITY, int(np.ceil(known.usual)))
+    return [
+        f"maturity_days: {days}  # to confirm: after how many days without a report a transaction counts as genuine"
+    ]
+
+
+def _listed(values: Iterable[str]) -> str:
+    # As contracts compare them: 1.0 is 1.
+    values = dict.fromkeys(re.sub(r"^(-?\d+)\.0+$", r"\1", value) for value in values)
+    return f"[{', '.join(map(_quote, values))}]"
+
+
+def _no_label(*, has_id: bool) -> list[str]:
+    lines = ["# to confirm: the label is absent, because no column says which rows were fraud"]
+    if not has_id:
+        return [
+            *lines,
+            "# Without a transaction_id the label has to stand in the file itself: add a column, and name it here.",
+            "# Until then the contract can be read, but no month can be taken in.",
+            "label: {column: is_fraud, delay_days: 14}",
+        ]
+    return [
+        *lines,
+        "# Labels are expected in files of their own, named by the month in which they became known, with these",
+        "# columns. If a column of the transactions says it, write: label: {column: its name, delay_days: 14}",
+        "label:",
+        '  feed: {file_pattern: "labels_{month}.csv", transaction_id: transaction_id, is_fraud: is_fraud, '
+        "label_timestamp: label_timestamp}",
+    ]
+
+
+def _flow(column: ColumnProfile, kind: str, **extra: str) -> str:
+    """A column's mapping on one line."""
+    parts = {"column": _quote(column.name), "type": kind}
+    if column.n_missing:
+        parts["nullable"] = "true"
+    return "{" + ", ".join(f"{key}: {value}" for key, value in (parts | extra).items()) + "}"
+
+
+def _quote(text: str) -> str:
+    """Text as YAML reads it back, on one line."""
+    plain = re.fullmatch(r"[A-Za-z_][\w./-]*( [\w./-]+)*", text, re.ASCII)
+    if plain and yaml.safe_load(text) == text:
+        return text
+    return str(yaml.dump(text, default_style='"', allow_unicode=True, width=10**9)).strip()
+
+
+def _single(text: str) -> str:
+    """A regular expression in single quotes, in which a backslash is one."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _on_one_line(text: str) -> str:
+    """Text for a comment: nothing in it ends the line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _contract_name(name: str | None, file_name: str) -> str:
+    if name is not None:
+        return name
+    stem = re.sub(r"\d{4}[-_]?\d{2}([-_]?\d{2})?", "", file_name.partition(".")[0])
+    return slug(stem)[:31].rstrip("_") if re.search("[A-Za-z]", stem) and slug(stem) else "source"
+
+
+def names_only_fraud(file_name: str) -> bool:
+    """Whether a file's name says that its rows are frauds.
+
+    >>> names_only_fraud("Fraud_Transactions.csv"), names_only_fraud("fraud_detection_2024.csv")
+    (True, False)
+    """
+    words = name_words(file_name.partition(".")[0])
+    return has_fraud_word(words) and bool(
+        set(words) & (TRANSACTION_WORDS | {"transactions", "cases", "frauds", "only"})
+    )

@@ -1,0 +1,1 @@
+"""How models do on a window of transactions whose truth is known."""

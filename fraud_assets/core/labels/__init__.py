@@ -1,0 +1,1 @@
+"""What was known about a transaction, and when. Performance against labels is measured elsewhere."""

@@ -1,0 +1,1 @@
+"""The tables, what each month of them was made of, and which months are stale."""

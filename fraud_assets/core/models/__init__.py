@@ -1,0 +1,1 @@
+"""Training, calibration and scoring. Whether a model goes live belongs to `decisions`."""

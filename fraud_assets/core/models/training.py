@@ -1,0 +1,530 @@
+"""Training: a challenger chosen by out-of-time validation among families and settings, and the reference beside it.
+
+Rows come with labels as they were known at the as-of time (`labels.labels_as_of`); only matured ones are used. How
+models are trained, as values, is in `training_config.py`; logging and registering the result in `adapters/registry.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.special import expit
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from fraud_assets.core.models.calibration import CalibratedClassifier, Calibration, Calibrator, calibrate, log_odds
+from fraud_assets.core.models.decision_rule import DecisionRule
+from fraud_assets.core.models.decision_threshold import choose_threshold
+from fraud_assets.core.models.encoding import Encoder, Learned, learn_texts
+from fraud_assets.core.models.scoring import Family, feature_matrix
+from fraud_assets.core.models.training_config import REFERENCE, Setting
+from fraud_assets.core.models.training_config import TrainingConfig as TrainingConfig
+from fraud_assets.core.models.validation import (
+    DAY,
+    Block,
+    Bools,
+    Doubles,
+    Floats,
+    Integers,
+    Rows,
+    plan,
+    precision_interval,
+)
+from fraud_assets.core.models.validation import TrainingError as TrainingError
+from fraud_assets.core.statistics.bootstrap import Codes, Interval, identifier_codes
+from fraud_assets.core.statistics.metrics import average_precision
+
+STAGE = 25  # boosting is judged after every so many trees: fewer make no visible difference
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a setting showed on the blocks.
+
+    Attributes:
+        setting: which.
+        trees: how many trees of boosting had the lowest log loss on the blocks; None for other families.
+        average_precision: mean over the blocks of models fitted before each, on that block; or of all blocks as one,
+            where each has too few frauds.
+        of_blocks: the same of each block, oldest first; None where it has only frauds or none.
+    """
+
+    setting: Setting
+    trees: int | None
+    average_precision: float
+    of_blocks: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One family in its best setting: fitted on the whole window, with what it showed on the blocks.
+
+    Attributes:
+        family: which.
+        estimator: gives calibrated probabilities; see `CalibratedClassifier`.
+        average_precision: of the models fitted before each block, see `Trial`.
+        rule: the decision threshold, from the same scores, calibrated, with what it promises.
+        trial: the setting, and how many trees.
+        calibration: how probabilities were made, and how good they were.
+        interval: of the average precision, where all blocks were judged as one.
+    """
+
+    family: Family
+    estimator: Any
+    average_precision: float
+    rule: DecisionRule
+    trial: Trial
+    calibration: Calibration
+    interval: Interval | None = None
+
+    @property
+    def threshold(self) -> float:
+        """From which score on a transaction is reviewed."""
+        return self.rule.threshold
+
+    def validation_metrics(self) -> dict[str, float]:
+        """What it showed on the validation part, by name; probabilities were judged on the later rows of it."""
+        calibration, interval = self.calibration, self.interval
+        known = interval is not None and interval.is_known
+        return {
+            "validation_average_precision": self.average_precision,
+            **({"validation_average_precision_low": interval.low} if interval and known else {}),
+            **({"validation_average_precision_high": interval.high} if interval and known else {}),
+            "validation_brier": calibration.brier[calibration.calibrator.method],
+            "validation_brier_skill": calibration.brier_skill,
+            "validation_expected_over_observed": calibration.expected_over_observed,
+            "validation_n_fraud": float(calibration.n_fraud),
+        }
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training gave.
+
+    Attributes:
+        chosen: the candidate with the highest validation AP.
+        reference: the logistic regression, the yardstick of every report.
+        candidates: all, best first.
+        trials: every setting that was tried, in the order of the grid.
+        encoder: from the columns of a table to those that all candidates take, learned from the rows used.
+        training_from, training_to: first and last event time of the rows used.
+        validation_from: the first event time of the validation part.
+        n, n_fraud: matured rows used, and frauds among them.
+        validation: the promise that later months are held against: the rows of the blocks, oldest first, with every
+            column that is no feature, `amount` where there is one, `is_fraud`, and `score`, the probability that the
+            chosen candidate's predecessors gave them before their block began, calibrated as the candidate is.
+    """
+
+    chosen: Candidate
+    reference: Candidate
+    candidates: tuple[Candidate, ...]
+    trials: tuple[Trial, ...]
+    encoder: Encoder
+    training_from: datetime
+    training_to: datetime
+    validation_from: datetime
+    n: int
+    n_fraud: int
+    validation: pa.Table
+
+
+def train(
+    features: pa.Table,
+    labels: pa.Table,
+    names: tuple[str, ...],
+    *,
+    maturity_days: float,
+    config: TrainingConfig,
+    card: str | None,
+    forced: Collection[str] = (),
+) -> TrainingResult:
+    """Trains every family and chooses one by prequential validation.
+
+    Settings are judged on blocks of time, see `validation.plan`. The models that compete on a block are fitted on rows
+    before it, less a gap as long as labels take to mature (a quarter of the span at most), because that is what could
+    have been known when it began. Each family in its best setting is then fitted on all matured rows, and calibrated
+    with the scores that its predecessors gave to the blocks.
+
+    Where frauds are few, other settings compete (`TrainingConfig.few_grid`), and average precision is that of all
+    blocks together, with an interval: no block alone has enough frauds. The highest is taken there, too. To prefer the
+    simplest setting within a standard error of it lost 0.005 to 0.02 of later average precision on the sets named at
+    `FEW_GRID`, and within half of one it was level.
+
+    Args:
+        features: `event_timestamp`, the features `names`, and `card`; one row a transaction. The same rows in the
+            same order give the same models, byte for byte.
+        labels: of the same transactions in the same order, as `labels.labels_as_of` gives them.
+        names: the features, numbers and texts; what the model takes of them is in the result's `encoder`.
+        maturity_days: of the contract.
+        config: how.
+        card: the entity whose days are reviewed, for the threshold; None where each transaction is. Losses are those
+            of `amount`, where the features have it.
+        forced: texts among `names` that are used even if nothing can be learned from them.
+
+    Raises:
+        TrainingError: when there are too few matured rows or frauds, it says how many there are and when there may be
+            enough; or when a feature is infinite, it says which and where.
+    """
+    matured = labels["is_matured"]
+    features, labels = features.filter(matured), labels.filter(matured)
+    if features.num_rows == 0:
+        raise TrainingError("no transaction has matured yet, so there is no label to learn from")
+    numbers = tuple(name for name in names if not pa.types.is_string(features[name].type))
+    X = feature_matrix(features, numbers)
+    _require_finite(X, numbers, features)
+    rows = Rows(X, labels["is_fraud"].to_numpy().astype(bool), features["event_timestamp"].cast(pa.int64()).to_numpy())
+    planned = plan(rows, maturity_days, config)
+    validation = np.concatenate([np.flatnonzero(block.validation) for block in planned.blocks])
+    judged = _Judged.of(rows, features, validation, card)
+    if planned.few:
+        config = replace(
+            config,
+            maximum_trees=config.few_trees,
+            minimum_genuine=min(config.few_genuine, config.minimum_genuine),
+        )
+    texts = _Texts.of(features, labels, names, rows, maturity_days, config, forced)
+    parts = [_Part(rows, block, texts.encoded(block.fit).encoded) for block in planned.blocks]
+    encoder, rows = texts.learned(rows, numbers)
+    # One thread: sums come out the same on every machine, and on a busy one OpenMP's waiting costs five times
+    # what a second core brings.
+    with threadpool_limits(1):
+        competed = [
+            _compete(group, rows, parts, judged, config, pooled=planned.pooled)
+            for group in _groups(config, planned.few)
+        ]
+    ranked = sorted(competed, key=lambda one: -one.candidate.average_precision)
+    chosen = next(one for one in ranked if one.group.can_win)
+    moment = features["event_timestamp"]
+    bounds = pc.min_max(moment).as_py()
+    return TrainingResult(
+        chosen=chosen.candidate,
+        reference=next(one.candidate for one in ranked if one.group.is_reference),
+        candidates=tuple(one.candidate for one in ranked),
+        trials=tuple(trial for one in competed for trial in one.trials),
+        encoder=encoder,
+        training_from=bounds["min"],
+        training_to=bounds["max"],
+        validation_from=pa.scalar(int(rows.times[validation].min()), moment.type).as_py(),
+        n=len(rows.y),
+        n_fraud=int(rows.y.sum()),
+        validation=_promise(features.take(validation), names, rows.y[validation], chosen.scores),
+    )
+
+
+def in_words(chosen: Candidate) -> str:
+    """Why a candidate was chosen, and how sure that is where it is not."""
+    said = f"{chosen.family} ({chosen.trial.setting.name}) had the best validation AP, {chosen.average_precision:.3f}"
+    if chosen.interval is None:
+        return said
+    on = f"on {chosen.calibration.n_fraud} frauds among {chosen.calibration.n:,} transactions"
+    if not chosen.interval.is_known:
+        return f"{said} {on}; how far that can be trusted is not known, as all of them are of one card"
+    return f"{said} [{chosen.interval.low:.3f}, {chosen.interval.high:.3f}] {on}"
+
+
+def _promise(rows: pa.Table, names: tuple[str, ...], y: Bools, scores: Doubles) -> pa.Table:
+    kept = [name for name in rows.column_names if name not in names or name == "amount"]
+    promise = rows.select(kept).append_column("is_fraud", pa.array(y)).append_column("score", pa.array(scores))
+    # Of the features' table and its months, not of these rows.
+    return promise.replace_schema_metadata(None)
+
+
+# What settings show
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Settings of a family, of which the one that validates best becomes a candidate."""
+
+    settings: tuple[Setting, ...]
+    can_win: bool
+    is_reference: bool
+
+
+def _groups(config: TrainingConfig, few: bool) -> list[_Group]:
+    """What competes. The reference is the same logistic regression, however few frauds there are."""
+
+    def of(family: Family, grid: tuple[Setting, ...]) -> tuple[Setting, ...]:
+        return tuple(setting for setting in grid if setting.family == family)
+
+    families = dict.fromkeys((*config.families, REFERENCE))
+    if not few:
+        return [_Group(of(family, config.grid), family in config.families, family == REFERENCE) for family in families]
+    forests: tuple[Family, ...] = ("random_forest",) if "hist_gradient_boosting" in config.families else ()
+    found = [_Group(of(REFERENCE, config.grid), REFERENCE in config.families, is_reference=True)]
+    for family in dict.fromkeys((*config.families, *forests)):
+        if settings := of(family, config.few_grid) or (of(family, config.grid) if family != REFERENCE else ()):
+            found.append(_Group(settings, can_win=True, is_reference=False))
+    return found
+
+
+@dataclass(frozen=True)
+class _Competed:
+    """A group's candidate, the scores that its predecessors gave to the validation rows, and all that was tried."""
+
+    group: _Group
+    candidate: Candidate
+    scores: Doubles
+    trials: list[Trial]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The validation rows, block after block, as far as thresholds and intervals look at them."""
+
+    y: Bools
+    times: Integers
+    cards: Codes | None
+    amounts: Doubles | None
+
+    @classmethod
+    def of(cls, rows: Rows, features: pa.Table, validation: Integers, card: str | None) -> _Judged:
+        amounts = features["amount"].to_numpy().astype(np.float64) if "amount" in features.column_names else None
+        return cls(
+            rows.y[validation],
+            rows.times[validation],
+            identifier_codes(features[card])[validation] if card else None,
+            None if amounts is None else amounts[validation],
+        )
+
+    def rule(self, scores: Doubles, config: TrainingConfig) -> DecisionRule:
+        """The decision threshold on these scores."""
+        return choose_threshold(
+            self.y, scores, cards=self.cards, days=self.times // DAY, amount=self.amounts,
+            capacity_per_day=config.review_capacity, costs=config.costs,
+        )  # fmt: skip
+
+
+def _compete(
+    group: _Group, rows: Rows, parts: list[_Part], judged: _Judged, config: TrainingConfig, *, pooled: bool
+) -> _Competed:
+    """Tries the settings of a group, and fits the one that validates best on all rows."""
+    tried = [_tried(setting, parts, config, pooled=pooled) for setting in group.settings]
+    best, scores = max(tried, key=lambda one: one[0].average_precision)
+    calibration = calibrate(scores, judged.y, judged.times, minimum_frauds=config.calibration_frauds)
+    shown = expit(calibration.calibrator(scores))
+    model = _fitted(best.setting, rows, config, best.trees)
+    candidate = Candidate(
+        best.setting.family,
+        CalibratedClassifier(model.estimator, model.offset, calibration.calibrator),
+        best.average_precision,
+        judged.rule(shown, config),
+        best,
+        calibration,
+        precision_interval(judged.y, shown, judged.cards, config.seed) if pooled else None,
+    )
+    return _Competed(group, candidate, shown, [trial for trial, _ in tried])
+
+
+def _tried(setting: Setting, parts: list[_Part], config: TrainingConfig, *, pooled: bool) -> tuple[Trial, Doubles]:
+    """What a setting shows on the blocks, and its log odds there, block after block."""
+    truth = [part.rows.y[part.block.validation] for part in parts]
+    # Of each block, log odds by number of trees.
+    staged = [_staged(_fitted(setting, part.fit, config), part.validation.X) for part in parts]
+    weights = [len(y) if pooled else 1 for y in truth]
+
+    def loss(trees: int | None) -> float:
+        of_blocks = [_log_loss(y, scores[trees]) for y, scores in zip(truth, staged, strict=True)]
+        return sum(weight * one for weight, one in zip(weights, of_blocks, strict=True))
+
+    # Log loss, because it moves smoothly with every tree; average precision jumps with single frauds.
+    trees = min(staged[0], key=loss)
+    scores = [stages[trees] for stages in staged]
+    reached = [
+        average_precision(y, expit(score)) if y.any() and not y.all() else None
+        for y, score in zip(truth, scores, strict=True)
+    ]
+    together = np.concatenate(scores)
+    known = [one for one in reached if one is not None]
+    shown = average_precision(np.concatenate(truth), expit(together)) if pooled else float(np.mean(known))
+    return Trial(setting, trees, shown, tuple(reached)), together
+
+
+def _staged(model: CalibratedClassifier, X: Floats) -> Mapping[int | None, Doubles]:
+    estimator = model.estimator
+    if isinstance(estimator, Pipeline) and isinstance(estimator[-1], HistGradientBoostingClassifier):
+        X, estimator = estimator[:-1].transform(X), estimator[-1]
+    if not isinstance(estimator, HistGradientBoostingClassifier):
+        return {None: log_odds(estimator, X) + model.offset}
+    last = estimator.n_iter_
+    return {
+        n: scores.ravel() + model.offset
+        for n, scores in enumerate(estimator.staged_decision_function(X), start=1)
+        if n % STAGE == 0 or n == last
+    }
+
+
+def _log_loss(y: Bools, score: Doubles) -> float:
+    return float(np.logaddexp(0, np.where(y, -score, score)).mean())
+
+
+# What models see of texts
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """The columns of text, and what their encoding is learned from."""
+
+    table: pa.Table
+    known: Integers
+    rows: Rows
+    config: TrainingConfig
+    forced: Collection[str]
+
+    @classmethod
+    def of(
+        cls, features: pa.Table, labels: pa.Table, names: tuple[str, ...], rows: Rows, maturity_days: float,
+        config: TrainingConfig, forced: Collection[str],
+    ) -> _Texts:  # fmt: skip
+        """Matured rows: a label counts when the row matured, or later, where it became known later."""
+        table = features.select([name for name in names if pa.types.is_string(features[name].type)])
+        known = rows.times + round(maturity_days * DAY)
+        if "label_timestamp" in labels.column_names:
+            known = np.maximum(known, labels["label_timestamp"].cast(pa.timestamp("us")).cast(pa.int64()).to_numpy())
+        return cls(table, known, rows, config, forced)
+
+    def encoded(self, fit: Bools) -> Learned:
+        """What some of the rows teach, and all of them encoded."""
+        return learn_texts(
+            self.table, y=self.rows.y, times=self.rows.times, known=self.known, fit=fit,
+            config=self.config.encoding, forced=self.forced,
+        )  # fmt: skip
+
+    def learned(self, rows: Rows, numbers: tuple[str, ...]) -> tuple[Encoder, Rows]:
+        """What all rows teach, and the rows encoded."""
+        learned = self.encoded(np.ones(len(rows.y), dtype=np.bool_))
+        encoder = Encoder(numbers, learned.texts, learned.unused | _idle(rows.X, numbers))
+        return encoder, replace(rows, X=_beside(rows.X, learned.encoded))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A block, with all rows as those that could be learned from taught; put together anew when asked for."""
+
+    rows: Rows
+    block: Block
+    encoded: Floats
+
+    @property
+    def fit(self) -> Rows:
+        return self._of(self.block.fit)
+
+    @property
+    def validation(self) -> Rows:
+        return self._of(self.block.validation)
+
+    def _of(self, which: Bools) -> Rows:
+        rows = self.rows[which]
+        return replace(rows, X=_beside(rows.X, self.encoded[which]))
+
+
+def _beside(X: Floats, encoded: Floats) -> Floats:
+    return np.hstack([X, encoded]) if encoded.shape[1] else X
+
+
+def _idle(X: Floats, numbers: tuple[str, ...]) -> dict[str, str]:
+    """The numbers that told a model nothing, with why."""
+    known = ~np.isnan(X)
+    lowest, highest = np.nanmin(X, axis=0, initial=np.inf), np.nanmax(X, axis=0, initial=-np.inf)
+    idle = {}
+    for place, name in enumerate(numbers):
+        if not known[:, place].any():
+            idle[name] = "has no value in any row"
+        elif lowest[place] == highest[place] and known[:, place].all():
+            idle[name] = f"has the same value in every row, {lowest[place]:g}"
+    return idle
+
+
+# What is fitted
+
+
+def _fitted(setting: Setting, rows: Rows, config: TrainingConfig, trees: int | None = None) -> CalibratedClassifier:
+    """A setting fitted on rows: its odds are right for all of them, however many were used."""
+    kept, weight = _taken(rows, config)
+    X, y = rows.X[kept], rows.y[kept]
+    synthetic = "smote" in config.imbalance
+    steps: list[tuple[str, Any]] = []
+    if setting.family == "logistic_regression" or synthetic:
+        steps.append(("impute", SimpleImputer(strategy="median", keep_empty_features=True)))
+    else:
+        # scikit-learn 1.9 fails on a column without a single value; on a constant one no tree ever splits.
+        X = np.where(np.isnan(X).all(axis=0), np.float32(0), X)
+    if setting.family == "logistic_regression":
+        steps.append(("scale", StandardScaler()))
+    for _, step in steps:
+        X = step.fit_transform(X)
+    if synthetic:
+        X, y = _with_synthetic_frauds(X, y, config)
+    model = _model(setting, config, trees).fit(X, y, sample_weight=weight)
+    offset = _log_odds_of_rate(rows.y, _decay(rows.times, config)) - _log_odds_of_rate(y, weight)
+    return CalibratedClassifier(
+        Pipeline([*steps, ("classify", model)]) if steps else model, float(offset), Calibrator()
+    )
+
+
+def _model(setting: Setting, config: TrainingConfig, trees: int | None) -> Any:
+    if setting.family == "logistic_regression":
+        return LogisticRegression(**setting.parameters, max_iter=1000)
+    if setting.family == "random_forest":
+        return RandomForestClassifier(**setting.parameters, random_state=config.seed, n_jobs=1)
+    return HistGradientBoostingClassifier(
+        **setting.parameters, max_iter=trees or config.maximum_trees, early_stopping=False, random_state=config.seed
+    )
+
+
+def _taken(rows: Rows, config: TrainingConfig) -> tuple[Bools, Doubles | None]:
+    """Which rows are fitted, and their weights; None where all count alike."""
+    kept = np.ones(len(rows.y), dtype=np.bool_)
+    genuine = int((~rows.y).sum())
+    if config.imbalance not in ("none", "class_weight"):
+        wanted = min(max(config.genuine_share * genuine, config.minimum_genuine), config.maximum_genuine)
+        kept = rows.y | (np.random.default_rng(config.seed).random(len(rows.y)) < wanted / genuine)
+    weight = _decay(rows.times, config)
+    if weight is not None:
+        weight = weight[kept]
+    if config.imbalance == "class_weight":
+        weight = np.ones(len(rows.y)) if weight is None else weight
+        weight = np.where(rows.y, weight * weight[~rows.y].sum() / weight[rows.y].sum(), weight)
+    return kept, weight
+
+
+def _decay(times: Integers, config: TrainingConfig) -> Doubles | None:
+    if config.half_life_days is None:
+        return None
+    return np.asarray(np.exp2((times - times.max()) / (config.half_life_days * DAY)))
+
+
+def _with_synthetic_frauds(X: Floats, y: Bools, config: TrainingConfig) -> tuple[Floats, Bools]:
+    from imblearn.over_sampling import SMOTE, BorderlineSMOTE
+
+    method = SMOTE if config.imbalance == "smote" else BorderlineSMOTE
+    n = int(min(y.sum(), (~y).sum()))
+    if n < 2:
+        raise TrainingError(f"{config.imbalance} makes frauds between two of them, and there is {n}; add months")
+    return method(random_state=config.seed, k_neighbors=min(5, n - 1)).fit_resample(X, y)  # type: ignore[no-any-return]
+
+
+def _log_odds_of_rate(y: Bools, weight: Doubles | None) -> float:
+    weight = np.ones(len(y)) if weight is None else weight
+    return float(np.log(weight[y].sum()) - np.log(weight[~y].sum()))
+
+
+def _require_finite(X: Floats, names: tuple[str, ...], features: pa.Table) -> None:
+    if not (infinite := np.isinf(X)).any():
+        return
+    row, column = np.argwhere(infinite)[0]
+    what = f"transaction {features['transaction_id'][row]}" if "transaction_id" in features.column_names else "a row"
+    raise TrainingError(
+        f"feature {names[column]!r} of {what} of {features['event_timestamp'][row]} is infinite or beyond float32, one "
+        f"of {int(infinite.sum()):,} such values; give a finite number, or leave it empty when it is not known"
+    )

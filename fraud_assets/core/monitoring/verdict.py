@@ -1,0 +1,142 @@
+"""The verdict on a month: what all findings of its drift report mean together.
+
+Whether something moved is said by each finding; whether a retraining follows is decided in `decisions/retraining.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from fraud_assets.core.drift.findings import DATA_CAUSES, LABEL_CAUSES, DriftKind, DriftStatus, Finding
+
+# A changed world asks for another model; a broken feed for its owner, and labels that come otherwise than they did
+# for those who give them.
+Blame = Literal["world", "data", "labels"]
+
+NEXT_STEPS: dict[Blame, str] = {
+    "world": "the world changed: another model may help",
+    "data": "the data look broken: this goes to the owner of the feed, and no model is trained on it",
+    "labels": "the labels come otherwise than before: this goes to those who give them, and no model is trained for it",
+}
+NO_CHAMPION = "the world changed: what a model learns from earlier months may not hold"
+# What the month brought in. Where nothing of it could be compared, the month is not OK; what else could not be is
+# a remark, or a column that is never there would be watched for ever.
+INPUTS: frozenset[DriftKind] = frozenset({"covariate", "missing", "category", "prediction"})
+GRAVEST_FIRST: tuple[DriftKind, ...] = (
+    "concept", "label", "missing", "category", "covariate", "prediction", "multivariate", "estimate",
+)  # fmt: skip
+MOST_REASONS = 12
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a month's findings mean.
+
+    Attributes:
+        drift_status: OK, WATCH, DRIFT or INSUFFICIENT_DATA.
+        blame: what it comes from, where the status is WATCH or DRIFT.
+        reasons: why, as sentences, the gravest first.
+    """
+
+    drift_status: DriftStatus
+    blame: Blame | None
+    reasons: tuple[str, ...]
+
+    @property
+    def asks_for_retraining(self) -> bool:
+        """Whether the world changed, so that another model may help; it would learn the fault of broken data."""
+        return self.drift_status == "DRIFT" and self.blame == "world"
+
+
+def hold(findings: Iterable[Finding], before: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Hysteresis: what drifted stays drifted until it is back within the limits of WATCH.
+
+    Args:
+        findings: of the month.
+        before: of the month before, about the same champion.
+    """
+    drifted = {_name(finding) for finding in before if finding.status == "DRIFT"}
+    return tuple(
+        replace(finding, status="DRIFT", reason=f"{finding.reason}; it drifted in the month before and is not back yet")
+        if finding.status == "WATCH" and _name(finding) in drifted
+        else finding
+        for finding in findings
+    )
+
+
+def judge_month(findings: Sequence[Finding], *, has_champion: bool = True) -> Verdict:
+    """Joins a month's findings: the worst status, what it comes from, and why.
+
+    Findings of broken data or late labels explain others of the same status, so they take the blame: frauds that are
+    not reported look like a model that got better, and a column that is empty moves every feature made of it.
+
+    Args:
+        findings: of every kind, in any order; each kind that could not be looked at has one that says so.
+        has_champion: whether there is a model that another one could replace.
+    """
+    if not findings:
+        return Verdict("INSUFFICIENT_DATA", None, ("nothing could be compared",))
+    worst = _worst(findings)
+    grave = [finding for finding in findings if finding.status == worst]
+    blame = _blame(grave) if worst in ("DRIFT", "WATCH") else None
+    shown = sorted(
+        (finding for finding in findings if finding.status in ("DRIFT", "WATCH")),
+        key=lambda finding: (finding.status != "DRIFT", finding not in _explaining(grave, blame), *_gravity(finding)),
+    )
+    reasons = [finding.reason for finding in shown[:MOST_REASONS]]
+    if len(shown) > MOST_REASONS:
+        reasons.append(f"and {len(shown) - MOST_REASONS} more, in the rows of the report")
+    if worst == "OK":
+        reasons.append(_quiet(findings))
+    if blame:
+        reasons.insert(0, NEXT_STEPS[blame] if has_champion or blame != "world" else NO_CHAMPION)
+    reasons += [finding.reason for finding in findings if finding.status == "INSUFFICIENT_DATA"][:MOST_REASONS]
+    # What it does to money, and to what the model is there for, is said in quiet months, too.
+    reasons += [
+        finding.reason
+        for finding in findings
+        if finding.status == "OK" and finding.kind == "concept" and finding.feature in ("average_precision", "cost")
+    ]
+    return Verdict(worst, blame, tuple(dict.fromkeys(reasons)))
+
+
+def _worst(findings: Sequence[Finding]) -> DriftStatus:
+    statuses = {finding.status for finding in findings}
+    if "DRIFT" in statuses:
+        return "DRIFT"
+    if "WATCH" in statuses:
+        return "WATCH"
+    compared = [finding for finding in findings if finding.kind in INPUTS and finding.status == "OK"]
+    asked = any(finding.kind in INPUTS for finding in findings)
+    return "OK" if compared or ("OK" in statuses and not asked) else "INSUFFICIENT_DATA"
+
+
+def _blame(grave: Sequence[Finding]) -> Blame | None:
+    causes = {finding.cause for finding in grave}
+    if causes & DATA_CAUSES:
+        return "data"
+    if causes & LABEL_CAUSES:
+        return "labels"
+    return "world" if grave else None
+
+
+def _explaining(grave: Sequence[Finding], blame: Blame | None) -> list[Finding]:
+    causes = {"data": DATA_CAUSES, "labels": LABEL_CAUSES}.get(blame or "")
+    return [finding for finding in grave if causes is None or finding.cause in causes]
+
+
+def _gravity(finding: Finding) -> tuple[int, float, str]:
+    return GRAVEST_FIRST.index(finding.kind), -(finding.psi or 0.0), finding.feature
+
+
+def _quiet(findings: Sequence[Finding]) -> str:
+    tested = [finding.p_adjusted for finding in findings if finding.p_adjusted is not None]
+    smallest = f" (smallest adjusted p {min(tested):.3f})" if tested else ""
+    looked = sum(finding.status == "OK" for finding in findings)
+    return f"none of {looked} things that were looked at moved beyond chance{smallest}"
+
+
+def _name(finding: Finding) -> tuple[str, str, str | None]:
+    return finding.kind, finding.feature, finding.segment
