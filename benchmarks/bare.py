@@ -24,13 +24,12 @@ import pyarrow.parquet
 from fraud_assets.adapters.packaging import to_onnx
 from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.decisions.promotion import decide_promotion
+from fraud_assets.core.decisions.promotion import decide_promotion, promotion_signals
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.evaluation.evaluation import (
     EvaluationError,
     Role,
     evaluation_rows,
-    promotion_signals,
     score_window,
 )
 from fraud_assets.core.features.declarations import compute_features, forced_texts, history_days, model_columns

@@ -1,16 +1,19 @@
 """Whether a challenger shall become the champion: from measured evidence to a verdict with its reasons.
 
 The signals are a frozen dataclass, the verdict lists sentences, and what is unknown counts against promotion.
-Computing the metrics belongs in metrics.py; moving the alias and writing the ledger in the champion asset and
-the registry; whether to train at all in retraining.py.
+Computing the metrics belongs to `evaluation/evaluation.py`; moving the alias and writing the ledger to the champion
+asset and the registry; whether to train at all to `retraining.py`.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import pyarrow as pa
+
+from fraud_assets.core.evaluation.evaluation import NOBODY
 from fraud_assets.core.months import check_month
 from fraud_assets.core.statistics.bootstrap import Interval
 from fraud_assets.core.windows import MINIMUM_FRAUDS
@@ -314,3 +317,51 @@ def _ap(evidence: ModelEvidence) -> Interval:
 def _window(evidence: ModelEvidence) -> str:
     frauds = "1 fraud" if evidence.n_fraud == 1 else f"{evidence.n_fraud:,} frauds"
     return f"{frauds} among {evidence.n:,} matured transactions"
+
+
+def promotion_signals(
+    evaluation: pa.Table, month: str, champion: int | None, why_none: str | None = None
+) -> PromotionSignals:
+    """What the promotion decision looks at, from a month's evaluation rows.
+
+    Args:
+        evaluation: the month's rows.
+        month: the month of the decision.
+        champion: the version that was live before it.
+        why_none: why there is no challenger; what the rows say when absent.
+    """
+    rows = {row["role"]: row for row in evaluation.to_pylist()}
+    challenger = rows.get("challenger")
+    difference = None
+    if challenger and challenger["ap_difference_low"] is not None:
+        difference = Interval(*(challenger[f"ap_difference{end}"] for end in ("", "_low", "_high")))
+    return PromotionSignals(
+        month=month,
+        challenger_version=challenger["model_version"] if challenger else None,
+        champion_version=champion,
+        challenger=_evidence(challenger),
+        champion=_evidence(rows.get("champion")),
+        ap_difference=difference,
+        why_none=why_none or rows.get(NOBODY, {}).get("reason"),
+    )
+
+
+def _evidence(row: dict[str, Any] | None) -> ModelEvidence | None:
+    if row is None:
+        return None
+    return ModelEvidence(
+        version=row["model_version"],
+        trained_month=row["trained_month"],
+        n=row["n"],
+        n_fraud=row["n_fraud"],
+        prevalence=row["prevalence"],
+        average_precision=row["average_precision"],
+        average_precision_low=row["average_precision_low"],
+        average_precision_high=row["average_precision_high"],
+        threshold=row["threshold"],
+        alerts_per_day=row["alerts_per_day"],
+        cards_per_day=row["cards_per_day"],
+        expected_cost=row["expected_cost"],
+        cost_without_review=row["cost_without_review"],
+        reason=row["reason"],
+    )

@@ -16,13 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.decisions.promotion import ModelEvidence, PromotionSignals
 from fraud_assets.core.evaluation.segments import Segment, attributes_of, judge_segments, segments_of
 from fraud_assets.core.evaluation.thresholds import Flagging
 from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.core.months import shift_month
-from fraud_assets.core.statistics.bootstrap import Bools, Codes, Floats, Interval, identifier_codes
+from fraud_assets.core.statistics.bootstrap import Bools, Codes, Floats, identifier_codes
 from fraud_assets.core.statistics.metrics import Costs, evaluate_scores, paired_ap_difference
 from fraud_assets.core.windows import MINIMUM_FRAUDS, Window, rows_within, when_enough
 
@@ -313,54 +312,6 @@ def nothing_judged(month: str, as_of: datetime, reason: str, schema: pa.Schema) 
     """The row of a month in which no model could be judged: its role is `none`, and it says why."""
     return pa.Table.from_pylist(
         [{"month": _month_date(month), "role": NOBODY, "as_of": as_of, "reason": reason}], schema=schema
-    )
-
-
-def promotion_signals(
-    evaluation: pa.Table, month: str, champion: int | None, why_none: str | None = None
-) -> PromotionSignals:
-    """What the promotion decision looks at, from a month's evaluation rows.
-
-    Args:
-        evaluation: the month's rows.
-        month: the month of the decision.
-        champion: the version that was live before it.
-        why_none: why there is no challenger; what the rows say when absent.
-    """
-    rows = {row["role"]: row for row in evaluation.to_pylist()}
-    challenger = rows.get("challenger")
-    difference = None
-    if challenger and challenger["ap_difference_low"] is not None:
-        difference = Interval(*(challenger[f"ap_difference{end}"] for end in ("", "_low", "_high")))
-    return PromotionSignals(
-        month=month,
-        challenger_version=challenger["model_version"] if challenger else None,
-        champion_version=champion,
-        challenger=_evidence(challenger),
-        champion=_evidence(rows.get("champion")),
-        ap_difference=difference,
-        why_none=why_none or rows.get(NOBODY, {}).get("reason"),
-    )
-
-
-def _evidence(row: dict[str, Any] | None) -> ModelEvidence | None:
-    if row is None:
-        return None
-    return ModelEvidence(
-        version=row["model_version"],
-        trained_month=row["trained_month"],
-        n=row["n"],
-        n_fraud=row["n_fraud"],
-        prevalence=row["prevalence"],
-        average_precision=row["average_precision"],
-        average_precision_low=row["average_precision_low"],
-        average_precision_high=row["average_precision_high"],
-        threshold=row["threshold"],
-        alerts_per_day=row["alerts_per_day"],
-        cards_per_day=row["cards_per_day"],
-        expected_cost=row["expected_cost"],
-        cost_without_review=row["cost_without_review"],
-        reason=row["reason"],
     )
 
 

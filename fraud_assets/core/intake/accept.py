@@ -27,10 +27,9 @@ import pyarrow.compute as pc
 from fraud_assets.core.contracts.column_names import find_columns
 from fraud_assets.core.contracts.contract import TIMESTAMP, Column, Contract
 from fraud_assets.core.intake.conversions import Unreadable, canonical_columns, event_times, label_columns
-from fraud_assets.core.intake.quarantine_limit import Quarantined
+from fraud_assets.core.intake.quarantine import QUARANTINED, Quarantined
 from fraud_assets.core.intake.rows import Piece, Rejected
 from fraud_assets.core.intake.spool import BATCH_ROWS, MEMORY, Spool
-from fraud_assets.core.lineage.tables import QUARANTINED
 
 Booleans = npt.NDArray[np.bool_]
 

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.intake.accept import Part, Surveyed, survey
-from fraud_assets.core.intake.quarantine_limit import Quarantined
+from fraud_assets.core.intake.quarantine import Quarantined
 from fraud_assets.core.months import months_between
 
 EXAMPLES = 3

@@ -12,20 +12,10 @@ import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.features.declarations import feature_types
+from fraud_assets.core.intake.quarantine import QUARANTINED
 from fraud_assets.core.models.decision_rule import PROMISED
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-# A quarantined row as intake leaves it; the table adds the month.
-QUARANTINED = pa.schema(
-    [
-        pa.field("source", pa.string(), nullable=False),
-        pa.field("row_number", pa.int64(), nullable=False),
-        pa.field("reasons", pa.string(), nullable=False),
-        pa.field("original", pa.string(), nullable=False),
-        pa.field("row_digest", pa.string(), nullable=False),
-        pa.field("status", pa.string(), nullable=False),
-    ]
-)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ from sklearn.linear_model import LogisticRegression
 
 from fraud_assets.adapters.packaging import to_onnx
 from fraud_assets.core.contracts.contract import Column, load_contract
-from fraud_assets.core.decisions.promotion import ModelEvidence, decide_promotion
+from fraud_assets.core.decisions.promotion import ModelEvidence, decide_promotion, promotion_signals
 from fraud_assets.core.evaluation.evaluation import (
     EvaluationError,
     KnownRows,
     evaluation_rows,
     nothing_judged,
-    promotion_signals,
     score_window,
     segment_rows,
     window_segments,

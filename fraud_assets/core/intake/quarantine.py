@@ -1,4 +1,4 @@
-"""When so much of a delivery is quarantined that it is refused whole.
+"""What is kept of a quarantined row, and when so much of a delivery is quarantined that it is refused whole.
 
 The same judgement for a month of transactions and for a file of labels, over all rows and over those that say fraud: a
 fault that hits only frauds hides among thousands of good rows, and leaves a month without fraud.
@@ -8,8 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 # So seldom would rows that are quarantined by chance be so many of the frauds.
 BY_CHANCE = 0.01
+
+# A quarantined row as intake leaves it; the table adds the month.
+QUARANTINED = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("row_number", pa.int64(), nullable=False),
+        pa.field("reasons", pa.string(), nullable=False),
+        pa.field("original", pa.string(), nullable=False),
+        pa.field("row_digest", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+    ]
+)
 
 
 @dataclass(frozen=True)
