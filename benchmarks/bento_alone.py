@@ -30,14 +30,14 @@ import pyarrow.parquet
 
 from benchmarks.platform import fraud
 from benchmarks.reporting import Row, argument_parser, at_most, report
-from fraud_assets.adapters.database import open_database
-from fraud_assets.adapters.ledger_store import LedgerStore
-from fraud_assets.adapters.packaging import MODEL_FOLDER
-from fraud_assets.adapters.status import read_status
-from fraud_assets.adapters.table_io import MonthStore, open_store
+from fraud_assets.adapters.bento import MODEL_FOLDER
+from fraud_assets.adapters.postgres.database import open_database
+from fraud_assets.adapters.postgres.ledger import LedgerStore
+from fraud_assets.adapters.postgres.months import MonthStore, open_store
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.models.scoring import ModelManifest
 from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows.status import read_status
 
 TRANSACTIONS = 200
 ONE_BY_ONE = 50

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.reporting import Row, argument_parser, at_most, report
-from fraud_assets.adapters.files import SourceError, open_rows
+from fraud_assets.adapters.files.reader import SourceError, open_rows
 from fraud_assets.core.contracts.column_names import find_columns
 from fraud_assets.core.contracts.contract import Contract, ContractError, parse_contract
 from fraud_assets.settings import PROJECT_ROOT

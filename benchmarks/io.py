@@ -30,14 +30,14 @@ from psycopg import sql
 
 from benchmarks.platform import HANDBOOK, require_default_settings, scratch_home
 from benchmarks.reporting import Row, argument_parser, at_least, at_most, report
-from fraud_assets.adapters.arrivals import arriving, remember_ids
-from fraud_assets.adapters.database import Database
-from fraud_assets.adapters.month_writer import partition_name
+from fraud_assets.adapters.postgres.database import Database
+from fraud_assets.adapters.postgres.month_writer import partition_name
+from fraud_assets.adapters.postgres.months import MonthStore, open_store
 from fraud_assets.adapters.sources import Source, open_source
-from fraud_assets.adapters.table_io import MonthStore, open_store
 from fraud_assets.core.intake.accept import Delivery, Part
 from fraud_assets.core.lineage.tables import TIMESTAMP
 from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows.arrivals import arriving, remember_ids
 
 WRITE_OVER_COPY = 3.0
 TO_SQL_OVER_WRITE = 10.0

@@ -32,7 +32,7 @@ from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 
 from benchmarks.reporting import Row, argument_parser, at_least, report
-from fraud_assets.adapters.files import SourceError, open_rows
+from fraud_assets.adapters.files.reader import SourceError, open_rows
 from fraud_assets.core.contracts.contract import TIMESTAMP, Contract, ContractError, load_contract
 from fraud_assets.core.features.declarations import compute_features, forced_texts, model_columns
 from fraud_assets.core.intake.accept import Delivery, IntakeError, Part, accept

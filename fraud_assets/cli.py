@@ -90,8 +90,8 @@ def start(
 
     It asks what only a person can know, and ends with the live model or with what is missing.
     """
-    from fraud_assets.adapters import start as starting
     from fraud_assets.adapters.console import show_data_check, show_prepared, show_started
+    from fraud_assets.workflows.new_source import start as starting
 
     told = Console(stderr=True) if as_json else console
     with _clear_errors():
@@ -128,7 +128,7 @@ def run(
 
     Later months that are there already, and were built without these months or on other rows of them, are made anew.
     """
-    from fraud_assets.adapters.refresh import run_and_refresh
+    from fraud_assets.workflows.refresh import run_and_refresh
 
     with _clear_errors():
         settings = _settings()
@@ -154,10 +154,10 @@ def status(as_json: Json = False) -> None:
 
 
 def _read_status(settings: Settings) -> dict[str, Any]:
-    from fraud_assets.adapters.ledger_store import LedgerStore
-    from fraud_assets.adapters.refresh import open_stale
-    from fraud_assets.adapters.status import read_status
-    from fraud_assets.adapters.table_io import open_store
+    from fraud_assets.adapters.postgres.ledger import LedgerStore
+    from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.workflows.refresh import open_stale
+    from fraud_assets.workflows.status import read_status
 
     store = open_store(settings)
     return read_status(store, LedgerStore(store.database), open_stale(settings), partial(_rule, settings))
@@ -165,7 +165,7 @@ def _read_status(settings: Settings) -> dict[str, Any]:
 
 def _rule(settings: Settings, version: int) -> DecisionRule | None:
     """The decision rule of a version, from the registry, which takes seconds to load."""
-    from fraud_assets.adapters.registry import Registry
+    from fraud_assets.adapters.mlflow import Registry
 
     registry = Registry(settings)
     return registry.fetch(version)[1].rule if registry.has(version) else None
@@ -186,7 +186,7 @@ def refresh(
 ) -> None:
     """Make anew what is stale, and nothing else: what was built on labels or months that have changed since."""
     from fraud_assets.adapters.console import show_refresh
-    from fraud_assets.adapters.refresh import refresh_months
+    from fraud_assets.workflows.refresh import refresh_months
 
     with _clear_errors():
         told = Console(stderr=True) if as_json else console
@@ -207,8 +207,8 @@ def versions(
 ) -> None:
     """Every version that a table's months have had: when it was written, by which run, and what that changed."""
     from fraud_assets.adapters.console import show_versions
-    from fraud_assets.adapters.status import read_versions
-    from fraud_assets.adapters.table_io import open_store
+    from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.workflows.status import read_versions
 
     with _clear_errors():
         rows = read_versions(open_store(_settings()), table, month)
@@ -225,8 +225,8 @@ def drift(
 ) -> None:
     """A month's drift report: the verdict, its reasons, and every feature."""
     from fraud_assets.adapters.console import show_drift
-    from fraud_assets.adapters.status import read_drift
-    from fraud_assets.adapters.table_io import open_store
+    from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.workflows.status import read_drift
 
     with _clear_errors():
         rows = read_drift(open_store(_settings()), month)
@@ -248,8 +248,8 @@ def backtest(
     as_json: Json = False,
 ) -> None:
     """Replay months under retraining policies, as they would have been known: what would each have brought?"""
-    from fraud_assets.adapters.backtest import backtest_stored, save_picture, save_rows, show_backtest
     from fraud_assets.core.backtest.replay import parse_policies
+    from fraud_assets.workflows.backtest import backtest_stored, save_picture, save_rows, show_backtest
 
     told = Console(stderr=True)
     with _clear_errors():
@@ -279,10 +279,10 @@ def report(
     """A month's drift report as one page to read, print or send: needs no network, no script, no other file."""
     import webbrowser
 
-    from fraud_assets.adapters.ledger_store import LedgerStore
-    from fraud_assets.adapters.monthly_report import write_report
-    from fraud_assets.adapters.registry import Registry
-    from fraud_assets.adapters.table_io import open_store
+    from fraud_assets.adapters.mlflow import Registry
+    from fraud_assets.adapters.postgres.ledger import LedgerStore
+    from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.workflows.report_page import write_report
 
     with _clear_errors():
         settings = _settings()
@@ -300,7 +300,7 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Make a version the champion by hand, and package it."""
-    from fraud_assets.adapters.monthly import promote_version
+    from fraud_assets.workflows.run_months import promote_version
 
     with _clear_errors():
         settings = _settings()
@@ -322,14 +322,14 @@ def score(
     """Score a file with the champion: the same rows plus score, decision and model_version."""
     import pyarrow.csv
 
-    from fraud_assets.adapters.batch_scoring import as_text, by_reason, score_file, write_table
-    from fraud_assets.adapters.ledger_store import LedgerStore
-    from fraud_assets.adapters.registry import Registry
-    from fraud_assets.adapters.table_io import open_store
-    from fraud_assets.adapters.why import newest_remarks
+    from fraud_assets.adapters.mlflow import Registry
+    from fraud_assets.adapters.postgres.ledger import LedgerStore
+    from fraud_assets.adapters.postgres.months import open_store
     from fraud_assets.core.decisions.ledger import champion_version
     from fraud_assets.core.decisions.why import why_no_model
     from fraud_assets.core.models.scoring import Scorer
+    from fraud_assets.workflows.score_file import as_text, by_reason, score_file, write_table
+    from fraud_assets.workflows.why import newest_remarks
 
     with _clear_errors():
         settings = _settings()
@@ -371,7 +371,7 @@ def check_contract(
 ) -> None:
     """Say what a contract says, and what it makes of a month of data; nothing is written."""
     from fraud_assets.adapters.console import show_contract, show_data_check
-    from fraud_assets.adapters.contract_files import check_contract
+    from fraud_assets.workflows.new_source.contract_files import check_contract
 
     with _clear_errors():
         contract, check = check_contract(file, data, month, lambda: _settings(create=False))
@@ -396,8 +396,8 @@ def draft_contract(
     as_json: Json = False,
 ) -> None:
     """Write a first contract for a file, for a person to finish."""
-    from fraud_assets.adapters.contract_files import describe_files, write_draft
     from fraud_assets.core.drafting.draft import to_confirm
+    from fraud_assets.workflows.new_source.contract_files import describe_files, write_draft
 
     with _clear_errors():
         draft = describe_files(file).draft(name).text
@@ -432,8 +432,8 @@ def list_quarantine(
 ) -> None:
     """Rows in quarantine: how many for which reason, and the first of them."""
     from fraud_assets.adapters.console import show_quarantine
-    from fraud_assets.adapters.quarantine import list_rows
-    from fraud_assets.adapters.table_io import open_store
+    from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.workflows.quarantine import list_rows
 
     with _clear_errors():
         listed = list_rows(open_store(_settings()).database, month, reason, limit)
@@ -476,10 +476,10 @@ def _decide(
     as_json: bool,
 ) -> None:
     from fraud_assets.adapters.console import show_decided
-    from fraud_assets.adapters.quarantine import choose_rows, decide
-    from fraud_assets.adapters.refresh import open_stale
-    from fraud_assets.adapters.status import as_row
-    from fraud_assets.adapters.table_io import open_store
+    from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.workflows.quarantine import choose_rows, decide
+    from fraud_assets.workflows.refresh import open_stale
+    from fraud_assets.workflows.status import as_row
 
     with _clear_errors():
         settings = _settings()
@@ -511,10 +511,10 @@ def add_labels(
     from datetime import UTC, datetime
 
     from fraud_assets.adapters.console import show_added
-    from fraud_assets.adapters.label_feed import add_file
-    from fraud_assets.adapters.refresh import open_stale
-    from fraud_assets.adapters.status import as_row
-    from fraud_assets.adapters.table_io import open_store
+    from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.workflows.labels import add_file
+    from fraud_assets.workflows.refresh import open_stale
+    from fraud_assets.workflows.status import as_row
 
     with _clear_errors():
         settings = _settings()
@@ -536,8 +536,8 @@ def label_completeness(
 ) -> None:
     """How many frauds of each month are known at a month's end, and how many are expected still to come."""
     from fraud_assets.adapters.console import show_completeness
-    from fraud_assets.adapters.label_feed import completeness_rows, read_completeness
-    from fraud_assets.adapters.table_io import open_store
+    from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.workflows.labels import completeness_rows, read_completeness
 
     with _clear_errors():
         store = open_store(_settings())
@@ -573,7 +573,7 @@ def database(
         return
     import psycopg
 
-    from fraud_assets.adapters.database import embedded_binary, open_database
+    from fraud_assets.adapters.postgres.database import embedded_binary, open_database
 
     with _clear_errors():
         url = open_database(_settings()).url
@@ -598,7 +598,7 @@ def database(
 @db.command("stop")
 def stop() -> None:
     """Stop the embedded PostgreSQL of this home."""
-    from fraud_assets.adapters.database import stop_embedded
+    from fraud_assets.adapters.postgres.database import stop_embedded
 
     with _clear_errors():
         settings = _settings()
@@ -610,7 +610,7 @@ def stop() -> None:
 @app.command()
 def dev() -> None:
     """Dagster UI with its daemon and sensors, and the MLflow UI, until Ctrl-C."""
-    from fraud_assets.adapters.processes import run_together
+    from fraud_assets.workflows.dev_servers import run_together
 
     with _clear_errors():
         settings = _settings()
@@ -623,7 +623,7 @@ def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve the promoted model's bento over HTTP."""
-    from fraud_assets.adapters.processes import serve_champion
+    from fraud_assets.workflows.dev_servers import serve_champion
 
     with _clear_errors():
         settings = _settings()
@@ -643,8 +643,8 @@ def list_of_retrainings(
     """What the drift sensor decided about each month: when, what asked, why, and the run that it led to."""
     from fraud_assets.adapters.console import show_retrainings
     from fraud_assets.adapters.dagster_storage import open_instance
-    from fraud_assets.adapters.database import open_database
-    from fraud_assets.adapters.retraining import RetrainingStore, list_decisions
+    from fraud_assets.adapters.postgres.database import open_database
+    from fraud_assets.workflows.retraining import RetrainingStore, list_decisions
 
     with _clear_errors():
         settings = _settings()
@@ -664,9 +664,9 @@ def list_of_alerts(
     as_json: Json = False,
 ) -> None:
     """What people were told of, on which channel, and what still waits or was given up."""
-    from fraud_assets.adapters.alerts import AlertStore, list_alerts, open_channels
     from fraud_assets.adapters.console import show_alerts
-    from fraud_assets.adapters.database import open_database
+    from fraud_assets.adapters.postgres.database import open_database
+    from fraud_assets.workflows.alerts import AlertStore, list_alerts, open_channels
 
     with _clear_errors():
         settings = _settings()
@@ -678,7 +678,7 @@ def list_of_alerts(
 @alerts.command("test")
 def try_channels(as_json: Json = False) -> None:
     """Send a test message to each channel of FRAUD_ALERT_URLS, and say which did not take it and why."""
-    from fraud_assets.adapters.alerts import open_channels
+    from fraud_assets.workflows.alerts import open_channels
 
     with _clear_errors():
         settings = _settings(create=False)

@@ -17,7 +17,7 @@ import psycopg
 import pyarrow.parquet
 import pytest
 
-from fraud_assets.adapters.database import Database, open_database, stop_embedded
+from fraud_assets.adapters.postgres.database import Database, open_database, stop_embedded
 from fraud_assets.core.contracts.contract import Contract, load_contract
 from fraud_assets.core.simulator import SimulatorConfig, simulate_month
 from fraud_assets.settings import PROJECT_ROOT, Settings

@@ -28,13 +28,13 @@ DAGSTER_PLACES = ("TICK_CREATED", "TICK_HELD", "RUN_IDS_RESERVED", "RUN_CREATED"
 BEFORE = {
     "EVALUATED": "dagster._daemon.sensor._handle_run_requests_and_automation_condition_evaluations",
     "CURSOR": "dagster._daemon.sensor.SensorLaunchContext.update_state",
-    "FOUND": "fraud_assets.adapters.alerts.AlertStore.record",
-    "SENT": "fraud_assets.adapters.alerts.AlertStore.record_attempt",
+    "FOUND": "fraud_assets.workflows.alerts.AlertStore.record",
+    "SENT": "fraud_assets.workflows.alerts.AlertStore.record_attempt",
 }
 AFTER = {
-    "RECORDED": "fraud_assets.adapters.retraining.RetrainingStore.record",
-    "KEPT": "fraud_assets.adapters.alerts.AlertStore.record",
-    "TOLD": "fraud_assets.adapters.alerts.AlertStore.record_attempt",
+    "RECORDED": "fraud_assets.workflows.retraining.RetrainingStore.record",
+    "KEPT": "fraud_assets.workflows.alerts.AlertStore.record",
+    "TOLD": "fraud_assets.workflows.alerts.AlertStore.record_attempt",
 }
 
 

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from fraud_assets.adapters.arrivals import arriving
+from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.sources import FolderSource, SourceError
-from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.intake.accept import IntakeError
 from fraud_assets.defs.partitions import month_column
 from fraud_assets.defs.raw_transactions import _Streams
+from fraud_assets.workflows.arrivals import arriving
 
 SHOP = """
 name: tests

@@ -21,9 +21,9 @@ from benchmarks.bento_alone import source_rows
 from benchmarks.io import ManyTimes, write_month
 from benchmarks.platform import ComparisonError, Cost, Decisions, bare_decisions, measure, race, require_same
 from benchmarks.reporting import REQUIRED_KEYS, Row, at_most, paths_in, report
-from fraud_assets.adapters.database import Database
+from fraud_assets.adapters.postgres.database import Database
+from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.sources import FolderSource
-from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.contracts.contract import Contract, parse_contract
 from fraud_assets.settings import PROJECT_ROOT, Settings
 

@@ -18,10 +18,10 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from fraud_assets.adapters.monthly import months_to_run
 from fraud_assets.cli import app
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.simulator import simulate_month
+from fraud_assets.workflows.run_months import months_to_run
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World
@@ -328,7 +328,7 @@ def test_a_csv_and_a_parquet_file_of_the_same_rows_get_the_same_scores(
 def test_a_stored_transaction_gets_the_score_that_its_stored_features_give(
     in_world: World, rows: pa.Table, write: Callable[[pa.Table, str], str]
 ) -> None:
-    from fraud_assets.adapters.table_io import open_store
+    from fraud_assets.adapters.postgres.months import open_store
 
     features = open_store(in_world.settings).read("transaction_features", first_month=in_world.months[-1])
     wanted = set(rows["transaction_id"].to_pylist())
@@ -343,7 +343,7 @@ def test_a_stored_transaction_gets_the_score_that_its_stored_features_give(
 def test_rows_of_features_score_the_same_from_csv_as_from_parquet(
     in_world: World, write: Callable[[pa.Table, str], str]
 ) -> None:
-    from fraud_assets.adapters.table_io import open_store
+    from fraud_assets.adapters.postgres.months import open_store
 
     features = open_store(in_world.settings).read("transaction_features", first_month=in_world.months[-1]).slice(0, 30)
     texts, typed = scored(write(features, "features.csv")), scored(write(features, "features.parquet"))
@@ -412,7 +412,7 @@ def test_a_file_in_which_every_row_is_broken_still_names_each(
 def test_a_broken_row_of_features_is_named_by_its_number_and_column(
     in_world: World, write: Callable[[pa.Table, str], str]
 ) -> None:
-    from fraud_assets.adapters.table_io import open_store
+    from fraud_assets.adapters.postgres.months import open_store
 
     features = open_store(in_world.settings).read("transaction_features", first_month=in_world.months[-1]).slice(0, 3)
     amounts = pa.array(["1.5", "a lot", "3"])

@@ -12,12 +12,12 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from fraud_assets.adapters.database import Database
-from fraud_assets.adapters.quarantine import take_in_again
-from fraud_assets.adapters.table_io import MonthStore, open_store
+from fraud_assets.adapters.postgres.database import Database
+from fraud_assets.adapters.postgres.months import MonthStore, open_store
 from fraud_assets.cli import _graph, app
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows.quarantine import take_in_again
 
 pytest_plugins = ["fraud_assets_tests.worlds"]
 

@@ -10,9 +10,9 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from fraud_assets.adapters import start
 from fraud_assets.cli import app
 from fraud_assets.core.contracts.contract import load_contract
+from fraud_assets.workflows.new_source import start
 
 
 @pytest.fixture(autouse=True)

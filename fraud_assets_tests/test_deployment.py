@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from fraud_assets.adapters.database import SCHEMAS
+from fraud_assets.adapters.postgres.database import SCHEMAS
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
 COMPOSE_FILE = PROJECT_ROOT / "docker-compose.yml"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fraud_assets.adapters.contract_files import DataCheck, check_data, describe_files
 from fraud_assets.adapters.sources import FolderSource
 from fraud_assets.core.contracts.contract import Contract, parse_contract
 from fraud_assets.core.drafting.draft import Draft
+from fraud_assets.workflows.new_source.contract_files import DataCheck, check_data, describe_files
 
 CASES = Path(__file__).parent / "cases"
 

@@ -245,7 +245,7 @@ def cards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def test_columns_of_any_type_reach_the_model_and_what_says_nothing_does_not(cards: World) -> None:
-    from fraud_assets.adapters.registry import Registry
+    from fraud_assets.adapters.mlflow import Registry
 
     ((version, family),) = cards.query(
         "SELECT model_version, family FROM trained_model WHERE month = '2024-03-01' AND status = 'trained'"

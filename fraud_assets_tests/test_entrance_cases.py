@@ -8,15 +8,15 @@ import pyarrow as pa
 import pytest
 
 from bentos.fraud_scorer.transactions import RequestError, TransactionReader
-from fraud_assets.adapters.batch_scoring import score_file
-from fraud_assets.adapters.feed_check import check_feed
-from fraud_assets.adapters.label_feed import add_file
+from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.sources import FolderSource
-from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.contracts.contract import ContractError, load_contract, parse_contract
 from fraud_assets.core.features.declarations import feature_names
 from fraud_assets.core.intake.accept import accept
 from fraud_assets.core.models.scoring import SCORES_SCHEMA, ModelManifest, Scorer
+from fraud_assets.workflows.labels import add_file
+from fraud_assets.workflows.new_source.feed_check import check_feed
+from fraud_assets.workflows.score_file import score_file
 
 CASES = Path(__file__).parent / "cases"
 NOW = dt.datetime(2024, 6, 1, tzinfo=dt.UTC)

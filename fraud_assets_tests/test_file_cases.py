@@ -8,12 +8,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from fraud_assets.adapters.contract_files import check_contract
-from fraud_assets.adapters.files import open_rows
+from fraud_assets.adapters.files.reader import open_rows
 from fraud_assets.adapters.sources import FolderSource
 from fraud_assets.core.contracts.contract import load_contract
 from fraud_assets.core.intake.accept import IntakeError, accept
 from fraud_assets.core.labels.feed import ADDED_FILE, read_statements
+from fraud_assets.workflows.new_source.contract_files import check_contract
 
 CASES = Path(__file__).parent / "cases"
 MONTH = "2024-01"

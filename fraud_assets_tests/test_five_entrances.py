@@ -18,15 +18,15 @@ import pyarrow.csv
 import pytest
 from typer.testing import CliRunner
 
-from fraud_assets.adapters.batch_scoring import score_file, write_table
-from fraud_assets.adapters.database import stop_embedded
-from fraud_assets.adapters.packaging import build_bento
-from fraud_assets.adapters.table_io import open_store
+from fraud_assets.adapters.bento import build_bento
+from fraud_assets.adapters.postgres.database import stop_embedded
+from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.cli import app
 from fraud_assets.core.contracts.contract import load_contract
 from fraud_assets.core.features.declarations import compute_features
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows.score_file import score_file, write_table
 from fraud_assets_tests.test_service import served, trained
 
 CONTRACT = """

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from bentos.fraud_scorer.history import History, HistoryError
-from fraud_assets.adapters.table_io import MonthStore
+from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.contracts.contract import parse_contract
 
 CONTRACT = """

@@ -7,13 +7,13 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from fraud_assets.adapters.contract_files import check_contract
-from fraud_assets.adapters.feed_check import check_feed, feed_findings
-from fraud_assets.adapters.label_feed import month_statements
+from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.sources import FolderSource
-from fraud_assets.adapters.table_io import MonthStore
 from fraud_assets.core.contracts.contract import load_contract
 from fraud_assets.core.intake.accept import IntakeError, accept
+from fraud_assets.workflows.labels import month_statements
+from fraud_assets.workflows.new_source.contract_files import check_contract
+from fraud_assets.workflows.new_source.feed_check import check_feed, feed_findings
 
 CASE = Path(__file__).parent / "cases" / "label-feed-own-format"
 NOW = dt.datetime(2024, 6, 1, tzinfo=dt.UTC)

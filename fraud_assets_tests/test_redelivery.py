@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fraud_assets.adapters.database import Database
-from fraud_assets.adapters.refresh import open_stale
-from fraud_assets.adapters.table_io import open_store
+from fraud_assets.adapters.postgres.database import Database
+from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.core.lineage.staleness import Partition
+from fraud_assets.workflows.refresh import open_stale
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World

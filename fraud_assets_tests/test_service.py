@@ -32,7 +32,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from bentos.fraud_scorer.history import History, HistoryError
 from bentos.fraud_scorer.limits import MAX_BODY_BYTES
 from bentos.fraud_scorer.requests import MAX_ROWS
-from fraud_assets.adapters.packaging import build_bento, serve_command, to_onnx
+from fraud_assets.adapters.bento import build_bento, serve_command, to_onnx
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.features.declarations import compute_features, feature_names, history_days, text_features
 from fraud_assets.core.models.encoding import Encoder, EncodingConfig, learn_texts

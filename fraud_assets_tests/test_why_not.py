@@ -156,9 +156,9 @@ def test_where_a_model_is_live_its_rule_is_stated_with_what_it_promised(tmp_path
     from rich.console import Console
 
     from fraud_assets.adapters.console import show_status
-    from fraud_assets.adapters.status import _decisions
     from fraud_assets.core.costs import Costs
     from fraud_assets.core.models.decision_threshold import choose_threshold
+    from fraud_assets.workflows.status import _decisions
 
     rule = choose_threshold(
         [True, False, True, False], [0.9, 0.2, 0.6, 0.1], cards=None, days=[0, 0, 1, 1], amount=[50.0, 1, 50, 1],

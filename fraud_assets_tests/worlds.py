@@ -26,7 +26,7 @@ import psutil
 import psycopg
 import pytest
 
-from fraud_assets.adapters.database import stop_embedded
+from fraud_assets.adapters.postgres.database import stop_embedded
 from fraud_assets.core.simulator import SimulatorConfig, parse_drifts
 from fraud_assets.settings import PROJECT_ROOT, Settings
 

@@ -1,1 +1,1 @@
-"""The outside world, one file each: database, sources, registry, packaging."""
+"""The outside world and nothing else: databases, files, sources, the registry, packaging, engines."""

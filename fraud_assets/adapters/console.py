@@ -1,4 +1,4 @@
-"""How the `fraud` command shows things to people; what is shown comes from `adapters/status.py`."""
+"""How the `fraud` command shows things to people; what is shown comes from `workflows/status.py`."""
 
 from __future__ import annotations
 

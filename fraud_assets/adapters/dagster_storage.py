@@ -15,7 +15,7 @@ import yaml
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres.storage import DagsterPostgresStorage
 
-from fraud_assets.adapters.database import open_database
+from fraud_assets.adapters.postgres.database import open_database
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
 DAGSTER_YAML = PROJECT_ROOT / "dagster.yaml"

@@ -1,7 +1,7 @@
 """Where transactions come from: the simulator, folders of files, a Postgres table or query.
 
-A source gives a month as it is delivered. How a file is read belongs to `files.py`; what the columns mean is the
-contract's, and is applied by `core/intake/accept.py`.
+A source gives a month as it is delivered. How a file is read belongs to `adapters/files/reader.py`; what the columns
+mean is the contract's, and is applied by `core/intake/accept.py`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from urllib.parse import unquote
 import pyarrow as pa
 from psycopg import sql
 
-from fraud_assets.adapters.database import Database
-from fraud_assets.adapters.files import SourceError as SourceError
-from fraud_assets.adapters.files import open_rows
+from fraud_assets.adapters.files.reader import SourceError as SourceError
+from fraud_assets.adapters.files.reader import open_rows
+from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.intake.accept import Delivery, Part

@@ -1,15 +1,15 @@
 """The alert sensor: tells people of drift, broken data, refused promotions and failed runs.
 
 What is worth an alert and when it is sent again belongs to `core/decisions/alerts.py`; finding, keeping and sending to
-`adapters/alerts.py`.
+`workflows/alerts.py`.
 """
 
 import dagster as dg
 
-from fraud_assets.adapters.alerts import AlertStore, deliver, find_facts, open_channels
-from fraud_assets.adapters.database import open_database
+from fraud_assets.adapters.postgres.database import open_database
 from fraud_assets.defs.resources import Platform
 from fraud_assets.settings import Settings
+from fraud_assets.workflows.alerts import AlertStore, deliver, find_facts, open_channels
 
 
 def send_alerts(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SkipReason:

@@ -1,6 +1,6 @@
 """What runs by itself: features and report when new data arrive, the retraining job, and the sensor that asks for it.
 
-What leads to a retraining is decided in `core/decisions/retraining.py`, and kept by `adapters/retraining.py`; the
+What leads to a retraining is decided in `core/decisions/retraining.py`, and kept by `workflows/retraining.py`; the
 sensor gathers and wraps.
 """
 
@@ -11,7 +11,6 @@ from typing import cast
 
 import dagster as dg
 
-from fraud_assets.adapters.retraining import JOB, RetrainingStore, read_models
 from fraud_assets.core.decisions.retraining import (
     Attempt,
     AttemptState,
@@ -25,6 +24,7 @@ from fraud_assets.core.months import MONTH_PATTERN
 from fraud_assets.defs.partitions import MONTHS
 from fraud_assets.defs.resources import Platform
 from fraud_assets.defs.up_to_date import IN_PROGRESS
+from fraud_assets.workflows.retraining import JOB, RetrainingStore, read_models
 
 REPORT, EVALUATION = "drift_report", "evaluation"
 MONTH_TAG, TRIGGER_TAG = "fraud/retrain_month", "fraud/trigger"

@@ -6,10 +6,10 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from fraud_assets.adapters.backtest import backtest_picture, backtest_stored, summary_in_words
 from fraud_assets.core.backtest.replay import parse_policies
 from fraud_assets.defs.partitions import describe, picture
 from fraud_assets.defs.resources import Platform
+from fraud_assets.workflows.backtest import backtest_picture, backtest_stored, summary_in_words
 
 
 class BacktestConfig(dg.Config):

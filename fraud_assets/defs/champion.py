@@ -5,7 +5,6 @@ from datetime import date
 import dagster as dg
 import pyarrow as pa
 
-from fraud_assets.adapters.promotion import apply_verdict
 from fraud_assets.core.decisions.promotion import decide_promotion, promotion_signals
 from fraud_assets.core.decisions.why import why_no_challenger
 from fraud_assets.core.lineage.staleness import champion_inputs
@@ -13,6 +12,7 @@ from fraud_assets.core.months import shift_month
 from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
+from fraud_assets.workflows.promote import apply_verdict
 
 
 @dg.asset(

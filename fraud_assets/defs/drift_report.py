@@ -6,7 +6,6 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.adapters.monthly_report import publish_report, write_report
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.lineage.staleness import Inputs, champion_inputs, inputs_of
 from fraud_assets.core.models.scoring import Scorer
@@ -30,6 +29,7 @@ from fraud_assets.defs.partitions import (
 )
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
+from fraud_assets.workflows.report_page import publish_report, write_report
 
 
 @dg.asset(

@@ -5,7 +5,7 @@ from datetime import date
 import dagster as dg
 import pyarrow as pa
 
-from fraud_assets.adapters.packaging import build_bento
+from fraud_assets.adapters.bento import build_bento
 from fraud_assets.defs.partitions import MONTH_BY_MONTH, MONTHS, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.adapters.label_feed import MonthStatements, completeness_rows, month_statements, read_completeness
 from fraud_assets.core.labels.completeness import Completeness
 from fraud_assets.defs.partitions import CONTRACT, MONTHS, RANGE_IN_ONE_RUN, describe, picture
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
+from fraud_assets.workflows.labels import MonthStatements, completeness_rows, month_statements, read_completeness
 
 with warnings.catch_warnings():
     # Partitioned checks are a preview in dagster 1.13; goes when they are not.

@@ -9,8 +9,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from fraud_assets.adapters.arrivals import Arrival, arriving, months_with_ids_of, remember_ids
-from fraud_assets.adapters.table_io import MonthStore
+from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.intake.accept import Intake
 from fraud_assets.core.labels.as_of import fraud_rate_of
@@ -18,6 +17,7 @@ from fraud_assets.core.lineage.tables import TIMESTAMP
 from fraud_assets.defs.partitions import MONTHS, RANGE_IN_ONE_RUN, describe, month_column, picture
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
+from fraud_assets.workflows.arrivals import Arrival, arriving, months_with_ids_of, remember_ids
 
 with warnings.catch_warnings():
     # Partitioned checks are a preview in dagster 1.13; goes when they are not.

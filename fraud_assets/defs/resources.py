@@ -6,10 +6,10 @@ import dagster as dg
 import pyarrow as pa
 
 from fraud_assets.adapters.engines import Compute, open_engine
-from fraud_assets.adapters.ledger_store import LedgerStore
-from fraud_assets.adapters.registry import Registry
+from fraud_assets.adapters.mlflow import Registry
+from fraud_assets.adapters.postgres.ledger import LedgerStore
+from fraud_assets.adapters.postgres.months import MonthStore, PostgresMonthIOManager, open_store
 from fraud_assets.adapters.sources import Source, open_source
-from fraud_assets.adapters.table_io import MonthStore, PostgresMonthIOManager, open_store
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.decisions.ledger import champion_version
 from fraud_assets.core.lineage.staleness import Inputs, inputs_of

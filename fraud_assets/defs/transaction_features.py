@@ -7,7 +7,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.adapters.table_io import MonthsOnce
+from fraud_assets.adapters.postgres.months import MonthsOnce
 from fraud_assets.core.features.declarations import features_digest, history_days, model_columns
 from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.lineage.staleness import Inputs, absent, features_inputs, in_words

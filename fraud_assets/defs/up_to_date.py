@@ -1,6 +1,6 @@
 """`up_to_date`, the check that each month of each table has: whether what it was made of is still what there is.
 
-What makes a month stale belongs to `core/lineage/staleness.py`; telling Dagster of it to `adapters/refresh.py`.
+What makes a month stale belongs to `core/lineage/staleness.py`; telling Dagster of it to `workflows/refresh.py`.
 """
 
 import warnings
@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from fraud_assets.adapters.refresh import UP_TO_DATE, evaluate_up_to_date, open_stale, untold
 from fraud_assets.core.lineage.tables import ON_REQUEST, TABLES
 from fraud_assets.defs.partitions import MONTHS
 from fraud_assets.defs.resources import Platform
+from fraud_assets.workflows.refresh import UP_TO_DATE, evaluate_up_to_date, open_stale, untold
 
 IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,

@@ -2,7 +2,7 @@
 
 The page is made of what is stored, and of nothing else: the same rows give the same page, on any machine and at any
 later time. It needs no network and no script. Its words and what is shown in which order belong here, its looks to
-`templates/report.html`, its plots to `charts.py`; where the facts come from is in `adapters/monthly_report.py`, and
+`templates/report.html`, its plots to `charts.py`; where the facts come from is in `workflows/report_page.py`, and
 what is drift in `core/monitoring/month.py`.
 """
 

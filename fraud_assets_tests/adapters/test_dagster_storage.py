@@ -12,7 +12,7 @@ import pytest
 from dagster._core.instance.ref import InstanceRef
 
 from fraud_assets.adapters.dagster_storage import DAGSTER_YAML, busy_instance, open_instance
-from fraud_assets.adapters.database import open_database
+from fraud_assets.adapters.postgres.database import open_database
 from fraud_assets.settings import Settings
 
 

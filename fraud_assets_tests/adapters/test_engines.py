@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from benchmarks.handbook import load_cards
-from fraud_assets.adapters.database import Database
 from fraud_assets.adapters.engines import Engine, EngineError, open_engine
+from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.core.contracts.contract import Contract, parse_contract
 from fraud_assets.core.features.declarations import compute_features, feature_names
 from fraud_assets.settings import Settings

@@ -9,7 +9,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 
-from fraud_assets.adapters.database import Database
+from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.sources import (
     FolderSource,
     PostgresSource,

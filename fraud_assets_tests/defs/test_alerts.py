@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fraud_assets.adapters.dagster_storage import open_instance
-from fraud_assets.adapters.database import Database, open_database
-from fraud_assets.adapters.ledger_store import LedgerStore
+from fraud_assets.adapters.postgres.database import Database, open_database
+from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.cli import app
 from fraud_assets.core.intake.accept import IntakeError
 from fraud_assets.defs.alerts import alerts

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
-from fraud_assets.adapters.database import Database, open_database
+from fraud_assets.adapters.postgres.database import Database, open_database
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def test_what_looks_at_the_champion_records_which_one_it_was(world: World) -> No
 def test_months_run_in_order_leave_nothing_stale_and_the_ui_s_checks_say_so(
     in_world: World, world_instance: dg.DagsterInstance
 ) -> None:
-    from fraud_assets.adapters.refresh import open_stale
+    from fraud_assets.workflows.refresh import open_stale
 
     assert open_stale(in_world.settings) == []
     keys = [dg.AssetCheckKey(dg.AssetKey(name), "up_to_date") for name in ASSETS]
@@ -222,7 +222,7 @@ def test_months_run_in_order_leave_nothing_stale_and_the_ui_s_checks_say_so(
 def test_other_settings_of_training_make_every_trained_month_stale(
     in_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fraud_assets.adapters.refresh import open_stale
+    from fraud_assets.workflows.refresh import open_stale
 
     monkeypatch.setenv("FRAUD_REVIEW_CAPACITY", "77")
     changed = [(one.table, one.month, one.changes) for one in open_stale(in_world.settings) if one.changes]

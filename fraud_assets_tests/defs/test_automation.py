@@ -26,11 +26,11 @@ from dagster._daemon.sensor import execute_sensor_iteration
 from typer.testing import CliRunner
 
 from fraud_assets.adapters.dagster_storage import open_instance
-from fraud_assets.adapters.database import open_database
-from fraud_assets.adapters.retraining import RetrainingStore
+from fraud_assets.adapters.postgres.database import open_database
 from fraud_assets.cli import app
 from fraud_assets.core.decisions.retraining import RetrainingPolicy
 from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows.retraining import RetrainingStore
 
 pytest_plugins = ["fraud_assets_tests.worlds"]
 

@@ -13,7 +13,7 @@ import dagster as dg
 import psutil
 import pytest
 
-from fraud_assets.adapters.database import stop_embedded
+from fraud_assets.adapters.postgres.database import stop_embedded
 from fraud_assets.settings import PROJECT_ROOT
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from fraud_assets.adapters.label_feed import Added, add_file
-from fraud_assets.adapters.table_io import MonthStore, open_store
+from fraud_assets.adapters.postgres.months import MonthStore, open_store
 from fraud_assets.core.lineage.staleness import inputs_of
 from fraud_assets.core.months import month_start, months_between
 from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows.labels import Added, add_file
 
 pytest_plugins = ["fraud_assets_tests.worlds"]
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from fraud_assets.adapters import database as database_module
 from fraud_assets.adapters.dagster_storage import open_instance
-from fraud_assets.adapters.database import Database, open_database, stop_embedded
-from fraud_assets.adapters.retraining import RetrainingStore, list_decisions
+from fraud_assets.adapters.postgres import database as database_module
+from fraud_assets.adapters.postgres.database import Database, open_database, stop_embedded
 from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows.retraining import RetrainingStore, list_decisions
 from fraud_assets_tests.daemons import DaemonHouse
 
 if TYPE_CHECKING:

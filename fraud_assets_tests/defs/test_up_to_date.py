@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-from fraud_assets.adapters.database import Database
-from fraud_assets.adapters.quarantine import record_decisions
+from fraud_assets.adapters.postgres.database import Database
+from fraud_assets.workflows.quarantine import record_decisions
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World

@@ -2,7 +2,7 @@
 
 Models and drift reports as of each month's end, the figures of each policy with their intervals, and the rows that
 are stored belong here. What a policy decides is in `replay.py`, training in `models/training.py`, reports in
-`monitoring/month.py`, where months come from in `adapters/backtest.py`.
+`monitoring/month.py`, where months come from in `workflows/backtest.py`.
 
 The question is what retraining brings. A new model therefore goes live at once, in the month after its as-of time:
 the promotion gate (`decisions/promotion.py`), which waits until a model can be judged, is no part of the replay, and

@@ -1,6 +1,6 @@
 """Alerts: what is worth one, what it says, and when a channel that did not answer is tried again.
 
-Pure decisions on frozen dataclasses. Finding what happened, keeping it and sending it belong to `adapters/alerts.py`,
+Pure decisions on frozen dataclasses. Finding what happened, keeping it and sending it belong to `workflows/alerts.py`,
 the sensor to `defs/alerts.py`.
 """
 

@@ -1,6 +1,6 @@
 """The ledger: what happened to each model, when, and why; and what follows from it.
 
-Events are facts in order and are never changed. Storing them belongs to `adapters/ledger_store.py`.
+Events are facts in order and are never changed. Storing them belongs to `adapters/postgres/ledger.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """When a new model is trained: drift, performance, age and calendar as one policy, and how stubborn it is.
 
 The rule that one report asks for exactly one retraining, and for another attempt when that failed, belongs here.
-Finding the reports, the models and the runs does not (the sensor and `adapters/retraining.py` gather them), nor what
+Finding the reports, the models and the runs does not (the sensor and `workflows/retraining.py` gather them), nor what
 drift is (`monitoring/verdict.py`), nor whether a new model goes live (`promotion.py`).
 """
 

@@ -1,7 +1,7 @@
 """Why something is not there: no labels, no model, no promotion; each in one sentence, made of what is stored.
 
 One place, so that the line of `fraud run`, `fraud status`, `fraud score` and the assets say the same. Reading what is
-stored belongs to `adapters/why.py`; the reasons themselves come from training, evaluation and promotion.
+stored belongs to `workflows/why.py`; the reasons themselves come from training, evaluation and promotion.
 """
 
 from __future__ import annotations

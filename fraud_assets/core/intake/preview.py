@@ -1,7 +1,7 @@
 """What a contract will make of a delivery: months, frauds, what breaks a rule, and which columns models can use.
 
 Nothing is stored, and nothing but the contract's own rules (`accept.py`) is applied. Finding and reading the files
-belongs to `adapters/contract_files.py`.
+belongs to `workflows/new_source/contract_files.py`.
 """
 
 from __future__ import annotations

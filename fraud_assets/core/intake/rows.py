@@ -1,6 +1,6 @@
 """What a reader of files hands on: rows under the file's own column names, and lines that are no rows of it.
 
-How a file is read belongs to `adapters/files.py`, what its values mean to `accept.py`.
+How a file is read belongs to `adapters/files/reader.py`, what its values mean to `accept.py`.
 """
 
 from __future__ import annotations

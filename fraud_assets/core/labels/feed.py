@@ -2,7 +2,7 @@
 
 A file's rows are taken or refused with their reasons; none is repaired. Statements from deliveries, from a feed and
 from added files are put together, each once, and get the time and the entities of their transaction where that has
-been seen. Files and tables themselves belong to `adapters/label_feed.py`, what a statement means to `as_of.py`.
+been seen. Files and tables themselves belong to `workflows/labels.py`, what a statement means to `as_of.py`.
 """
 
 from __future__ import annotations

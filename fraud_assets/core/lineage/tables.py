@@ -1,6 +1,6 @@
 """The tables the assets materialise into: columns, month column and indexes, as data.
 
-How a table is written or read belongs to `adapters/table_io.py`; what its rows mean is said in the asset.
+How a table is written or read belongs to `adapters/postgres/months.py`; what its rows mean is said in the asset.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Training: a challenger chosen by out-of-time validation among families and settings, and the reference beside it.
 
 Rows come with labels as they were known at the as-of time (`labels.labels_as_of`); only matured ones are used. How
-models are trained, as values, is in `training_config.py`; logging and registering the result in `adapters/registry.py`.
+models are trained, as values, is in `training_config.py`; logging and registering the result in `adapters/mlflow.py`.
 """
 
 from __future__ import annotations

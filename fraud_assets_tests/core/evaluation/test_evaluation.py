@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fraud_assets.adapters.packaging import to_onnx
+from fraud_assets.adapters.bento import to_onnx
 from fraud_assets.core.contracts.contract import Column, load_contract
 from fraud_assets.core.decisions.promotion import ModelEvidence, decide_promotion, promotion_signals
 from fraud_assets.core.evaluation.evaluation import (

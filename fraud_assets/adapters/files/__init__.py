@@ -1,0 +1,1 @@
+"""Files of rows, read as a contract says. What values mean belongs to `core/intake`."""

@@ -1,0 +1,325 @@
+"""MLflow: runs, the model registry and its aliases, through dagster-mlflow's tracking class.
+
+Without FRAUD_MLFLOW_URI the tracking store is the platform's own database and artifacts lie in the home. Which
+version shall be champion is decided in `core/decisions/promotion.py`; the ledger, not the alias, is the record of it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fraud_assets.adapters.bento import to_onnx
+from fraud_assets.adapters.postgres.database import open_database
+from fraud_assets.core.errors import PlatformError
+from fraud_assets.core.models.encoding import EncodedClassifier
+from fraud_assets.core.models.scoring import ModelManifest, digest_model
+from fraud_assets.core.models.training import Candidate, TrainingConfig, TrainingResult
+from fraud_assets.settings import Settings
+
+MODEL_NAME = "fraud"
+PREDICTIONS = "validation/predictions.parquet"
+ALIASES = ("champion", "challenger", "previous_champion")
+
+
+class RegistryError(PlatformError):
+    """The registry lacks what was asked of it."""
+
+
+class Registry:
+    """The runs and registered versions of one contract's model."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Binds to the settings' MLflow; connects when first used."""
+        self.settings = settings
+        self.experiment = settings.loaded_contract.name
+        self._client: Any = None
+        self._fetched: dict[tuple[int, str], tuple[bytes, ModelManifest]] = {}
+
+    @property
+    def tracking_uri(self) -> str:
+        """The MLflow server, or the `mlflow` schema of the platform's database."""
+        return self.settings.mlflow_uri or open_database(self.settings).schema_url("mlflow")
+
+    def client(self) -> Any:
+        """An MLflow client, with the experiment and the registered model there."""
+        mlflow = _mlflow()
+        mlflow.set_tracking_uri(self.tracking_uri)
+        if self._client is None:
+            self._client = self._opened(mlflow)
+        return self._client
+
+    def _opened(self, mlflow: Any) -> Any:
+        client = mlflow.MlflowClient()
+        if client.get_experiment_by_name(self.experiment) is None:
+            # A server keeps artifacts where it was told to; without one they lie in the home.
+            location = None if self.settings.mlflow_uri else self.settings.artifacts.as_uri()
+            try:
+                client.create_experiment(self.experiment, artifact_location=location)
+            except mlflow.exceptions.MlflowException:
+                # Lost the race against another run; anything else shows in the next line.
+                if client.get_experiment_by_name(self.experiment) is None:
+                    raise
+        if not client.search_registered_models(f"name = '{MODEL_NAME}'"):
+            try:
+                client.create_registered_model(MODEL_NAME)
+            except mlflow.exceptions.MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+        return client
+
+    @contextmanager
+    def run(self, *, dagster_run_id: str, name: str, log: logging.Logger) -> Iterator[Any]:
+        """An MLflow run that carries the Dagster run's id, ended with this block.
+
+        dagster-mlflow's resource leaves ending the run to a hook, which ends it after the first op of a Dagster
+        run (dagster issue 21872); so its tracking class is used with the lifetime of a block.
+
+        Yields:
+            dagster-mlflow's `MlFlow`, with MLflow's fluent API as its methods.
+        """
+        self.client()
+        from dagster import BetaWarning
+
+        with warnings.catch_warnings():
+            # dagster-mlflow calls its functions beta when it is imported and used; goes when it does not.
+            warnings.simplefilter("ignore", BetaWarning)
+            from dagster_mlflow.resources import MlFlow
+
+        context = SimpleNamespace(
+            log=log,
+            dagster_run=SimpleNamespace(job_name=name),
+            run_id=dagster_run_id,
+            resource_config={
+                "experiment_name": self.experiment,
+                "mlflow_tracking_uri": self.tracking_uri,
+                "extra_tags": {"contract": self.experiment},
+            },
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BetaWarning)  # as above
+            tracking: Any = MlFlow(context)  # type: ignore[no-untyped-call]
+        try:
+            yield tracking
+        except BaseException:
+            tracking.end_run(status="FAILED")
+            raise
+        tracking.end_run()
+
+    def register(
+        self,
+        tracking: Any,
+        result: TrainingResult,
+        *,
+        month: str,
+        as_of: str,
+        contract_yaml: str,
+        config: TrainingConfig,
+    ) -> ModelManifest:
+        """Logs a training to the active run and registers its model, as `challenger`.
+
+        The run gets the parameters, the metrics of every candidate, all settings that were tried with what they
+        showed (`trials.json`), the estimator in skops format (no pickle), and for serving the ONNX models of the
+        chosen candidate and of the reference, each with its manifest; and what the model is held against later, the
+        scores and labels of its validation blocks (`validation/predictions.parquet`).
+
+        Returns:
+            The manifest of the new version.
+        """
+        client = self.client()
+        run_id = tracking.active_run().info.run_id
+        tracking.set_tag("mlflow.runName", f"{month} {result.chosen.family}")
+        tracking.set_tag("month", month)
+        decided: dict[str, Any] = {
+            "family": result.chosen.family,
+            "setting": result.chosen.trial.setting.name,
+            "trees": result.chosen.trial.trees,
+            "calibration": result.chosen.calibration.calibrator.method,
+        }
+        tracking.log_params({**config.as_parameters(), **decided, "as_of": as_of})
+        # Of two of one family, which few frauds make of the reference and a more regularised one, the better counts.
+        for candidate in reversed(result.candidates):
+            tracking.log_metrics(
+                {f"{name}_{candidate.family}": value for name, value in candidate.validation_metrics().items()}
+            )
+        tracking.log_text(json.dumps([asdict(trial) for trial in result.trials], indent=2), "trials.json")
+        tracking.log_metrics({"n": result.n, "n_fraud": result.n_fraud, "threshold": result.chosen.threshold})
+        logged = self._log_skops(EncodedClassifier(result.encoder.to_json(), result.chosen.estimator))
+        registered = client.create_model_version(
+            MODEL_NAME, logged.model_uri, run_id, tags={"month": month}, model_id=logged.model_id
+        )
+        version = int(registered.version)
+
+        def package(candidate: Candidate, folder: str) -> ModelManifest:
+            onnx = to_onnx(candidate.estimator, len(result.encoder.columns))
+            manifest = ModelManifest(
+                model_name=MODEL_NAME,
+                model_version=version,
+                trained_month=month,
+                as_of=as_of,
+                features=result.encoder.inputs,
+                encoder=result.encoder,
+                threshold=candidate.threshold,
+                family=candidate.family,
+                contract_yaml=contract_yaml,
+                model_digest=digest_model(onnx),
+                metrics=candidate.validation_metrics(),
+                training_from=result.training_from,
+                training_to=result.training_to,
+                rule=candidate.rule,
+            )
+            with tempfile.TemporaryDirectory() as scratch:
+                (Path(scratch) / "model.onnx").write_bytes(onnx)
+                (Path(scratch) / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+                tracking.log_artifacts(scratch, folder)
+            return manifest
+
+        with tempfile.TemporaryDirectory() as scratch:
+            pq.write_table(result.validation, path := Path(scratch) / Path(PREDICTIONS).name, compression="zstd")
+            tracking.log_artifact(str(path), str(Path(PREDICTIONS).parent))
+        package(result.reference, "reference")
+        manifest = package(result.chosen, "serving")
+        client.set_registered_model_alias(MODEL_NAME, "challenger", str(version))
+        return manifest
+
+    @staticmethod
+    def _log_skops(estimator: Any) -> Any:
+        import mlflow.sklearn
+        import skops.io
+
+        # The types of our own estimators, listed as trusted so that the file can be loaded again; it holds no code.
+        trusted = skops.io.get_untrusted_types(data=skops.io.dumps(_with_one_tree(estimator)))
+        with warnings.catch_warnings():
+            # Asks for a signature; the manifest names the features. Goes when mlflow stops asking at log time.
+            warnings.simplefilter("ignore")
+            return mlflow.sklearn.log_model(
+                estimator, name="skops", serialization_format="skops", skops_trusted_types=trusted,
+                pip_requirements=["scikit-learn", "skops"], pyfunc_predict_fn="predict_proba",
+            )  # fmt: skip
+
+    def fetch(self, version: int, part: str = "serving") -> tuple[bytes, ModelManifest]:
+        """A registered version's ONNX bytes and manifest.
+
+        Args:
+            version: the version.
+            part: `serving` for the model itself, `reference` for the logistic regression trained beside it.
+
+        Raises:
+            RegistryError: when there is no such version.
+        """
+        if (known := self._fetched.get((version, part))) is not None:
+            return known
+        client = self.client()
+        run_id = self._run_of(client, version)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(client.download_artifacts(run_id, part, scratch))
+            onnx = (folder / "model.onnx").read_bytes()
+            manifest = ModelManifest.from_json((folder / "manifest.json").read_bytes())
+        # A registered version never changes.
+        self._fetched[version, part] = onnx, manifest
+        return onnx, manifest
+
+    def validation(self, version: int) -> pa.Table | None:
+        """What a version said of transactions that it was validated on, see `TrainingResult.validation`.
+
+        None of a version from before that was kept.
+
+        Raises:
+            RegistryError: when there is no such version.
+        """
+        client = self.client()
+        run_id = self._run_of(client, version)
+        if PREDICTIONS not in [file.path for file in client.list_artifacts(run_id, str(Path(PREDICTIONS).parent))]:
+            return None
+        with tempfile.TemporaryDirectory() as scratch:
+            return pq.read_table(client.download_artifacts(run_id, PREDICTIONS, scratch), memory_map=False)
+
+    @staticmethod
+    def _run_of(client: Any, version: int) -> str:
+        """The id of the run that trained a version."""
+        mlflow = _mlflow()
+        try:
+            return str(client.get_model_version(MODEL_NAME, str(version)).run_id)
+        except mlflow.exceptions.MlflowException as error:
+            raise RegistryError(
+                f"the registry has no version {version} of {MODEL_NAME!r}; `make dev` shows what there is"
+            ) from error
+
+    def attach(self, version: int, path: str, text: str) -> str:
+        """Keeps a text beside the run that trained a version; one of that path is replaced.
+
+        Returns:
+            Its address in MLflow's UI: the server's, or that of `fraud dev`.
+
+        Raises:
+            RegistryError: when there is no such version.
+        """
+        client = self.client()
+        run = client.get_run(self._run_of(client, version))
+        client.log_text(run.info.run_id, text, path)
+        server = self.settings.mlflow_uri or ""
+        ui = server.rstrip("/") if server.startswith("http") else f"http://127.0.0.1:{self.settings.mlflow_port}"
+        return f"{ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/{path}"
+
+    def has(self, version: int) -> bool:
+        """Whether the registry holds a version."""
+        mlflow = _mlflow()
+        client = self.client()
+        try:
+            client.get_model_version(MODEL_NAME, str(version))
+        except mlflow.exceptions.MlflowException:
+            return False
+        return True
+
+    def alias(self, name: str) -> int | None:
+        """The version an alias points to."""
+        mlflow = _mlflow()
+        client = self.client()
+        try:
+            return int(client.get_model_version_by_alias(MODEL_NAME, name).version)
+        except mlflow.exceptions.MlflowException:
+            return None
+
+    def promote(self, version: int) -> None:
+        """Points `champion` to a version, and `previous_champion` to the one before; nothing if it is there already."""
+        client = self.client()
+        previous = self.alias("champion")
+        if previous == version:
+            return
+        if previous is not None:
+            client.set_registered_model_alias(MODEL_NAME, "previous_champion", str(previous))
+        client.set_registered_model_alias(MODEL_NAME, "champion", str(version))
+
+
+def _with_one_tree(estimator: Any) -> Any:
+    """The same with the first tree of a forest alone: all are of one type, and a hundred take seconds to write."""
+    if not hasattr(getattr(estimator, "estimator", None), "estimators_"):
+        return estimator
+    estimator, forest = copy.copy(estimator), copy.copy(estimator.estimator)
+    forest.estimators_ = forest.estimators_[:1]
+    estimator.estimator = forest
+    return estimator
+
+
+def _mlflow() -> Any:
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow
+
+    # Its migrations and hints go to people's terminals otherwise; errors are raised.
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    return mlflow

@@ -1,0 +1,1 @@
+"""PostgreSQL: the server, connections, and months of tables in and out."""

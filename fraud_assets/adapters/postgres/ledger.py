@@ -1,0 +1,93 @@
+"""The ledger's table: append-only, and the same fact is written once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from psycopg.types.json import Jsonb
+
+from fraud_assets.adapters.postgres.database import Database
+from fraud_assets.core.decisions.ledger import BY_HAND, Event, EventKind
+from fraud_assets.core.digests import digest_text
+
+LEDGER = """
+CREATE TABLE IF NOT EXISTS ledger (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    recorded_at timestamptz NOT NULL DEFAULT now(),
+    kind text NOT NULL,
+    model_version bigint NOT NULL,
+    month text NOT NULL,
+    reasons text NOT NULL,
+    actor text NOT NULL,
+    fact text NOT NULL UNIQUE,
+    evidence jsonb
+);
+ALTER TABLE ledger ADD COLUMN IF NOT EXISTS evidence jsonb
+"""
+
+# The newest decision on a month that was made on other evidence, by the platform: what is decided after it is another
+# fact than what was decided before, even when the evidence has come back to what it had been.
+DECIDED_OTHERWISE = """
+SELECT coalesce(max(number), 0) FROM ledger
+WHERE month = %s AND kind IN ('validated', 'refused', 'promoted', 'rolled_back')
+    AND evidence IS DISTINCT FROM %s AND NOT coalesce(evidence ? %s, false)
+"""
+
+
+class LedgerStore:
+    """Reads and appends the ledger's events."""
+
+    def __init__(self, database: Database) -> None:
+        """Binds the ledger to a database."""
+        self.database = database
+
+    def record(
+        self,
+        kind: EventKind,
+        model_version: int,
+        month: str,
+        reasons: str,
+        *,
+        actor: str,
+        evidence: Mapping[str, Mapping[str, str | None]] | None = None,
+    ) -> bool:
+        """Appends an event, unless the same was recorded on the same evidence and nothing else was decided since.
+
+        Args:
+            kind: what happened.
+            model_version: to which version.
+            month: the month on whose evidence.
+            reasons: why.
+            actor: who or what.
+            evidence: what it was decided on, by name, so that a run repeated on the same evidence adds nothing.
+
+        Returns:
+            Whether it was new.
+        """
+        named = {table: dict(months) for table, months in (evidence or {}).items()}
+        with self.database.session() as connection:
+            connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.ledger'))")
+            connection.execute(LEDGER)
+            after = connection.execute(DECIDED_OTHERWISE, [month, Jsonb(named), BY_HAND]).fetchone()
+            since = str(after[0]) if after and kind != "registered" and BY_HAND not in named else ""
+            fact = digest_text(kind, str(model_version), month, json.dumps(named, sort_keys=True), since)
+            written = connection.execute(
+                "INSERT INTO ledger (kind, model_version, month, reasons, actor, fact, evidence) "
+                "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (fact) DO NOTHING",
+                [kind, model_version, month, reasons, actor, fact, Jsonb(named)],
+            )
+            return written.rowcount == 1
+
+    def events(self) -> list[Event]:
+        """All events, in order."""
+        with self.database.session() as connection:
+            there = connection.execute("SELECT to_regclass('public.ledger')").fetchone()
+            if there is None or there[0] is None:
+                return []
+            # By way of the row as a whole, because a ledger from before evidence was named has no such column.
+            rows = connection.execute(
+                "SELECT number, recorded_at, kind, model_version, month, reasons, actor, "
+                "coalesce(nullif(to_jsonb(ledger) -> 'evidence', 'null'), '{}') FROM ledger ORDER BY number"
+            ).fetchall()
+        return [Event(*row) for row in rows]

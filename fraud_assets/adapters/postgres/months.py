@@ -1,0 +1,489 @@
+"""Months of tables in and out of Postgres: replaced whole in one transaction, read by month and column.
+
+A month is a native range partition; how one is built and swapped in belongs to `month_writer`. What a table's columns
+mean belongs to `core/lineage/tables.py`, and what makes a stored month stale to `core/lineage/staleness.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeAlias, cast
+
+import dagster as dg
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+from psycopg import sql
+
+from fraud_assets.adapters.postgres.database import Database, open_database
+from fraud_assets.adapters.postgres.month_writer import (
+    MonthWrite,
+    TableError,
+    checked,
+    conform,
+    index_month,
+    inside,
+    month_bounds,
+    partition_name,
+    write_month,
+)
+from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.digests import digest_text
+from fraud_assets.core.lineage.staleness import INPUTS_KEY, Inputs, inputs_of
+from fraud_assets.core.lineage.tables import TABLES, Table
+from fraud_assets.core.months import MONTH_PATTERN, months_between
+from fraud_assets.settings import Settings
+
+Rows: TypeAlias = pa.Table | Mapping[str, pa.Table | pa.RecordBatchReader]
+
+POSTGRES_TYPES = {
+    pa.int64(): "bigint",
+    pa.float64(): "double precision",
+    pa.float32(): "real",
+    pa.string(): "text",
+    pa.bool_(): "boolean",
+    pa.date32(): "date",
+    pa.timestamp("us", tz="UTC"): "timestamptz",
+}
+
+MONTH_VERSIONS = """
+CREATE TABLE IF NOT EXISTS month_versions (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    table_name text NOT NULL,
+    month text NOT NULL,
+    digest text NOT NULL,
+    n_rows bigint NOT NULL,
+    written_at timestamptz NOT NULL DEFAULT now(),
+    run_id text
+);
+ALTER TABLE month_versions
+    ADD COLUMN IF NOT EXISTS inputs jsonb,
+    ADD COLUMN IF NOT EXISTS added bigint,
+    ADD COLUMN IF NOT EXISTS removed bigint,
+    ADD COLUMN IF NOT EXISTS altered bigint
+"""
+
+
+class MonthStore:
+    """Reads and replaces the months of a database's tables."""
+
+    def __init__(self, database: Database, contract: Contract) -> None:
+        """Binds the tables of `contract` to `database`."""
+        self.database = database
+        self.contract = contract
+
+    def table(self, name: str) -> Table:
+        """The declaration of a table.
+
+        Raises:
+            KeyError: for a name that is no table.
+        """
+        return TABLES[name](self.contract)
+
+    # Writing
+
+    def replace_months(
+        self,
+        name: str,
+        data: Rows,
+        months: Sequence[str],
+        *,
+        inputs: Inputs | Mapping[str, Inputs] | None = None,
+        run_id: str | None = None,
+    ) -> list[MonthWrite]:
+        """Replaces each of `months` with its rows, in this order, each month in one transaction.
+
+        A month whose rows are those already there is left as it is.
+
+        Args:
+            name: the table.
+            data: a table with the rows of these months and no others, columns as declared, in any order. Or the rows
+                by month: each month is asked for when it is its turn, and may be a stream, whose batches come in the
+                table's order; memory is then in proportion to a batch.
+            months: the months to replace; one without rows becomes an empty month.
+            inputs: what the rows were made of, or that by month (`{"2018-04": {"raw_transactions": {...}}}`).
+            run_id: the run to record.
+
+        Raises:
+            TableError: when a column is missing, a value does not fit its type, a row lies outside its month, or a
+                stream is not in order. Months before the one at fault have been replaced.
+        """
+        table = self.table(name)
+        bounds = {month: month_bounds(table, self.contract, month) for month in months}
+        given = _split(data, table, bounds) if isinstance(data, pa.Table) else data
+        writes = []
+        with self.database.session() as connection:
+            _ensure(connection, table)
+            for month in months:
+                rows = given[month]
+                if not isinstance(rows, pa.Table):
+                    rows = checked(rows, table, month, bounds[month])
+                elif given is data:
+                    rows = _split(rows, table, {month: bounds[month]})[month]
+                own = _own_inputs(inputs, month)
+                writes.append(write_month(connection, table, month, bounds[month], rows, inputs=own, run_id=run_id))
+                connection.commit()
+        return writes
+
+    def index_months(self, name: str, months: Sequence[str]) -> None:
+        """Builds the table's indexes for those of `months` that are stored and lack them, one month at a time.
+
+        From then on the month after an indexed one, and one that replaces it, are indexed when they are written:
+        serving looks up what happened lately.
+        """
+        with self.database.session() as connection:
+            for month in months:
+                index_month(connection, self.table(name), month)
+                connection.commit()
+
+    # Reading
+
+    def read(
+        self,
+        name: str,
+        columns: Sequence[str] | None = None,
+        *,
+        first_month: str | None = None,
+        last_month: str | None = None,
+    ) -> pa.Table:
+        """Reads the chosen columns of a range of months, in the table's order.
+
+        Args:
+            name: the table.
+            columns: the columns to read; all declared ones when absent.
+            first_month: the first month, or None for the contract's first.
+            last_month: the last month, included, or None for no end.
+
+        Returns:
+            The rows; empty, with the declared columns, when there are none or the table does not exist yet. The
+            schema's metadata names the digest of each month read (`core/lineage/staleness.py`).
+
+        Raises:
+            TableError: when a table with many rows a month is asked for without any month.
+        """
+        table = self.table(name)
+        if table.by_range_only and first_month is None and last_month is None:
+            raise TableError(f"reading all of {name} takes every month there is: name first_month or last_month")
+        wanted = list(columns) if columns is not None else table.schema.names
+        schema = pa.schema([table.schema.field(column) for column in wanted])
+        digests, rows = self._read(table, wanted, first_month or self.contract.first_month, last_month)
+        if rows is None:
+            rows = schema.empty_table()
+        elif set(table.order) <= set(wanted) and not table.in_order(rows):
+            rows = rows.sort_by([(column, "ascending") for column in table.order])
+        # Months from before a column was declared do not have it.
+        older = [field.with_nullable(field.nullable or rows[field.name].null_count > 0) for field in schema]
+        named = self._months_of_contract(first_month, last_month or max(digests, default=None))
+        return _with_inputs(rows.cast(pa.schema(older)), {name: {month: digests.get(month) for month in named}})
+
+    def head(self, name: str, month: str, n: int = 5) -> pa.Table:
+        """The first rows of a stored month."""
+        table = self.table(name)
+        statement = sql.SQL("SELECT {} FROM {} LIMIT {}").format(
+            sql.SQL(", ").join(map(sql.Identifier, table.schema.names)),
+            sql.Identifier("months", partition_name(table, month)),
+            sql.Literal(n),
+        )
+        return self.database.query(statement.as_string())
+
+    def _read(
+        self, table: Table, columns: list[str], first_month: str, last_month: str | None
+    ) -> tuple[dict[str, str], pa.Table | None]:
+        """The digests of the table's months and the rows of a range, both as of one moment."""
+        column = sql.Identifier(table.month_column)
+        first = month_bounds(table, self.contract, first_month)[0]
+        conditions = [sql.SQL("{} >= {}").format(column, sql.Literal(first))]
+        if last_month is not None:
+            end = month_bounds(table, self.contract, last_month)[1]
+            conditions.append(sql.SQL("{} < {}").format(column, sql.Literal(end)))
+        statement = sql.SQL("SELECT {} FROM {} WHERE {}").format(
+            sql.SQL(", ").join(map(sql.Identifier, columns)),
+            sql.Identifier("public", table.name),
+            sql.SQL(" AND ").join(conditions),
+        )
+        if not set(table.order) <= set(columns):
+            # Rows are stored in order, so that sorting is left out where it can be seen whether they came in order.
+            statement += sql.SQL(" ORDER BY {}").format(sql.SQL(", ").join(_ordered(table)))
+        with self.database.bulk() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass($1) IS NULL", [f"public.{table.name}"])
+            if cursor.fetchone()[0]:
+                return {}, None
+            connection.commit()
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            # Before the first query, which fixes the moment: a month that is swapped between the two would be seen
+            # as the new partition without its rows.
+            cursor.execute(
+                sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE")
+                .format(sql.Identifier("public", table.name))
+                .as_string()
+            )
+            cursor.execute(DIGESTS, [table.name])
+            digests = cursor.fetch_arrow_table()
+            cursor.execute(statement.as_string())
+            rows = cursor.fetch_arrow_table()
+        return dict(zip(digests["month"].to_pylist(), digests["digest"].to_pylist(), strict=True)), rows
+
+    def _months_of_contract(self, first: str | None, last: str | None) -> list[str]:
+        """The months of a range that the contract can have; none when there is no last."""
+        if last is None:
+            return []
+        return months_between(
+            max(first or self.contract.first_month, self.contract.first_month),
+            min(last, self.contract.last_month or last),
+        )
+
+    def require(self, name: str, month: str) -> None:
+        """Passes when a month of a table is there.
+
+        Raises:
+            TableError: when it is not; what is built on it would be built on older months without saying so.
+        """
+        if month not in self.months(name):
+            raise TableError(f"{name} has no {month} yet: materialise it first")
+
+    def first_event(self) -> datetime | None:
+        """The time of the first transaction there is."""
+        stored = {row["month"]: row["n_rows"] for row in self.versions("raw_transactions").to_pylist()}
+        month = min((month for month, n_rows in stored.items() if n_rows), default=None)
+        if month is None:
+            return None
+        # Of one month: without an index on the time, the first of all would be looked for in every month.
+        first = self.database.query(
+            "SELECT min(event_timestamp) FROM raw_transactions WHERE event_timestamp < $1::timestamptz",
+            [self.contract.month_end(month).isoformat()],
+        )
+        return cast("datetime", first[0][0].as_py())
+
+    def exists(self, name: str) -> bool:
+        """Whether the table has been created."""
+        with self.database.session() as connection:
+            row = connection.execute("SELECT to_regclass(%s)", [f"public.{name}"]).fetchone()
+        return row is not None and row[0] is not None
+
+    def months(self, name: str) -> dict[str, str]:
+        """The months that are stored, in order, each with its current digest."""
+        if not self.exists("month_versions"):
+            return {}
+        rows = self.database.query(DIGESTS, [name])
+        return dict(zip(rows["month"].to_pylist(), rows["digest"].to_pylist(), strict=True))
+
+    def current(self) -> dict[tuple[str, str], tuple[str, Inputs | None]]:
+        """Of every stored month, by table and month: its digest and what it was made of (None where not recorded)."""
+        with self.database.session() as connection:
+            _ensure(connection)
+            rows = connection.execute(
+                "SELECT DISTINCT ON (table_name, month) table_name, month, digest, inputs FROM month_versions "
+                "ORDER BY table_name, month, id DESC"
+            ).fetchall()
+        return {(name, month): (digest, inputs) for name, month, digest, inputs in rows}
+
+    def versions(self, name: str, month: str | None = None) -> pa.Table:
+        """All versions of a table's months, oldest first, or those of one month.
+
+        Returns:
+            Columns id, month, digest, n_rows, written_at, run_id, inputs (JSON), added, removed, altered. Two versions
+            that follow each other with one digest are the same rows, made of other inputs.
+        """
+        with self.database.session() as connection:
+            _ensure(connection)
+        return self.database.query(
+            "SELECT id, month, digest, n_rows, written_at, run_id, inputs::text AS inputs, added, removed, altered "
+            "FROM month_versions WHERE table_name = $1 AND ($2::text IS NULL OR month = $2::text) ORDER BY id",
+            [name, month],
+        )
+
+
+DIGESTS = "SELECT DISTINCT ON (month) month, digest FROM month_versions WHERE table_name = $1 ORDER BY month, id DESC"
+
+
+def _ensure(connection: psycopg.Connection[Any], table: Table | None = None) -> None:
+    """Brings the database to what is declared, and commits.
+
+    Raises:
+        TableError: when a stored column has another type.
+    """
+    if _amendments(connection, table):
+        # Looked at again under the lock: another process may have been first. Not before, because what is there
+        # already needs no turn, and because adding a column that is there waits for readers and holds up others.
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.tables'))")
+        for statement in _amendments(connection, table):
+            connection.execute(statement)
+    connection.commit()
+
+
+def _amendments(connection: psycopg.Connection[Any], table: Table | None) -> list[sql.Composed]:
+    """The statements that the database lacks to be as declared."""
+    columns = "SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute "
+    columns += "WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
+    versions = {row[0] for row in connection.execute(columns, ["public.month_versions"])}
+    statements = [] if "altered" in versions else [sql.Composed([sql.SQL(MONTH_VERSIONS)])]
+    if table is None:
+        return statements
+    there = {name: (kind, not_null) for name, kind, not_null in connection.execute(columns, [f"public.{table.name}"])}
+    parent = sql.Identifier("public", table.name)
+    declared = {
+        field.name: sql.SQL("{} {}").format(sql.Identifier(field.name), sql.SQL(POSTGRES_TYPES[field.type]))
+        for field in table.schema
+    }
+    if not there:
+        listed = [
+            column if table.schema.field(name).nullable else column + sql.SQL(" NOT NULL")
+            for name, column in declared.items()
+        ]
+        month_column = sql.Identifier(table.month_column)
+        create = sql.SQL("CREATE TABLE {} ({}) PARTITION BY RANGE ({})")
+        return [*statements, create.format(parent, sql.SQL(", ").join(listed), month_column)]
+    for name, column in declared.items():
+        if name not in there:
+            # Months from before do not have it.
+            statements.append(sql.SQL("ALTER TABLE {} ADD COLUMN {}").format(parent, column))
+            continue
+        wanted = POSTGRES_TYPES[table.schema.field(name).type]
+        if there[name][0] not in (wanted, "timestamp with time zone" if wanted == "timestamptz" else wanted):
+            raise TableError(
+                f"column {name!r} of {table.name} is {there[name][0]} in the database and {wanted} in the contract; "
+                "a stored column keeps its type: give the attribute another name, or use another home"
+            )
+    for name, (_, not_null) in there.items():
+        # A column that may be empty from now on, or that is declared no longer and will be.
+        if not_null and (name not in declared or table.schema.field(name).nullable):
+            drop = sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL")
+            statements.append(drop.format(parent, sql.Identifier(name)))
+    return statements
+
+
+def _ordered(table: Table) -> list[sql.Composable]:
+    """The columns to order by; text by its bytes, as Arrow does, whatever the language of the server."""
+    return [
+        sql.SQL('{} COLLATE "C"' if pa.types.is_string(table.schema.field(column).type) else "{}").format(
+            sql.Identifier(column)
+        )
+        for column in table.order
+    ]
+
+
+def _with_inputs(rows: pa.Table, inputs: Inputs) -> pa.Table:
+    return rows.replace_schema_metadata({INPUTS_KEY: json.dumps(inputs)})
+
+
+def _own_inputs(inputs: Inputs | Mapping[str, Inputs] | None, month: str) -> Inputs | None:
+    """A month's inputs, whether they were given for all months or by month."""
+    if inputs and all(MONTH_PATTERN.fullmatch(name) for name in inputs):
+        return cast("Mapping[str, Inputs]", inputs)[month]
+    return cast("Inputs | None", inputs)
+
+
+def _split(rows: pa.Table, table: Table, bounds: Mapping[str, tuple[Any, Any]]) -> dict[str, pa.Table]:
+    """The rows of each month, in the table's order."""
+    rows = conform(rows, table)
+    if not table.in_order(rows):
+        rows = rows.sort_by([(column, "ascending") for column in table.order])
+    slices = {month: rows.filter(inside(rows, table, limits)) for month, limits in bounds.items()}
+    if outside := rows.num_rows - sum(own.num_rows for own in slices.values()):
+        raise TableError(f"{outside} rows for {table.name} lie outside the months {list(bounds)}")
+    return slices
+
+
+class MonthsOnce:
+    """Ranges of a table's months that move on: a month that two of them share is read once, then forgotten."""
+
+    def __init__(self, store: MonthStore, name: str, columns: Sequence[str] | None = None) -> None:
+        self._store, self._name, self._columns = store, name, columns
+        self._read: dict[str, pa.Table] = {}
+
+    def read(self, first_month: str, last_month: str) -> tuple[pa.Table, Inputs]:
+        """The rows of the months, in their order, and which months they are; see `MonthStore.read`."""
+        months = months_between(max(first_month, self._store.contract.first_month), last_month)
+        self._read = {
+            month: self._read[month]
+            if month in self._read
+            else self._store.read(self._name, self._columns, first_month=month, last_month=month)
+            for month in months
+        }
+        tables = list(self._read.values())
+        # Months from before a column was declared have it nullable.
+        return pa.concat_tables(tables, promote_options="default"), inputs_of(*tables)
+
+
+def open_store(settings: Settings) -> MonthStore:
+    """The settings' tables."""
+    return MonthStore(open_database(settings), settings.loaded_contract)
+
+
+class PostgresMonthIOManager(dg.ConfigurableIOManager):
+    """Materialises Arrow tables into the Postgres table of the asset's name, one native partition a month.
+
+    One month and a range of months (a single-run backfill) go the same way. An input that declares `columns` in its
+    metadata is read with these columns only.
+    """
+
+    def handle_output(self, context: dg.OutputContext, obj: Rows) -> None:
+        """Replaces the months of this run, and says what that changed.
+
+        The asset says in its output's metadata, under `inputs`, what the rows were made of (`inputs_of`), for all
+        months or by month.
+
+        Raises:
+            TableError: when it does not, or as `MonthStore.replace_months`.
+        """
+        store = open_store(Settings())
+        name = context.asset_key.path[-1]
+        months = list(context.asset_partition_keys) if context.has_asset_partitions else all_months(store, name, obj)
+        said = context.output_metadata.get("inputs")
+        inputs = cast("Inputs | None", said.value if isinstance(said, dg.JsonMetadataValue) else said)
+        if not inputs:
+            raise TableError(
+                f"the asset {name} does not say what its rows were made of, so nobody could tell when they are stale: "
+                'return them with metadata={"inputs": inputs_of(...)}'
+            )
+        writes = store.replace_months(name, obj, months, inputs=inputs, run_id=context.run_id)
+        context.add_output_metadata(
+            {
+                "dagster/row_count": sum(write.n_rows for write in writes),
+                "dagster/relation_identifier": f"{store.contract.name}.public.{name}",
+                "changed_months": [write.month for write in writes if write.changed],
+                **{
+                    count: sum(getattr(write, count) or 0 for write in writes)
+                    for count in ("added", "removed", "altered")
+                },
+                "digest": digest_text(*(write.digest for write in writes)) if len(writes) > 1 else writes[0].digest,
+                "preview": dg.MetadataValue.md(_preview(store.head(name, months[0]))),
+            }
+        )
+
+    def load_input(self, context: dg.InputContext) -> pa.Table:
+        """Reads the months that the partition mapping asks for."""
+        store = open_store(Settings())
+        months = sorted(context.asset_partition_keys)
+        columns = (context.definition_metadata or {}).get("columns")
+        name = context.asset_key.path[-1]
+        if not months:
+            schema = store.table(name).schema
+            return _with_inputs(schema.empty_table().select(columns or schema.names), {name: {}})
+        return store.read(name, columns, first_month=months[0], last_month=months[-1])
+
+
+def all_months(store: MonthStore, name: str, data: Rows) -> list[str]:
+    """The months of the data and those that are stored: of an asset without months, every run replaces the table."""
+    if not isinstance(data, pa.Table):
+        raise TableError(f"the asset {name} has no months, so its rows have to come as one table, not by month")
+    column = data[store.table(name).month_column]
+    return sorted({f"{moment:%Y-%m}" for moment in pc.unique(column).to_pylist()} | set(store.months(name)))
+
+
+def _preview(rows: pa.Table) -> str:
+    """Rows as a Markdown table; text is cut to keep the page readable."""
+    if rows.num_rows == 0:
+        return "*no rows*"
+
+    def cell(value: object) -> str:
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        text = text.replace("|", "\\|").replace("\n", " ")
+        return text if len(text) <= 40 else text[:39] + "\u2026"
+
+    names = rows.column_names
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    lines += ["| " + " | ".join(cell(row[name]) for name in names) + " |" for row in rows.to_pylist()]
+    return "\n".join(lines)

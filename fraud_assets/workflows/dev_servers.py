@@ -1,0 +1,137 @@
+"""The long-running commands: Dagster and MLflow side by side for development, and the service."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from fraud_assets.adapters.bento import serve_command
+from fraud_assets.adapters.dagster_storage import open_instance
+from fraud_assets.adapters.mlflow import Registry
+from fraud_assets.adapters.postgres.database import open_database
+from fraud_assets.adapters.postgres.months import open_store
+from fraud_assets.core.decisions.why import why_no_model
+from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows.status import read_status
+from fraud_assets.workflows.why import newest_remarks
+
+STOP_SECONDS = 40  # for which a run that is under way is let go on
+END_SECONDS = 10  # for which a run that is interrupted is let record that
+
+
+def run_together(settings: Settings) -> int:
+    """Runs `dg dev` and, unless a server is set, the MLflow UI, until one ends or Ctrl-C.
+
+    Returns:
+        The exit code of the one that ended.
+    """
+    with open_instance(settings):
+        pass
+    # The processes run in the project's folder: what the user gave relative to another one must not move.
+    environment = os.environ | {
+        "DAGSTER_HOME": str(settings.dagster_home),
+        "FRAUD_HOME": str(settings.workspace.parent),
+        "FRAUD_CONTRACT": str(settings.contract_path),
+        # Nothing here uses MLflow's background jobs; they are six more processes.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # When the code server stops, those who asked it are gone already: their calls need no minute to end.
+        "DAGSTER_GRPC_SHUTDOWN_GRACE_PERIOD": "5",
+    }
+    if settings.source_folder is not None:
+        environment["FRAUD_SOURCE_PATH"] = str(settings.source_folder)
+    commands = [
+        [_script("dg"), "dev", "--use-active-venv", "--host", "127.0.0.1", "--port", str(settings.dagster_port)]
+    ]
+    if settings.mlflow_uri is None:
+        registry = Registry(settings)
+        registry.client()
+        commands.append(
+            [
+                _script("mlflow"),
+                "server",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(settings.mlflow_port),
+                "--backend-store-uri",
+                registry.tracking_uri,
+                "--artifacts-destination",
+                settings.artifacts.as_uri(),
+                "--workers",
+                "1",
+            ]
+        )
+    print(f"Dagster: http://127.0.0.1:{settings.dagster_port}", flush=True)
+    print(f"MLflow:  {settings.mlflow_uri or f'http://127.0.0.1:{settings.mlflow_port}'}", flush=True)
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def stop(*_: object) -> None:
+        # Each takes its own children down; told at the same time as they, dg waits for them for good.
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    # After the handlers: a signal that the caller ignores would be ignored by these for good.
+    for command in commands:
+        processes.append(subprocess.Popen(command, cwd=PROJECT_ROOT, env=environment, start_new_session=True))  # noqa: S603
+    while all(process.poll() is None for process in processes):
+        try:
+            processes[0].wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            continue
+    stop()
+    return max(_ended(process) for process in processes)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a process that was told to stop, when nothing is left of what it started.
+
+    dg ends before its code server, which lives on while a run goes on in it, or a call that nobody waits for.
+    """
+    for number, seconds in ((None, STOP_SECONDS), (signal.SIGTERM, END_SECONDS), (signal.SIGKILL, END_SECONDS)):
+        until = time.monotonic() + seconds
+        try:
+            if number is not None:
+                os.killpg(process.pid, number)
+            while time.monotonic() < until:
+                process.poll()  # or it would count as one of its group for good
+                os.killpg(process.pid, 0)
+                time.sleep(0.1)
+        except (ProcessLookupError, PermissionError):  # macOS gives the second where only zombies are left
+            break
+    return abs(process.wait())
+
+
+def serve_champion(settings: Settings, port: int, host: str) -> None:
+    """Becomes `bentoml serve` of the promoted bento, with the platform's database for history.
+
+    Raises:
+        ValueError: when nothing has been promoted and packaged yet.
+    """
+    store = open_store(settings)
+    from fraud_assets.adapters.postgres.ledger import LedgerStore
+
+    champion = read_status(store, LedgerStore(store.database))["champion"]
+    if champion is None or champion["bento_tag"] is None:
+        why = f": {why_no_model(newest_remarks(store))}" if champion is None and store.months("champion") else ""
+        raise ValueError(f"no model has been promoted and packaged yet; use `make demo` or `fraud run`{why}")
+    name, version = champion["bento_tag"].split(":")
+    path = settings.bentoml_home / "bentos" / name / version
+    environment = os.environ | {
+        "FRAUD_DATABASE_URL": open_database(settings).url,
+        "BENTOML_HOME": str(settings.bentoml_home),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
+    command = serve_command(path, port, host=host)
+    print(f"{champion['bento_tag']} at http://{host}:{port}", flush=True)
+    os.execve(command[0], command, environment)  # noqa: S606 - replaced, so that signals reach it
+
+
+def _script(name: str) -> str:
+    return str(Path(sys.executable).parent / name)

@@ -1,0 +1,1 @@
+"""From a file that nobody has described to a contract, and on to a live model."""

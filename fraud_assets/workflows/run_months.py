@@ -1,0 +1,254 @@
+"""Running the graph from the command line: the same assets, on the same instance, as Dagster's UI and daemon."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+from dagster_shared.error import SerializableErrorInfo
+from rich.console import Console
+from rich.markup import escape
+
+from fraud_assets.adapters.console import remark_line
+from fraud_assets.adapters.dagster_storage import busy_instance
+from fraud_assets.adapters.mlflow import Registry
+from fraud_assets.adapters.postgres.ledger import LedgerStore
+from fraud_assets.adapters.postgres.months import open_store
+from fraud_assets.adapters.sources import open_source
+from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.decisions.why import Remark
+from fraud_assets.core.lineage.staleness import UP_TO_DATE
+from fraud_assets.core.months import check_month, months_between, shift_month
+from fraud_assets.settings import Settings
+from fraud_assets.workflows.promote import promote_by_hand
+from fraud_assets.workflows.why import read_remarks
+
+CHANGES = ("added", "removed", "altered")
+# Events are in the instance for anyone to read; on the screen they would drown what the command says.
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def months_to_run(contract: Contract, first: str | None, last: str | None, today: datetime) -> list[str]:
+    """The months asked for.
+
+    Raises:
+        ValueError: when a month is not one of the contract's, or is not over yet.
+    """
+    newest = min(contract.last_month or "9999-12", shift_month(contract.month_of(today), -1))
+    first, last = check_month(first or contract.first_month), check_month(last or newest)
+    if first < contract.first_month or last > newest or first > last:
+        raise ValueError(
+            f"contract {contract.name!r} has the months {contract.first_month} to {newest}; {first} to {last} is not "
+            "within them: choose other months, or change first_month and last_month in the contract"
+        )
+    return months_between(first, last)
+
+
+def run_months(
+    job: dg.JobDefinition, settings: Settings, months: Sequence[str], console: Console
+) -> list[dict[str, Any]]:
+    """Materialises every asset for each month, in order; a month that fails does not stop the next ones.
+
+    Args:
+        job: holds every asset.
+        settings: of the home.
+        months: in order, as `months_to_run` gives them.
+        console: where each month is told of.
+
+    Returns:
+        For each month: `month`, `run_id`, `seconds`, `failed` (step and error, empty when all went well), `facts`, and
+        `why`: what is not there, or not as it should be, and why (`core/decisions/why.py`).
+
+    Raises:
+        ValueError: when the settings name no source; nothing has run then.
+    """
+    open_source(settings)
+    store = open_store(settings)
+    outcomes = []
+    with busy_instance(settings) as instance:
+        for month in months:
+            started = time.monotonic()
+            with console.status(f"[bold]{month}[/] transactions, features, drift, training, evaluation ..."):
+                result = execute_month(job, instance, month)
+            outcome = {
+                "month": month,
+                "run_id": result.run_id,
+                "seconds": round(time.monotonic() - started, 1),
+                "failed": failures_of(result),
+                "facts": _facts(result),
+                "why": [remark.to_dict() for remark in [*_checks(result, month), *read_remarks(store, month)]],
+            }
+            outcomes.append(outcome)
+            _report(outcome, console)
+    return outcomes
+
+
+def promote_version(job: dg.JobDefinition, settings: Settings, version: int, reason: str, actor: str) -> str:
+    """Makes a version champion by hand on the newest decided month, and packages it.
+
+    Returns:
+        The month.
+
+    Raises:
+        ValueError: when no month has been decided yet.
+    """
+    store = open_store(settings)
+    decided = list(store.months("champion"))
+    if not decided:
+        raise ValueError("no month has been evaluated yet, so there is nothing to promote on; use `fraud run`")
+    promote_by_hand(version, decided[-1], reason, LedgerStore(store.database), Registry(settings), actor=actor)
+    with busy_instance(settings) as instance:
+        job.execute_in_process(
+            partition_key=decided[-1],
+            instance=instance,
+            run_config=QUIET,
+            asset_selection=[dg.AssetKey("champion"), dg.AssetKey("fraud_bento")],
+        )
+    return decided[-1]
+
+
+def execute_month(
+    job: dg.JobDefinition,
+    instance: dg.DagsterInstance,
+    month: str,
+    assets: Collection[dg.AssetKey] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> dg.ExecuteInProcessResult:
+    """One run of the job for a month: of these assets, or of all that have months. It does not raise: `failures_of`."""
+    if assets is None:
+        graph = job.asset_layer.asset_graph
+        assets = {key for key in job.asset_layer.executable_asset_keys if graph.get(key).partitions_def is not None}
+    return job.execute_in_process(
+        partition_key=month,
+        instance=instance,
+        run_config=QUIET,
+        raise_on_error=False,
+        asset_selection=sorted(assets),
+        tags=tags,
+    )
+
+
+def materialize_months(
+    job: dg.JobDefinition, settings: Settings, months: Sequence[str], assets: Collection[dg.AssetKey]
+) -> dict[str, str]:
+    """Materialises these assets for each month; a month that fails does not stop the next ones.
+
+    Returns:
+        For each month that failed, why.
+    """
+    with busy_instance(settings) as instance:
+        failed = {month: failures_of(execute_month(job, instance, month, assets)) for month in months}
+    return {month: "; ".join(one["error"] for one in found) for month, found in failed.items() if found}
+
+
+def failures_of(result: dg.ExecuteInProcessResult) -> list[dict[str, str]]:
+    """The steps that failed, each with its error in a sentence."""
+    failures = []
+    for event in result.filter_events(lambda event: event.is_step_failure):
+        _, said = error_in_words(event.step_failure_data.error)
+        failures.append({"step": event.step_key or "", "error": said})
+    if not failures and not result.success:
+        failures.append({"step": "run", "error": f"run {result.run_id} failed outside its steps; see it in the UI"})
+    return failures
+
+
+def error_in_words(error: SerializableErrorInfo | None) -> tuple[str, str]:
+    """The class of the error behind a failed step, and what it says."""
+    # Dagster's own wrapping only: what an error was raised from says less than the error.
+    while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
+        error = error.cause
+    if error is None:
+        return "", "unknown"
+    name, colon, rest = error.message.strip().partition(": ")
+    said = rest if colon and name.rpartition(".")[2] == error.cls_name else error.message.strip()
+    return error.cls_name or "", said
+
+
+def _checks(result: dg.ExecuteInProcessResult, month: str) -> list[Remark]:
+    """The checks that did not pass; those about what is stored are told by `decisions/why.py` with their reasons."""
+    return [
+        Remark(month, "check", f"{check.asset_key.path[-1]}, {check.check_name}: {check.description}".rstrip("."))
+        for check in result.get_asset_check_evaluations()
+        if not check.passed and check.description and check.check_name != UP_TO_DATE
+    ]
+
+
+def _facts(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
+    """What a person wants to see of a month while it runs."""
+    wanted = {
+        "raw_transactions": ("dagster/row_count", "fraud_rate", "n_labelled", "quarantined", *CHANGES),
+        "fraud_labels": ("refused_rows", "commonest_reason", "missing_feed_file"),
+        "transaction_features": ("fraud_rate",),
+        "drift_report": ("drift_status",),
+        "trained_model": ("outcome",),
+        "evaluation": ("average_precision_champion", "average_precision_challenger"),
+        "champion": ("champion_version", "validation_status"),
+    }
+    facts: dict[str, Any] = {}
+    for event in result.get_asset_materialization_events():
+        name = event.asset_key.path[-1] if event.asset_key else ""
+        metadata = event.step_materialization_data.materialization.metadata
+        facts |= {f"{name}.{key}": metadata[key].value for key in wanted.get(name, ()) if key in metadata}
+    if facts.get("raw_transactions.fraud_rate") == 0.0:
+        # Labels that come in a feed of their own are none of the delivery's.
+        facts["raw_transactions.fraud_rate"] = facts.get("transaction_features.fraud_rate") or 0.0
+    return facts
+
+
+def _report(outcome: dict[str, Any], console: Console) -> None:
+    facts, month = outcome["facts"], outcome["month"]
+    parts = []
+    if "raw_transactions.dagster/row_count" in facts:
+        parts.append(f"{facts['raw_transactions.dagster/row_count']:>9,} transactions")
+        parts.append(_fraud_rate(facts["raw_transactions.fraud_rate"], facts.get("raw_transactions.n_labelled")))
+    if facts.get("raw_transactions.quarantined"):
+        parts.append(f"[yellow]{facts['raw_transactions.quarantined']:,} quarantined[/]")
+    if changes := changes_in_words({name: facts.get(f"raw_transactions.{name}") for name in CHANGES}):
+        parts.append(f"[yellow]delivered again: {changes}[/]")
+    if "drift_report.drift_status" in facts:
+        parts.append(f"drift {facts['drift_report.drift_status']}")
+    for role in ("champion", "challenger"):
+        if (value := facts.get(f"evaluation.average_precision_{role}")) is not None:
+            parts.append(f"{role} AP {value:.3f}")
+    if "champion.champion_version" in facts:
+        version = facts["champion.champion_version"]
+        parts.append(f"live: v{version}" if version is not None else "live: none yet")
+    console.print(
+        f"{_mark(outcome)} [bold]{month}[/]  {', '.join(parts)}  [dim]{outcome['seconds']} s[/]",
+        highlight=False,
+        soft_wrap=True,
+    )
+    show_failures(outcome["failed"], console)
+    for remark in outcome["why"]:
+        console.print(remark_line(remark), highlight=False, soft_wrap=True)
+
+
+def _mark(outcome: Mapping[str, Any]) -> str:
+    """A tick where all is as it should be, ! where somebody should look at what was done, x where something failed."""
+    if outcome["failed"]:
+        return "[red]x[/]"
+    return "[yellow]![/]" if any(not remark["is_usual"] for remark in outcome["why"]) else "[green]\u2713[/]"
+
+
+def _fraud_rate(rate: float, n_labelled: int | None) -> str:
+    if n_labelled is None:
+        return f"{rate:.2%} fraud"
+    return f"{rate:.2%} fraud of {n_labelled:,} labelled" if n_labelled else "none labelled"
+
+
+def changes_in_words(counts: Mapping[str, int | None]) -> str:
+    """Rows added, removed and altered against the version before; empty when there are none.
+
+    >>> changes_in_words({"added": 1200, "removed": 0, "altered": 3})
+    '1,200 added, 3 altered'
+    """
+    return ", ".join(f"{count:,} {name}" for name in CHANGES if (count := counts.get(name)))
+
+
+def show_failures(failed: list[dict[str, str]], console: Console) -> None:
+    """One line a failed step."""
+    for failure in failed:
+        console.print(f"  [red]{failure['step']}[/]: {escape(failure['error'])}", highlight=False, soft_wrap=True)

@@ -1,0 +1,206 @@
+"""Scoring a file with the champion: the service's own steps, on a whole file.
+
+Features come from the same function, the same history and the same model as in `bentos/fraud_scorer`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from bentos.fraud_scorer.history import History
+from fraud_assets.adapters.files.dialects import open_by_header
+from fraud_assets.adapters.files.reader import together
+from fraud_assets.adapters.postgres.database import Database
+from fraud_assets.core.contracts.column_names import find_columns
+from fraud_assets.core.contracts.contract import Contract, ContractError
+from fraud_assets.core.features.declarations import compute_features
+from fraud_assets.core.intake.accept import convert
+from fraud_assets.core.intake.physical import plain_array
+from fraud_assets.core.intake.rows import Rejected
+from fraud_assets.core.models.scoring import Scorer
+
+
+def score_file(path: Path, scorer: Scorer, database: Database) -> tuple[pa.Table, list[str]]:
+    """Scores a file of raw transactions, or of features.
+
+    Args:
+        path: the file, of any kind, written as the contract says or plainly; columns under the contract's source names,
+            or one for each feature of the model.
+        scorer: the champion.
+        database: where history is.
+
+    Returns:
+        The file's rows and columns, as they are in it, plus `score`, `decision`, `model_version` (`fraud_score` and so
+        on where the file has such a column of its own), and one sentence for each row that breaks the contract or is
+        none: its score and decision are empty.
+
+    Raises:
+        ValueError: when the file cannot be read, or has neither the contract's columns nor the features.
+    """
+    contract, features = scorer.manifest.contract, set(scorer.manifest.features)
+    opened = open_by_header(
+        path, contract, lambda names: features <= set(names) or _has_columns(names, contract), contract.source_columns
+    )
+    pieces = list(opened.pieces())
+    rows = together([piece.rows for piece in pieces], opened.names)
+    numbers = np.concatenate([np.array([], np.int64), *(piece.numbers for piece in pieces)])
+    if features <= set(rows.column_names):
+        scored, problems = scorer.score_table(_features(rows, scorer, path.name)), list[str]()
+    else:
+        scored, problems = _score_transactions(rows, scorer, database, path.name, numbers)
+    for line in opened.rejected:
+        problems.append(f"row {line.number} of {path.name}: line {line.line} {line.reason}: {line.text[:80]!r}")
+    return _with_rejected(_beside(rows, scored, contract), numbers, opened.rejected), problems
+
+
+def _has_columns(names: Sequence[str], contract: Contract) -> bool:
+    try:
+        find_columns({name: name for name in contract.source_columns}, names, "", "")
+    except ContractError:
+        return False
+    return True
+
+
+def _score_transactions(
+    rows: pa.Table, scorer: Scorer, database: Database, file: str, numbers: npt.NDArray[np.int64]
+) -> tuple[pa.Table, list[str]]:
+    """Scores of raw transactions, null for those that break the contract, and a sentence for each of these."""
+    contract = scorer.manifest.contract
+    converted = convert(rows, contract, file, numbers)
+    good = converted.transactions
+    if good.num_rows == 0:
+        nothing = scorer.score_table(_no_features(scorer)).take(pa.nulls(rows.num_rows, pa.int64()))
+        return nothing, converted.problems
+    statements = contract.labels_schema().empty_table()
+    transactions = good
+    if contract.entities:
+        history = History(database.url, contract)
+        try:
+            stored, statements = history.before(good)
+        finally:
+            history.close()
+        transactions = pa.concat_tables([stored, good])
+    moments = pc.min_max(good["event_timestamp"]).as_py()
+    features = compute_features(
+        transactions,
+        statements,
+        contract,
+        start=moments["min"],
+        end=moments["max"] + timedelta(microseconds=1),
+    )
+    scored = scorer.score_table(features)
+    position = pc.index_in(converted.transaction_ids, features["transaction_id"].combine_chunks())
+    return scored.take(position), converted.problems
+
+
+def by_reason(problems: Sequence[str], examples: int = 3) -> list[str]:
+    """What is wrong with rows, in so many lines as can be read: the first of each reason, and how many more.
+
+    >>> by_reason(["row 1 of f: amount is missing", "row 2 of f: amount is missing"], 1)
+    ['row 1 of f: amount is missing', '... and 1 more: amount is missing']
+    """
+    found: dict[str, list[str]] = {}
+    for problem in problems:
+        found.setdefault(problem.partition(": ")[2], []).append(problem)
+    lines = []
+    for reason, mine in sorted(found.items(), key=lambda one: -len(one[1])):
+        lines += mine[:examples]
+        if len(mine) > examples:
+            lines.append(f"... and {len(mine) - examples:,} more: {reason}")
+    return lines
+
+
+def write_table(rows: pa.Table, path: Path) -> None:
+    """Writes Parquet or CSV, by the file's ending.
+
+    Raises:
+        ValueError: when the file cannot be written.
+    """
+    try:
+        if path.suffix == ".parquet":
+            pyarrow.parquet.write_table(rows, path)
+        else:
+            pyarrow.csv.write_csv(as_text(rows), path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error}") from error
+
+
+def as_text(rows: pa.Table) -> pa.Table:
+    """Rows of types that CSV has; lists, structs and the like as JSON."""
+    for place, field in enumerate(rows.schema):
+        if pa.types.is_nested(field.type) or isinstance(field.type, pa.BaseExtensionType):
+            chunks = [plain_array(chunk)[0] for chunk in rows.column(place).chunks]
+            rows = rows.set_column(place, field.name, pa.chunked_array(chunks or [pa.array([], pa.string())]))
+    return rows
+
+
+def _features(rows: pa.Table, scorer: Scorer, origin: str) -> pa.Table:
+    """The features: numbers also where a CSV file gave text, and texts also where a file gave numbers."""
+    numbers = rows.select(list(scorer.manifest.features))
+    for name in scorer.manifest.encoding.numbers:
+        position = numbers.column_names.index(name)
+        values = numbers[name]
+        if pa.types.is_string(values.type):
+            values = pa.chunked_array([[_number(text, name, row, origin) for row, text in enumerate(values, 1)]])
+            numbers = numbers.set_column(position, name, values.cast(pa.float64()))
+    for text in scorer.manifest.encoding.texts:
+        position = numbers.column_names.index(text.name)
+        # As in a contract's rows, blanks around a text are no part of it, and blanks alone no value.
+        values = pc.utf8_trim_whitespace(numbers[text.name].cast(pa.string()))
+        numbers = numbers.set_column(position, text.name, pc.if_else(pc.equal(values, ""), None, values))
+    return numbers
+
+
+def _number(text: pa.StringScalar, name: str, row: int, origin: str) -> float | None:
+    value = text.as_py()
+    try:
+        number = None if value is None else float(value)
+    except ValueError:
+        number = math.inf
+    if number is not None and math.isinf(number):
+        raise ValueError(f"row {row} of {origin}: {name} is {value!r}, which is no finite number; correct the file")
+    return number
+
+
+def _beside(rows: pa.Table, scored: pa.Table, contract: Contract) -> pa.Table:
+    """The file's own columns as they are, and the scores."""
+    names = list(scored.column_names)
+    own = {*contract.source_columns, contract.label.column}
+    if set(names) <= set(rows.column_names) and not own & set(names):
+        # A file that was scored before gets new scores, not two columns of one name.
+        rows = rows.select([place for place, name in enumerate(rows.column_names) if name not in names])
+    elif set(names) & set(rows.column_names):
+        names = [f"fraud_{name}" for name in names]
+    for name, column in zip(names, scored.columns, strict=True):
+        rows = rows.append_column(name, column)
+    return rows
+
+
+def _with_rejected(scored: pa.Table, numbers: npt.NDArray[np.int64], rejected: Sequence[Rejected]) -> pa.Table:
+    """The rows with the lines between them that are none: their text as it stands, and no score."""
+    if not rejected:
+        return scored
+    columns = []
+    for place, column in enumerate(scored.columns):
+        texts = [line.text for line in rejected] if place == 0 and pa.types.is_string(column.type) else None
+        lines = pa.array(texts, pa.string()) if texts else pa.nulls(len(rejected), column.type)
+        columns.append(pa.chunked_array([*column.chunks, lines], column.type))
+    schema = pa.schema([field.with_nullable(True) for field in scored.schema])
+    order = np.argsort(np.concatenate([numbers, [line.number for line in rejected]]), kind="stable")
+    return pa.Table.from_arrays(columns, schema=schema).take(pa.array(order))
+
+
+def _no_features(scorer: Scorer) -> pa.Table:
+    encoder = scorer.manifest.encoding
+    kinds = dict.fromkeys(encoder.numbers, pa.float32()) | {text.name: pa.string() for text in encoder.texts}
+    return pa.schema(kinds.items()).empty_table()

@@ -1,0 +1,158 @@
+"""The long-running commands: processes side by side, and the service beside `fraud score`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from threading import Timer
+from typing import TYPE_CHECKING
+
+import psutil
+import pyarrow.parquet
+import pytest
+
+from fraud_assets.core.simulator import simulate_month
+from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows import dev_servers as processes
+
+if TYPE_CHECKING:
+    from fraud_assets_tests.worlds import World
+
+pytest_plugins = ["fraud_assets_tests.worlds"]
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """`run_together` takes the process's signals; they are given back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: None) -> Path:
+    """Stand-ins for the programs of `fraud dev`, as shell scripts in this folder."""
+    monkeypatch.setattr(processes, "_script", lambda name: str(tmp_path / name))
+    return tmp_path
+
+
+def program(folder: Path, name: str, body: str) -> None:
+    script = folder / name
+    script.write_text(f"#!/bin/sh\n{body}\n")
+    script.chmod(0o755)
+
+
+def test_when_one_process_ends_the_other_is_stopped_and_its_code_returned(programs: Path) -> None:
+    program(programs, "dg", "sleep 1; exit 3")
+    program(programs, "mlflow", f"trap 'touch {programs}/stopped; exit 0' TERM INT; while :; do sleep 0.1; done")
+    assert processes.run_together(Settings()) == 3
+    assert (programs / "stopped").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_both(programs: Path, number: signal.Signals) -> None:
+    for name in ("dg", "mlflow"):
+        program(programs, name, f"trap 'touch {programs}/{name}-stopped; exit 0' TERM INT; while :; do sleep 0.1; done")
+    Timer(1.5, os.kill, (os.getpid(), number)).start()
+    started = time.monotonic()
+    assert processes.run_together(Settings()) == 0
+    assert time.monotonic() - started < 20
+    assert {path.name for path in programs.glob("*-stopped")} == {"dg-stopped", "mlflow-stopped"}
+
+
+LEFT = {
+    "ends by itself": "sleep 2; touch {folder}/by-itself",
+    "hears the signal": "trap 'touch {folder}/heard; exit 0' TERM; while :; do sleep 0.1; done",
+    "hears nothing": "trap '' TERM INT; while :; do sleep 0.1; done",
+}
+
+
+@pytest.mark.parametrize("left", LEFT)
+def test_what_a_program_leaves_behind_is_gone_when_the_command_ends(
+    programs: Path, monkeypatch: pytest.MonkeyPatch, left: str
+) -> None:
+    monkeypatch.setenv("FRAUD_MLFLOW_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr(processes, "STOP_SECONDS", 10 if left == "ends by itself" else 1)
+    monkeypatch.setattr(processes, "END_SECONDS", 2)
+    program(programs, "server", f"echo $$ > {programs}/pid; {LEFT[left].format(folder=programs)}")
+    program(programs, "dg", f"{programs}/server & while [ ! -s {programs}/pid ]; do sleep 0.1; done; exit 4")
+    assert processes.run_together(Settings()) == 4
+    with suppress(psutil.NoSuchProcess):
+        assert psutil.Process(int((programs / "pid").read_text())).status() == psutil.STATUS_ZOMBIE
+    assert (programs / "by-itself").exists() == (left == "ends by itself")
+    assert (programs / "heard").exists() == (left == "hears the signal")
+
+
+def test_with_an_mlflow_server_set_no_other_is_started(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRAUD_MLFLOW_URI", "http://127.0.0.1:9")
+    program(programs, "dg", "exit 0")
+    program(programs, "mlflow", f"touch {programs}/started")
+    assert processes.run_together(Settings()) == 0
+    assert not (programs / "started").exists()
+
+
+def test_relative_settings_keep_their_meaning_in_the_project_s_folder(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = programs / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine.yaml").write_text((PROJECT_ROOT / "contracts" / "simulator.yaml").read_text())
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("FRAUD_CONTRACT", "mine.yaml")
+    monkeypatch.setenv("FRAUD_SOURCE_PATH", ".")
+    program(programs, "dg", f"env > {programs}/environment; pwd > {programs}/folder")
+    program(programs, "mlflow", "exec sleep 30")
+    processes.run_together(Settings())
+    told = dict(line.split("=", 1) for line in (programs / "environment").read_text().splitlines() if "=" in line)
+    assert (programs / "folder").read_text().strip() == str(PROJECT_ROOT)
+    assert told["FRAUD_CONTRACT"] == str((elsewhere / "mine.yaml").resolve())
+    assert told["FRAUD_SOURCE_PATH"] == str(elsewhere.resolve())
+
+
+def test_the_service_gives_the_scores_of_fraud_score(world: World, tmp_path: Path) -> None:
+    from fraud_assets_tests.browser import wait
+    from fraud_assets_tests.worlds import free_port
+
+    contract = world.settings.loaded_contract
+    rows = simulate_month(world.months[-1], world.simulator).slice(0, 30)
+    names = {"transaction_id": "transaction_id", "event_timestamp": "event_timestamp"}
+    names |= {name: column.column for name, column in contract.columns.items()}
+    sent = [
+        {
+            name: value.isoformat() if hasattr(value := row[column], "isoformat") else value
+            for name, column in names.items()
+        }
+        for row in rows.to_pylist()
+    ]
+    file = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(rows, file)
+    expected = {
+        row["transaction_id"]: row["score"] for row in json.loads(world.fraud("score", str(file), "--json").stdout)
+    }
+    port = free_port()
+    log = tmp_path / "log"
+    with world.running(log, "serve", "--port", str(port)) as process:
+
+        def ready() -> bool:
+            assert process.poll() is None, log.read_text()
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+                    return answer.status == 200
+            except OSError:
+                return False
+
+        wait(ready, "the service", 90)
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/score", json.dumps({"transactions": sent}).encode(),
+            {"Content-Type": "application/json"},
+        )  # fmt: skip
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            results = json.load(answer)["results"]
+    assert {row["transaction_id"]: row["probability"] for row in results} == pytest.approx(expected, abs=1e-6)

@@ -1,0 +1,168 @@
+"""Verdicts carried out: the ledger is the record, the alias follows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from fraud_assets.adapters.mlflow import Registry, RegistryError
+from fraud_assets.adapters.postgres.database import Database
+from fraud_assets.adapters.postgres.ledger import LedgerStore
+from fraud_assets.core.decisions.promotion import PromotionSignals, PromotionVerdict
+from fraud_assets.core.lineage.staleness import Inputs
+from fraud_assets.workflows.promote import apply_verdict, follow_ledger, promote_by_hand
+
+PASSED = PromotionVerdict("passed", True, ("It is better.",))
+REFUSED = PromotionVerdict("inconclusive", False, ("It is not shown to be better.",))
+
+
+@dataclass
+class FakeRegistry:
+    """A registry with versions 1 to 5 that keeps its alias in memory."""
+
+    champion: int | None = None
+    moves: list[int] = field(default_factory=list)
+
+    def fetch(self, version: int) -> None:
+        if version > 5:
+            raise RegistryError(f"the registry has no version {version}")
+
+    def promote(self, version: int) -> None:
+        if version != self.champion:
+            self.champion = version
+            self.moves.append(version)
+
+
+@pytest.fixture
+def ledger(database: Database) -> LedgerStore:
+    return LedgerStore(database)
+
+
+@pytest.fixture
+def registry() -> FakeRegistry:
+    return FakeRegistry()
+
+
+def decide(
+    ledger: LedgerStore, registry: FakeRegistry, month: str, challenger: int | None, verdict: PromotionVerdict,
+    *, champion: int | None = None, evidence: str = "e",
+) -> int | None:  # fmt: skip
+    """A month's verdict, carried out; what is live after it."""
+    signals = PromotionSignals(month, challenger, champion, None, None, None)
+    named: Inputs = {"evaluation": {month: evidence}}
+    return apply_verdict(verdict, signals, ledger, cast("Registry", registry), actor="test", evidence=named)
+
+
+def kinds(ledger: LedgerStore) -> list[tuple[str, int, str]]:
+    return [(event.kind, event.model_version, event.month) for event in ledger.events()]
+
+
+def test_a_passed_challenger_is_validated_promoted_and_live(ledger: LedgerStore, registry: FakeRegistry) -> None:
+    assert decide(ledger, registry, "2025-03", 1, PASSED) == 1
+    assert kinds(ledger) == [("validated", 1, "2025-03"), ("promoted", 1, "2025-03")]
+    assert registry.champion == 1
+
+
+def test_a_refused_challenger_leaves_what_is_live(ledger: LedgerStore, registry: FakeRegistry) -> None:
+    decide(ledger, registry, "2025-03", 1, PASSED)
+    assert decide(ledger, registry, "2025-04", 2, REFUSED, champion=1) == 1
+    assert kinds(ledger)[-1] == ("refused", 2, "2025-04")
+    assert registry.champion == 1
+
+
+def test_without_a_challenger_nothing_is_recorded(ledger: LedgerStore, registry: FakeRegistry) -> None:
+    assert decide(ledger, registry, "2025-03", None, REFUSED) is None
+    assert kinds(ledger) == []
+
+
+def test_the_same_verdict_on_the_same_evidence_is_recorded_once(ledger: LedgerStore, registry: FakeRegistry) -> None:
+    for _ in range(3):
+        decide(ledger, registry, "2025-03", 1, PASSED)
+    assert len(kinds(ledger)) == 2
+    assert registry.moves == [1]
+
+
+def test_new_evidence_is_recorded_beside_the_old(ledger: LedgerStore, registry: FakeRegistry) -> None:
+    decide(ledger, registry, "2025-03", 1, PASSED, evidence="before a correction")
+    decide(ledger, registry, "2025-03", 1, REFUSED, evidence="after a correction")
+    assert [kind for kind, *_ in kinds(ledger)] == ["validated", "promoted", "refused"]
+
+
+def test_a_promotion_that_does_not_stand_on_new_evidence_is_taken_back(
+    ledger: LedgerStore, registry: FakeRegistry
+) -> None:
+    decide(ledger, registry, "2025-02", 1, PASSED)
+    decide(ledger, registry, "2025-03", 2, PASSED, champion=1, evidence="before a correction")
+    assert decide(ledger, registry, "2025-03", 2, REFUSED, champion=1, evidence="after a correction") == 1
+    assert registry.moves == [1, 2, 1]
+
+
+def test_a_promotion_whose_month_has_nothing_left_to_judge_is_taken_back(
+    ledger: LedgerStore, registry: FakeRegistry
+) -> None:
+    decide(ledger, registry, "2025-02", 1, PASSED)
+    decide(ledger, registry, "2025-03", 2, PASSED, champion=1, evidence="before a correction")
+    assert decide(ledger, registry, "2025-03", None, REFUSED, champion=1, evidence="after a correction") == 1
+    assert kinds(ledger)[-1] == ("refused", 2, "2025-03")
+
+
+def test_a_decision_on_evidence_that_has_come_back_is_a_new_decision(
+    ledger: LedgerStore, registry: FakeRegistry
+) -> None:
+    decide(ledger, registry, "2025-03", 1, PASSED, evidence="as first delivered")
+    decide(ledger, registry, "2025-03", 1, REFUSED, evidence="a wrong file")
+    for _ in range(2):
+        assert decide(ledger, registry, "2025-03", 1, PASSED, evidence="as first delivered") == 1
+    assert [kind for kind, *_ in kinds(ledger)] == ["validated", "promoted", "refused", "validated", "promoted"]
+
+
+def test_what_a_person_promoted_stands_when_the_month_is_decided_again(
+    ledger: LedgerStore, registry: FakeRegistry
+) -> None:
+    decide(ledger, registry, "2025-03", 1, PASSED, evidence="before a correction")
+    promote_by_hand(4, "2025-03", "try", ledger, cast("Registry", registry), actor="ada")
+    assert decide(ledger, registry, "2025-03", 2, PASSED, evidence="after a correction") == 4
+    assert decide(ledger, registry, "2025-03", None, REFUSED, evidence="and another") == 4
+    assert registry.champion == 4
+
+
+def test_a_verdict_on_an_older_month_does_not_displace_a_later_champion(
+    ledger: LedgerStore, registry: FakeRegistry
+) -> None:
+    decide(ledger, registry, "2025-05", 3, PASSED)
+    assert decide(ledger, registry, "2025-03", 1, PASSED) == 1
+    assert registry.champion == 3
+
+
+def test_an_alias_that_a_crash_left_behind_is_mended_by_the_next_run(
+    ledger: LedgerStore, registry: FakeRegistry
+) -> None:
+    decide(ledger, registry, "2025-03", 1, PASSED)
+    registry.champion = None
+    follow_ledger(ledger, cast("Registry", registry))
+    assert registry.champion == 1
+
+
+def test_an_empty_ledger_moves_no_alias(ledger: LedgerStore, registry: FakeRegistry) -> None:
+    follow_ledger(ledger, cast("Registry", registry))
+    assert registry.moves == []
+
+
+def test_a_person_can_promote_a_version_and_go_back(ledger: LedgerStore, registry: FakeRegistry) -> None:
+    for version in (2, 1, 2):
+        promote_by_hand(version, "2025-03", "try", ledger, cast("Registry", registry), actor="ada")
+    assert registry.moves == [2, 1, 2]
+    assert [(event.model_version, event.actor, event.reasons) for event in ledger.events()] == [
+        (version, "ada", "try") for version in (2, 1, 2)
+    ]
+
+
+def test_a_version_that_does_not_exist_leaves_ledger_and_alias_alone(
+    ledger: LedgerStore, registry: FakeRegistry
+) -> None:
+    with pytest.raises(RegistryError):
+        promote_by_hand(9, "2025-03", "try", ledger, cast("Registry", registry), actor="ada")
+    assert ledger.events() == []
+    assert registry.moves == []
