@@ -58,9 +58,9 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         started.version = 3
 
     monkeypatch.setattr(start, "run", run)
-    monkeypatch.setattr("fraud_assets.cli._graph", lambda: None)
-    monkeypatch.setattr("fraud_assets.cli._show_status", lambda _: None)
-    monkeypatch.setattr("fraud_assets.cli._settings", lambda: None)
+    monkeypatch.setattr("fraud_assets.cli.start.graph", lambda: None)
+    monkeypatch.setattr("fraud_assets.cli.start.show_platform", lambda _: None)
+    monkeypatch.setattr("fraud_assets.cli.start.open_settings", lambda: None)
     return taken
 
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 from fraud_assets.core.backtest.replay import parse_policies
 from fraud_assets.defs.partitions import describe, picture
 from fraud_assets.defs.resources import Platform
-from fraud_assets.workflows.backtest import backtest_picture, backtest_stored, summary_in_words
+from fraud_assets.pages.backtest import backtest_picture, summary_in_words
+from fraud_assets.workflows.backtest import backtest_stored
 
 
 class BacktestConfig(dg.Config):

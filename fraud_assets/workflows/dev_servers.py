@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from fraud_assets.adapters.bento import serve_command
@@ -19,12 +20,18 @@ from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.status import read_status
 from fraud_assets.workflows.why import newest_remarks
 
+Tell = Callable[[str], None]
+
 STOP_SECONDS = 40  # for which a run that is under way is let go on
 END_SECONDS = 10  # for which a run that is interrupted is let record that
 
 
-def run_together(settings: Settings) -> int:
+def run_together(settings: Settings, tell: Tell) -> int:
     """Runs `dg dev` and, unless a server is set, the MLflow UI, until one ends or Ctrl-C.
+
+    Args:
+        settings: of the home.
+        tell: is told the addresses.
 
     Returns:
         The exit code of the one that ended.
@@ -65,8 +72,8 @@ def run_together(settings: Settings) -> int:
                 "1",
             ]
         )
-    print(f"Dagster: http://127.0.0.1:{settings.dagster_port}", flush=True)
-    print(f"MLflow:  {settings.mlflow_uri or f'http://127.0.0.1:{settings.mlflow_port}'}", flush=True)
+    tell(f"Dagster: http://127.0.0.1:{settings.dagster_port}")
+    tell(f"MLflow:  {settings.mlflow_uri or f'http://127.0.0.1:{settings.mlflow_port}'}")
     processes: list[subprocess.Popen[bytes]] = []
 
     def stop(*_: object) -> None:
@@ -108,8 +115,14 @@ def _ended(process: subprocess.Popen[bytes]) -> int:
     return abs(process.wait())
 
 
-def serve_champion(settings: Settings, port: int, host: str) -> None:
+def serve_champion(settings: Settings, port: int, host: str, tell: Tell) -> None:
     """Becomes `bentoml serve` of the promoted bento, with the platform's database for history.
+
+    Args:
+        settings: of the home.
+        port: to listen on.
+        host: the address to listen on.
+        tell: is told the bento and its address.
 
     Raises:
         ValueError: when nothing has been promoted and packaged yet.
@@ -129,7 +142,7 @@ def serve_champion(settings: Settings, port: int, host: str) -> None:
         "BENTOML_DO_NOT_TRACK": "True",
     }
     command = serve_command(path, port, host=host)
-    print(f"{champion['bento_tag']} at http://{host}:{port}", flush=True)
+    tell(f"{champion['bento_tag']} at http://{host}:{port}")
     os.execve(command[0], command, environment)  # noqa: S606 - replaced, so that signals reach it
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
-from rich.console import Console
 
 from fraud_assets.adapters.dagster_storage import busy_instance
 from fraud_assets.adapters.postgres.ledger import LedgerStore
@@ -38,15 +37,14 @@ from fraud_assets.core.lineage.tables import ON_REQUEST, TABLES
 from fraud_assets.settings import Settings
 from fraud_assets.workflows.arrivals import months_with_ids_among
 from fraud_assets.workflows.labels import added_digest, feed_fingerprint
+from fraud_assets.workflows.progress import Progress
 from fraud_assets.workflows.quarantine import decisions_digest
 from fraud_assets.workflows.run_months import (
     CHANGES,
-    changes_in_words,
     execute_month,
     failures_of,
     months_to_run,
     run_months,
-    show_failures,
 )
 from fraud_assets.workflows.status import as_row
 
@@ -187,7 +185,7 @@ def refresh_months(
     settings: Settings,
     first: str | None,
     last: str | None,
-    console: Console,
+    progress: Progress,
     *,
     dry_run: bool = False,
 ) -> dict[str, Any]:
@@ -201,7 +199,7 @@ def refresh_months(
         settings: of the home.
         first: the first month to make anew, or None for the contract's first.
         last: the last one, or None for the newest.
-        console: where each partition is told of.
+        progress: hears of each partition.
         dry_run: say what is stale, and run nothing.
 
     Returns:
@@ -216,7 +214,7 @@ def refresh_months(
     source, store = open_source(settings), open_store(settings)
     outcome = _found(stale for stale in read_stale(store, source) if stale.month in months)
     if outcome["stale"] and not dry_run:
-        _make_anew(job, settings, store, lambda: read_stale(store, source), months, outcome, console)
+        _make_anew(job, settings, store, lambda: read_stale(store, source), months, outcome, progress)
     return outcome
 
 
@@ -225,7 +223,7 @@ def run_and_refresh(
     settings: Settings,
     first: str | None,
     last: str | None,
-    console: Console,
+    progress: Progress,
     *,
     refresh: bool = True,
 ) -> dict[str, Any]:
@@ -238,7 +236,7 @@ def run_and_refresh(
         settings: of the home.
         first: the first month to run, or None for the contract's first.
         last: the last one, or None for the newest.
-        console: where each month is told of.
+        progress: hears of each month.
         refresh: make later months anew; otherwise say which have become stale, and leave them.
 
     Returns:
@@ -253,7 +251,7 @@ def run_and_refresh(
     stand = _stand(store)
     # Nothing looks ahead, so what is not later than the months that are run cannot become stale by it.
     later = {month for _, month in stand.current if month > months[-1]}
-    outcomes = run_months(job, settings, months, console)
+    outcomes = run_months(job, settings, months, progress)
     outcome = _found(())
     if later:
         before = _find_stale(store, source, stand)
@@ -264,20 +262,18 @@ def run_and_refresh(
         stale = [one for one in find() if one.month in later]
         outcome = _found(stale)
         if stale:
-            _tell_why(stale, console, refresh=refresh)
+            progress.note(_why_stale(stale, refresh=refresh))
         if stale and refresh:
-            _make_anew(job, settings, store, find, later, outcome, console)
+            _make_anew(job, settings, store, find, later, outcome, progress)
     return {"months": outcomes, "refreshed": outcome}
 
 
-def _tell_why(stale: list[Stale], console: Console, *, refresh: bool) -> None:
+def _why_stale(stale: list[Stale], *, refresh: bool) -> str:
     why = list(dict.fromkeys(change for one in stale for change in one.changes))
     more = f"; and {len(why) - 3} more" if len(why) > 3 else ""
     what = f"{len(stale)} months of tables ({in_words(one.month for one in stale)})"
     done = "are made anew" if refresh else "are left so (`fraud refresh` makes them anew)"
-    console.print(
-        f"{what} became stale by this run and {done}: {'; '.join(why[:3])}{more}", highlight=False, soft_wrap=True
-    )
+    return f"{what} became stale by this run and {done}: {'; '.join(why[:3])}{more}"
 
 
 def _found(stale: Iterable[Stale]) -> dict[str, Any]:
@@ -293,7 +289,7 @@ def _make_anew(
     find: Callable[[], list[Stale]],
     months: Collection[str],
     outcome: dict[str, Any],
-    console: Console,
+    progress: Progress,
 ) -> None:
     """Makes anew what `find` finds in these months until it finds nothing more that can be, and adds to `outcome`."""
     graph = job.asset_layer.asset_graph
@@ -315,7 +311,7 @@ def _make_anew(
             if not wanted:
                 break
             tried |= {one.partition: one.reasons for one in wanted}
-            _rebuild(job, instance, store, wanted[0].month, {one.table for one in wanted}, outcome, console)
+            _rebuild(job, instance, store, wanted[0].month, {one.table for one in wanted}, outcome, progress)
     outcome["left"] = [as_row(one) for one in everything if one.month in months]
 
 
@@ -326,7 +322,7 @@ def _rebuild(
     month: str,
     tables: set[str],
     outcome: dict[str, Any],
-    console: Console,
+    progress: Progress,
 ) -> None:
     """One run that makes tables of a month anew, with those that come from the same step."""
     wanted = dg.AssetSelection.assets(*sorted(tables)).required_multi_asset_neighbors()
@@ -334,7 +330,7 @@ def _rebuild(
     names = [name for name in TABLES if dg.AssetKey(name) in selection]
     before = {name: store.months(name).get(month) for name in names}
     started = time.monotonic()
-    with console.status(f"[bold]{month}[/] {', '.join(names)} ..."):
+    with progress.working(", ".join(names), month):
         result = execute_month(job, instance, month, selection, {"fraud/refresh": month})
     made = {event.asset_key.path[-1] for event in result.get_asset_materialization_events() if event.asset_key}
     rebuilt = []
@@ -348,10 +344,4 @@ def _rebuild(
     failed = failures_of(result)
     outcome["rebuilt"] += rebuilt
     outcome["failed"] += [{"month": month, "run_id": result.run_id} | failure for failure in failed]
-    told = [
-        f"{one['table']} {(changes_in_words(one) or 'changed') if one['changed'] else 'unchanged'}" for one in rebuilt
-    ]
-    mark = "[red]x[/]" if failed else "[green]\u2713[/]"
-    seconds = round(time.monotonic() - started, 1)
-    console.print(f"{mark} [bold]{month}[/]  {'; '.join(told)}  [dim]{seconds} s[/]", highlight=False, soft_wrap=True)
-    show_failures(failed, console)
+    progress.month_rebuilt(month, rebuilt, failed, round(time.monotonic() - started, 1))

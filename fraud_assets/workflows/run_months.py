@@ -9,10 +9,7 @@ from typing import Any
 
 import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
-from rich.console import Console
-from rich.markup import escape
 
-from fraud_assets.adapters.console import remark_line
 from fraud_assets.adapters.dagster_storage import busy_instance
 from fraud_assets.adapters.mlflow import Registry
 from fraud_assets.adapters.postgres.ledger import LedgerStore
@@ -23,6 +20,7 @@ from fraud_assets.core.decisions.why import Remark
 from fraud_assets.core.lineage.staleness import UP_TO_DATE
 from fraud_assets.core.months import check_month, months_between, shift_month
 from fraud_assets.settings import Settings
+from fraud_assets.workflows.progress import Progress
 from fraud_assets.workflows.promote import promote_by_hand
 from fraud_assets.workflows.why import read_remarks
 
@@ -48,7 +46,10 @@ def months_to_run(contract: Contract, first: str | None, last: str | None, today
 
 
 def run_months(
-    job: dg.JobDefinition, settings: Settings, months: Sequence[str], console: Console
+    job: dg.JobDefinition,
+    settings: Settings,
+    months: Sequence[str],
+    progress: Progress = Progress(),  # noqa: B008 - holds nothing
 ) -> list[dict[str, Any]]:
     """Materialises every asset for each month, in order; a month that fails does not stop the next ones.
 
@@ -56,7 +57,7 @@ def run_months(
         job: holds every asset.
         settings: of the home.
         months: in order, as `months_to_run` gives them.
-        console: where each month is told of.
+        progress: hears of each month.
 
     Returns:
         For each month: `month`, `run_id`, `seconds`, `failed` (step and error, empty when all went well), `facts`, and
@@ -71,7 +72,7 @@ def run_months(
     with busy_instance(settings) as instance:
         for month in months:
             started = time.monotonic()
-            with console.status(f"[bold]{month}[/] transactions, features, drift, training, evaluation ..."):
+            with progress.working("transactions, features, drift, training, evaluation", month):
                 result = execute_month(job, instance, month)
             outcome = {
                 "month": month,
@@ -82,7 +83,7 @@ def run_months(
                 "why": [remark.to_dict() for remark in [*_checks(result, month), *read_remarks(store, month)]],
             }
             outcomes.append(outcome)
-            _report(outcome, console)
+            progress.month_run(outcome)
     return outcomes
 
 
@@ -198,47 +199,6 @@ def _facts(result: dg.ExecuteInProcessResult) -> dict[str, Any]:
     return facts
 
 
-def _report(outcome: dict[str, Any], console: Console) -> None:
-    facts, month = outcome["facts"], outcome["month"]
-    parts = []
-    if "raw_transactions.dagster/row_count" in facts:
-        parts.append(f"{facts['raw_transactions.dagster/row_count']:>9,} transactions")
-        parts.append(_fraud_rate(facts["raw_transactions.fraud_rate"], facts.get("raw_transactions.n_labelled")))
-    if facts.get("raw_transactions.quarantined"):
-        parts.append(f"[yellow]{facts['raw_transactions.quarantined']:,} quarantined[/]")
-    if changes := changes_in_words({name: facts.get(f"raw_transactions.{name}") for name in CHANGES}):
-        parts.append(f"[yellow]delivered again: {changes}[/]")
-    if "drift_report.drift_status" in facts:
-        parts.append(f"drift {facts['drift_report.drift_status']}")
-    for role in ("champion", "challenger"):
-        if (value := facts.get(f"evaluation.average_precision_{role}")) is not None:
-            parts.append(f"{role} AP {value:.3f}")
-    if "champion.champion_version" in facts:
-        version = facts["champion.champion_version"]
-        parts.append(f"live: v{version}" if version is not None else "live: none yet")
-    console.print(
-        f"{_mark(outcome)} [bold]{month}[/]  {', '.join(parts)}  [dim]{outcome['seconds']} s[/]",
-        highlight=False,
-        soft_wrap=True,
-    )
-    show_failures(outcome["failed"], console)
-    for remark in outcome["why"]:
-        console.print(remark_line(remark), highlight=False, soft_wrap=True)
-
-
-def _mark(outcome: Mapping[str, Any]) -> str:
-    """A tick where all is as it should be, ! where somebody should look at what was done, x where something failed."""
-    if outcome["failed"]:
-        return "[red]x[/]"
-    return "[yellow]![/]" if any(not remark["is_usual"] for remark in outcome["why"]) else "[green]\u2713[/]"
-
-
-def _fraud_rate(rate: float, n_labelled: int | None) -> str:
-    if n_labelled is None:
-        return f"{rate:.2%} fraud"
-    return f"{rate:.2%} fraud of {n_labelled:,} labelled" if n_labelled else "none labelled"
-
-
 def changes_in_words(counts: Mapping[str, int | None]) -> str:
     """Rows added, removed and altered against the version before; empty when there are none.
 
@@ -246,9 +206,3 @@ def changes_in_words(counts: Mapping[str, int | None]) -> str:
     '1,200 added, 3 altered'
     """
     return ", ".join(f"{count:,} {name}" for name in CHANGES if (count := counts.get(name)))
-
-
-def show_failures(failed: list[dict[str, str]], console: Console) -> None:
-    """One line a failed step."""
-    for failure in failed:
-        console.print(f"  [red]{failure['step']}[/]: {escape(failure['error'])}", highlight=False, soft_wrap=True)

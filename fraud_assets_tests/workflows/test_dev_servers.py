@@ -52,7 +52,7 @@ def program(folder: Path, name: str, body: str) -> None:
 def test_when_one_process_ends_the_other_is_stopped_and_its_code_returned(programs: Path) -> None:
     program(programs, "dg", "sleep 1; exit 3")
     program(programs, "mlflow", f"trap 'touch {programs}/stopped; exit 0' TERM INT; while :; do sleep 0.1; done")
-    assert processes.run_together(Settings()) == 3
+    assert processes.run_together(Settings(), print) == 3
     assert (programs / "stopped").exists()
 
 
@@ -62,7 +62,7 @@ def test_a_signal_stops_both(programs: Path, number: signal.Signals) -> None:
         program(programs, name, f"trap 'touch {programs}/{name}-stopped; exit 0' TERM INT; while :; do sleep 0.1; done")
     Timer(1.5, os.kill, (os.getpid(), number)).start()
     started = time.monotonic()
-    assert processes.run_together(Settings()) == 0
+    assert processes.run_together(Settings(), print) == 0
     assert time.monotonic() - started < 20
     assert {path.name for path in programs.glob("*-stopped")} == {"dg-stopped", "mlflow-stopped"}
 
@@ -83,7 +83,7 @@ def test_what_a_program_leaves_behind_is_gone_when_the_command_ends(
     monkeypatch.setattr(processes, "END_SECONDS", 2)
     program(programs, "server", f"echo $$ > {programs}/pid; {LEFT[left].format(folder=programs)}")
     program(programs, "dg", f"{programs}/server & while [ ! -s {programs}/pid ]; do sleep 0.1; done; exit 4")
-    assert processes.run_together(Settings()) == 4
+    assert processes.run_together(Settings(), print) == 4
     with suppress(psutil.NoSuchProcess):
         assert psutil.Process(int((programs / "pid").read_text())).status() == psutil.STATUS_ZOMBIE
     assert (programs / "by-itself").exists() == (left == "ends by itself")
@@ -94,7 +94,7 @@ def test_with_an_mlflow_server_set_no_other_is_started(programs: Path, monkeypat
     monkeypatch.setenv("FRAUD_MLFLOW_URI", "http://127.0.0.1:9")
     program(programs, "dg", "exit 0")
     program(programs, "mlflow", f"touch {programs}/started")
-    assert processes.run_together(Settings()) == 0
+    assert processes.run_together(Settings(), print) == 0
     assert not (programs / "started").exists()
 
 
@@ -109,7 +109,7 @@ def test_relative_settings_keep_their_meaning_in_the_project_s_folder(
     monkeypatch.setenv("FRAUD_SOURCE_PATH", ".")
     program(programs, "dg", f"env > {programs}/environment; pwd > {programs}/folder")
     program(programs, "mlflow", "exec sleep 30")
-    processes.run_together(Settings())
+    processes.run_together(Settings(), print)
     told = dict(line.split("=", 1) for line in (programs / "environment").read_text().splitlines() if "=" in line)
     assert (programs / "folder").read_text().strip() == str(PROJECT_ROOT)
     assert told["FRAUD_CONTRACT"] == str((elsewhere / "mine.yaml").resolve())

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from fraud_assets.adapters.dagster_storage import open_instance
 from fraud_assets.adapters.postgres.months import MonthStore, open_store
+from fraud_assets.cli.progress import ShownProgress
 from fraud_assets.core.lineage.staleness import Inputs, inputs_of
 from fraud_assets.core.months import shift_month
 from fraud_assets.settings import PROJECT_ROOT, Settings
@@ -104,7 +105,9 @@ class Graph:
     def refresh(self, first: str | None = MONTHS[0], last: str = MONTHS[-1], **options: Any) -> dict[str, Any]:
         """What came of it; what was shown is under `shown`."""
         shown = io.StringIO()
-        outcome = refresh_months(self.job, self.settings, first, last, Console(file=shown, width=200), **options)
+        outcome = refresh_months(
+            self.job, self.settings, first, last, ShownProgress(Console(file=shown, width=200)), **options
+        )
         return outcome | {"shown": shown.getvalue()}
 
     def stale(self) -> list[tuple[str, str]]:

@@ -9,9 +9,10 @@ import dagster as dg
 import pytest
 from rich.console import Console
 
+from fraud_assets.cli.progress import ShownProgress, _fraud_rate
 from fraud_assets.core.months import months_between
 from fraud_assets.settings import PROJECT_ROOT, Settings
-from fraud_assets.workflows.run_months import _fraud_rate, run_months
+from fraud_assets.workflows.run_months import run_months
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World
@@ -46,7 +47,9 @@ def run(
 ) -> tuple[list[dict[str, Any]], str]:
     """Outcomes, and what was shown."""
     shown = io.StringIO()
-    outcomes = run_months(job(body), settings, months_between(first, last), Console(file=shown, width=200))
+    outcomes = run_months(
+        job(body), settings, months_between(first, last), ShownProgress(Console(file=shown, width=200))
+    )
     return outcomes, shown.getvalue()
 
 
@@ -72,7 +75,7 @@ def test_an_asset_without_months_is_left_out(settings: Settings) -> None:
         raise AssertionError("nobody asked for it")
 
     both = dg.Definitions(assets=[raw_transactions, on_request]).resolve_implicit_global_asset_job_def()
-    [outcome] = run_months(both, settings, ["2025-01"], Console(file=io.StringIO()))
+    [outcome] = run_months(both, settings, ["2025-01"])
     assert outcome["failed"] == []
 
 

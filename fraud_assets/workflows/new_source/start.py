@@ -16,7 +16,6 @@ from typing import Any
 
 import dagster as dg
 from dotenv import dotenv_values
-from rich.console import Console
 
 from fraud_assets.adapters.sources import FolderSource, SourceError
 from fraud_assets.core.contracts.contract import Contract, ContractError, load_contract, parse_contract
@@ -31,6 +30,7 @@ from fraud_assets.workflows.new_source.contract_files import (
     describe_files,
     write_draft,
 )
+from fraud_assets.workflows.progress import Progress
 
 SETTINGS = ("FRAUD_CONTRACT", "FRAUD_SOURCE", "FRAUD_SOURCE_PATH")
 # Asks a person: the question, and what Enter takes; gives the answer.
@@ -74,7 +74,9 @@ class Started:
         return asdict(self)
 
 
-def prepare(path: Path, name: str | None, out: Path | None, ask: Ask | None, told: Console) -> tuple[Started, Contract]:
+def prepare(
+    path: Path, name: str | None, out: Path | None, ask: Ask | None, progress: Progress
+) -> tuple[Started, Contract]:
     """Describes a file, asks what has to be asked, and writes the contract and the settings.
 
     Args:
@@ -82,19 +84,19 @@ def prepare(path: Path, name: str | None, out: Path | None, ask: Ask | None, tol
         name: the contract's name; made of the file's when absent.
         out: where the contract shall lie; in contracts/ when absent.
         ask: asks a person; None where all defaults are taken.
-        told: where progress is told of.
+        progress: hears what is done.
 
     Raises:
         ValueError: when the file cannot be read, or nothing in it can be the time of an event.
     """
     if not path.exists():
         raise SourceError(f"there is no file or folder {path}")
-    with told.status("reading the file ..."):
+    with progress.working("reading the file"):
         described = describe_files(path)
         draft = described.draft(name)
     if len(described.files) > 1:
         shown = f"{described.files[0].name} to {described.files[-1].name}"
-        told.print(f"{len(described.files)} files are delivered alike and are taken together: {shown}", highlight=False)
+        progress.note(f"{len(described.files)} files are delivered alike and are taken together: {shown}")
     started = Started(described.files, Path())
     if ask is not None:
         draft = described.draft(name, _asked(described, draft, name, ask, started))
@@ -327,7 +329,7 @@ def no_model_yet(started: Started) -> str:
     return said.rstrip(".") + ". More months bring more; `fraud status` says what is decided"
 
 
-def run(job: dg.JobDefinition, started: Started, contract: Contract, check: DataCheck, told: Console) -> None:
+def run(job: dg.JobDefinition, started: Started, contract: Contract, check: DataCheck, progress: Progress) -> None:
     """Runs the months that there are, oldest first."""
     from fraud_assets.adapters.postgres.ledger import LedgerStore
     from fraud_assets.adapters.postgres.months import open_store
@@ -338,7 +340,7 @@ def run(job: dg.JobDefinition, started: Started, contract: Contract, check: Data
 
     settings = Settings()
     settings.workspace.mkdir(parents=True, exist_ok=True)
-    started.months = run_months(job, settings, months_to_take(check, contract, datetime.now(UTC)), told)
+    started.months = run_months(job, settings, months_to_take(check, contract, datetime.now(UTC)), progress)
     store = open_store(settings)
     ledger = LedgerStore(store.database)
     started.version = champion_version(ledger.events())

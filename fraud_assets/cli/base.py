@@ -1,0 +1,70 @@
+"""What all commands share: the settings, the graph, errors as a sentence, JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+
+from fraud_assets.core.errors import PlatformError
+from fraud_assets.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Months of transactions in, a served fraud model out.",
+)
+
+console = Console()
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """What a user can mend is told in a sentence; anything else keeps its traceback."""
+    try:
+        yield
+    except (ValueError, PlatformError) as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+def open_settings(*, create: bool = True) -> Settings:
+    """The settings, with the folder that they name made; one that cannot be is an error by name."""
+    try:
+        settings = Settings()
+        if create:
+            settings.workspace.mkdir(parents=True, exist_ok=True)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"FRAUD_{'_'.join(map(str, problem['loc'])).upper()} is {problem['input']!r}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise ValueError(f"a setting cannot be used: {wrong}") from error
+    except OSError as error:
+        raise ValueError(f"FRAUD_HOME cannot be used: {error}; name a folder that you may write to") from error
+    return settings
+
+
+def graph() -> Any:
+    """The job that holds every asset."""
+    from fraud_assets.definitions import defs
+
+    return defs.resolve_implicit_global_asset_job_def()
+
+
+def print_json(value: Any) -> None:
+    """Prints what a program reads: times in ISO 8601, paths as text."""
+    print(json.dumps(value, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -1,0 +1,76 @@
+"""Models: promoting one by hand, and scoring a file."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fraud_assets.cli.base import Json, app, clear_errors, console, graph, open_settings, print_json
+
+
+@app.command()
+def promote(
+    version: Annotated[int, typer.Argument(help="The registered version to make champion.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; goes into the ledger.")],
+    as_json: Json = False,
+) -> None:
+    """Make a version the champion by hand, and package it."""
+    from fraud_assets.workflows.run_months import promote_version
+
+    with clear_errors():
+        settings = open_settings()
+        month = promote_version(graph(), settings, version, reason, actor=getpass.getuser())
+        if as_json:
+            print_json({"version": version, "month": month, "reason": reason})
+        else:
+            console.print(f"Version {version} is champion since the evidence of {month}; the bento is packaged.")
+
+
+@app.command()
+def score(
+    file: Annotated[Path, typer.Argument(help="A file of any kind: raw transactions, or the model's features.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where to write; CSV to the screen when absent.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a file with the champion: the same rows plus score, decision and model_version."""
+    import pyarrow.csv
+
+    from fraud_assets.adapters.mlflow import Registry
+    from fraud_assets.adapters.postgres.ledger import LedgerStore
+    from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.core.decisions.ledger import champion_version
+    from fraud_assets.core.decisions.why import why_no_model
+    from fraud_assets.core.models.scoring import Scorer
+    from fraud_assets.workflows.score_file import as_text, by_reason, score_file, write_table
+    from fraud_assets.workflows.why import newest_remarks
+
+    with clear_errors():
+        settings = open_settings()
+        store = open_store(settings)
+        database = store.database
+        version = champion_version(LedgerStore(database).events())
+        if version is None:
+            why = why_no_model(newest_remarks(store))
+            raise ValueError(
+                "no model has been promoted yet, so there is nothing to score with"
+                + (f": {why}" if why else "; use `fraud run`")
+            )
+        scored, problems = score_file(file, Scorer(*Registry(settings).fetch(version)), database)
+        if output is not None:
+            write_table(scored, output)
+            Console(stderr=True).print(f"{scored.num_rows:,} rows scored by version {version}: {output}")
+        elif as_json:
+            print_json(scored.to_pylist())
+        else:
+            pyarrow.csv.write_csv(as_text(scored), sys.stdout.buffer)
+    for problem in by_reason(problems):
+        print(f"not scored: {problem}", file=sys.stderr)
+    if problems:
+        raise typer.Exit(1)
