@@ -1,1 +1,1 @@
-"""The services that `bentoml serve` runs; they know `fraud_assets.core` and nothing of orchestration."""
+"""The services that `bentoml serve` runs; they know `fraud_assets.core`, and of the database the history alone."""

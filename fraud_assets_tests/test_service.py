@@ -29,10 +29,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from bentos.fraud_scorer.history import History, HistoryError
 from bentos.fraud_scorer.limits import MAX_BODY_BYTES
 from bentos.fraud_scorer.requests import MAX_ROWS
 from fraud_assets.adapters.bento import build_bento, serve_command, to_onnx
+from fraud_assets.adapters.postgres.history import History, HistoryError
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.features.declarations import compute_features, feature_names, history_days, text_features
 from fraud_assets.core.models.encoding import Encoder, EncodingConfig, learn_texts
@@ -786,7 +786,7 @@ def test_an_identifier_is_never_read_as_sql(history, cards):
 
 
 def test_a_database_that_does_not_answer_in_time_is_not_asked_again(history, database_url, cards, monkeypatch):
-    monkeypatch.setattr("bentos.fraud_scorer.history.STATEMENT_SECONDS", 1)
+    monkeypatch.setattr("fraud_assets.adapters.postgres.history.STATEMENT_SECONDS", 1)
     history.close()
     with psycopg.connect(database_url) as connection:
         connection.execute("LOCK TABLE raw_transactions")

@@ -1,8 +1,8 @@
 """The service: POST /score with features or with raw transactions, by the model that lies in the bento.
 
 BentoML mounts /healthz and /livez (the process answers), /readyz (`__is_ready__` below) and /metrics.
-Checking requests belongs to `requests.py` and `transactions.py`, reading history to `history.py`, and all science to
-`fraud_assets.core`.
+Checking requests belongs to `requests.py` and `transactions.py`, reading history to `adapters/postgres/history.py`,
+and all science to `fraud_assets.core`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ import pyarrow.compute as pc
 from prometheus_client import Counter, Histogram
 from starlette.responses import Response
 
-from bentos.fraud_scorer.history import DATABASE_VARIABLE, History, HistoryError
 from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
 from bentos.fraud_scorer.requests import RowChecker, ScoreRequest, ScoreResponse
 from bentos.fraud_scorer.transactions import Names, RequestError, TransactionReader
+from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE, History, HistoryError
 from fraud_assets.core.features.declarations import compute_features, model_columns
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, ScoringError
 

@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from bentos.fraud_scorer.history import History
 from fraud_assets.adapters.files.dialects import open_by_header
 from fraud_assets.adapters.files.reader import together
 from fraud_assets.adapters.postgres.database import Database
+from fraud_assets.adapters.postgres.history import History
 from fraud_assets.core.contracts.column_names import find_columns
 from fraud_assets.core.contracts.contract import Contract, ContractError
 from fraud_assets.core.features.declarations import compute_features
