@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.months import MonthStore, open_store
-from fraud_assets.cli import _graph, app
+from fraud_assets.cli import app
+from fraud_assets.cli.base import graph
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.quarantine import take_in_again
@@ -399,7 +400,7 @@ class Taken:
     store: MonthStore
 
     def take_in(self, *months: str) -> None:
-        assert take_in_again(_graph(), Settings(), list(months)) == {}
+        assert take_in_again(graph(), Settings(), list(months)) == {}
 
     def amounts(self, month: str = JANUARY) -> dict[str, float]:
         """What is stored of a month."""

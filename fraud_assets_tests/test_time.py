@@ -21,7 +21,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from fraud_assets.core.contracts.contract import parse_contract
-from fraud_assets.core.evaluation.evaluation import evaluation
+from fraud_assets.core.evaluation import evaluation
 from fraud_assets.core.features.declarations import compute_features
 from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.models import training

@@ -25,7 +25,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.corruptions import DATA, damage_files
-from fraud_assets.adapters.files.reader import SourceError, open_rows, text_files
+from fraud_assets.adapters.files import text_files
+from fraud_assets.adapters.files.reader import SourceError, open_rows
 from fraud_assets.adapters.sources import FolderSource, matching_files
 from fraud_assets.core.contracts.contract import ContractError, parse_contract
 from fraud_assets.core.intake.accept import Delivery, IntakeError, Part, accept

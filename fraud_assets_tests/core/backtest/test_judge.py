@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pytest
 
 from fraud_assets.adapters.bento import to_onnx
+from fraud_assets.core.backtest import judge as module
 from fraud_assets.core.backtest.judge import (
     BacktestError,
     History,
@@ -23,7 +24,6 @@ from fraud_assets.core.backtest.judge import (
     run_backtest,
     score_month,
 )
-from fraud_assets.core.backtest.judge import judge as module
 from fraud_assets.core.backtest.replay import parse_policies, replay
 from fraud_assets.core.contracts.contract import Contract, load_contract
 from fraud_assets.core.drift.limits import DriftConfig

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from fraud_assets.core.contracts.contract import ContractError
-from fraud_assets.core.drafting.draft import profiling
+from fraud_assets.core.drafting import profiling
 from fraud_assets.core.drafting.profiling import ColumnProfile, detect_encoding, name_words, profile_rows
 
 

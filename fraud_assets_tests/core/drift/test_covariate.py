@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fraud_assets.core.drift.covariate import columns as column_drift
-from fraud_assets.core.drift.covariate import covariate as drift
+from fraud_assets.core.drift import columns as column_drift
+from fraud_assets.core.drift import covariate as drift
 from fraud_assets.core.drift.covariate import insufficient
 from fraud_assets.core.drift.findings import holm
 from fraud_assets.core.drift.limits import DriftConfig

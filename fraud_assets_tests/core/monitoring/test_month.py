@@ -19,6 +19,7 @@ from fraud_assets.core.drift.findings import Finding
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.features.declarations import feature_names
 from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.monitoring import month as monitoring
 from fraud_assets.core.monitoring.deliveries import Gap, History
 from fraud_assets.core.monitoring.month import (
     Champion,
@@ -30,7 +31,6 @@ from fraud_assets.core.monitoring.month import (
     past_months,
     report_month,
 )
-from fraud_assets.core.monitoring.month import month as monitoring
 from fraud_assets.core.monitoring.verdict import Verdict
 from fraud_assets.core.months import months_between
 from fraud_assets.core.statistics.metrics import Costs

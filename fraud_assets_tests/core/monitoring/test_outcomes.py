@@ -11,7 +11,7 @@ import pytest
 
 from fraud_assets.core.contracts.contract import load_contract
 from fraud_assets.core.models.scoring import feature_matrix
-from fraud_assets.core.monitoring.month import outcomes
+from fraud_assets.core.monitoring import outcomes
 from fraud_assets.core.monitoring.outcomes import outcome_findings
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.statistics.metrics import Costs
