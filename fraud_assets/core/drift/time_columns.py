@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from scipy.stats import chi2
 
 from fraud_assets.core.drift.cells import Floats, column_type, floats
 from fraud_assets.core.statistics.clusters import one_in, row_days
@@ -25,6 +26,8 @@ LEAST_SHARE = 2 / 3
 LEAST_RANK = 0.95
 # Months that share less than half of their values, each with the next, differ by what they are and not by chance.
 LEAST_APART = 0.5
+# A move of a date's distance that chance brings so often is none.
+BY_CHANCE = 0.05
 ROWS = 20_000  # that are looked at of each window, evenly
 LEAST_ROWS = 20
 BINS = 10
@@ -204,14 +207,29 @@ def _grows(table: pa.Table, name: str) -> bool:
 
 
 def _gets_older(reference: pa.Table, current: pa.Table, name: str) -> bool:
-    """Whether a date moved away from its transactions, while the dates themselves hardly moved."""
+    """Whether a date moved away from its transactions, and the dates themselves less than half as far, or by chance.
+
+    How far is told by chi-squared in tenths, whose excess over its degrees of freedom goes with the square of a move.
+    """
     sides = [(floats(table, name).astype(np.float64), row_days(table, "compared")) for table in (reference, current)]
     sides = [(ages[~np.isnan(ages)], days[~np.isnan(ages)]) for ages, days in sides]
     if min(len(ages) for ages, _ in sides) < LEAST_ROWS:
         return False
-    by_age = _bins_apart([ages for ages, _ in sides])
-    by_date = _bins_apart([days - ages for ages, days in sides])
-    return by_date <= LEAST_APART * by_age
+    by_age, freedom = _chi_squared([ages for ages, _ in sides])
+    by_date, freedom_of_dates = _chi_squared([days - ages for ages, days in sides])
+    if by_age <= chi2.isf(BY_CHANCE, freedom):
+        return False
+    return max(by_date - freedom_of_dates, 0.0) <= LEAST_APART**2 * (by_age - freedom)
+
+
+def _chi_squared(values: Sequence[Floats]) -> tuple[float, int]:
+    """Chi-squared of two samples of numbers in tenths of both together, and its degrees of freedom (1 at least)."""
+    codes, size = _tenths(values)
+    first, second = (np.bincount(code, minlength=size) for code in codes)
+    ratio = np.sqrt(len(codes[1]) / len(codes[0]))
+    both = first + second
+    squares = (first * ratio - second / ratio)[both > 0] ** 2 / both[both > 0]
+    return float(squares.sum()), max(size - 1, 1)
 
 
 def _apart(before: pa.Table, after: pa.Table, name: str, kind: str) -> float:
@@ -231,16 +249,12 @@ def _apart(before: pa.Table, after: pa.Table, name: str, kind: str) -> float:
         values = [column[~np.isnan(column)] for column in values]
         if min(len(column) for column in values) < LEAST_ROWS:
             return 0.0
-        return _bins_apart(values)
-    return _total_variation(codes, size)
-
-
-def _bins_apart(values: Sequence[Floats]) -> float:
-    """The total variation of two samples of numbers, none of them missing, in tenths of both together."""
-    cuts = np.unique(np.quantile(np.concatenate(values), np.linspace(0, 1, BINS + 1)[1:-1], method="inverted_cdf"))
-    return _total_variation([np.searchsorted(cuts, column) for column in values], len(cuts) + 1)
-
-
-def _total_variation(codes: Sequence[npt.NDArray[np.int64]], size: int) -> float:
+        codes, size = _tenths(values)
     shares = [np.bincount(code, minlength=size) / len(code) for code in codes]
     return float(np.abs(shares[1] - shares[0]).sum()) / 2
+
+
+def _tenths(values: Sequence[Floats]) -> tuple[list[npt.NDArray[np.int64]], int]:
+    """Which tenth of both samples together each number lies in, none of them missing; and how many tenths there are."""
+    cuts = np.unique(np.quantile(np.concatenate(values), np.linspace(0, 1, BINS + 1)[1:-1], method="inverted_cdf"))
+    return [np.searchsorted(cuts, column) for column in values], len(cuts) + 1
