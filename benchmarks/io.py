@@ -87,7 +87,7 @@ class Round:
 
 def _speed(environment: dict[str, str], month: str, repeats: int) -> list[Row]:
     with _settings(environment) as settings, _folder_for_the_server() as folder:
-        store, source = open_store(settings), open_source(settings)
+        store, source = open_store(settings, writing=True), open_source(settings)
         # What is imported and connected once a process, and the file in the system's cache, are no part of a write.
         write_month(source, store, month)
         rounds = [_round(source, store, month, folder / "month.copy") for _ in range(repeats)]
@@ -233,7 +233,7 @@ class ManyTimes:
 
 def _write_large_month(data: Path, month: str, n_rows: int) -> str:
     """Writes a month of `n_rows`; says the process' peak memory in MiB, and the seconds."""
-    store = open_store(Settings())
+    store = open_store(Settings(), writing=True)
     source = ManyTimes(data / f"transactions_{month}.parquet", n_rows)
     seconds = _timed(lambda: write_month(source, store, month))
     stored = store.versions("raw_transactions", month)["n_rows"][-1].as_py()

@@ -32,7 +32,7 @@ class FraudStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:  # noqa: ARG003
         """Opens the settings' database."""
-        return cls(open_database(Settings()).schema_url("dagster"), inst_data=inst_data)
+        return cls(open_database(Settings(), writing=True).schema_url("dagster"), inst_data=inst_data)
 
     @property
     def event_storage_data(self) -> ConfigurableClassData:

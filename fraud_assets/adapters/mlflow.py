@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fraud_assets.adapters.bento import to_onnx
-from fraud_assets.adapters.postgres.database import open_database
+from fraud_assets.adapters.postgres.database import Database, open_database
 from fraud_assets.core.errors import PlatformError
 from fraud_assets.core.models.encoding import EncodedClassifier
 from fraud_assets.core.models.scoring import ModelManifest, digest_model
@@ -52,15 +52,32 @@ class Registry:
     @property
     def tracking_uri(self) -> str:
         """The MLflow server, or the `mlflow` schema of the platform's database."""
-        return self.settings.mlflow_uri or open_database(self.settings).schema_url("mlflow")
+        return self.settings.mlflow_uri or self._database().schema_url("mlflow")
+
+    def _database(self) -> Database:
+        # MLflow writes when it opens its store, at least the first time.
+        return open_database(self.settings, writing=True)
 
     def client(self) -> Any:
         """An MLflow client, with the experiment and the registered model there."""
         mlflow = _mlflow()
         mlflow.set_tracking_uri(self.tracking_uri)
         if self._client is None:
-            self._client = self._opened(mlflow)
+            if self.settings.mlflow_uri is None and not self._is_complete():
+                with self._database().session() as connection:
+                    # MLflow creates its tables without a lock: of two first runs at once, one would fail.
+                    connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.mlflow'))")
+                    self._client = self._opened(mlflow)
+            else:
+                self._client = self._opened(mlflow)
         return self._client
+
+    def _is_complete(self) -> bool:
+        """Whether the registry in the platform's database has been opened before: this is what opening writes last."""
+        with self._database().session() as connection:
+            there = connection.execute("SELECT to_regclass('mlflow.registered_models') IS NOT NULL").fetchone()
+            named = "SELECT FROM mlflow.registered_models WHERE name = %s"
+            return bool(there and there[0] and connection.execute(named, [MODEL_NAME]).fetchone() is not None)
 
     def _opened(self, mlflow: Any) -> Any:
         client = mlflow.MlflowClient()

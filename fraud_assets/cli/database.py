@@ -28,10 +28,10 @@ def database(
         return
     import psycopg
 
-    from fraud_assets.adapters.postgres.database import embedded_binary, open_database
+    from fraud_assets.adapters.postgres.database import embedded_binary, locate_database
 
     with clear_errors():
-        url = open_database(open_settings()).url
+        url = locate_database(open_settings()).url
         if psql:
             raise typer.Exit(subprocess.call([embedded_binary("psql"), url]))  # noqa: S603 - our own binary
         if query is None:
@@ -48,6 +48,27 @@ def database(
         print_json([dict(zip(names, row, strict=True)) for row in rows])
     else:
         csv.writer(sys.stdout, delimiter="\t", lineterminator="\n").writerows(rows)
+
+
+@db.command("version")
+def version(as_json: Json = False) -> None:
+    """Say which version of the tables the database has, and which one this version of the platform needs."""
+    from fraud_assets.adapters.postgres.database import locate_database
+    from fraud_assets.workflows.upgrade import describe
+
+    with clear_errors():
+        found = describe(locate_database(open_settings()).version())
+        print_json(found) if as_json else print(found["sentence"])
+
+
+@db.command("upgrade")
+def upgrade(as_json: Json = False) -> None:
+    """Bring the tables of a database that an earlier version made up to date; all data is kept."""
+    from fraud_assets.workflows.upgrade import upgrade_database
+
+    with clear_errors():
+        found = upgrade_database(open_settings())
+        print_json(found) if as_json else print(found["sentence"])
 
 
 @db.command("stop")

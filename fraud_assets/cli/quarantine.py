@@ -84,7 +84,7 @@ def _decide(
 
     with clear_errors():
         settings = open_settings()
-        store = open_store(settings)
+        store = open_store(settings, writing=True)
         chosen = choose_rows(store.database, rows, month, reason, everything=everything)
         decided = decide(graph(), settings, store, chosen, action, because, actor=getpass.getuser())
         outcome = decided.to_dict() | {"action": action, "stale": [as_row(one) for one in open_stale(settings)]}

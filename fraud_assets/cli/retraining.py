@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -28,6 +29,5 @@ def list_of_retrainings(
     with clear_errors():
         settings = open_settings()
         store = RetrainingStore(open_database(settings))
-        with open_instance(settings) as instance:
-            listed = list_decisions(store, instance, limit, month)
+        listed = list_decisions(store, partial(open_instance, settings), limit, month)
         print_json(listed) if as_json else show_retrainings(console, listed)

@@ -22,7 +22,7 @@ def send_alerts(context: dg.SensorEvaluationContext, platform: Platform) -> dg.S
     channels = open_channels(settings.alert_urls.get_secret_value()) if settings.alert_urls else []
     if not channels:
         return dg.SkipReason("FRAUD_ALERT_URLS names no channel")
-    database = open_database(settings)
+    database = open_database(settings, writing=True)
     store = AlertStore(database)
     found = find_facts(context.instance, database, platform.contract, settings.ui_url, context.cursor)
     new = store.record(found.facts, [channel.name for channel in channels])

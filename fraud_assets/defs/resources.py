@@ -32,7 +32,7 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
     @cached_property
     def store(self) -> MonthStore:
         """The tables."""
-        return open_store(self.settings)
+        return open_store(self.settings, writing=True)
 
     @cached_property
     def ledger(self) -> LedgerStore:

@@ -47,27 +47,6 @@ PAGE = 100
 # Dagster gives a sensor 60 s, and one message to a channel that does not answer takes up to 15.
 SECONDS = 30
 
-ALERTS = """
-CREATE TABLE IF NOT EXISTS alerts (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    recorded_at timestamptz NOT NULL DEFAULT now(),
-    fact_key text NOT NULL UNIQUE,
-    kind text NOT NULL,
-    month text,
-    sentence text NOT NULL,
-    link text,
-    happened_at timestamptz NOT NULL,
-    channels text[] NOT NULL
-);
-CREATE TABLE IF NOT EXISTS alert_attempts (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    fact_key text NOT NULL REFERENCES alerts (fact_key),
-    channel text NOT NULL,
-    attempted_at timestamptz NOT NULL,
-    error text
-);
-CREATE INDEX IF NOT EXISTS alert_attempts_of_a_fact ON alert_attempts (fact_key, channel)
-"""
 DELIVERIES = """
 SELECT kind, alerts.fact_key, month, sentence, link, happened_at, owed.channel,
     coalesce(array_agg(attempted_at ORDER BY tried.number) FILTER (WHERE tried.number IS NOT NULL), '{}'),
@@ -97,7 +76,7 @@ class AlertStore:
         """
         rows = [[fact.key, fact.kind, fact.month, fact.sentence, fact.link, fact.at, list(channels)] for fact in facts]
         new = 0
-        with self._session() as connection:
+        with self.database.session() as connection:
             for row in rows:
                 new += connection.execute(
                     "INSERT INTO alerts (fact_key, kind, month, sentence, link, happened_at, channels) "
@@ -108,7 +87,7 @@ class AlertStore:
 
     def record_attempt(self, deliveries: Iterable[Delivery], at: datetime, error: str | None) -> None:
         """Keeps that some facts were sent to their channel, or what went wrong."""
-        with self._session() as connection:
+        with self.database.session() as connection:
             connection.cursor().executemany(
                 "INSERT INTO alert_attempts (fact_key, channel, attempted_at, error) VALUES (%s, %s, %s, %s)",
                 [[delivery.fact.key, delivery.channel, at, error] for delivery in deliveries],
@@ -131,19 +110,11 @@ class AlertStore:
             yield bool(locked and locked[0])
 
     def _deliveries(self, *, newest: int, everything: bool) -> list[Delivery]:
-        with self._session() as connection:
-            rows = connection.execute(DELIVERIES, {"newest": newest, "all": everything}).fetchall()
+        rows = self.database.rows("alerts", DELIVERIES, {"newest": newest, "all": everything})
         return [
             Delivery(Fact(*fact), channel, tuple(map(SendAttempt, times, errors)))
             for *fact, channel, times, errors in rows
         ]
-
-    @contextmanager
-    def _session(self) -> Iterator[Any]:
-        with self.database.session() as connection:
-            connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.alert_tables'))")
-            connection.execute(ALERTS)
-            yield connection
 
 
 @dataclass(frozen=True)
@@ -492,15 +463,12 @@ def _counted(rows: Any, database: Database) -> Iterator[tuple[str, MonthRows]]:
 
 
 def _dropped(database: Database, month: str) -> int:
-    with database.session() as connection:
-        there = connection.execute("SELECT to_regclass('public.quarantined_transactions')").fetchone()
-        if there is None or there[0] is None:
-            return 0
-        counted = connection.execute(
-            "SELECT count(*) FROM quarantined_transactions WHERE month = to_date(%s, 'YYYY-MM') AND status = 'dropped'",
-            [month],
-        ).fetchone()
-        return int(counted[0]) if counted else 0
+    counted = database.rows(
+        "quarantined_transactions",
+        "SELECT count(*) FROM quarantined_transactions WHERE month = to_date(%s, 'YYYY-MM') AND status = 'dropped'",
+        [month],
+    )
+    return int(counted[0][0]) if counted else 0
 
 
 def _runs(instance: dg.DagsterInstance, after: int, links: _Links) -> Iterator[Fact]:

@@ -22,15 +22,6 @@ from fraud_assets.core.intake.spool import MEMORY
 from fraud_assets.core.lineage.staleness import Inputs
 from fraud_assets.workflows.quarantine import decisions_digest, decisions_for
 
-ID_RANGES = """
-CREATE TABLE IF NOT EXISTS transaction_id_ranges (
-    month text PRIMARY KEY,
-    digest text NOT NULL,
-    lowest text,
-    highest text
-)
-"""
-
 
 @dataclass(frozen=True)
 class Arrival:
@@ -139,8 +130,8 @@ def remember_ids(store: MonthStore, months: Mapping[str, Intake]) -> None:
 
 def _remember(store: MonthStore, ranges: Iterable[tuple[str, str, str | None, str | None]]) -> None:
     with store.database.session() as connection:
+        # In turns: two that write the same months in another order would wait for each other.
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.transaction_id_ranges'))")
-        connection.execute(ID_RANGES)
         connection.cursor().executemany(
             "INSERT INTO transaction_id_ranges VALUES (%s, %s, %s, %s) ON CONFLICT (month) DO UPDATE SET "
             "digest = excluded.digest, lowest = excluded.lowest, highest = excluded.highest",
@@ -158,17 +149,15 @@ def _overlapping(store: MonthStore, intake: Intake, stored: Mapping[str, str]) -
 def _ranges(store: MonthStore, stored: Mapping[str, str]) -> dict[str, tuple[Any, Any] | None]:
     """The smallest and largest id of stored months; None for one without rows."""
     kind = store.contract.transaction_id_type
-    known = {}
-    with store.database.session() as connection:
-        connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.transaction_id_ranges'))")
-        connection.execute(ID_RANGES)
-        for month, digest, lowest, highest in connection.execute("SELECT * FROM transaction_id_ranges").fetchall():
-            if stored.get(month) == digest:
-                known[month] = (lowest, highest)
+    remembered = store.database.rows(
+        "transaction_id_ranges", "SELECT month, digest, lowest, highest FROM transaction_id_ranges"
+    )
+    known = {month: (lowest, highest) for month, digest, lowest, highest in remembered if stored.get(month) == digest}
     for month in stored.keys() - known.keys():
         ids = store.read("raw_transactions", ["transaction_id"], first_month=month, last_month=month)["transaction_id"]
         known[month] = _as_text(None if len(ids) == 0 else tuple(pc.min_max(ids).as_py().values()))
-        _remember(store, [(month, stored[month], *known[month])])
+        if store.database.writable:
+            _remember(store, [(month, stored[month], *known[month])])
     return {
         month: None if bounds[0] is None else tuple(pa.array(bounds, pa.string()).cast(kind).to_pylist())
         for month, bounds in known.items()

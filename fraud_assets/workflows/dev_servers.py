@@ -36,6 +36,8 @@ def run_together(settings: Settings, tell: Tell) -> int:
     Returns:
         The exit code of the one that ended.
     """
+    # Before the processes that use it.
+    open_database(settings, writing=True)
     with open_instance(settings):
         pass
     # The processes run in the project's folder: what the user gave relative to another one must not move.

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from psycopg import Connection, sql
+from psycopg import sql
 
 from fraud_assets.adapters.files.dialects import open_by_header
 from fraud_assets.adapters.files.reader import OpenedFile, SourceError, open_rows, together
@@ -51,32 +51,6 @@ from fraud_assets.workflows.run_months import materialize_months
 COMPLETENESS_MONTHS = 12  # of transactions: a longer memory tells of delays and rates that are gone
 STATED = ("transaction_id", "is_fraud", "label_timestamp", "label_source")
 
-ADDED_LABELS = """
-CREATE TABLE IF NOT EXISTS added_labels (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    recorded_at timestamptz NOT NULL DEFAULT now(),
-    transaction_id {kind} NOT NULL,
-    is_fraud boolean,
-    label_timestamp timestamptz NOT NULL,
-    label_source text NOT NULL,
-    file text NOT NULL,
-    row_number bigint NOT NULL,
-    statement text NOT NULL UNIQUE
-)
-"""
-
-QUARANTINED_LABELS = """
-CREATE TABLE IF NOT EXISTS quarantined_labels (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    recorded_at timestamptz NOT NULL DEFAULT now(),
-    file text NOT NULL,
-    row_number bigint NOT NULL,
-    reasons text NOT NULL,
-    original text NOT NULL,
-    refusal text NOT NULL UNIQUE
-)
-"""
-
 # A row without a time of its own says something only if the last added statement says otherwise.
 NEW_STATEMENTS = """
 INSERT INTO added_labels
@@ -98,27 +72,22 @@ RETURNING row_number
 # Statements that people add
 
 
-def record_added(database: Database, contract: Contract, taken: pa.Table) -> pa.Table:
+def record_added(database: Database, taken: pa.Table) -> pa.Table:
     """Appends statements, each once.
 
     Args:
-        database: where the table is, or will be.
-        contract: says the type of transaction_id.
+        database: where they are kept.
         taken: as `StatedRows.taken`.
 
     Returns:
         The rows of `taken` that were new; the others repeat what had been added before, or in an earlier row.
     """
-    kind = sql.SQL("bigint" if contract.transaction_id_type == pa.int64() else "text")
     names = [*STATED, "file", "row_number", "is_dated"]
     with database.session() as connection:
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.added_labels'))")
-        connection.execute(sql.SQL(ADDED_LABELS).format(kind=kind))
         connection.execute(
-            sql.SQL(
-                "CREATE TEMP TABLE incoming (transaction_id {}, is_fraud boolean, label_timestamp timestamptz, "
-                "label_source text, file text, row_number bigint, is_dated boolean, statement text) ON COMMIT DROP"
-            ).format(kind)
+            "CREATE TEMP TABLE incoming (transaction_id text, is_fraud boolean, label_timestamp timestamptz, "
+            "label_source text, file text, row_number bigint, is_dated boolean, statement text) ON COMMIT DROP"
         )
         with connection.cursor().copy("COPY incoming FROM STDIN") as copy:
             for row in taken.select(names).to_pylist():
@@ -131,8 +100,10 @@ def added_statements(database: Database, contract: Contract, month: str) -> tupl
     """The added statements that became known in a month, and the digest that names them (None without any)."""
     rows = _added(database, ", ".join((*STATED, "file", "row_number", "statement")), contract, month)
     columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[]] * 7
-    kinds = (contract.transaction_id_type, pa.bool_(), TIMESTAMP, pa.string())
+    # Ids are kept as text, whatever their type in the contract.
+    kinds = (pa.string(), pa.bool_(), TIMESTAMP, pa.string())
     stated = {name: pa.array(column, kind) for name, column, kind in zip(STATED, columns, kinds, strict=False)}
+    stated["transaction_id"] = stated["transaction_id"].cast(contract.transaction_id_type)
     origin = [f"{file} row {number}" for file, number in zip(columns[4], columns[5], strict=True)]
     table = pa.table({**stated, "origin": pa.array(origin, pa.string())})
     return table, digest_text(*columns[6]) if rows else None
@@ -145,8 +116,7 @@ def added_digest(database: Database, contract: Contract, month: str) -> str | No
 
 
 def _added(database: Database, columns: str, contract: Contract, month: str) -> list[tuple[Any, ...]]:
-    return _rows(
-        database,
+    return database.rows(
         "added_labels",
         f"SELECT {columns} FROM added_labels WHERE label_timestamp >= %s AND label_timestamp < %s ORDER BY statement",
         [contract.month_start(month), contract.month_end(month)],
@@ -157,13 +127,12 @@ def quarantine(database: Database, refused: pa.Table, *, instead_of: tuple[str, 
     """Keeps rows of label files that cannot be used, each once.
 
     Args:
-        database: where the table is, or will be.
+        database: where they are kept.
         refused: as `StatedRows.refused`.
         instead_of: files whose earlier rows are forgotten, because they have been read anew.
     """
     with database.session() as connection:
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.quarantined_labels'))")
-        connection.execute(QUARANTINED_LABELS)
         connection.execute("DELETE FROM quarantined_labels WHERE file = ANY(%s)", [list(instead_of)])
         connection.cursor().executemany(
             "INSERT INTO quarantined_labels (file, row_number, reasons, original, refusal) VALUES (%s, %s, %s, %s, %s) "
@@ -176,7 +145,7 @@ def refused_rows(database: Database) -> pa.Table:
     """The rows of label files that could not be used: `file`, `row_number`, `reasons`, `original`."""
     names = ("file", "row_number", "reasons", "original")
     statement = f"SELECT {', '.join(names)} FROM quarantined_labels ORDER BY file, row_number"
-    rows = _rows(database, "quarantined_labels", statement, [])
+    rows = database.rows("quarantined_labels", statement)
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
     kinds = (pa.string(), pa.int64(), pa.string(), pa.string())
     return pa.table({name: pa.array(column, kind) for name, column, kind in zip(names, columns, kinds, strict=True)})
@@ -199,25 +168,11 @@ def seen_transactions(store: MonthStore, identifiers: pa.ChunkedArray, last_mont
     if last_month is not None:
         statement += sql.SQL(" AND event_timestamp < %s")
         parameters.append(store.contract.month_end(last_month))
-    rows = _rows(store.database, "raw_transactions", statement, parameters) if len(identifiers) else []
+    rows = store.database.rows("raw_transactions", statement, parameters) if len(identifiers) else []
     columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in names]
     return pa.table(
         {name: pa.array(column, schema.field(name).type) for name, column in zip(names, columns, strict=True)}
     )
-
-
-def _rows(
-    database: Database, table: str, statement: str | sql.Composable, parameters: list[Any]
-) -> list[tuple[Any, ...]]:
-    with database.session() as connection:
-        if not _exists(connection, table):
-            return []
-        return connection.execute(statement, parameters).fetchall()  # type: ignore[arg-type]
-
-
-def _exists(connection: Connection[Any], table: str) -> bool:
-    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [f"public.{table}"]).fetchone()
-    return bool(row and row[0])
 
 
 # The feed's files
@@ -413,8 +368,7 @@ def read_completeness(store: MonthStore, month: str, rows: pa.Table | None = Non
 
 
 def _hours(store: MonthStore, first: str, last: str) -> pa.Table:
-    rows = _rows(
-        store.database,
+    rows = store.database.rows(
         "raw_transactions",
         "SELECT date_trunc('hour', event_timestamp), count(*) FROM raw_transactions "
         "WHERE event_timestamp >= %s AND event_timestamp < %s GROUP BY 1",
@@ -493,7 +447,7 @@ def add_file(
     earliest = seen.group_by("transaction_id").aggregate([("event_timestamp", "min")])
     read = refuse_premature(read, earliest.rename_columns(["transaction_id", "event_timestamp"]), rows, numbers)
     quarantine(store.database, read.refused)
-    new = record_added(store.database, contract, read.taken)
+    new = record_added(store.database, read.taken)
     unseen = pc.invert(pc.is_in(new["transaction_id"], seen["transaction_id"].combine_chunks()))
     months = Counter(contract.month_of(moment) for moment in new["label_timestamp"].to_pylist())
     stored = store.months("fraud_labels")

@@ -25,18 +25,6 @@ from fraud_assets.workflows.run_months import materialize_months
 Action = Literal["release", "drop"]
 SHORT = 12
 
-QUARANTINE_DECISIONS = """
-CREATE TABLE IF NOT EXISTS quarantine_decisions (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    month text NOT NULL,
-    row_digest text NOT NULL,
-    action text NOT NULL CHECK (action IN ('release', 'drop')),
-    reason text NOT NULL,
-    actor text NOT NULL,
-    decided_at timestamptz NOT NULL DEFAULT now()
-)
-"""
-
 
 @dataclass(frozen=True)
 class QuarantinedRow:
@@ -71,8 +59,7 @@ class QuarantinedRow:
 
 def decisions_for(database: Database, month: str) -> list[Decision]:
     """The decisions on a month's rows, the last one of each row, ordered by `row_digest`."""
-    rows = _rows(
-        database,
+    rows = database.rows(
         "quarantine_decisions",
         "SELECT DISTINCT ON (row_digest) row_digest, action FROM quarantine_decisions WHERE month = %s "
         "ORDER BY row_digest, number DESC",
@@ -103,15 +90,13 @@ def record_decisions(
     """Appends a decision on each row, all or none.
 
     Args:
-        database: where the table is, or will be.
+        database: where they are kept.
         row_digests: month and `row_digest` of each row.
         action: what to do with the rows.
         reason: why; it stays beside the decision.
         actor: who decided.
     """
     with database.session() as connection:
-        connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.quarantine_decisions'))")
-        connection.execute(QUARANTINE_DECISIONS)
         connection.cursor().executemany(
             "INSERT INTO quarantine_decisions (month, row_digest, action, reason, actor) VALUES (%s, %s, %s, %s, %s)",
             [(month, digest, action, reason, actor) for month, digest in row_digests],
@@ -129,8 +114,7 @@ def count_reasons(database: Database, month: str | None = None, reason: str | No
     Returns:
         `month`, `status`, `reason`, `rows`, by month and falling number. A row that breaks two rules counts in both.
     """
-    rows = _rows(
-        database,
+    rows = database.rows(
         "quarantined_transactions",
         "SELECT to_char(month, 'YYYY-MM') AS month, status, rule, count(*) FROM quarantined_transactions, "
         "unnest(string_to_array(reasons, '; ')) AS rule "
@@ -158,8 +142,7 @@ def quarantined_rows(
         limit: at most so many.
         digests: only rows with one of these `row_digest`.
     """
-    rows = _rows(
-        database,
+    rows = database.rows(
         "quarantined_transactions",
         "SELECT to_char(month, 'YYYY-MM'), row_digest, source, row_number, reasons, original, status "
         "FROM quarantined_transactions "
@@ -236,7 +219,7 @@ def find_rows(database: Database, identifiers: Iterable[str], month: str | None 
     """
     known = set()
     for table, column in (("quarantined_transactions", "to_char(month, 'YYYY-MM')"), ("quarantine_decisions", "month")):
-        known |= {*_rows(database, table, f"SELECT DISTINCT {column}, row_digest FROM {table}")}
+        known |= {*database.rows(table, f"SELECT DISTINCT {column}, row_digest FROM {table}")}
     found: list[tuple[str, str]] = []
     for identifier in identifiers:
         given = identifier.strip().lower()
@@ -342,12 +325,3 @@ def take_in_again(job: dg.JobDefinition, settings: Settings, months: Sequence[st
     """Materialises raw_transactions, and what comes with it, for each month; returns why a month failed."""
     assets = job.asset_layer.asset_graph.get(dg.AssetKey("raw_transactions")).execution_set_asset_keys
     return materialize_months(job, settings, months, assets)
-
-
-def _rows(database: Database, table: str, query: str, values: Any = None) -> list[tuple[Any, ...]]:
-    """The rows of a query; none where its table has never been written."""
-    with database.session() as connection:
-        there = connection.execute("SELECT to_regclass(%s)", [f"public.{table}"]).fetchone()
-        if there is None or there[0] is None:
-            return []
-        return connection.execute(query.encode(), values).fetchall()

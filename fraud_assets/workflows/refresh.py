@@ -109,7 +109,7 @@ def _find_stale(store: MonthStore, source: Source | None, stand: _Stand) -> list
     }
     # Asked once: where nobody ever added or decided anything, there is nothing to look up month by month.
     for name in ("added_labels", "quarantine_decisions"):
-        if not store.exists(name):
+        if not store.database.rows(name, f"SELECT 1 FROM {name} LIMIT 1"):
             del lookups[name]
     return find_stale(stand.current, lambda name, key: lookups[name](key) if name in lookups else None)
 
@@ -211,7 +211,7 @@ def refresh_months(
         ValueError: when a month cannot be run, or the settings name no source; nothing has run then.
     """
     months = months_to_run(settings.loaded_contract, first, last, datetime.now(UTC))
-    source, store = open_source(settings), open_store(settings)
+    source, store = open_source(settings), open_store(settings, writing=not dry_run)
     outcome = _found(stale for stale in read_stale(store, source) if stale.month in months)
     if outcome["stale"] and not dry_run:
         _make_anew(job, settings, store, lambda: read_stale(store, source), months, outcome, progress)
@@ -247,7 +247,7 @@ def run_and_refresh(
         ValueError: when a month cannot be run, or the settings name no source; nothing has run then.
     """
     months = months_to_run(settings.loaded_contract, first, last, datetime.now(UTC))
-    source, store = open_source(settings), open_store(settings)
+    source, store = open_source(settings), open_store(settings, writing=True)
     stand = _stand(store)
     # Nothing looks ahead, so what is not later than the months that are run cannot become stale by it.
     later = {month for _, month in stand.current if month > months[-1]}

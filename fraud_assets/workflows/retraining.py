@@ -6,13 +6,12 @@ A decision is kept once, under the fact it is, and never changed. What is decide
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import dagster as dg
 from dagster._core.storage.tags import RUN_KEY_TAG
-from psycopg.rows import dict_row
 
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
@@ -23,21 +22,9 @@ from fraud_assets.core.months import check_month
 
 JOB = "retraining"
 
-DECISIONS = """
-CREATE TABLE IF NOT EXISTS retraining_decisions (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    recorded_at timestamptz NOT NULL DEFAULT now(),
-    month text NOT NULL,
-    decision text NOT NULL,
-    trigger text,
-    reasons text[] NOT NULL,
-    report_digest text NOT NULL,
-    attempt_number bigint,
-    run_key text,
-    fact text NOT NULL UNIQUE
-)
-"""
-COLUMNS = "number, recorded_at, month, decision, trigger, reasons, report_digest, attempt_number, run_key"
+COLUMNS = (
+    "number", "recorded_at", "month", "decision", "trigger", "reasons", "report_digest", "attempt_number", "run_key"
+)  # fmt: skip
 SHOWN = ("average_precision_low", "average_precision_high", "recall_at_fpr_1pct")
 
 
@@ -62,7 +49,7 @@ class RetrainingStore:
         ]  # fmt: skip
         if not rows:
             return 0
-        with self._session() as connection:
+        with self.database.session() as connection:
             return sum(
                 connection.execute(
                     "INSERT INTO retraining_decisions (month, decision, trigger, reasons, report_digest, "
@@ -75,30 +62,29 @@ class RetrainingStore:
 
     def newest(self, limit: int, month: str | None = None) -> list[dict[str, Any]]:
         """The newest decisions, of one month or of all, the newest first."""
-        with self._session() as connection:
-            rows: list[dict[str, Any]] = (
-                connection.cursor(row_factory=dict_row)
-                .execute(
-                    f"SELECT {COLUMNS} FROM retraining_decisions WHERE %(month)s::text IS NULL OR month = %(month)s "
-                    "ORDER BY number DESC LIMIT %(limit)s",
-                    {"month": check_month(month) if month else None, "limit": limit},
-                )
-                .fetchall()
-            )
-        return rows
-
-    @contextmanager
-    def _session(self) -> Iterator[Any]:
-        with self.database.session() as connection:
-            connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.retraining_decisions'))")
-            connection.execute(DECISIONS)
-            yield connection
+        rows = self.database.rows(
+            "retraining_decisions",
+            f"SELECT {', '.join(COLUMNS)} FROM retraining_decisions "
+            "WHERE %(month)s::text IS NULL OR month = %(month)s ORDER BY number DESC LIMIT %(limit)s",
+            {"month": check_month(month) if month else None, "limit": limit},
+        )
+        return [dict(zip(COLUMNS, row, strict=True)) for row in rows]
 
 
 def list_decisions(
-    store: RetrainingStore, instance: dg.DagsterInstance, limit: int, month: str | None = None
+    store: RetrainingStore,
+    instance: Callable[[], AbstractContextManager[dg.DagsterInstance]],
+    limit: int,
+    month: str | None = None,
 ) -> list[dict[str, Any]]:
     """The newest decisions, the newest first, each with the run it led to.
+
+    Args:
+        store: has the decisions.
+        instance: opens the instance that has the runs; only where a decision has led to one, because opening it
+            creates Dagster's tables.
+        limit: at most so many.
+        month: of one month; of all when absent.
 
     Returns:
         For each `number`, `recorded_at`, `month`, `decision` (retrain, wait, no), `trigger`, `reasons`,
@@ -107,8 +93,11 @@ def list_decisions(
     """
     decisions = store.newest(limit, month)
     keys = [one["run_key"] for one in decisions if one["run_key"]]
+    runs: Sequence[dg.DagsterRun] = []
     # Without keys the filter would find every run.
-    runs = instance.get_runs(dg.RunsFilter(job_name=JOB, tags={RUN_KEY_TAG: keys})) if keys else []
+    if keys:
+        with instance() as opened:
+            runs = opened.get_runs(dg.RunsFilter(job_name=JOB, tags={RUN_KEY_TAG: keys}))
     by_key = {run.tags[RUN_KEY_TAG]: run for run in runs}
     found = [by_key.get(one["run_key"]) for one in decisions]
     return [

@@ -67,7 +67,7 @@ def run_months(
         ValueError: when the settings name no source; nothing has run then.
     """
     open_source(settings)
-    store = open_store(settings)
+    store = open_store(settings, writing=True)
     outcomes = []
     with busy_instance(settings) as instance:
         for month in months:
@@ -96,7 +96,7 @@ def promote_version(job: dg.JobDefinition, settings: Settings, version: int, rea
     Raises:
         ValueError: when no month has been decided yet.
     """
-    store = open_store(settings)
+    store = open_store(settings, writing=True)
     decided = list(store.months("champion"))
     if not decided:
         raise ValueError("no month has been evaluated yet, so there is nothing to promote on; use `fraud run`")

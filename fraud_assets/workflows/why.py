@@ -7,8 +7,7 @@ from collections import Counter
 from fnmatch import fnmatch
 from typing import Any
 
-from psycopg import Connection
-
+from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.decisions.why import LabelFacts, MonthFacts, Remark, month_remarks, next_judged
 
@@ -84,7 +83,7 @@ def _labels(store: MonthStore, month: str) -> LabelFacts | None:
     parameters = {"start": store.contract.month_start(month), "end": store.contract.month_end(month)}
     with store.database.session() as connection:
         known, stated = (connection.execute(query, parameters).fetchone() or (0, 0) for query in (KNOWN, STATED))
-        refused = _refused(connection, label.feed.file_pattern.format(month=month)) if label.feed else {}
+    refused = _refused(store.database, label.feed.file_pattern.format(month=month)) if label.feed else {}
     return LabelFacts(
         n_fraud=known[0],
         n_known=known[1],
@@ -97,13 +96,10 @@ def _labels(store: MonthStore, month: str) -> LabelFacts | None:
     )
 
 
-def _refused(connection: Connection[Any], pattern: str) -> dict[str, int]:
+def _refused(database: Database, pattern: str) -> dict[str, int]:
     """Rows of a month's feed that cannot be used, by reason."""
-    there = connection.execute("SELECT to_regclass('public.quarantined_labels') IS NOT NULL").fetchone()
-    if not there or not there[0]:
-        return {}
     counts: Counter[str] = Counter()
-    rows = connection.execute("SELECT file, reasons, count(*) FROM quarantined_labels GROUP BY 1, 2").fetchall()
+    rows = database.rows("quarantined_labels", "SELECT file, reasons, count(*) FROM quarantined_labels GROUP BY 1, 2")
     name = pattern.rpartition("/")[2]
     for file, reasons, n in rows:
         if fnmatch(file, name):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
@@ -160,7 +160,7 @@ def test_a_report_that_changes_while_the_daemon_is_dead_asks_for_a_run_of_its_ow
     world.tick("drift_sensor")
     world.tick("drift_sensor")
     assert world.runs == [("2025-03", "first", "1"), ("2025-03", "second", "1")]
-    listed = list_decisions(RetrainingStore(world.database), world.instance, 99)
+    listed = list_decisions(RetrainingStore(world.database), lambda: nullcontext(world.instance), 99)
     assert [(one["report_digest"], one["run_status"]) for one in listed] == [("second", "QUEUED"), ("first", "QUEUED")]
 
 

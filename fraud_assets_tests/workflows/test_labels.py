@@ -65,7 +65,7 @@ def taken(*rows, contract=CONTRACT, file="labels.csv"):
 
 def add(database, *rows, contract=CONTRACT, file="labels.csv"):
     """How many of these statements were new."""
-    return record_added(database, contract, taken(*rows, contract=contract, file=file)).num_rows
+    return record_added(database, taken(*rows, contract=contract, file=file)).num_rows
 
 
 def put(store, *rows):
@@ -133,9 +133,7 @@ def test_a_file_without_times_added_twice_says_nothing_new_unless_something_else
         rows = pa.table({"transaction_id": ["1"], "is_fraud": [verdict]})
         nonlocal later
         later += dt.timedelta(days=1)
-        return record_added(
-            database, CONTRACT, read_statements(rows, ADDED_FILE, CONTRACT, file="f", now=later).taken
-        ).num_rows
+        return record_added(database, read_statements(rows, ADDED_FILE, CONTRACT, file="f", now=later).taken).num_rows
 
     assert [again("true"), again("withdrawn"), again("withdrawn"), again("true")] == [0, 1, 0, 1]
 

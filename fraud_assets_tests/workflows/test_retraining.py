@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
@@ -94,7 +95,7 @@ def test_a_decision_is_listed_with_the_run_that_it_led_to(store):
             tags={"dagster/run_key": "retrain:2025-07:abc:1"},
             status=dg.DagsterRunStatus.SUCCESS,
         )
-        listed = list_decisions(store, instance, 20)
+        listed = list_decisions(store, lambda: nullcontext(instance), 20)
     assert [(one["month"], one["run_id"], one["run_status"]) for one in listed] == [
         ("2025-06", None, None), ("2025-07", run.run_id, "SUCCESS"),
     ]  # fmt: skip

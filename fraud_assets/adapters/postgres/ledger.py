@@ -1,4 +1,4 @@
-"""The ledger's table: append-only, and the same fact is written once."""
+"""The ledger's events: appended, never changed, and the same fact is written once."""
 
 from __future__ import annotations
 
@@ -10,21 +10,6 @@ from psycopg.types.json import Jsonb
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.core.decisions.ledger import BY_HAND, Event, EventKind
 from fraud_assets.core.digests import digest_text
-
-LEDGER = """
-CREATE TABLE IF NOT EXISTS ledger (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    recorded_at timestamptz NOT NULL DEFAULT now(),
-    kind text NOT NULL,
-    model_version bigint NOT NULL,
-    month text NOT NULL,
-    reasons text NOT NULL,
-    actor text NOT NULL,
-    fact text NOT NULL UNIQUE,
-    evidence jsonb
-);
-ALTER TABLE ledger ADD COLUMN IF NOT EXISTS evidence jsonb
-"""
 
 # The newest decision on a month that was made on other evidence, by the platform: what is decided after it is another
 # fact than what was decided before, even when the evidence has come back to what it had been.
@@ -68,7 +53,6 @@ class LedgerStore:
         named = {table: dict(months) for table, months in (evidence or {}).items()}
         with self.database.session() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.ledger'))")
-            connection.execute(LEDGER)
             after = connection.execute(DECIDED_OTHERWISE, [month, Jsonb(named), BY_HAND]).fetchone()
             since = str(after[0]) if after and kind != "registered" and BY_HAND not in named else ""
             fact = digest_text(kind, str(model_version), month, json.dumps(named, sort_keys=True), since)
@@ -81,13 +65,10 @@ class LedgerStore:
 
     def events(self) -> list[Event]:
         """All events, in order."""
-        with self.database.session() as connection:
-            there = connection.execute("SELECT to_regclass('public.ledger')").fetchone()
-            if there is None or there[0] is None:
-                return []
-            # By way of the row as a whole, because a ledger from before evidence was named has no such column.
-            rows = connection.execute(
-                "SELECT number, recorded_at, kind, model_version, month, reasons, actor, "
-                "coalesce(nullif(to_jsonb(ledger) -> 'evidence', 'null'), '{}') FROM ledger ORDER BY number"
-            ).fetchall()
+        rows = self.database.rows(
+            "ledger",
+            # Events from before evidence was recorded have none.
+            "SELECT number, recorded_at, kind, model_version, month, reasons, actor, coalesce(evidence, '{}') "
+            "FROM ledger ORDER BY number",
+        )
         return [Event(*row) for row in rows]

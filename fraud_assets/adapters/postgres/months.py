@@ -2,6 +2,10 @@
 
 A month is a native range partition; how one is built and swapped in belongs to `month_writer`. What a table's columns
 mean belongs to `core/lineage/tables.py`, and what makes a stored month stale to `core/lineage/staleness.py`.
+
+Tables of months are created here, when a month is written, and not by the migrations of `schema.py`: their columns
+follow the contract, which a user changes without a new version of the platform. What a contract adds is added, and
+what it leaves out stays for the months that have it.
 """
 
 from __future__ import annotations
@@ -47,23 +51,6 @@ POSTGRES_TYPES = {
     pa.date32(): "date",
     pa.timestamp("us", tz="UTC"): "timestamptz",
 }
-
-MONTH_VERSIONS = """
-CREATE TABLE IF NOT EXISTS month_versions (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    table_name text NOT NULL,
-    month text NOT NULL,
-    digest text NOT NULL,
-    n_rows bigint NOT NULL,
-    written_at timestamptz NOT NULL DEFAULT now(),
-    run_id text
-);
-ALTER TABLE month_versions
-    ADD COLUMN IF NOT EXISTS inputs jsonb,
-    ADD COLUMN IF NOT EXISTS added bigint,
-    ADD COLUMN IF NOT EXISTS removed bigint,
-    ADD COLUMN IF NOT EXISTS altered bigint
-"""
 
 
 class MonthStore:
@@ -271,12 +258,11 @@ class MonthStore:
 
     def current(self) -> dict[tuple[str, str], tuple[str, Inputs | None]]:
         """Of every stored month, by table and month: its digest and what it was made of (None where not recorded)."""
-        with self.database.session() as connection:
-            _ensure(connection)
-            rows = connection.execute(
-                "SELECT DISTINCT ON (table_name, month) table_name, month, digest, inputs FROM month_versions "
-                "ORDER BY table_name, month, id DESC"
-            ).fetchall()
+        rows = self.database.rows(
+            "month_versions",
+            "SELECT DISTINCT ON (table_name, month) table_name, month, digest, inputs FROM month_versions "
+            "ORDER BY table_name, month, id DESC",
+        )
         return {(name, month): (digest, inputs) for name, month, digest, inputs in rows}
 
     def versions(self, name: str, month: str | None = None) -> pa.Table:
@@ -286,8 +272,8 @@ class MonthStore:
             Columns id, month, digest, n_rows, written_at, run_id, inputs (JSON), added, removed, altered. Two versions
             that follow each other with one digest are the same rows, made of other inputs.
         """
-        with self.database.session() as connection:
-            _ensure(connection)
+        if not self.exists("month_versions"):
+            return VERSIONS.empty_table()
         return self.database.query(
             "SELECT id, month, digest, n_rows, written_at, run_id, inputs::text AS inputs, added, removed, altered "
             "FROM month_versions WHERE table_name = $1 AND ($2::text IS NULL OR month = $2::text) ORDER BY id",
@@ -295,11 +281,19 @@ class MonthStore:
         )
 
 
+# Of what `MonthStore.versions` returns.
+VERSIONS = pa.schema(
+    [
+        *[("id", pa.int64()), ("month", pa.string()), ("digest", pa.string()), ("n_rows", pa.int64())],
+        *[("written_at", pa.timestamp("us", tz="UTC")), ("run_id", pa.string()), ("inputs", pa.string())],
+        *[(name, pa.int64()) for name in ("added", "removed", "altered")],
+    ]
+)
 DIGESTS = "SELECT DISTINCT ON (month) month, digest FROM month_versions WHERE table_name = $1 ORDER BY month, id DESC"
 
 
-def _ensure(connection: psycopg.Connection[Any], table: Table | None = None) -> None:
-    """Brings the database to what is declared, and commits.
+def _ensure(connection: psycopg.Connection[Any], table: Table) -> None:
+    """Brings a table of months to what its contract declares, and commits.
 
     Raises:
         TableError: when a stored column has another type.
@@ -313,14 +307,10 @@ def _ensure(connection: psycopg.Connection[Any], table: Table | None = None) -> 
     connection.commit()
 
 
-def _amendments(connection: psycopg.Connection[Any], table: Table | None) -> list[sql.Composed]:
-    """The statements that the database lacks to be as declared."""
+def _amendments(connection: psycopg.Connection[Any], table: Table) -> list[sql.Composed]:
+    """The statements that the table lacks to be as declared."""
     columns = "SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute "
     columns += "WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped"
-    versions = {row[0] for row in connection.execute(columns, ["public.month_versions"])}
-    statements = [] if "altered" in versions else [sql.Composed([sql.SQL(MONTH_VERSIONS)])]
-    if table is None:
-        return statements
     there = {name: (kind, not_null) for name, kind, not_null in connection.execute(columns, [f"public.{table.name}"])}
     parent = sql.Identifier("public", table.name)
     declared = {
@@ -334,7 +324,8 @@ def _amendments(connection: psycopg.Connection[Any], table: Table | None) -> lis
         ]
         month_column = sql.Identifier(table.month_column)
         create = sql.SQL("CREATE TABLE {} ({}) PARTITION BY RANGE ({})")
-        return [*statements, create.format(parent, sql.SQL(", ").join(listed), month_column)]
+        return [create.format(parent, sql.SQL(", ").join(listed), month_column)]
+    statements = []
     for name, column in declared.items():
         if name not in there:
             # Months from before do not have it.
@@ -407,9 +398,9 @@ class MonthsOnce:
         return pa.concat_tables(tables, promote_options="default"), inputs_of(*tables)
 
 
-def open_store(settings: Settings) -> MonthStore:
-    """The settings' tables."""
-    return MonthStore(open_database(settings), settings.loaded_contract)
+def open_store(settings: Settings, *, writing: bool = False) -> MonthStore:
+    """The settings' tables; see `open_database`."""
+    return MonthStore(open_database(settings, writing=writing), settings.loaded_contract)
 
 
 class PostgresMonthIOManager(dg.ConfigurableIOManager):
@@ -428,7 +419,7 @@ class PostgresMonthIOManager(dg.ConfigurableIOManager):
         Raises:
             TableError: when it does not, or as `MonthStore.replace_months`.
         """
-        store = open_store(Settings())
+        store = open_store(Settings(), writing=True)
         name = context.asset_key.path[-1]
         months = list(context.asset_partition_keys) if context.has_asset_partitions else all_months(store, name, obj)
         said = context.output_metadata.get("inputs")

@@ -65,7 +65,7 @@ for line in sys.stdin:
     print("ended with", status, flush=True)
 """
 # How many steps a writer has that replaces an indexed month. A test below fails when there are more.
-STEPS = 25
+STEPS = 24
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def test_months_in_any_order_singly_or_as_a_range_give_the_same_tables(store, or
     assert store.months("raw_transactions") == expected
     singly = store.read("raw_transactions", first_month=APRIL, last_month=JUNE)
     with store.database.session() as connection:
-        connection.execute("DROP TABLE raw_transactions, month_versions")
+        connection.execute("DROP TABLE raw_transactions; TRUNCATE month_versions")
     together = pa.concat_tables([rows(month) for month in order])
     writes = store.replace_months("raw_transactions", together, list(order))
     assert [write.digest for write in writes] == [expected[month] for month in order]

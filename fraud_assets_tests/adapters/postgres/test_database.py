@@ -50,7 +50,7 @@ def test_an_opened_database_has_the_schemas_and_belongs_to_its_contract(database
 def test_opening_again_is_quick_and_changes_nothing(home, tmp_path):
     """Well below the second that a start of the server takes."""
     settings = Settings(home=home, contract=contract_file(tmp_path, "twice"))
-    first = open_database(settings)
+    first = open_database(settings, writing=True)
     with first.session() as connection:
         connection.execute("CREATE TABLE kept (a int)")
     module._open.cache_clear()
@@ -88,7 +88,7 @@ def test_many_who_open_a_new_database_at_once_all_get_it(home, tmp_path):
 
     def open_one():
         try:
-            opened.append(module._open.__wrapped__(None, settings.postgres_folder, "crowd"))
+            opened.append(module._open.__wrapped__(None, settings.postgres_folder, "crowd", True))
         except (DatabaseError, psycopg.Error) as error:
             errors.append(error)
 
@@ -206,7 +206,7 @@ def own(tmp_path_factory):
 
 def keep(settings, table):
     """Opens the database, and commits a table with the answer in it."""
-    database = open_database(settings)
+    database = open_database(settings, writing=True)
     with database.session() as connection:
         connection.execute(f"CREATE TABLE {table} AS SELECT 42 AS a")
     return database

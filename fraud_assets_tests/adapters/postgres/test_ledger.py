@@ -74,7 +74,6 @@ def test_the_champion_follows_from_what_was_stored(ledger):
 
 
 def test_many_who_record_at_once_write_each_fact_once(ledger):
-    """Also the very first time, when all of them create the table."""
     written, failures = [], []
 
     def record(version):
@@ -93,13 +92,8 @@ def test_many_who_record_at_once_write_each_fact_once(ledger):
     assert sorted(event.model_version for event in ledger.events()) == [0, 1, 2]
 
 
-def test_a_ledger_from_before_evidence_was_named_is_read_and_goes_on(ledger):
+def test_an_event_from_before_evidence_was_named_is_read_and_the_ledger_goes_on(ledger):
     with ledger.database.session() as connection:
-        connection.execute(
-            "CREATE TABLE ledger (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
-            "recorded_at timestamptz NOT NULL DEFAULT now(), kind text NOT NULL, model_version bigint NOT NULL, "
-            "month text NOT NULL, reasons text NOT NULL, actor text NOT NULL, fact text NOT NULL UNIQUE)"
-        )
         connection.execute(
             "INSERT INTO ledger (kind, model_version, month, reasons, actor, fact) "
             "VALUES ('promoted', 1, '2018-06', 'better', 'one', 'x')"

@@ -626,19 +626,6 @@ def test_tables_with_many_rows_a_month_are_not_read_whole_by_accident(store):
         store.read("raw_transactions")
 
 
-def test_a_database_of_an_earlier_version_is_brought_up_to_date(store, database):
-    with database.session() as connection:
-        connection.execute(
-            "CREATE TABLE month_versions (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
-            "table_name text NOT NULL, month text NOT NULL, digest text NOT NULL, n_rows bigint NOT NULL, "
-            "written_at timestamptz NOT NULL DEFAULT now(), run_id text)"
-        )
-        connection.execute(
-            "INSERT INTO month_versions (table_name, month, digest, n_rows) VALUES ('champion', '2018-04', 'd', 1)"
-        )
-    assert store.current() == {("champion", APRIL): ("d", None)}
-
-
 # Indexes
 
 

@@ -1,0 +1,223 @@
+"""The platform's own tables, declared once, and the version of them that a database has.
+
+These are the tables that say what was done and decided: versions of months, ledger, quarantine, labels that people
+added, alerts, retraining. They change with the platform, through the revisions in `migrations/`, and only when a
+database is opened for writing. The tables of months do not belong here: their columns follow the contract, which is
+the user's and changes without a new version of the platform, so `months.py` adds what a contract adds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
+
+# Not alembic's own name, which other tools (MLflow, Dagster, the user's) take for theirs.
+VERSION_TABLE = "fraud_schema_version"
+
+# Oldest first. Here, and not asked of alembic, because whoever only reads should not wait until that is imported.
+REVISIONS = ("0001", "0002")
+
+State = Literal["empty", "behind", "current", "ahead"]
+
+CONTROL_TABLES = sa.MetaData(schema="public")
+
+
+def _number(name: str = "number") -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, sa.Identity(always=True), primary_key=True)
+
+
+def _moment(name: str, *, now: bool = False) -> sa.Column[Any]:
+    return sa.Column(name, TIMESTAMP(timezone=True), nullable=False, server_default=sa.func.now() if now else None)
+
+
+def _text(
+    name: str, *constraints: sa.CheckConstraint | sa.ForeignKey, nullable: bool = False, unique: bool = False
+) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, *constraints, nullable=nullable, unique=unique or None)
+
+
+def _count(name: str, *, nullable: bool = False) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, nullable=nullable)
+
+
+sa.Table("platform", CONTROL_TABLES, sa.Column("contract", sa.Text, primary_key=True))
+
+sa.Table(
+    "month_versions",
+    CONTROL_TABLES,
+    _number("id"),
+    _text("table_name"),
+    _text("month"),
+    _text("digest"),
+    _count("n_rows"),
+    _moment("written_at", now=True),
+    _text("run_id", nullable=True),
+    sa.Column("inputs", JSONB),
+    _count("added", nullable=True),
+    _count("removed", nullable=True),
+    _count("altered", nullable=True),
+)
+
+sa.Table(
+    "ledger",
+    CONTROL_TABLES,
+    _number(),
+    _moment("recorded_at", now=True),
+    _text("kind"),
+    _count("model_version"),
+    _text("month"),
+    _text("reasons"),
+    _text("actor"),
+    _text("fact", unique=True),
+    sa.Column("evidence", JSONB),
+)
+
+sa.Table(
+    "retraining_decisions",
+    CONTROL_TABLES,
+    _number(),
+    _moment("recorded_at", now=True),
+    _text("month"),
+    _text("decision"),
+    _text("trigger", nullable=True),
+    sa.Column("reasons", ARRAY(sa.Text), nullable=False),
+    _text("report_digest"),
+    _count("attempt_number", nullable=True),
+    _text("run_key", nullable=True),
+    _text("fact", unique=True),
+)
+
+sa.Table(
+    "quarantine_decisions",
+    CONTROL_TABLES,
+    _number(),
+    _text("month"),
+    _text("row_digest"),
+    _text("action", sa.CheckConstraint("action IN ('release', 'drop')")),
+    _text("reason"),
+    _text("actor"),
+    _moment("decided_at", now=True),
+)
+
+sa.Table(
+    "transaction_id_ranges",
+    CONTROL_TABLES,
+    sa.Column("month", sa.Text, primary_key=True),
+    _text("digest"),
+    _text("lowest", nullable=True),
+    _text("highest", nullable=True),
+)
+
+sa.Table(
+    "added_labels",
+    CONTROL_TABLES,
+    _number(),
+    _moment("recorded_at", now=True),
+    _text("transaction_id"),
+    sa.Column("is_fraud", sa.Boolean),
+    _moment("label_timestamp"),
+    _text("label_source"),
+    _text("file"),
+    _count("row_number"),
+    _text("statement", unique=True),
+)
+
+sa.Table(
+    "quarantined_labels",
+    CONTROL_TABLES,
+    _number(),
+    _moment("recorded_at", now=True),
+    _text("file"),
+    _count("row_number"),
+    _text("reasons"),
+    _text("original"),
+    _text("refusal", unique=True),
+)
+
+sa.Table(
+    "alerts",
+    CONTROL_TABLES,
+    _number(),
+    _moment("recorded_at", now=True),
+    _text("fact_key", unique=True),
+    _text("kind"),
+    _text("month", nullable=True),
+    _text("sentence"),
+    _text("link", nullable=True),
+    _moment("happened_at"),
+    sa.Column("channels", ARRAY(sa.Text), nullable=False),
+)
+
+sa.Table(
+    "alert_attempts",
+    CONTROL_TABLES,
+    _number(),
+    _text("fact_key", sa.ForeignKey("public.alerts.fact_key")),
+    _text("channel"),
+    _moment("attempted_at"),
+    _text("error", nullable=True),
+    sa.Index("alert_attempts_of_a_fact", "fact_key", "channel"),
+)
+
+
+@dataclass(frozen=True)
+class SchemaVersion:
+    """Where a database stands.
+
+    Attributes:
+        revision: the newest revision that it has had; None before the first.
+        contract: the contract that it belongs to; None before that is known.
+    """
+
+    revision: str | None
+    contract: str | None
+
+    @property
+    def state(self) -> State:
+        """Against this version of the platform; `empty` is a database in which the platform has nothing yet."""
+        if self.revision == REVISIONS[-1]:
+            return "current"
+        if self.revision is None:
+            return "empty" if self.contract is None else "behind"
+        return "behind" if self.revision in REVISIONS else "ahead"
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """The revisions that it lacks, oldest first; none of one that is ahead."""
+        if self.state == "ahead":
+            return ()
+        return REVISIONS[0 if self.revision is None else REVISIONS.index(self.revision) + 1 :]
+
+
+def read_version(connection: psycopg.Connection[Any]) -> SchemaVersion:
+    """Where the database stands: two queries, and nothing is changed."""
+    found = connection.execute(
+        "SELECT to_regclass(%s) IS NOT NULL, to_regclass('public.platform') IS NOT NULL", [f"public.{VERSION_TABLE}"]
+    ).fetchone()
+    versioned, claimed = found or (False, False)
+    revision = connection.execute(f"SELECT version_num FROM public.{VERSION_TABLE}").fetchone() if versioned else None
+    contract = connection.execute("SELECT contract FROM public.platform").fetchone() if claimed else None
+    return SchemaVersion(revision and revision[0], contract and contract[0])
+
+
+def upgrade(url: str) -> None:
+    """Brings a database to the newest revision, in one transaction; others who do the same wait for their turn.
+
+    Args:
+        url: as psycopg takes it.
+    """
+    # Here, because it takes longer to import than most commands take.
+    from alembic import command
+    from alembic.config import Config
+
+    engine = sa.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=sa.pool.NullPool)
+    config = Config()
+    config.set_main_option("script_location", "fraud_assets.adapters.postgres:migrations")
+    with engine.begin() as connection:
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.prepare'))"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
