@@ -26,10 +26,10 @@ from ibis import _
 from fraud_assets.core.contracts.contract import Column, Contract
 from fraud_assets.core.contracts.feature_names import CLOCK, feature_name
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
 VERSION = 2  # of the features: raise it with every change of what one of them means
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-DAY = 86_400_000_000
 WINDOW_DAYS = 90  # the longest window
 RAMP_DAYS = 30  # a stolen card is used for some weeks; see `feature_days`
 RECENT_DAYS = 30  # the longest one over how amounts compared with what was usual, which looks back by itself
@@ -159,7 +159,7 @@ def _each(
 
 ENTITY_FEATURES: tuple[Feature, ...] = (
     *_each("count", (1, 7, 30), lambda w, days: w("count", days).fill_null(0)),
-    Feature("days_since_last", lambda w: (_[MOMENT] - w("last")) / DAY),
+    Feature("days_since_last", lambda w: (_[MOMENT] - w("last")) / MICROSECONDS_PER_DAY),
     Feature("amount_ratio", lambda w: w.measure(RATIO), of_amount=True),
     Feature("amount_z", lambda w: w.measure(ODDNESS) / MILLION, of_amount=True),
     Feature("amount_over_max", lambda w: w.measure(OVER_MAX), of_amount=True),
@@ -316,7 +316,7 @@ def feature_expression(contract: Contract) -> ibis.Table:
     """
     rows = ibis.table(ibis.Schema.from_pyarrow(_rows_schema(contract)), name=ROWS)
     reports = ibis.table(ibis.Schema.from_pyarrow(_reports_schema(contract)), name=REPORTS)
-    maturity = round(contract.maturity_days * DAY)
+    maturity = round(contract.maturity_days * MICROSECONDS_PER_DAY)
     asked = {entity: Windows(entity) for entity in contract.entities}
     values = {
         feature_name(entity, feature.name): feature.value(windows)
@@ -333,7 +333,7 @@ def feature_expression(contract: Contract) -> ibis.Table:
             history = _history(seen, reports, entity, spender, windows, maturity)
             result = result.left_join(history, ROW).drop(f"{ROW}_right")
     result = result.mutate(
-        hour=(_[LOCAL] % DAY) / (DAY / 24),
+        hour=(_[LOCAL] % MICROSECONDS_PER_DAY) / (MICROSECONDS_PER_DAY / 24),
         is_weekend=_number((_[TODAY] + MONDAY_EPOCH_SHIFT) % 7 >= 5),
         **{name: _bound(result, name, value, contract) for name, value in values.items()},
         **_attributes(result, contract),
@@ -424,7 +424,7 @@ def _frame(entity: str, moment: str, days: int, late: int) -> Any:
 
     Integer microseconds: "1 preceding" is strictly before, and ties do not see each other.
     """
-    return ibis.range_window(preceding=(days * DAY + late, late + 1), group_by=entity, order_by=moment)
+    return ibis.range_window(preceding=(days * MICROSECONDS_PER_DAY + late, late + 1), group_by=entity, order_by=moment)
 
 
 def _history(
@@ -471,7 +471,7 @@ def _fraud_changes(seen: ibis.Table, reports: ibis.Table, entity: str, spender: 
         unusual_id=_.transaction_id, happened=_[MOMENT]
     )
     changes = changes.left_join(unusual, changes.transaction_id == unusual.unusual_id)
-    explained = _[KNOWN].between(_.happened, _.happened + JUDGED_DAYS * DAY)
+    explained = _[KNOWN].between(_.happened, _.happened + JUDGED_DAYS * MICROSECONDS_PER_DAY)
     return changes.filter(~explained.fill_null(False))
 
 
@@ -548,7 +548,7 @@ def feature_inputs(
     """
     first, last = _microseconds(start), _microseconds(end)
     moment, local = _clocks(transactions, contract)
-    recent = first - round((WINDOW_DAYS + contract.maturity_days) * DAY)
+    recent = first - round((WINDOW_DAYS + contract.maturity_days) * MICROSECONDS_PER_DAY)
     rows = transactions.select(contract.transactions_schema().names)
     for name in _dates(contract):
         rows = rows.set_column(rows.column_names.index(name), name, rows[name].cast(pa.int32()))
@@ -561,7 +561,7 @@ def feature_inputs(
         (TARGET, pc.greater_equal(moment, first)),
     ):
         rows = rows.append_column(name, values)
-    begin = first - round(history_days(contract) * DAY)
+    begin = first - round(history_days(contract) * MICROSECONDS_PER_DAY)
     rows = rows.filter(pc.and_(pc.greater_equal(moment, begin), pc.less(moment, last)))
     known = statements["label_timestamp"].cast(TIMESTAMP).cast(pa.int64())
     event, local = _clocks(statements, contract)
