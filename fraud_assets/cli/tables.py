@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from rich.text import Text
 from fraud_assets.core.contracts.contract import Column, Contract
 from fraud_assets.core.lineage.staleness import in_words
 from fraud_assets.core.models.decision_rule import figure
-from fraud_assets.core.words import percent
+from fraud_assets.core.words import number, percent
 
 COLOURS = {"OK": "green", "WATCH": "yellow", "DRIFT": "red", "INSUFFICIENT_DATA": "dim"}
 LEFT: dict[str, Any] = {"title_justify": "left", "title_style": ""}
@@ -141,7 +141,7 @@ def _promise(champion: dict[str, Any]) -> Group:
     table.add_column("share", justify="right")
     for name, one in decisions["figures"].items():
         if one["promised"] or one["came"]:
-            share = "-" if one["share"] is None else f"{percent(one['share'])}"
+            share = "-" if one["share"] is None else percent(one["share"])
             shown = ("-" if one[side] is None else figure(name, **one[side]) for side in ("promised", "came"))
             table.add_row(one["label"], *shown, share)
     return Group(Text.assemble(("Rule: ", "bold"), decisions["rule"]), table)
@@ -206,17 +206,17 @@ def show_drift(console: Console, rows: list[dict[str, Any]]) -> None:
 
 def _before_and_now(row: dict[str, Any]) -> tuple[str, str]:
     """The figure that says it best: what was measured, else the share of missing, else the median."""
-    for name, form in (("value", ".3g"), ("missing", ".1%"), ("median", ".3g")):
+    for name, say in (("value", number), ("missing", percent), ("median", number)):
         before, now = row[f"{name}_reference"], row[f"{name}_current"]
         if name == "missing" and row["kind"] != "missing":
             continue
         if before is not None or now is not None:
-            return _number(before, form), _number(now, form)
+            return _optional(before, say), _optional(now, say)
     return "-", "-"
 
 
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _optional(value: float | None, say: Callable[[float], str]) -> str:
+    return "-" if value is None else say(value)
 
 
 def show_quarantine(console: Console, listed: dict[str, Any]) -> None:
@@ -405,7 +405,7 @@ def _months_table(months: list[dict[str, Any]]) -> Table:
             f"{row['n_delivered']:,}",
             f"[yellow]{row['n_quarantined']:,}[/]" if row["n_quarantined"] else "-",
             *(f"{row[name]:,}" if row[name] else "-" for name in ("n_fraud", "n_genuine", "n_unknown")),
-            "-" if row["fraud_rate"] is None else f"{percent(row['fraud_rate'])}",
+            "-" if row["fraud_rate"] is None else percent(row["fraud_rate"]),
         )
     return table
 
@@ -480,9 +480,9 @@ def show_completeness(console: Console, as_of: datetime, months: list[dict[str, 
             row["month"],
             f"[{colour}]{'too few' if row['is_short'] else row['status']}[/]",
             f"{row['n']:,}",
-            f"{percent(row['n_matured'] / max(row['n'], 1))}",
+            percent(row["n_matured"] / max(row["n"], 1)),
             f"{row['n_fraud']:,}",
-            _number(row["known_share"], ".1%"),
+            _optional(row["known_share"], percent),
             "-" if to_come is None else f"{to_come:,.0f} [{low:,.0f}, {high:,.0f}]",
             "-" if row["expected"] is None else f"{row['expected']:,.0f}, at least {row['expected_low']:,.0f}",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,11 +34,13 @@ def test_a_day_has_86_400_million_microseconds() -> None:
 
 
 def _own_percents(tree: ast.AST) -> Iterator[int]:
-    """The lines in which an f-string or a format call writes a share by a rule of its own."""
+    """The lines in which a share is written by a rule of their own: in an f-string, or by a format such as `.1%`."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"[+,]*\.\d%", node.value):
+            yield node.lineno
         if isinstance(node, ast.FormattedValue) and isinstance(node.format_spec, ast.JoinedStr):
             spec = "".join(part.value for part in node.format_spec.values if isinstance(part, ast.Constant))
-            if spec.endswith("%"):
+            if spec.endswith("%") and "." not in spec:
                 yield node.lineno
 
 
@@ -51,12 +54,12 @@ def _own_days(tree: ast.AST) -> Iterator[int]:
 @pytest.mark.parametrize(
     ("found_in", "source", "lines"),
     [
-        (_own_percents, 'f"{share:.2%}"\nf"{share:.1f} %"', [1]),
+        (_own_percents, 'f"{share:.2%}"\nformat(share, "+.1%")\nf"{share:%}"\nf"{moment:%Y}"', [1, 2, 3]),
         (_own_days, "DAY = 86_400_000_000\nSECONDS = 86400.0\nYEAR = 365", [1, 2]),
     ],
 )
 def test_a_rule_of_its_own_would_be_found(found_in, source, lines) -> None:
-    assert list(found_in(ast.parse(source))) == lines
+    assert sorted(found_in(ast.parse(source))) == lines
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=[str(path.relative_to(ROOT)) for path in SOURCES])

@@ -313,7 +313,7 @@ def segments_in_words(segments: pa.Table) -> str:
         name = row["value"] if row["value_range"] is None else f"{row['value']} ({row['value_range']})"
         shown = [
             f"{row['role']} v{row['model_version']}", row["segment"], name.replace("|", "\\|"), _average_precision(row),
-            f"{percent(row['prevalence'])}", f"{row['n_fraud']:,}", f"{row['n']:,}",
+            percent(row['prevalence']), f"{row['n_fraud']:,}", f"{row['n']:,}",
             *(_two(row[metric]) for metric in (
                 "recall_at_threshold", "precision_at_threshold", "expected_over_observed",
             )),

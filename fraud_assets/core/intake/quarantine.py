@@ -52,7 +52,7 @@ class Quarantined:
         limit's chance: of one to three frauds one may be lost, and of two not both (limit 5 %).
 
         >>> Quarantined(1000, 12, 12, 12).refusal(0.05)
-        '12 of 12 rows that say fraud (100.0%) cannot be used, more than quarantine_limit 5.0%'
+        '12 of 12 rows that say fraud (100.0 %) cannot be used, more than quarantine_limit 5.0 %'
         >>> Quarantined(1000, 1, 12, 1).refusal(0.05), Quarantined(1000, 1, 1, 1).refusal(0.05)
         (None, None)
         """
