@@ -143,32 +143,102 @@ class Feature:
     Attributes:
         name: follows the entity's.
         value: how it is made.
+        description: what it means, for people, with `{entity}` for whose it is; unit, range, when it is empty.
         of_amount: whether it is about what amounts are usual, which only the entity that spends has.
     """
 
     name: str
     value: Callable[[Windows], ibis.Deferred]
+    description: str
     of_amount: bool = False
 
 
 def _each(
-    name: str, days: Iterable[int], value: Callable[[Windows, int], ibis.Deferred], *, of_amount: bool = False
+    name: str,
+    days: Iterable[int],
+    value: Callable[[Windows, int], ibis.Deferred],
+    description: str,
+    *,
+    of_amount: bool = False,
 ) -> list[Feature]:
-    return [Feature(f"{name}_{d}d", lambda w, d=d: value(w, d), of_amount) for d in days]  # type: ignore[misc]
+    made = []
+    for span in days:
+        said = description.replace("{span}", "day" if span == 1 else f"{span} days")
+        made.append(Feature(f"{name}_{span}d", lambda w, d=span: value(w, d), said, of_amount))  # type: ignore[misc]
+    return made
+
+
+USUAL = "the {entity}'s usual amounts (of genuine transactions of 90 days, which have matured)"
 
 
 ENTITY_FEATURES: tuple[Feature, ...] = (
-    *_each("count", (1, 7, 30), lambda w, days: w("count", days).fill_null(0)),
-    Feature("days_since_last", lambda w: (_[MOMENT] - w("last")) / MICROSECONDS_PER_DAY),
-    Feature("amount_ratio", lambda w: w.measure(RATIO), of_amount=True),
-    Feature("amount_z", lambda w: w.measure(ODDNESS) / MILLION, of_amount=True),
-    Feature("amount_over_max", lambda w: w.measure(OVER_MAX), of_amount=True),
-    *_each("amount_excess", (7, RECENT_DAYS), lambda w, days: w("excess", days) / MILLION, of_amount=True),
-    *_each("amount_over_max", (7, RECENT_DAYS), lambda w, days: w("over_max", days), of_amount=True),
-    *_each("known_fraud_share", (7, 30, 90), lambda w, days: w.share(days)),
-    Feature("days_since_first_known_fraud", lambda w: w.days_since_fraud("first_fraud")),
-    Feature("days_since_last_known_fraud", lambda w: w.days_since_fraud("last_fraud")),
-    Feature("days_since_known_genuine", lambda w: w.days_since("last_genuine")),
+    *_each(
+        "count",
+        (1, 7, 30),
+        lambda w, days: w("count", days).fill_null(0),
+        "Transactions of the {entity} in the {span} before; 0 and up.",
+    ),
+    Feature(
+        "days_since_last",
+        lambda w: (_[MOMENT] - w("last")) / MICROSECONDS_PER_DAY,
+        "Days since the {entity}'s transaction before; 0 to 90, empty where there is none.",
+    ),
+    Feature(
+        "amount_ratio",
+        lambda w: w.measure(RATIO),
+        f"Amount over 1 plus the mean of {USUAL}; empty without them.",
+        of_amount=True,
+    ),
+    Feature(
+        "amount_z",
+        lambda w: w.measure(ODDNESS) / MILLION,
+        f"Standard deviations of the amount above the mean of {USUAL}; negative below, empty without them.",
+        of_amount=True,
+    ),
+    Feature(
+        "amount_over_max",
+        lambda w: w.measure(OVER_MAX),
+        f"Amount over 1 plus the largest of {USUAL}; empty without them.",
+        of_amount=True,
+    ),
+    *_each(
+        "amount_excess",
+        (7, RECENT_DAYS),
+        lambda w, days: w("excess", days) / MILLION,
+        f"How unusual the {{entity}}'s amounts of the {{span}} before were: the sum of amount_z above {ODD}.",
+        of_amount=True,
+    ),
+    *_each(
+        "amount_over_max",
+        (7, RECENT_DAYS),
+        lambda w, days: w("over_max", days),
+        "The largest amount_over_max of the {entity}'s transactions in the {span} before.",
+        of_amount=True,
+    ),
+    *_each(
+        "known_fraud_share",
+        (7, 30, 90),
+        lambda w, days: w.share(days),
+        "Frauds of the {entity} that became known in the {span} before, as a share of its transactions in them; 0 "
+        f"to 1, and near {USUAL_SHARE:g} where there are few.",
+    ),
+    Feature(
+        "days_since_first_known_fraud",
+        lambda w: w.days_since_fraud("first_fraud"),
+        "Calendar days since the first of the {entity}'s frauds that became known in the 90 days before; empty without "
+        "one.",
+    ),
+    Feature(
+        "days_since_last_known_fraud",
+        lambda w: w.days_since_fraud("last_fraud"),
+        "Calendar days since the last of the {entity}'s frauds that became known in the 90 days before; empty without "
+        "one.",
+    ),
+    Feature(
+        "days_since_known_genuine",
+        lambda w: w.days_since("last_genuine"),
+        "Calendar days since the {entity}'s last transaction that is known to be genuine; empty without one.",
+    ),
 )
 
 
@@ -208,6 +278,27 @@ def model_columns(contract: Contract) -> tuple[str, ...]:
 def feature_types(contract: Contract) -> dict[str, pa.DataType]:
     """`model_columns`, with their types."""
     return dict.fromkeys(feature_names(contract), pa.float32()) | dict.fromkeys(text_features(contract), pa.string())
+
+
+def feature_descriptions(contract: Contract) -> dict[str, str]:
+    """What each of `model_columns` means, in their order: its unit, its range, and when it is empty."""
+    said = {
+        "hour": f"Hour of the day in {contract.timezone}, with fractions; 0 to 24.",
+        "is_weekend": f"1 on Saturdays and Sundays in {contract.timezone}, else 0.",
+    }
+    if contract.amount:
+        said["amount"] = contract.amount.in_words("Amount of the transaction")
+    for entity in contract.entities:
+        who = entity.removesuffix("_id").replace("_", " ")
+        for feature in _entity_features(contract, entity):
+            said[feature_name(entity, feature.name)] = feature.description.replace("{entity}", who)
+    kinds = {
+        "boolean": "{} As a number: 1 for true, 0 for false.",
+        "date": "{} As the days from it to the transaction's day, negative where it lies ahead.",
+    }
+    for name, column in _shown(contract).items():
+        said[name] = kinds.get(column.type, "{}").format(column.in_words("Attribute of the transaction"))
+    return {name: said[name] for name in model_columns(contract)}
 
 
 def features_digest(contract: Contract) -> str:
