@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from benchmarks.handbook import DAY, load_cards
+from benchmarks.handbook import load_cards
 from fraud_assets.core import simulator
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.drift.findings import Cause, DriftKind
@@ -26,6 +26,7 @@ from fraud_assets.core.features.declarations import TIMESTAMP, compute_features
 from fraud_assets.core.monitoring.verdict import Blame
 from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.core.simulator import NEW_SEGMENT, NEW_TERMINAL_RATIO, SimulatorConfig, simulate_month
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
 FIRST = "2025-01"
 # Amounts are compared with those of 90 days before, 30 days back, less 14 days of maturity: full after 134 days.
@@ -299,7 +300,7 @@ def double_fraud(rows: pa.Table, touched: Bools, draws: np.random.Generator) -> 
 
     As if it had been so for long: in the first days some have been compromised for weeks.
     """
-    day = rows["event_timestamp"].cast(pa.int64()).to_numpy() // DAY
+    day = rows["event_timestamp"].cast(pa.int64()).to_numpy() // MICROSECONDS_PER_DAY
     begin = int(day[touched].min())
     terminal, customer = rows["terminal_id"].to_numpy(), rows["customer_id"].to_numpy()
 
@@ -370,7 +371,7 @@ def _with_frauds(rows: pa.Table, struck: Bools, draws: np.random.Generator) -> p
     fraud = rows["is_fraud"].to_numpy(zero_copy_only=False)
     config = SimulatorConfig()
     days = draws.lognormal(math.log(config.label_delay_median_days), config.label_delay_sigma, len(rows))
-    delay = (np.minimum(days, config.label_delay_cap_days) * DAY).astype(np.int64)
+    delay = (np.minimum(days, config.label_delay_cap_days) * MICROSECONDS_PER_DAY).astype(np.int64)
     moment = rows["event_timestamp"].cast(pa.int64()).to_numpy()
     known = pa.array(moment + delay).cast(rows["label_timestamp"].type)
     new = struck & ~fraud

@@ -34,6 +34,7 @@ from fraud_assets.core.features.declarations import TIMESTAMP, compute_features,
 from fraud_assets.core.models.scoring import feature_matrix
 from fraud_assets.core.models.training import TrainingConfig, TrainingError, train
 from fraud_assets.core.statistics.metrics import average_precision, roc_auc
+from fraud_assets.core.units import MICROSECONDS_PER_DAY, SECONDS_PER_DAY
 from fraud_assets.settings import PROJECT_ROOT
 
 HANDBOOK = PROJECT_ROOT.parent / "shared" / "data" / "handbook"
@@ -41,7 +42,6 @@ CONTRACT = PROJECT_ROOT / "contracts" / "handbook.yaml"
 SINGLE = date(2018, 7, 25)
 FOLDS = tuple(date(2018, 7, 11) - timedelta(days=7 * week) for week in range(4))
 DAYS = 7  # of training, of delay and of test
-DAY = 86_400_000_000
 TOP_K = 100
 # The first month of the data fills the windows: its rows have next to no history.
 WARM_UP_DAYS = 30
@@ -106,7 +106,7 @@ def load_cards(data: Path, contract: Contract) -> Cards:
     return Cards(
         transactions=transactions,
         statements=frauds.select(contract.labels_schema().names).cast(contract.labels_schema()),
-        day=moment.cast(pa.int64()).to_numpy() // DAY,
+        day=moment.cast(pa.int64()).to_numpy() // MICROSECONDS_PER_DAY,
         card=rows["customer_id"].to_numpy(),
         fraud=rows["fraud"].to_numpy(),
     )
@@ -178,9 +178,11 @@ def published_features(cards: Cards) -> Floats:
         terminal.append(f"count(*) OVER d{n}, coalesce(avg(fraud) OVER d{n}, 0)")
         # Without its earlier end, as pandas' `rolling` has it.
         windows += [
-            f"c{n} AS (PARTITION BY customer_id ORDER BY t RANGE BETWEEN {n * DAY - 1} PRECEDING AND CURRENT ROW)",
-            f"d{n} AS (PARTITION BY terminal_id ORDER BY t RANGE BETWEEN {(n + DAYS) * DAY - 1} PRECEDING "
-            f"AND {DAYS * DAY} PRECEDING)",
+            f"c{n} AS (PARTITION BY customer_id ORDER BY t "
+            f"RANGE BETWEEN {n * MICROSECONDS_PER_DAY - 1} PRECEDING AND CURRENT ROW)",
+            f"d{n} AS (PARTITION BY terminal_id ORDER BY t "
+            f"RANGE BETWEEN {(n + DAYS) * MICROSECONDS_PER_DAY - 1} PRECEDING "
+            f"AND {DAYS * MICROSECONDS_PER_DAY} PRECEDING)",
         ]
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
@@ -316,7 +318,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def missing_days(cards: Cards, start: date) -> str | None:
     """What is wrong with the start of a split whose 21 days are not all in the data."""
-    first, last = (datetime.fromtimestamp(int(day) * 86_400, UTC).date() for day in (cards.day[0], cards.day[-1]))
+    first, last = (
+        datetime.fromtimestamp(int(day) * SECONDS_PER_DAY, UTC).date() for day in (cards.day[0], cards.day[-1])
+    )
     if first <= start and start + timedelta(days=3 * DAYS - 1) <= last:
         return None
     return f"training from {start} needs {3 * DAYS} days from then on; the data has {first} to {last}"

@@ -328,7 +328,7 @@ def test_a_refused_month_leaves_the_old_one_as_it_was(shop):
     shop.rows()
     shop.load()
     shop.write(HEADER + "\n7,2018-05-10,anna,1,0,\n")
-    with pytest.raises(IntakeError, match=r"1 of 1 rows \(100\.0%\).*2018-04 is refused and stays as it was"):
+    with pytest.raises(IntakeError, match=r"1 of 1 rows \(100\.0 %\).*2018-04 is refused and stays as it was"):
         shop.load()
     assert shop.database.query("SELECT transaction_id FROM raw_transactions").to_pylist() == [
         {"transaction_id": 1}, {"transaction_id": 2},

@@ -121,7 +121,7 @@ def test_check_says_what_the_contract_says(cards: Cards) -> None:
     assert "attribute channel: channel (string, one of web, shop)" in lines
     assert "label fraud: fraud is 1, true; genuine is 0, false; known 7 days after the event" in lines
     assert "maturity genuine without a report after 14 days" in lines
-    assert "2025-01: 10 rows, 10 accepted, 0 quarantined, 10.00% fraud, 100.0% with a label" in lines
+    assert "2025-01: 10 rows, 10 accepted, 0 quarantined, 10.0 % fraud, 100.0 % with a label" in lines
 
 
 def test_check_counts_reasons_with_three_examples_each_and_writes_nothing(cards: Cards) -> None:
@@ -145,7 +145,7 @@ def test_a_month_that_would_be_refused_is_told_with_its_reasons_and_exit_code_1(
     cards.deliver(JANUARY, *[(row, AMOUNT, "much") for row in range(6)])
     found = asked("contract", "check", cards.contract, code=1)["data"]
     assert found["reasons"][0]["rows"] == 6
-    assert found["refused"].startswith("2025-01 would be refused: 6 of 10 rows (60.0%) break the contract")
+    assert found["refused"].startswith("2025-01 would be refused: 6 of 10 rows (60.0 %) break the contract")
     said = ask("contract", "check", cards.contract)
     assert said.exit_code == 1
     assert "2025-01 would be refused" in said.stdout
@@ -189,7 +189,7 @@ def test_a_fault_that_hits_only_frauds_refuses_the_month(cards: Cards) -> None:
     text = CONTRACT.replace("quarantine_limit: 0.5", "quarantine_limit: 0.05")
     cards.contract.write_text(text, encoding="utf-8")
     found = asked("contract", "check", cards.contract, code=1)["data"]
-    assert "2025-01 would be refused: 9 of 10 rows that say fraud (90.0%)" in found["refused"]
+    assert "2025-01 would be refused: 9 of 10 rows that say fraud (90.0 %)" in found["refused"]
 
 
 def test_a_row_of_another_month_and_an_id_that_comes_twice_are_named(cards: Cards) -> None:

@@ -116,7 +116,7 @@ def test_a_month_whose_frauds_are_all_quarantined_is_refused_however_few_they_ar
     said = contract.model_dump(exclude_defaults=True)
     broken = contract.model_validate(said | {"label": said["label"] | {"known_at": known_at}})
     source = FolderSource(CASES / "known-at-own-format", broken.file_pattern, broken)
-    with pytest.raises(IntakeError, match=r"rows that say fraud \(100\.0%\) cannot be used, .*2024-01 is refused"):
+    with pytest.raises(IntakeError, match=r"rows that say fraud \(100\.0 %\) cannot be used, .*2024-01 is refused"):
         accept(source.read(MONTH), broken, MONTH)
 
 

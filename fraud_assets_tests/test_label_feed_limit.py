@@ -53,7 +53,7 @@ def test_a_feed_whose_times_have_another_format_is_refused_with_the_reason_and_t
         month_statements(store, source, "2024-01", now=NOW)
     said = str(refusal.value)
     n = len((CASE / "labels_2024-01.csv").read_text(encoding="utf-8").splitlines()) - 1
-    assert said.startswith(f"labels_2024-01.csv: {n} of {n} label rows (100.0%) cannot be used")
+    assert said.startswith(f"labels_2024-01.csv: {n} of {n} label rows (100.0 %) cannot be used")
     assert "so the labels of 2024-01 are refused and stay as they were" in said
     assert f"{n} rows: booked is no" in said
     assert "say in the contract how it is written (label_timestamp: {column: booked, format: ...})" in said
@@ -96,7 +96,7 @@ def test_contract_check_shows_the_feed(monkeypatch):
 )
 def test_more_than_the_quarantine_limit_is_refused_and_less_is_not(store, tmp_path, bad, refused):
     if refused:
-        with pytest.raises(IntakeError, match=r"3 of 43 label rows \(7.0%\) cannot be used"):
+        with pytest.raises(IntakeError, match=r"3 of 43 label rows \(7.0 %\) cannot be used"):
             fed(store, tmp_path, *GOOD, *bad)
         return
     found = fed(store, tmp_path, *GOOD, *bad)
@@ -114,7 +114,7 @@ def test_one_odd_row_of_a_short_file_is_no_broken_feed_and_a_file_of_nothing_els
 def test_a_fault_that_hits_only_frauds_is_judged_among_the_frauds(store, tmp_path):
     genuine = [f"T2024010{n:04d};0;2024-01-20" for n in range(100, 300)]
     frauds = ["T20240100001;1;20.01.2024 10:00", "T20240100002;1;21.01.2024 10:00", "T20240100003;1;2024-01-22"]
-    with pytest.raises(IntakeError, match=r"2 of 3 label rows that say fraud \(66.7%\) cannot be used"):
+    with pytest.raises(IntakeError, match=r"2 of 3 label rows that say fraud \(66.7 %\) cannot be used"):
         fed(store, tmp_path, *genuine, *frauds)
 
 

@@ -1,4 +1,4 @@
-"""MLflow: runs, the model registry and its aliases, through dagster-mlflow's tracking class.
+"""MLflow: runs, the model registry and its aliases, through dagster-mlflow's resource.
 
 Without FRAUD_MLFLOW_URI the tracking store is the platform's own database and artifacts lie in the home. Which
 version shall be champion is decided in `core/decisions/promotion.py`; the ledger, not the alias, is the record of it.
@@ -13,11 +13,10 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -30,13 +29,19 @@ from fraud_assets.core.models.scoring import ModelManifest, digest_model
 from fraud_assets.core.models.training import Candidate, TrainingConfig, TrainingResult
 from fraud_assets.settings import Settings
 
+if TYPE_CHECKING:
+    import dagster as dg
+
 MODEL_NAME = "fraud"
 PREDICTIONS = "validation/predictions.parquet"
+NOT_THERE = "RESOURCE_DOES_NOT_EXIST"
+# MLflow's own stores call an alias that nobody set an invalid value; a bare HTTP error 400 has neither code.
+ALIAS_NOT_THERE = (NOT_THERE, "INVALID_PARAMETER_VALUE")
 ALIASES = ("champion", "challenger", "previous_champion")
 
 
 class RegistryError(PlatformError):
-    """The registry lacks what was asked of it."""
+    """The registry lacks what was asked of it, or cannot be asked."""
 
 
 class Registry:
@@ -67,9 +72,11 @@ class Registry:
                 with self._database().session() as connection:
                     # MLflow creates its tables without a lock: of two first runs at once, one would fail.
                     connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.mlflow'))")
-                    self._client = self._opened(mlflow)
+                    with _asking(mlflow):
+                        self._client = self._opened(mlflow)
             else:
-                self._client = self._opened(mlflow)
+                with _asking(mlflow):
+                    self._client = self._opened(mlflow)
         return self._client
 
     def _is_complete(self) -> bool:
@@ -99,42 +106,46 @@ class Registry:
         return client
 
     @contextmanager
-    def run(self, *, dagster_run_id: str, name: str, log: logging.Logger) -> Iterator[Any]:
+    def run(self, dagster_run: dg.DagsterRun, *, name: str, log: dg.DagsterLogManager | None = None) -> Iterator[Any]:
         """An MLflow run that carries the Dagster run's id, ended with this block.
 
         dagster-mlflow's resource leaves ending the run to a hook, which ends it after the first op of a Dagster
-        run (dagster issue 21872); so its tracking class is used with the lifetime of a block.
+        run (dagster issue 21872); so the resource is built for the lifetime of a block.
+
+        Args:
+            dagster_run: the run that asks.
+            name: of the MLflow run.
+            log: of the Dagster run; without it, messages go to the console.
 
         Yields:
             dagster-mlflow's `MlFlow`, with MLflow's fluent API as its methods.
         """
         self.client()
-        from dagster import BetaWarning
+        import dagster as dg
 
-        with warnings.catch_warnings():
-            # dagster-mlflow calls its functions beta when it is imported and used; goes when it does not.
-            warnings.simplefilter("ignore", BetaWarning)
-            from dagster_mlflow.resources import MlFlow
+        config = {
+            "experiment_name": self.experiment,
+            "mlflow_tracking_uri": self.tracking_uri,
+            "extra_tags": {"contract": self.experiment, "mlflow.runName": name},
+        }
+        with ExitStack() as block:
+            with warnings.catch_warnings():
+                # dagster-mlflow calls its functions beta when it is imported and used; goes when it does not.
+                warnings.simplefilter("ignore", dg.BetaWarning)
+                from dagster_mlflow import mlflow_tracking
 
-        context = SimpleNamespace(
-            log=log,
-            dagster_run=SimpleNamespace(job_name=name),
-            run_id=dagster_run_id,
-            resource_config={
-                "experiment_name": self.experiment,
-                "mlflow_tracking_uri": self.tracking_uri,
-                "extra_tags": {"contract": self.experiment},
-            },
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", BetaWarning)  # as above
-            tracking: Any = MlFlow(context)  # type: ignore[no-untyped-call]
-        try:
+                resources = block.enter_context(
+                    dg.build_resources(
+                        {"mlflow": mlflow_tracking},
+                        resource_config={"mlflow": {"config": config}},
+                        dagster_run=dagster_run,
+                        log_manager=log,
+                    )
+                )
+            # Where the block fails, the resource ends the run, as failed.
+            tracking: Any = resources.mlflow
             yield tracking
-        except BaseException:
-            tracking.end_run(status="FAILED")
-            raise
-        tracking.end_run()
+            tracking.end_run()
 
     def register(
         self,
@@ -268,12 +279,15 @@ class Registry:
     def _run_of(client: Any, version: int) -> str:
         """The id of the run that trained a version."""
         mlflow = _mlflow()
-        try:
-            return str(client.get_model_version(MODEL_NAME, str(version)).run_id)
-        except mlflow.exceptions.MlflowException as error:
-            raise RegistryError(
-                f"the registry has no version {version} of {MODEL_NAME!r}; `make dev` shows what there is"
-            ) from error
+        with _asking(mlflow):
+            try:
+                return str(client.get_model_version(MODEL_NAME, str(version)).run_id)
+            except mlflow.exceptions.MlflowException as error:
+                if error.error_code != NOT_THERE:
+                    raise
+                raise RegistryError(
+                    f"the registry has no version {version} of {MODEL_NAME!r}; `make dev` shows what there is"
+                ) from error
 
     def attach(self, version: int, path: str, text: str) -> str:
         """Keeps a text beside the run that trained a version; one of that path is replaced.
@@ -292,23 +306,37 @@ class Registry:
         return f"{ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/{path}"
 
     def has(self, version: int) -> bool:
-        """Whether the registry holds a version."""
+        """Whether the registry holds a version.
+
+        Raises:
+            RegistryError: when the registry does not say. A version that is taken for missing is trained again.
+        """
         mlflow = _mlflow()
         client = self.client()
-        try:
-            client.get_model_version(MODEL_NAME, str(version))
-        except mlflow.exceptions.MlflowException:
-            return False
+        with _asking(mlflow):
+            try:
+                client.get_model_version(MODEL_NAME, str(version))
+            except mlflow.exceptions.MlflowException as error:
+                if error.error_code != NOT_THERE:
+                    raise
+                return False
         return True
 
     def alias(self, name: str) -> int | None:
-        """The version an alias points to."""
+        """The version an alias points to; None where nobody set it.
+
+        Raises:
+            RegistryError: when the registry does not say.
+        """
         mlflow = _mlflow()
         client = self.client()
-        try:
-            return int(client.get_model_version_by_alias(MODEL_NAME, name).version)
-        except mlflow.exceptions.MlflowException:
-            return None
+        with _asking(mlflow):
+            try:
+                return int(client.get_model_version_by_alias(MODEL_NAME, name).version)
+            except mlflow.exceptions.MlflowException as error:
+                if error.error_code not in ALIAS_NOT_THERE:
+                    raise
+                return None
 
     def promote(self, version: int) -> None:
         """Points `champion` to a version, and `previous_champion` to the one before; nothing if it is there already."""
@@ -329,6 +357,18 @@ def _with_one_tree(estimator: Any) -> Any:
     forest.estimators_ = forest.estimators_[:1]
     estimator.estimator = forest
     return estimator
+
+
+@contextmanager
+def _asking(mlflow: Any) -> Iterator[None]:
+    """Says what to do where MLflow fails: it is down, or refuses, or its database does."""
+    try:
+        yield
+    except mlflow.exceptions.MlflowException as error:
+        raise RegistryError(
+            f"MLflow did not answer ({error.error_code}): {error}. Nothing is concluded from that: see whether the "
+            "server of FRAUD_MLFLOW_URI, or without one the database, is up, and try again"
+        ) from error
 
 
 def _mlflow() -> Any:

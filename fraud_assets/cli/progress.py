@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from fraud_assets.cli.tables import remark_line
+from fraud_assets.core.words import percent
 from fraud_assets.workflows.progress import Progress
 from fraud_assets.workflows.run_months import CHANGES, changes_in_words
 
@@ -85,5 +86,5 @@ def _mark(outcome: Mapping[str, Any]) -> str:
 
 def _fraud_rate(rate: float, n_labelled: int | None) -> str:
     if n_labelled is None:
-        return f"{rate:.2%} fraud"
-    return f"{rate:.2%} fraud of {n_labelled:,} labelled" if n_labelled else "none labelled"
+        return f"{percent(rate)} fraud"
+    return f"{percent(rate)} fraud of {n_labelled:,} labelled" if n_labelled else "none labelled"

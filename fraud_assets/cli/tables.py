@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from rich.text import Text
 from fraud_assets.core.contracts.contract import Column, Contract
 from fraud_assets.core.lineage.staleness import in_words
 from fraud_assets.core.models.decision_rule import figure
+from fraud_assets.core.words import number, percent
 
 COLOURS = {"OK": "green", "WATCH": "yellow", "DRIFT": "red", "INSUFFICIENT_DATA": "dim"}
 LEFT: dict[str, Any] = {"title_justify": "left", "title_style": ""}
@@ -140,7 +141,7 @@ def _promise(champion: dict[str, Any]) -> Group:
     table.add_column("share", justify="right")
     for name, one in decisions["figures"].items():
         if one["promised"] or one["came"]:
-            share = "-" if one["share"] is None else f"{one['share']:.0%}"
+            share = "-" if one["share"] is None else percent(one["share"])
             shown = ("-" if one[side] is None else figure(name, **one[side]) for side in ("promised", "came"))
             table.add_row(one["label"], *shown, share)
     return Group(Text.assemble(("Rule: ", "bold"), decisions["rule"]), table)
@@ -149,7 +150,7 @@ def _promise(champion: dict[str, Any]) -> Group:
 def _metrics(champion: dict[str, Any]) -> Table:
     row, reference = champion["evaluation"], champion["reference"]
     table = Table(
-        title=f"{row['n']:,} transactions, {row['n_fraud']:,} frauds (prevalence {row['prevalence']:.2%}), "
+        title=f"{row['n']:,} transactions, {row['n_fraud']:,} frauds (prevalence {percent(row['prevalence'])}), "
         f"{row['window_from']:%Y-%m-%d} to {row['window_to']:%Y-%m-%d}, as known at the end of {row['month']:%Y-%m}",
         title_justify="left",
         title_style="",
@@ -205,17 +206,17 @@ def show_drift(console: Console, rows: list[dict[str, Any]]) -> None:
 
 def _before_and_now(row: dict[str, Any]) -> tuple[str, str]:
     """The figure that says it best: what was measured, else the share of missing, else the median."""
-    for name, form in (("value", ".3g"), ("missing", ".1%"), ("median", ".3g")):
+    for name, say in (("value", number), ("missing", percent), ("median", number)):
         before, now = row[f"{name}_reference"], row[f"{name}_current"]
         if name == "missing" and row["kind"] != "missing":
             continue
         if before is not None or now is not None:
-            return _number(before, form), _number(now, form)
+            return _optional(before, say), _optional(now, say)
     return "-", "-"
 
 
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _optional(value: float | None, say: Callable[[float], str]) -> str:
+    return "-" if value is None else say(value)
 
 
 def show_quarantine(console: Console, listed: dict[str, Any]) -> None:
@@ -299,7 +300,7 @@ def _said(contract: Contract) -> list[tuple[str, str]]:
         lines.append(("label", f"{label.column}: fraud is {fraud}; genuine is {genuine}; known {known}"))
     lines.append(("maturity", f"genuine without a report after {contract.maturity_days:g} days"))
     lines.append(
-        ("refused", f"a month of which more than {contract.quarantine_limit:.1%} of the rows break the contract")
+        ("refused", f"a month of which more than {percent(contract.quarantine_limit)} of the rows break the contract")
     )
     return lines
 
@@ -367,8 +368,8 @@ def show_started(console: Console, started: dict[str, Any], missing: str | None)
 
 def show_data_check(console: Console, check: dict[str, Any]) -> None:
     """What a contract will make of the data, on one screen."""
-    rates = [] if check["fraud_rate"] is None else [f"{check['fraud_rate']:.2%} fraud"]
-    rates += [] if check["label_share"] is None else [f"{check['label_share']:.1%} with a label"]
+    rates = [] if check["fraud_rate"] is None else [f"{percent(check['fraud_rate'])} fraud"]
+    rates += [] if check["label_share"] is None else [f"{percent(check['label_share'])} with a label"]
     first, last = (check["months"][end]["month"] if check["months"] else check["month"] for end in (0, -1))
     console.print(
         f"\n[bold]{first if first == last else f'{first} to {last}'}[/]: {check['n_delivered']:,} rows, "
@@ -404,7 +405,7 @@ def _months_table(months: list[dict[str, Any]]) -> Table:
             f"{row['n_delivered']:,}",
             f"[yellow]{row['n_quarantined']:,}[/]" if row["n_quarantined"] else "-",
             *(f"{row[name]:,}" if row[name] else "-" for name in ("n_fraud", "n_genuine", "n_unknown")),
-            "-" if row["fraud_rate"] is None else f"{row['fraud_rate']:.2%}",
+            "-" if row["fraud_rate"] is None else percent(row["fraud_rate"]),
         )
     return table
 
@@ -479,9 +480,9 @@ def show_completeness(console: Console, as_of: datetime, months: list[dict[str, 
             row["month"],
             f"[{colour}]{'too few' if row['is_short'] else row['status']}[/]",
             f"{row['n']:,}",
-            f"{row['n_matured'] / max(row['n'], 1):.0%}",
+            percent(row["n_matured"] / max(row["n"], 1)),
             f"{row['n_fraud']:,}",
-            _number(row["known_share"], ".1%"),
+            _optional(row["known_share"], percent),
             "-" if to_come is None else f"{to_come:,.0f} [{low:,.0f}, {high:,.0f}]",
             "-" if row["expected"] is None else f"{row['expected']:,.0f}, at least {row['expected_low']:,.0f}",
         )

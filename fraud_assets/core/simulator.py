@@ -38,6 +38,7 @@ import pyarrow as pa
 from scipy.spatial import cKDTree
 
 from fraud_assets.core.months import check_month, month_end, month_start
+from fraud_assets.core.units import SECONDS_PER_DAY
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -71,7 +72,6 @@ NEW_SEGMENT = "digital_goods"
 SIDE = 100.0
 MEAN_AMOUNT_RANGE = (5.0, 100.0)
 MEAN_TRANSACTIONS_PER_DAY_RANGE = (0.0, 4.0)
-SECONDS_PER_DAY = 86_400
 TIME_OF_DAY = (43_200.0, 20_000.0)
 FRAUD_AMOUNT = 220.0
 TERMINAL_COMPROMISE_DAYS = 28

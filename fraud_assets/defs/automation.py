@@ -25,6 +25,7 @@ from fraud_assets.defs.partitions import MONTHS
 from fraud_assets.defs.resources import Platform
 from fraud_assets.defs.up_to_date import IN_PROGRESS
 from fraud_assets.workflows.retraining import JOB, RetrainingStore, read_models
+from fraud_assets.workflows.run_months import PURPOSE_TAG
 
 REPORT, EVALUATION = "drift_report", "evaluation"
 MONTH_TAG, TRIGGER_TAG = "fraud/retrain_month", "fraud/trigger"
@@ -36,6 +37,7 @@ retraining = dg.define_asset_job(
     dg.AssetSelection.assets("trained_model", "evaluation_segments", "evaluation", "champion", "fraud_bento"),
     partitions_def=MONTHS,
     description="A month's model again, and what follows from it.",
+    tags={PURPOSE_TAG: "retraining"},
 )
 
 # Stopped, because `fraud run` and backfills make these months themselves: on a laptop nothing begins unasked.
@@ -44,6 +46,7 @@ automation_sensor = dg.AutomationConditionSensorDefinition(
     target=dg.AssetSelection.assets("transaction_features", "drift_report"),
     default_status=dg.DefaultSensorStatus.STOPPED,
     minimum_interval_seconds=30,
+    run_tags={PURPOSE_TAG: "new data"},
     description="Makes a month's features when its transactions and labels are there, then its drift report.",
 )
 
@@ -193,6 +196,7 @@ def _request(decision: RetrainingDecision) -> dg.RunRequest:
         tags={
             MONTH_TAG: decision.month,
             TRIGGER_TAG: str(decision.trigger),
+            PURPOSE_TAG: f"retraining: {decision.trigger}",
             DIGEST_TAG: str(decision.asked_by),
             ATTEMPT_TAG: str(decision.attempt_number),
         },

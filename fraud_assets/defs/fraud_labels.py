@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core.labels.completeness import Completeness
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
 from fraud_assets.defs.partitions import CONTRACT, MONTHS, RANGE_IN_ONE_RUN, describe, picture
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
@@ -71,7 +72,7 @@ def _figures(rows: pa.Table, complete: Completeness) -> dict[str, Any]:
     delays = pc.subtract(rows["label_timestamp"].cast(pa.int64()), rows["event_timestamp"].cast(pa.int64())).drop_null()
     return {
         "fraud_rate": float(pc.mean(rows["is_fraud"]).as_py() or 0.0),
-        "median_delay_days": float(np.median(delays.to_numpy())) / 8.64e10 if len(delays) else None,
+        "median_delay_days": float(np.median(delays.to_numpy())) / MICROSECONDS_PER_DAY if len(delays) else None,
         "withdrawn": rows["is_fraud"].null_count,
         "about_unseen_transactions": rows["event_timestamp"].null_count,
         "still_to_come": newest.still_to_come,

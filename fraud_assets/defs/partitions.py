@@ -29,26 +29,28 @@ MONTHS = dg.MonthlyPartitionsDefinition(
 # because late deliveries and labels are about earlier ones. A run that makes both by itself sets off nothing.
 AFTER_ITS_INPUTS = dg.AutomationCondition.eager().without(dg.AutomationCondition.in_latest_time_window())
 RANGE_IN_ONE_RUN = dg.BackfillPolicy.single_run()
+PERSONAL = {"pii": "true"}  # of a column that names somebody, and of an asset with such a column
 MONTH_BY_MONTH = dg.BackfillPolicy.multi_run(1)
 
 
 def describe(name: str, group: str, kinds: set[str]) -> dict[str, Any]:
-    """The arguments that every asset shares: months, group, owner, kinds, column schema."""
-    schema = TABLES[name](CONTRACT).schema
-    units = {column: declared.unit for column, declared in CONTRACT.columns.items()}
+    """The arguments that every asset shares: group, owner, kinds, tags, and its columns with what they mean."""
+    table = TABLES[name](CONTRACT)
     columns = [
         dg.TableColumn(
             field.name,
             str(field.type),
-            description=f"in {units[field.name]}" if units.get(field.name) else None,
+            description=table.descriptions.get(field.name),
             constraints=dg.TableColumnConstraints(nullable=field.nullable),
+            tags=PERSONAL if field.name in table.personal else {},
         )
-        for field in schema
+        for field in table.schema
     ]
     return {
         "group_name": group,
         "owners": ["team:fraud"],
         "kinds": kinds,
+        "tags": {"layer": table.layer or "", **(PERSONAL if table.personal else {})},
         "metadata": {
             "dagster/column_schema": dg.TableSchema(columns),
             "dagster/table_name": f"public.{name}",

@@ -65,9 +65,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         context.log.warning(f"{month}: {error}")
         row = base | {"status": "insufficient_data", "reason": str(error)}
         return dg.Output(_table([row]), metadata={"outcome": str(error), "inputs": inputs})
-    with platform.registry.run(
-        dagster_run_id=context.run.run_id, name=f"trained_model {month}", log=context.log
-    ) as tracking:
+    with platform.registry.run(context.run, name=f"trained_model {month}", log=context.log) as tracking:
         manifest = platform.registry.register(
             tracking, result, month=month, as_of=as_of.isoformat(),
             contract_yaml=settings.contract_path.read_text(encoding="utf-8"), config=config,

@@ -13,6 +13,7 @@ from fraud_assets.core.lineage.tables import ON_REQUEST, TABLES
 from fraud_assets.defs.partitions import MONTHS
 from fraud_assets.defs.resources import Platform
 from fraud_assets.workflows.refresh import UP_TO_DATE, evaluate_up_to_date, open_stale, untold
+from fraud_assets.workflows.run_months import PURPOSE_TAG
 
 IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
@@ -53,6 +54,7 @@ evaluate_again = dg.define_asset_job(
     "up_to_date_again",
     dg.AssetSelection.checks(up_to_date),
     description="What became stale outside of a run of its own: labels were added, a file was delivered again.",
+    tags={PURPOSE_TAG: "check what is stale"},
 )
 
 

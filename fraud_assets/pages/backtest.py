@@ -19,8 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from fraud_assets.core.backtest.judge import MONTH, TOTAL, BacktestError
+from fraud_assets.core.words import percent
 from fraud_assets.pages import plots
 
+PERCENT = "percent"  # of the forms of numbers, the one that Python writes otherwise
 BELOW = "\n{}"  # intervals on a line of their own, for columns to fit a terminal
 
 
@@ -37,7 +39,7 @@ def show_backtest(console: Console, rows: Sequence[dict[str, Any]]) -> None:
     for label, name, form in (
         ("average precision", "average_precision", ".3f"),
         ("  against never", "ap_difference", "+.3f"),
-        ("value caught", "value_detection_rate", ".1%"),
+        ("value caught", "value_detection_rate", PERCENT),
         ("cost a day", "expected_cost", ",.0f"),
         ("  saved against never", "cost_saved", "+,.0f"),
     ):
@@ -58,7 +60,7 @@ def show_backtest(console: Console, rows: Sequence[dict[str, Any]]) -> None:
         status = "unknown" if row["drift_status"] == "INSUFFICIENT_DATA" else row["drift_status"]
         months.add_row(
             month, row["policy"], row["trained_month"], _interval(row, "average_precision", ".3f", BELOW),
-            _number(row["value_detection_rate"], ".1%"), _number(row["alerts_per_day"], ".0f"),
+            _number(row["value_detection_rate"], PERCENT), _number(row["alerts_per_day"], ".0f"),
             _number(row["expected_cost"], ",.0f"), f"{status}\n{row['blame'] or ''}".rstrip(),
         )  # fmt: skip
         if row["reason"]:
@@ -128,7 +130,7 @@ def summary_in_words(rows: Sequence[dict[str, Any]]) -> str:
     for row in _of_kind(rows, TOTAL):
         cells = (
             row["policy"], str(row["retrainings"]), str(row["drift_alarms"]), str(row["watch_alarms"]),
-            _interval(row, "average_precision", ".3f"), _interval(row, "value_detection_rate", ".1%"),
+            _interval(row, "average_precision", ".3f"), _interval(row, "value_detection_rate", PERCENT),
             _interval(row, "expected_cost", ",.0f"), _interval(row, "cost_saved", "+,.0f"),
         )  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
@@ -144,8 +146,10 @@ def _interval(row: dict[str, Any], name: str, form: str, between: str = " ({})")
     value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
     if value is None or low is None or high is None:
         return _number(value, form)
-    return f"{value:{form}}" + between.format(f"{low:{form}} to {high:{form}}")
+    return _number(value, form) + between.format(f"{_number(low, form)} to {_number(high, form)}")
 
 
 def _number(value: float | None, form: str) -> str:
-    return "\u2013" if value is None else f"{value:{form}}"
+    if value is None:
+        return "\u2013"
+    return percent(value) if form is PERCENT else f"{value:{form}}"

@@ -16,12 +16,12 @@ from matplotlib.ticker import MaxNLocator
 
 from fraud_assets.core.drift.histograms import Histogram
 from fraud_assets.core.labels.completeness import DelayCurve
+from fraud_assets.core.words import number, percent
 
 WIDTH = 340  # a phone's, so that letters are as large there as on a desk
 ROW = 26
 LABEL_WIDTH, BAR_WIDTH = 128, 104
 LONGEST_LABEL = 18
-SMALL_SHARE = 0.02
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ def delays(curves: Sequence[tuple[str, DelayCurve]], said: str) -> Markup:
         Markup(
             '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
             '<text class="t end" x="{}" y="{:.1f}">{}</text>'
-        ).format(left, right, y(share), y(share), left - 5, y(share) + 4, f"{share:.0%}")
-        for share in (0.0, 0.5, 1.0)
+        ).format(left, right, y(share), y(share), left - 5, y(share) + 4, label)
+        for share, label in ((0.0, "0 %"), (0.5, "50 %"), (1.0, "100 %"))
     ]
     parts += [
         Markup('<text class="t {}" x="{:.1f}" y="{}">{}</text>').format(
@@ -184,24 +184,6 @@ def delays(curves: Sequence[tuple[str, DelayCurve]], said: str) -> Markup:
         if kept:
             parts.append(Markup('<path class="{}" d="{}"/>').format(style, "".join(path)))
     return _svg(176, said, parts)
-
-
-def percent(share: float) -> str:
-    """A share as a person writes it: small ones, as of frauds, with one place more.
-
-    >>> [percent(share) for share in (0.1234, 0.0084, 0.0, 1.0)]
-    ['12.3 %', '0.84 %', '0.0 %', '100.0 %']
-    """
-    return f"{share * 100:.{2 if 0 < share < SMALL_SHARE else 1}f} %"
-
-
-def number(value: float) -> str:
-    """A number as a person writes it: three digits, or all before the point.
-
-    >>> [number(value) for value in (51.2345, 0.012345, 14567.8, 0.0, 0.5)]
-    ['51.2', '0.0123', '14,568', '0', '0.5']
-    """
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def shorten(text: str, longest: int = LONGEST_LABEL) -> str:

@@ -14,10 +14,11 @@ from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from fraud_assets.core.evaluation.thresholds import Calibration, Outcome
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
+from fraud_assets.core.words import percent
 
 INK, ACCENT, WARM, FAINT = "#1f2a44", "#3d6fd6", "#d1495b", "#9aa5b8"
 SERIES = (ACCENT, "#e0912f", FAINT)
-DAY = 86_400_000_000
 
 Form = Literal["png", "svg"]
 
@@ -60,7 +61,7 @@ def daily_counts(rows: Mapping[int, int], title: str, marked: pa.ChunkedArray | 
 
 
 def _per_day(timestamps: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    ordinals = timestamps.cast(pa.int64()).to_numpy() // DAY
+    ordinals = timestamps.cast(pa.int64()).to_numpy() // MICROSECONDS_PER_DAY
     days, counts = np.unique(ordinals, return_counts=True)
     return days.astype("datetime64[D]"), counts
 
@@ -203,7 +204,7 @@ def _precision_recall(axes: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndar
         # A window has thousands of frauds, and a picture a few hundred columns.
         shown = np.unique(np.linspace(0, len(recall) - 1, 300).astype(int))
         axes.plot(recall[shown], precision[shown], color=colour, linewidth=1.4, label=name)
-    axes.axhline(prevalence, color=WARM, linewidth=1, linestyle="--", label=f"by chance ({prevalence:.2%})")
+    axes.axhline(prevalence, color=WARM, linewidth=1, linestyle="--", label=f"by chance ({percent(prevalence)})")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     axes.legend(fontsize=8, frameon=False)

@@ -26,7 +26,8 @@ from fraud_assets.core.lineage.staleness import Inputs
 from fraud_assets.core.models.scoring import ModelManifest
 from fraud_assets.core.monitoring.month import VERDICT, earlier_reports
 from fraud_assets.core.monitoring.verdict import GRAVEST_FIRST, NEXT_STEPS, Blame
-from fraud_assets.pages.charts import Point, by_month, delays, number, percent, shares, shares_by_bin
+from fraud_assets.core.words import number, percent
+from fraud_assets.pages.charts import Point, by_month, delays, shares, shares_by_bin
 
 SHOWN_MONTHS = 12  # a year, so that a season is beside the same one
 SHOWN_MOVED = 25  # rows that are open; what is more is a click away, so that two hundred features stay a page

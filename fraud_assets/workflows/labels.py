@@ -452,7 +452,11 @@ def add_file(
     months = Counter(contract.month_of(moment) for moment in new["label_timestamp"].to_pylist())
     stored = store.months("fraud_labels")
     concerned = sorted(month for month in months if month in stored)
-    failed = materialize_months(job(), settings, concerned, [dg.AssetKey("fraud_labels")]) if concerned else {}
+    failed = (
+        materialize_months(job(), settings, concerned, [dg.AssetKey("fraud_labels")], "fraud labels add")
+        if concerned
+        else {}
+    )
     return Added(
         file=path.name,
         taken=new.num_rows,

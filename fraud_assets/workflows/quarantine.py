@@ -324,4 +324,4 @@ def remedy(row: QuarantinedRow) -> str:
 def take_in_again(job: dg.JobDefinition, settings: Settings, months: Sequence[str]) -> dict[str, str]:
     """Materialises raw_transactions, and what comes with it, for each month; returns why a month failed."""
     assets = job.asset_layer.asset_graph.get(dg.AssetKey("raw_transactions")).execution_set_asset_keys
-    return materialize_months(job, settings, months, assets)
+    return materialize_months(job, settings, months, assets, "fraud quarantine")

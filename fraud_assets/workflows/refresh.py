@@ -331,7 +331,7 @@ def _rebuild(
     before = {name: store.months(name).get(month) for name in names}
     started = time.monotonic()
     with progress.working(", ".join(names), month):
-        result = execute_month(job, instance, month, selection, {"fraud/refresh": month})
+        result = execute_month(job, instance, month, "fraud refresh", selection, {"fraud/refresh": month})
     made = {event.asset_key.path[-1] for event in result.get_asset_materialization_events() if event.asset_key}
     rebuilt = []
     for name in names:

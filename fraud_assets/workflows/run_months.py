@@ -25,6 +25,8 @@ from fraud_assets.workflows.promote import promote_by_hand
 from fraud_assets.workflows.why import read_remarks
 
 CHANGES = ("added", "removed", "altered")
+# Why there is a run, for the list of runs in Dagster's UI; the month is in Dagster's own tag `dagster/partition`.
+PURPOSE_TAG = "fraud/purpose"
 # Events are in the instance for anyone to read; on the screen they would drown what the command says.
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -50,6 +52,8 @@ def run_months(
     settings: Settings,
     months: Sequence[str],
     progress: Progress = Progress(),  # noqa: B008 - holds nothing
+    *,
+    purpose: str = "fraud run",
 ) -> list[dict[str, Any]]:
     """Materialises every asset for each month, in order; a month that fails does not stop the next ones.
 
@@ -58,6 +62,7 @@ def run_months(
         settings: of the home.
         months: in order, as `months_to_run` gives them.
         progress: hears of each month.
+        purpose: what the list of runs says of them.
 
     Returns:
         For each month: `month`, `run_id`, `seconds`, `failed` (step and error, empty when all went well), `facts`, and
@@ -73,7 +78,7 @@ def run_months(
         for month in months:
             started = time.monotonic()
             with progress.working("transactions, features, drift, training, evaluation", month):
-                result = execute_month(job, instance, month)
+                result = execute_month(job, instance, month, purpose)
             outcome = {
                 "month": month,
                 "run_id": result.run_id,
@@ -107,6 +112,7 @@ def promote_version(job: dg.JobDefinition, settings: Settings, version: int, rea
             instance=instance,
             run_config=QUIET,
             asset_selection=[dg.AssetKey("champion"), dg.AssetKey("fraud_bento")],
+            tags={PURPOSE_TAG: f"fraud promote {version}"},
         )
     return decided[-1]
 
@@ -115,10 +121,20 @@ def execute_month(
     job: dg.JobDefinition,
     instance: dg.DagsterInstance,
     month: str,
+    purpose: str,
     assets: Collection[dg.AssetKey] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """One run of the job for a month: of these assets, or of all that have months. It does not raise: `failures_of`."""
+    """One run of the job for a month: of these assets, or of all that have months. It does not raise: `failures_of`.
+
+    Args:
+        job: holds every asset.
+        instance: where the run is recorded.
+        month: which.
+        purpose: what the list of runs says of it, such as the command that was given.
+        assets: which; all that have months when absent.
+        tags: further tags of the run.
+    """
     if assets is None:
         graph = job.asset_layer.asset_graph
         assets = {key for key in job.asset_layer.executable_asset_keys if graph.get(key).partitions_def is not None}
@@ -128,12 +144,12 @@ def execute_month(
         run_config=QUIET,
         raise_on_error=False,
         asset_selection=sorted(assets),
-        tags=tags,
+        tags={PURPOSE_TAG: purpose, **(tags or {})},
     )
 
 
 def materialize_months(
-    job: dg.JobDefinition, settings: Settings, months: Sequence[str], assets: Collection[dg.AssetKey]
+    job: dg.JobDefinition, settings: Settings, months: Sequence[str], assets: Collection[dg.AssetKey], purpose: str
 ) -> dict[str, str]:
     """Materialises these assets for each month; a month that fails does not stop the next ones.
 
@@ -141,7 +157,7 @@ def materialize_months(
         For each month that failed, why.
     """
     with busy_instance(settings) as instance:
-        failed = {month: failures_of(execute_month(job, instance, month, assets)) for month in months}
+        failed = {month: failures_of(execute_month(job, instance, month, purpose, assets)) for month in months}
     return {month: "; ".join(one["error"] for one in found) for month, found in failed.items() if found}
 
 

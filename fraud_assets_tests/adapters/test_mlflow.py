@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import dagster as dg
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -149,14 +152,16 @@ def test_a_run_ends_as_failed_when_its_block_fails(spare: Registry, spare_world:
     run_ids = []
 
     def training_that_fails() -> None:
-        with spare.run(dagster_run_id="fails", name="a test", log=logging.getLogger("test")) as tracking:
+        with spare.run(dg.DagsterRun("a_job", run_id="fails"), name="a test") as tracking:
             run_ids.append(tracking.active_run().info.run_id)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         training_that_fails()
     [run_id] = run_ids
-    assert spare_world.query(f"SELECT status FROM mlflow.runs WHERE run_uuid = '{run_id}'") == [("FAILED",)]
+    assert spare_world.query(f"SELECT status, name FROM mlflow.runs WHERE run_uuid = '{run_id}'") == [
+        ("FAILED", "a test")
+    ]
     import mlflow
 
     assert mlflow.active_run() is None
@@ -165,7 +170,7 @@ def test_a_run_ends_as_failed_when_its_block_fails(spare: Registry, spare_world:
 def test_two_runs_one_after_the_other_are_two_runs(spare: Registry) -> None:
     found = []
     for name in ("one", "two"):
-        with spare.run(dagster_run_id=name, name=name, log=logging.getLogger("test")) as tracking:
+        with spare.run(dg.DagsterRun("a_job", run_id=name), name=name) as tracking:
             found.append(tracking.active_run().info.run_id)
     assert len(set(found)) == 2
 
@@ -179,6 +184,111 @@ def test_without_a_server_artifacts_lie_in_the_home(registry: Registry, world: W
 def test_an_mlflow_server_is_used_where_one_is_set(tmp_path: Path) -> None:
     settings = Settings(mlflow_uri="http://127.0.0.1:9/", home=tmp_path)
     assert Registry(settings).tracking_uri == "http://127.0.0.1:9/"
+
+
+class _Server(ThreadingHTTPServer):
+    """An MLflow server that has the experiment and the model, and says the same of each version and alias."""
+
+    status, answer = 200, b"{}"
+
+    class Handler(BaseHTTPRequestHandler):
+        server: _Server
+
+        def do_GET(self) -> None:
+            known = {
+                "experiments/get-by-name": {"experiment": {"experiment_id": "1", "name": "simulator"}},
+                "registered-models/search": {"registered_models": [{"name": MODEL_NAME}]},
+            }
+            status, answer = self.server.status, self.server.answer
+            for path, found in known.items():
+                if path in self.path:
+                    status, answer = 200, json.dumps(found).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing on the tests' screen."""
+
+    def says(self, status: int, code: str | None = None) -> None:
+        """What is answered from now on; without a code, by something that is not MLflow."""
+        self.status = status
+        self.answer = json.dumps({"error_code": code, "message": "m"}).encode() if code else b"<html>no</html>"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
+    # Otherwise MLflow tries again for four minutes.
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with _Server(("127.0.0.1", 0), _Server.Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def remote(server: _Server, tmp_path: Path) -> Iterator[Registry]:
+    """A registry on that server."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    yield Registry(Settings(mlflow_uri=f"http://127.0.0.1:{server.server_port}", home=tmp_path))
+    mlflow.set_tracking_uri(before)
+
+
+def test_what_the_server_calls_missing_is_missing(server: _Server, remote: Registry) -> None:
+    server.says(404, "RESOURCE_DOES_NOT_EXIST")
+    assert not remote.has(1)
+    assert remote.alias("champion") is None
+    with pytest.raises(RegistryError, match="no version 1 of 'fraud'"):
+        remote.fetch(1)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (500, "INTERNAL_ERROR"),
+        (500, None),
+        (404, None),
+        (400, None),
+        (403, "PERMISSION_DENIED"),
+        (503, "TEMPORARILY_UNAVAILABLE"),
+    ],
+)
+@pytest.mark.parametrize("ask", [lambda it: it.has(1), lambda it: it.alias("champion"), lambda it: it.fetch(1)])
+def test_a_server_that_fails_does_not_say_that_anything_is_missing(
+    server: _Server, remote: Registry, ask: Callable[[Registry], object], status: int, code: str | None
+) -> None:
+    server.says(status, code)
+    with pytest.raises(RegistryError, match=r"MLflow did not answer .*FRAUD_MLFLOW_URI"):
+        ask(remote)
+
+
+def test_promoting_while_the_server_fails_forgets_no_champion(server: _Server, remote: Registry) -> None:
+    server.says(500, "INTERNAL_ERROR")
+    with pytest.raises(RegistryError, match="MLflow did not answer"):
+        remote.promote(2)
+
+
+def test_an_unreachable_server_does_not_say_that_a_version_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    from fraud_assets_tests.worlds import free_port
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    before = mlflow.get_tracking_uri()
+    registry = Registry(Settings(mlflow_uri=f"http://127.0.0.1:{free_port()}", home=tmp_path))
+    try:
+        with pytest.raises(RegistryError, match="MLflow did not answer"):
+            registry.has(1)
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 def test_scores_do_not_depend_on_the_rows_beside_them(registry: Registry, world: World) -> None:

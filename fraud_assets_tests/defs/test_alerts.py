@@ -138,7 +138,7 @@ def test_what_happened_is_told_once_with_its_links_and_nothing_else_is(happening
         "The data was refused, and is not used: cards.csv: 9 of 10 rows break contract 'alerting'",
         "A run of the asset graph for 2025-03 failed. broken: no space left, at postgresql://fraud:***@db/fraud",
         "Amounts doubled.",
-        "40 of 1,000 rows of 2025-03 (4.0%)",
+        "40 of 1,000 rows of 2025-03 (4.0 %)",
         "Model version 3 does not go live. AP 0.60 against 0.66.",
     ):
         assert body.count(said) == 1, said

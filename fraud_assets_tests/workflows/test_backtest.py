@@ -156,7 +156,7 @@ def test_the_screen_shows_totals_with_intervals_and_each_month_with_what_was_dec
     assert "DRIFT / WATCH 1 / 0 0 / 0" in lines
     place = lines.index("saved against never +97 +97")
     assert lines[place + 1] == "+72 to +122"  # without an interval only the value
-    assert any(line.startswith("2025-04 on-drift 2025-02 \u2013 90.0%") for line in lines)
+    assert any(line.startswith("2025-04 on-drift 2025-02 \u2013 90.0 %") for line in lines)
     assert [line for line in lines if line.endswith("the report says DRIFT")] == [
         "2025-03 on-drift: trained: the report says DRIFT"
     ]

@@ -63,7 +63,7 @@ def test_months_run_in_order_and_are_reported_with_their_facts(settings: Setting
     assert outcomes[0]["failed"] == []
     assert outcomes[0]["facts"]["raw_transactions.dagster/row_count"] == 1234
     assert "1,234 transactions" in shown
-    assert "1.25% fraud" in shown
+    assert "1.25 % fraud" in shown
 
 
 def test_an_asset_without_months_is_left_out(settings: Settings) -> None:
@@ -146,7 +146,7 @@ def test_every_run_of_the_command_is_a_run_that_the_ui_shows(
 
 @pytest.mark.parametrize(
     ("rate", "n_labelled", "said"),
-    [(0.0123, None, "1.23% fraud"), (0.117, 1810, "11.70% fraud of 1,810 labelled"), (0.0, 0, "none labelled")],
+    [(0.0123, None, "1.23 % fraud"), (0.117, 1810, "11.7 % fraud of 1,810 labelled"), (0.0, 0, "none labelled")],
 )
 def test_a_rate_over_what_is_known_says_of_how_many(rate: float, n_labelled: int | None, said: str) -> None:
     assert _fraud_rate(rate, n_labelled) == said

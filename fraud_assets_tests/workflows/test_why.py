@@ -71,7 +71,7 @@ def test_an_empty_platform_has_no_remarks(database: Database) -> None:
 
 def test_a_missing_label_file_is_named(store: MonthStore) -> None:
     labels(store, [], True, file=None)
-    assert said(store) == ["0.00 % fraud: the label file of 2024-02 is missing (labels_2024-02*.csv)"]
+    assert said(store) == ["0.0 % fraud: the label file of 2024-02 is missing (labels_2024-02*.csv)"]
 
 
 def test_label_rows_that_all_were_refused_are_counted_with_their_reason(store: MonthStore) -> None:
@@ -81,13 +81,13 @@ def test_label_rows_that_all_were_refused_are_counted_with_their_reason(store: M
         for row in range(1, 4)
     ] + [{"file": "labels_2024-03.csv", "row_number": 1, "reasons": "of another month", "original": "{}"}]
     quarantine(store.database, pa.Table.from_pylist(refused))
-    assert said(store) == ["0.00 % fraud: all 3 label rows were refused: known: no time"]
+    assert said(store) == ["0.0 % fraud: all 3 label rows were refused: known: no time"]
 
 
 def test_labels_of_transactions_that_nobody_has_seen_are_no_labels(store: MonthStore) -> None:
     labels(store, ["x", "y"], True, seen=False)
     assert said(store) == [
-        "0.00 % fraud: all 2 statements are about transactions that nobody has seen; compare their ids"
+        "0.0 % fraud: all 2 statements are about transactions that nobody has seen; compare their ids"
     ]
 
 
@@ -104,7 +104,7 @@ def test_rows_in_quarantine_are_counted_without_those_that_a_person_dropped(stor
         "original": ["{}"] * 3, "row_digest": ["1", "2", "3"], "status": ["quarantined", "dropped", "quarantined"],
     }  # fmt: skip
     write(store, "quarantined_transactions", columns)
-    assert said(store) == ["2 rows (40.0%) in quarantine: at is no time"]
+    assert said(store) == ["2 rows (40.0 %) in quarantine: at is no time"]
 
 
 def test_the_reasons_of_training_and_promotion_are_those_that_are_stored(store: MonthStore) -> None:

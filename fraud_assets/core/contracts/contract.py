@@ -63,6 +63,7 @@ class Column(_Section):
         format: for a date, as for strptime, such as `%m/%y`, which is the last day of that month; ISO 8601 without one.
         nullable: whether a row may lack it.
         unit: what it is measured in, for people: EUR, seconds.
+        description: what it means, for people: it is shown beside the column.
         scale: for numbers, what is stored is the delivered value times this: 0.01 for cents that shall be euros.
         extract: for text, a regular expression with one group: what is stored is what the group takes from the first
             place where the expression matches. Where it takes nothing there is no value. For a number, what the group
@@ -80,6 +81,7 @@ class Column(_Section):
     format: str | None = None
     nullable: bool = False
     unit: str | None = None
+    description: str | None = None
     scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     extract: str | None = None
     minimum: float | None = None
@@ -87,6 +89,26 @@ class Column(_Section):
     categories: tuple[str, ...] | None = None
     pattern: str | None = None
     feature: bool | None = None
+
+    def in_words(self, what: str) -> str:
+        """The column as a description.
+
+        >>> Column(column="TX_AMOUNT", type="number", unit="EUR", minimum=0).in_words("Amount")
+        'Amount, in EUR; 0 and up. `TX_AMOUNT` of the source.'
+        """
+        said = (self.description or what).rstrip(".") + (f", in {self.unit}" if self.unit else "")
+        if self.minimum is not None and self.maximum is not None:
+            said += f"; {self.minimum:g} to {self.maximum:g}"
+        elif self.minimum is not None:
+            said += f"; {self.minimum:g} and up"
+        elif self.maximum is not None:
+            said += f"; up to {self.maximum:g}"
+        if self.categories is not None:
+            shown = ", ".join(self.categories[:10]) + (" ..." if len(self.categories) > 10 else "")
+            said += f"; one of {shown}"
+        if self.nullable:
+            said += "; may be missing"
+        return f"{said}. `{self.column}` of the source."
 
     @model_validator(mode="after")
     def _rules_fit_the_type(self) -> Self:
@@ -461,7 +483,9 @@ class Contract(_Section):
         A contract that says no more than the defaults has the digest of one that leaves them out.
         """
         unimportant: dict[str, Any] = dict.fromkeys(("name", "description", "file_pattern", "quarantine_limit"), True)
-        unimportant |= {"amount": {"unit"}, "entities": {"__all__": {"unit"}}, "attributes": {"__all__": {"unit"}}}
+        words = {"unit", "description"}
+        unimportant |= {"amount": words, "entities": {"__all__": words}, "attributes": {"__all__": words}}
+        unimportant["transaction_id"] = {"description"}
         unimportant["label"] = {"feed": {"file_pattern"}}
         if "{month}" in self.file_pattern:
             # One set of files for all months puts rows outside of all of them into the first month's quarantine.

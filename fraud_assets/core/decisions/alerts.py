@@ -14,6 +14,7 @@ from typing import Literal
 
 from fraud_assets.core.decisions.ledger import Event
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.words import percent
 
 FactKind = Literal["drift", "broken_data", "refused_promotion", "failed_run"]
 DeliveryState = Literal["waiting", "delivered", "given_up"]
@@ -148,8 +149,9 @@ def data_facts(
         listed = "; ".join(f"{rule} ({count:,} rows)" for rule, count in rows.reasons[:3])
         found(
             "quarantine",
-            f"{broken:,} of {rows.delivered:,} rows of {month} ({broken / rows.delivered:.1%}) break the contract and "
-            f"are held back; above {quarantine_limit:.1%} the month is refused." + (f" {listed}." if listed else ""),
+            f"{broken:,} of {rows.delivered:,} rows of {month} ({percent(broken / rows.delivered)}) break the "
+            f"contract and are held back; above {percent(quarantine_limit)} the month is refused."
+            + (f" {listed}." if listed else ""),
         )
     return tuple(facts)
 

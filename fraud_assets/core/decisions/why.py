@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.windows import TrainedMonth, choose_challenger
+from fraud_assets.core.words import percent
 
 Subject = Literal["transactions", "labels", "drift", "training", "promotion", "check"]
 # A model that cannot be judged within so many months is not waiting, it is not judged.
@@ -173,7 +174,9 @@ def _transactions(facts: MonthFacts) -> Iterable[Remark]:
         n = sum(facts.quarantined.values())
         share = n / (n + (facts.n_transactions or 0))
         yield Remark(
-            facts.month, "transactions", f"{n:,} rows ({share:.1%}) in quarantine: {_most_frequent(facts.quarantined)}"
+            facts.month,
+            "transactions",
+            f"{n:,} rows ({percent(share)}) in quarantine: {_most_frequent(facts.quarantined)}",
         )
 
 
@@ -182,7 +185,7 @@ def _labels(facts: MonthFacts) -> Iterable[Remark]:
     if labels is None or not facts.n_transactions:
         return
     # What a delivery says of its own rows is shown as their rate, whenever it becomes known.
-    none = "0.00 % fraud: " if not labels.n_fraud and not labels.n_delivered else ""
+    none = f"{percent(0.0)} fraud: " if not labels.n_fraud and not labels.n_delivered else ""
     found = []
     if labels.absent_files:
         found.append(f"{none}the label file of {facts.month} is missing ({', '.join(labels.absent_files)})")

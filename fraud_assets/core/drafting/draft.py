@@ -20,6 +20,7 @@ from fraud_assets.core.drafting.naming import ID_WORDS, MINOR_UNITS, TRANSACTION
 from fraud_assets.core.drafting.profiling import ColumnProfile, FileProfile
 from fraud_assets.core.drafting.roles import Choices, Part, Roles, assign_roles
 from fraud_assets.core.months import check_month
+from fraud_assets.core.words import percent
 
 USUAL_DELAY, USUAL_MATURITY, USUAL_LONGEST = 14, 30, 62  # days
 MONTH_IN_NAME = re.compile(r"(?<!\d)\d{4}-(?:0[1-9]|1[0-2])(?!\d)")
@@ -323,7 +324,7 @@ def _comment(part: Part, kind: str = "") -> str:
     elif kind == "string" and not remarks and part.column.values and len(part.column.values) == 1:
         remarks.append("one value so far, from which nothing can be learned")
     elif part.column.n_missing and not remarks:
-        remarks.append(f"{part.column.share_missing:.1%} missing")
+        remarks.append(f"{percent(part.column.share_missing)} missing")
     said = [*([f"to confirm: {part.question}"] if part.question else []), *remarks]
     return f"  # {_on_one_line('; '.join(said))}" if said else ""
 
@@ -342,7 +343,7 @@ def _range(column: ColumnProfile) -> str:
     if column.minimum is not None and column.maximum is not None:
         remarks.append(f"{column.minimum:.15g} to {column.maximum:.15g} seen")
     if column.n_missing:
-        remarks.append(f"{column.share_missing:.1%} missing")
+        remarks.append(f"{percent(column.share_missing)} missing")
     if column.n_misfits:
         remarks.append(f"{column.n_misfits:,} values are none and will be quarantined")
     return ", ".join(remarks) or "no value is missing"
@@ -367,8 +368,8 @@ def _label_lines(roles: Roles, choices: Choices) -> list[str]:
     elif label.blank_is_unknown:
         share = 1 - (label.n_fraud + label.n_genuine) / label.column.n
         lines.append(
-            f"  blank: unknown  # to confirm: {share:.0%} of the rows have no label, taken for not investigated; if "
-            "they are genuine, write genuine_when_mature"
+            f"  blank: unknown  # to confirm: {percent(share)} of the rows have no label, taken for not investigated; "
+            "if they are genuine, write genuine_when_mature"
         )
     if choices.delay_days is not None:
         return [*lines, f"  delay_days: {choices.delay_days:g}"]

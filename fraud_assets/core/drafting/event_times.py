@@ -25,8 +25,9 @@ from fraud_assets.core.drafting.naming import (
     TRANSACTION_WORDS,
 )
 from fraud_assets.core.drafting.profiling import MOST, ColumnProfile, FileProfile, read_times, says_time, texts
+from fraud_assets.core.units import SECONDS_PER_DAY
 
-SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "hours": 3600.0, "days": 86_400.0}
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "hours": 3600.0, "days": float(SECONDS_PER_DAY)}
 YEAR_WORDS = {"year", "yr", "ano", "jahr", "annee", "anno", "jaar"}
 MONTH_WORDS = {"month", "mes", "monat", "mois", "mese", "maand", "mth"}
 DAY_WORDS = {"day", "dia", "tag", "jour", "giorno", "dag", "dayofmonth", "dom"}
@@ -346,7 +347,7 @@ def _elapsed_unit(column: ColumnProfile) -> str:
 
 
 def _origin(column: ColumnProfile, unit: str) -> str:
-    days = (column.maximum or 0.0) * (30.5 if unit == "months" else SECONDS[unit] / 86_400)
+    days = (column.maximum or 0.0) * (30.5 if unit == "months" else SECONDS[unit] / SECONDS_PER_DAY)
     year = next((year for year, most in ((2024, 700), (2020, 2000), (2010, 5500)) if days <= most), 1970)
     return f"{year}-01-01"
 

@@ -28,6 +28,8 @@ from fraud_assets.core.drafting.naming import (
     word_set,
 )
 from fraud_assets.core.drafting.profiling import ColumnProfile, FileProfile, read_times, texts
+from fraud_assets.core.units import SECONDS_PER_DAY
+from fraud_assets.core.words import percent
 
 YES = word_set("1 true yes y t j ja si s sim oui o vrai verdadero verdadeiro wahr vero positive tak da pos igaz ken")
 NO = word_set("0 false no n f nein non nao faux falso falsch nee negative nie neg -1")
@@ -269,14 +271,14 @@ def find_label_time(
         told = read_times(texts(profile.spread, column.name, profile.style.missing), column.time_format)
         if column.is_date:
             told = told + pd.Timedelta(days=1) - pd.Timedelta(microseconds=1)
-        delays = (told - happened).dt.total_seconds() / 86_400
+        delays = (told - happened).dt.total_seconds() / SECONDS_PER_DAY
         if reason := _not_a_label_time(column, delays, is_fraud):
             refused.append((column.name, reason))
             continue
         known = delays.dropna()
         questions = ["the time at which the label became known"]
         if (late := float((known > 366).mean())) > 0:
-            questions.append(f"{late:.1%} of them lie more than a year after the event")
+            questions.append(f"{percent(late)} of them lie more than a year after the event")
         return LabelTime(column, float(known.max()), float(known.quantile(0.95)), tuple(questions), tuple(refused))
     return LabelTime(refused=tuple(refused))
 
@@ -287,10 +289,12 @@ def _not_a_label_time(column: ColumnProfile, delays: pd.Series[Any], is_fraud: n
         return "no row has a value that can be compared with the event's time"
     if column.first == column.last and column.n > 1:
         return "is the same moment for all rows: when the file was labelled, not when each label became known"
-    if (known.abs() < 1 / 86_400).mean() >= 0.5:
+    if (known.abs() < 1 / SECONDS_PER_DAY).mean() >= 0.5:
         return "is the event's own time on most rows, and no label is known at once"
     if (known < 0).mean() > 0.01:
-        return f"lies before the event on {(known < 0).mean():.1%} of the rows, so it is not when labels became known"
+        return (
+            f"lies before the event on {percent((known < 0).mean())} of the rows, so it is not when labels became known"
+        )
     if is_fraud.any() and delays[is_fraud].isna().mean() > 0.01:
-        return f"is missing for {delays[is_fraud].isna().mean():.1%} of the frauds"
+        return f"is missing for {percent(delays[is_fraud].isna().mean())} of the frauds"
     return ""

@@ -43,6 +43,8 @@ from fraud_assets.core.drafting.naming import (
 )
 from fraud_assets.core.drafting.profiling import MOST, ColumnProfile, FileProfile, read_times, texts
 from fraud_assets.core.intake.conversions import SCIENTIFIC
+from fraud_assets.core.units import SECONDS_PER_DAY
+from fraud_assets.core.words import percent
 
 # Below so many rows, that nothing repeats says nothing.
 ENOUGH = 100
@@ -249,7 +251,7 @@ class _Sorter:
             times = replace(self.roles.event, columns=(column,), unit=unit, origin=None).read(self.profile)
         else:
             times = read_times(self.text(column), column.time_format)
-        days = (times - self.times).dt.total_seconds().dropna() / 86_400
+        days = (times - self.times).dt.total_seconds().dropna() / SECONDS_PER_DAY
         words = set(column.words)
         if len(days) and (days.std() or 0.0) < 1e-4:
             return "moves with the event's time: it says the same once more", False
@@ -260,7 +262,7 @@ class _Sorter:
         if words & (REPORT_WORDS | AFTER_WORDS):
             return "is a time that becomes known after the event", True
         if len(days) and (days > 0).mean() > 0.5 and not words & (EXPIRY_WORDS | START_WORDS | BIRTH_WORDS):
-            return f"lies after the event on {(days > 0).mean():.0%} of the rows: it was not known then", True
+            return f"lies after the event on {percent((days > 0).mean())} of the rows: it was not known then", True
         return "", False
 
     def _by_name(self, column: ColumnProfile) -> tuple[str, bool]:

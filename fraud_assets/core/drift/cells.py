@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.core.statistics.clusters import MICROSECONDS_PER_DAY, IntArray, RowWindow
+from fraud_assets.core.statistics.clusters import IntArray, RowWindow
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
 Floats = npt.NDArray[np.floating]
 

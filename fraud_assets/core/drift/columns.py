@@ -53,6 +53,7 @@ from fraud_assets.core.statistics.clusters import (
     stable,
     tabulate,
 )
+from fraud_assets.core.words import number, percent
 
 VOLUME = "rows_a_day"
 WEEK, MONDAY = 7, 3  # 1970-01-01 was a Thursday
@@ -252,12 +253,14 @@ def _numbers(windows: ComparedWindows, base: Finding) -> list[Measure]:
     if first.settled and enough and all(single):
         return [
             _settled(
-                first.finding, f"{name} is {_say(values[0][0])} in every row of both windows: nothing could move", "OK"
+                first.finding,
+                f"{name} is {number(values[0][0])} in every row of both windows: nothing could move",
+                "OK",
             ),
             *measures[1:],
         ]
     if not first.settled and single == [False, True]:
-        only = f"{name} has one value only, {_say(values[1][0])}, and had many"
+        only = f"{name} has one value only, {number(values[1][0])}, and had many"
         measures[0] = replace(first, large=True, finding=replace(first.finding, cause="lost_feature", reason=only))
     elif not first.settled and name.endswith(NEW):
         before, now = (float(present.mean(dtype=np.float64)) for present in values)
@@ -302,7 +305,7 @@ def _new_values(
     # The reference has no new values by definition; how many are usual is told by its own second half.
     day = windows.pair[0].day_code
     late = day >= len(windows.pair[0].day) // 2
-    usual = sum(number for _, number in new_values(reference.filter(pa.array(~late)), reference.filter(pa.array(late))))
+    usual = sum(rows for _, rows in new_values(reference.filter(pa.array(~late)), reference.filter(pa.array(late))))
     usual_share = usual / max(int(late.sum()), 1)
     if usual_share >= min(config.min_total_variation, share / 2):
         reason = f"{facts}; as ever: in the second half of the reference {percent(usual_share)} had new ones, too"
@@ -485,11 +488,11 @@ def rows_a_day(windows: ComparedWindows) -> Measure:
 def _variance_of_days(window: RowWindow) -> float:
     """Of the mean number of rows a day, from how days differ within weekdays; see `clusters.covariance`."""
     counts = window.each * np.bincount(window.day_code, minlength=len(window.day)).astype(np.float64)
-    weekdays, number = np.unique(window.day_weekday, return_counts=True)
-    if number.min() == 1:
+    weekdays, n_days = np.unique(window.day_weekday, return_counts=True)
+    if n_days.min() == 1:
         return float(np.var(counts, ddof=1)) / len(counts)
     means = [float(np.var(counts[window.day_weekday == day], ddof=1)) for day in weekdays]
-    return float(np.sum(np.array(means) / number)) / len(weekdays) ** 2
+    return float(np.sum(np.array(means) / n_days)) / len(weekdays) ** 2
 
 
 def _facts(finding: Finding) -> str:
@@ -497,7 +500,7 @@ def _facts(finding: Finding) -> str:
     psi = finding.psi or 0.0
     facts = [f"{percent(finding.total_variation or 0.0)} of rows in other bins (PSI {psi:.{2 if psi >= 0.01 else 3}f})"]
     if finding.median_reference is not None and finding.median_current is not None:
-        before, now = _say(finding.median_reference), _say(finding.median_current)
+        before, now = number(finding.median_reference), number(finding.median_current)
         facts.append(f"its median stayed at {now}" if before == now else f"its median went from {before} to {now}")
     return ", ".join(facts)
 
@@ -508,21 +511,3 @@ def _median(ascending: Floats) -> float | None:
         return None
     middle = float(ascending[(len(ascending) - 1) // 2]) / 2 + float(ascending[len(ascending) // 2]) / 2
     return None if math.isnan(middle) else middle
-
-
-def _say(value: float) -> str:
-    """A number as a person writes it: three digits, or all before the point.
-
-    >>> [_say(value) for value in (51.2345, 0.012345, 14567.8, 0.0)]
-    ['51.2', '0.0123', '14,568', '0']
-    """
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def percent(share: float) -> str:
-    """A share as a person writes it.
-
-    >>> [percent(share) for share in (0.1234, 0.0004, 0.0)]
-    ['12.3 %', '0.04 %', '0.0 %']
-    """
-    return f"{share * 100:.{2 if 0 < share < 0.001 else 1}f} %"

@@ -32,7 +32,6 @@ from fraud_assets.core.drift.columns import (
     few_entities,
     measure_column,
     past_sides,
-    percent,
     rows_a_day,
 )
 from fraud_assets.core.drift.entity_shifts import EntityShift, shift_of_entities
@@ -40,6 +39,7 @@ from fraud_assets.core.drift.findings import SCORE, Cause, DriftStatus, Finding,
 from fraud_assets.core.drift.history_columns import NEW, RECENT_AMOUNT
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.statistics.clusters import one_in, pair_clusters, pair_windows, row_days, stable
+from fraud_assets.core.words import percent
 
 
 def measure_drift(

@@ -18,13 +18,13 @@ import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.features.declarations import AGGREGATES, ENTITY_FEATURES, Windows, feature_names
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
 RECENT_DAYS = 30
 SEEN_DAYS = 31  # every weekday four times, and every day of the month once
 LEAST_ROWS = 5  # of a mean; below, one odd amount makes everything odd
 RECENT_AMOUNT = "amount_over_recent_mean"
 NEW = "_new"
-MICROSECONDS_PER_DAY = 86_400_000_000
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -23,13 +23,13 @@ from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.statistics.bootstrap import Bools, Codes, Floats, identifier_codes
 from fraud_assets.core.statistics.metrics import Costs, evaluate_scores, paired_ap_difference
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
 from fraud_assets.core.windows import MINIMUM_FRAUDS, Window, rows_within, when_enough
 
 Role = Literal["champion", "challenger", "reference"]
 NOBODY = "none"
 """The role of the row that says why no model could be judged."""
 REPLICATES = 200
-DAY = 86_400_000_000
 
 
 class EvaluationError(ValueError):
@@ -172,7 +172,7 @@ def score_window(
         scores={role: scorer.score(rows) for role, scorer in models.items()},
         cards=identifier_codes(rows[contract.card]) if contract.card else None,
         terminals=identifier_codes(rows[others[0]]) if others else None,
-        days=local.cast(pa.int64()).to_numpy() // DAY,
+        days=local.cast(pa.int64()).to_numpy() // MICROSECONDS_PER_DAY,
         amount=rows["amount"].to_numpy().astype(np.float64) if contract.amount else None,
     )
 

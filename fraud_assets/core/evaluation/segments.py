@@ -31,6 +31,7 @@ from fraud_assets.core.statistics.bootstrap import (
     resamples,
     with_rare_errors,
 )
+from fraud_assets.core.words import percent
 
 AMOUNT_BANDS = 5
 # Values of an attribute that fewer rows have are taken together.
@@ -312,7 +313,7 @@ def segments_in_words(segments: pa.Table) -> str:
         name = row["value"] if row["value_range"] is None else f"{row['value']} ({row['value_range']})"
         shown = [
             f"{row['role']} v{row['model_version']}", row["segment"], name.replace("|", "\\|"), _average_precision(row),
-            f"{row['prevalence']:.2%}", f"{row['n_fraud']:,}", f"{row['n']:,}",
+            percent(row['prevalence']), f"{row['n_fraud']:,}", f"{row['n']:,}",
             *(_two(row[metric]) for metric in (
                 "recall_at_threshold", "precision_at_threshold", "expected_over_observed",
             )),

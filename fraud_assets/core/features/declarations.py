@@ -26,10 +26,10 @@ from ibis import _
 from fraud_assets.core.contracts.contract import Column, Contract
 from fraud_assets.core.contracts.feature_names import CLOCK, feature_name
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
 VERSION = 2  # of the features: raise it with every change of what one of them means
 TIMESTAMP = pa.timestamp("us", tz="UTC")
-DAY = 86_400_000_000
 WINDOW_DAYS = 90  # the longest window
 RAMP_DAYS = 30  # a stolen card is used for some weeks; see `feature_days`
 RECENT_DAYS = 30  # the longest one over how amounts compared with what was usual, which looks back by itself
@@ -143,32 +143,102 @@ class Feature:
     Attributes:
         name: follows the entity's.
         value: how it is made.
+        description: what it means, for people, with `{entity}` for whose it is; unit, range, when it is empty.
         of_amount: whether it is about what amounts are usual, which only the entity that spends has.
     """
 
     name: str
     value: Callable[[Windows], ibis.Deferred]
+    description: str
     of_amount: bool = False
 
 
 def _each(
-    name: str, days: Iterable[int], value: Callable[[Windows, int], ibis.Deferred], *, of_amount: bool = False
+    name: str,
+    days: Iterable[int],
+    value: Callable[[Windows, int], ibis.Deferred],
+    description: str,
+    *,
+    of_amount: bool = False,
 ) -> list[Feature]:
-    return [Feature(f"{name}_{d}d", lambda w, d=d: value(w, d), of_amount) for d in days]  # type: ignore[misc]
+    made = []
+    for span in days:
+        said = description.replace("{span}", "day" if span == 1 else f"{span} days")
+        made.append(Feature(f"{name}_{span}d", lambda w, d=span: value(w, d), said, of_amount))  # type: ignore[misc]
+    return made
+
+
+USUAL = "the {entity}'s usual amounts (of genuine transactions of 90 days, which have matured)"
 
 
 ENTITY_FEATURES: tuple[Feature, ...] = (
-    *_each("count", (1, 7, 30), lambda w, days: w("count", days).fill_null(0)),
-    Feature("days_since_last", lambda w: (_[MOMENT] - w("last")) / DAY),
-    Feature("amount_ratio", lambda w: w.measure(RATIO), of_amount=True),
-    Feature("amount_z", lambda w: w.measure(ODDNESS) / MILLION, of_amount=True),
-    Feature("amount_over_max", lambda w: w.measure(OVER_MAX), of_amount=True),
-    *_each("amount_excess", (7, RECENT_DAYS), lambda w, days: w("excess", days) / MILLION, of_amount=True),
-    *_each("amount_over_max", (7, RECENT_DAYS), lambda w, days: w("over_max", days), of_amount=True),
-    *_each("known_fraud_share", (7, 30, 90), lambda w, days: w.share(days)),
-    Feature("days_since_first_known_fraud", lambda w: w.days_since_fraud("first_fraud")),
-    Feature("days_since_last_known_fraud", lambda w: w.days_since_fraud("last_fraud")),
-    Feature("days_since_known_genuine", lambda w: w.days_since("last_genuine")),
+    *_each(
+        "count",
+        (1, 7, 30),
+        lambda w, days: w("count", days).fill_null(0),
+        "Transactions of the {entity} in the {span} before; 0 and up.",
+    ),
+    Feature(
+        "days_since_last",
+        lambda w: (_[MOMENT] - w("last")) / MICROSECONDS_PER_DAY,
+        "Days since the {entity}'s transaction before; 0 to 90, empty where there is none.",
+    ),
+    Feature(
+        "amount_ratio",
+        lambda w: w.measure(RATIO),
+        f"Amount over 1 plus the mean of {USUAL}; empty without them.",
+        of_amount=True,
+    ),
+    Feature(
+        "amount_z",
+        lambda w: w.measure(ODDNESS) / MILLION,
+        f"Standard deviations of the amount above the mean of {USUAL}; negative below, empty without them.",
+        of_amount=True,
+    ),
+    Feature(
+        "amount_over_max",
+        lambda w: w.measure(OVER_MAX),
+        f"Amount over 1 plus the largest of {USUAL}; empty without them.",
+        of_amount=True,
+    ),
+    *_each(
+        "amount_excess",
+        (7, RECENT_DAYS),
+        lambda w, days: w("excess", days) / MILLION,
+        f"How unusual the {{entity}}'s amounts of the {{span}} before were: the sum of amount_z above {ODD}.",
+        of_amount=True,
+    ),
+    *_each(
+        "amount_over_max",
+        (7, RECENT_DAYS),
+        lambda w, days: w("over_max", days),
+        "The largest amount_over_max of the {entity}'s transactions in the {span} before.",
+        of_amount=True,
+    ),
+    *_each(
+        "known_fraud_share",
+        (7, 30, 90),
+        lambda w, days: w.share(days),
+        "Frauds of the {entity} that became known in the {span} before, as a share of its transactions in them; 0 "
+        f"to 1, and near {USUAL_SHARE:g} where there are few.",
+    ),
+    Feature(
+        "days_since_first_known_fraud",
+        lambda w: w.days_since_fraud("first_fraud"),
+        "Calendar days since the first of the {entity}'s frauds that became known in the 90 days before; empty without "
+        "one.",
+    ),
+    Feature(
+        "days_since_last_known_fraud",
+        lambda w: w.days_since_fraud("last_fraud"),
+        "Calendar days since the last of the {entity}'s frauds that became known in the 90 days before; empty without "
+        "one.",
+    ),
+    Feature(
+        "days_since_known_genuine",
+        lambda w: w.days_since("last_genuine"),
+        "Calendar days since the {entity}'s last transaction that is known to be genuine; empty without one.",
+    ),
 )
 
 
@@ -208,6 +278,27 @@ def model_columns(contract: Contract) -> tuple[str, ...]:
 def feature_types(contract: Contract) -> dict[str, pa.DataType]:
     """`model_columns`, with their types."""
     return dict.fromkeys(feature_names(contract), pa.float32()) | dict.fromkeys(text_features(contract), pa.string())
+
+
+def feature_descriptions(contract: Contract) -> dict[str, str]:
+    """What each of `model_columns` means, in their order: its unit, its range, and when it is empty."""
+    said = {
+        "hour": f"Hour of the day in {contract.timezone}, with fractions; 0 to 24.",
+        "is_weekend": f"1 on Saturdays and Sundays in {contract.timezone}, else 0.",
+    }
+    if contract.amount:
+        said["amount"] = contract.amount.in_words("Amount of the transaction")
+    for entity in contract.entities:
+        who = entity.removesuffix("_id").replace("_", " ")
+        for feature in _entity_features(contract, entity):
+            said[feature_name(entity, feature.name)] = feature.description.replace("{entity}", who)
+    kinds = {
+        "boolean": "{} As a number: 1 for true, 0 for false.",
+        "date": "{} As the days from it to the transaction's day, negative where it lies ahead.",
+    }
+    for name, column in _shown(contract).items():
+        said[name] = kinds.get(column.type, "{}").format(column.in_words("Attribute of the transaction"))
+    return {name: said[name] for name in model_columns(contract)}
 
 
 def features_digest(contract: Contract) -> str:
@@ -316,7 +407,7 @@ def feature_expression(contract: Contract) -> ibis.Table:
     """
     rows = ibis.table(ibis.Schema.from_pyarrow(_rows_schema(contract)), name=ROWS)
     reports = ibis.table(ibis.Schema.from_pyarrow(_reports_schema(contract)), name=REPORTS)
-    maturity = round(contract.maturity_days * DAY)
+    maturity = round(contract.maturity_days * MICROSECONDS_PER_DAY)
     asked = {entity: Windows(entity) for entity in contract.entities}
     values = {
         feature_name(entity, feature.name): feature.value(windows)
@@ -333,7 +424,7 @@ def feature_expression(contract: Contract) -> ibis.Table:
             history = _history(seen, reports, entity, spender, windows, maturity)
             result = result.left_join(history, ROW).drop(f"{ROW}_right")
     result = result.mutate(
-        hour=(_[LOCAL] % DAY) / (DAY / 24),
+        hour=(_[LOCAL] % MICROSECONDS_PER_DAY) / (MICROSECONDS_PER_DAY / 24),
         is_weekend=_number((_[TODAY] + MONDAY_EPOCH_SHIFT) % 7 >= 5),
         **{name: _bound(result, name, value, contract) for name, value in values.items()},
         **_attributes(result, contract),
@@ -424,7 +515,7 @@ def _frame(entity: str, moment: str, days: int, late: int) -> Any:
 
     Integer microseconds: "1 preceding" is strictly before, and ties do not see each other.
     """
-    return ibis.range_window(preceding=(days * DAY + late, late + 1), group_by=entity, order_by=moment)
+    return ibis.range_window(preceding=(days * MICROSECONDS_PER_DAY + late, late + 1), group_by=entity, order_by=moment)
 
 
 def _history(
@@ -471,7 +562,7 @@ def _fraud_changes(seen: ibis.Table, reports: ibis.Table, entity: str, spender: 
         unusual_id=_.transaction_id, happened=_[MOMENT]
     )
     changes = changes.left_join(unusual, changes.transaction_id == unusual.unusual_id)
-    explained = _[KNOWN].between(_.happened, _.happened + JUDGED_DAYS * DAY)
+    explained = _[KNOWN].between(_.happened, _.happened + JUDGED_DAYS * MICROSECONDS_PER_DAY)
     return changes.filter(~explained.fill_null(False))
 
 
@@ -548,7 +639,7 @@ def feature_inputs(
     """
     first, last = _microseconds(start), _microseconds(end)
     moment, local = _clocks(transactions, contract)
-    recent = first - round((WINDOW_DAYS + contract.maturity_days) * DAY)
+    recent = first - round((WINDOW_DAYS + contract.maturity_days) * MICROSECONDS_PER_DAY)
     rows = transactions.select(contract.transactions_schema().names)
     for name in _dates(contract):
         rows = rows.set_column(rows.column_names.index(name), name, rows[name].cast(pa.int32()))
@@ -561,7 +652,7 @@ def feature_inputs(
         (TARGET, pc.greater_equal(moment, first)),
     ):
         rows = rows.append_column(name, values)
-    begin = first - round(history_days(contract) * DAY)
+    begin = first - round(history_days(contract) * MICROSECONDS_PER_DAY)
     rows = rows.filter(pc.and_(pc.greater_equal(moment, begin), pc.less(moment, last)))
     known = statements["label_timestamp"].cast(TIMESTAMP).cast(pa.int64())
     event, local = _clocks(statements, contract)

@@ -30,11 +30,12 @@ from fraud_assets.core.intake.conversions import Unreadable, canonical_columns, 
 from fraud_assets.core.intake.quarantine import QUARANTINED, Quarantined
 from fraud_assets.core.intake.rows import Piece, Rejected
 from fraud_assets.core.intake.spool import BATCH_ROWS, MEMORY, Spool
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
+from fraud_assets.core.words import percent
 
 Booleans = npt.NDArray[np.bool_]
 
 ORDER = ("event_timestamp", "transaction_id")
-DAY = 86_400_000_000  # microseconds
 
 
 class IntakeError(ValueError):
@@ -587,9 +588,9 @@ class _Taking:
         if n_broken > limit * self.n_delivered:
             listed = "; ".join(f"{words}: {count} rows, first {self.first[words]}" for words, count in counts.items())
             raise IntakeError(
-                f"{origin}: {n_broken} of {self.n_delivered} rows ({n_broken / self.n_delivered:.1%}) break contract "
-                f"{self.contract.name!r}, more than its quarantine_limit of {limit:.1%}, so {self.month} is refused "
-                f"and stays as it was. Correct the file, or the contract, and run the month again. {listed}"
+                f"{origin}: {n_broken} of {self.n_delivered} rows ({percent(n_broken / self.n_delivered)}) break "
+                f"contract {self.contract.name!r}, more than its quarantine_limit of {percent(limit)}, so {self.month} "
+                f"is refused and stays as it was. Correct the file, or the contract, and run the month again. {listed}"
             )
         quarantined = pa.Table.from_batches(self.quarantined.batches(), QUARANTINED)
         self.quarantined.close()
@@ -733,7 +734,8 @@ class _Taking:
             return
         self._watch_order(batch)
         moments = batch["event_timestamp"].cast(pa.int64()).to_numpy()
-        self.days.update(dict(zip(*map(np.ndarray.tolist, np.unique(moments // DAY, return_counts=True)), strict=True)))
+        days, counts = np.unique(moments // MICROSECONDS_PER_DAY, return_counts=True)
+        self.days.update(dict(zip(days.tolist(), counts.tolist(), strict=True)))
         lowest, highest = pc.min_max(batch["transaction_id"]).as_py().values()
         if self.id_range is not None:
             lowest, highest = min(lowest, self.id_range[0]), max(highest, self.id_range[1])

@@ -21,6 +21,7 @@ from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.intake.accept import Part, Surveyed, survey
 from fraud_assets.core.intake.quarantine import Quarantined
 from fraud_assets.core.months import months_between
+from fraud_assets.core.words import percent
 
 EXAMPLES = 3
 # Of text whose values nearly all come once, nothing can be learned.
@@ -258,8 +259,8 @@ class _Looking:
         broken, refused = delivered - accepted, None
         if accepted == 0 or broken > self.contract.quarantine_limit * delivered:
             refused = (
-                f"{month} would be refused: {broken:,} of {delivered:,} rows ({broken / delivered:.1%}) break the "
-                f"contract, more than its quarantine_limit of {self.contract.quarantine_limit:.1%}; correct the "
+                f"{month} would be refused: {broken:,} of {delivered:,} rows ({percent(broken / delivered)}) break the "
+                f"contract, more than its quarantine_limit of {percent(self.contract.quarantine_limit)}; correct the "
                 "mapping in the contract, or the file"
             )
         shares = Quarantined(delivered, broken, counts["fraud_read"], counts["fraud_broken"])

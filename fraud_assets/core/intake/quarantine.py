@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from fraud_assets.core.words import percent
+
 # So seldom would rows that are quarantined by chance be so many of the frauds.
 BY_CHANCE = 0.01
 
@@ -50,14 +52,14 @@ class Quarantined:
         limit's chance: of one to three frauds one may be lost, and of two not both (limit 5 %).
 
         >>> Quarantined(1000, 12, 12, 12).refusal(0.05)
-        '12 of 12 rows that say fraud (100.0%) cannot be used, more than quarantine_limit 5.0%'
+        '12 of 12 rows that say fraud (100.0 %) cannot be used, more than quarantine_limit 5.0 %'
         >>> Quarantined(1000, 1, 12, 1).refusal(0.05), Quarantined(1000, 1, 1, 1).refusal(0.05)
         (None, None)
         """
         if self.n_quarantined > limit * self.n:
             return (
-                f"{self.n_quarantined} of {self.n} rows ({self.n_quarantined / self.n:.1%}) cannot be used, more than "
-                f"quarantine_limit {limit:.1%}"
+                f"{self.n_quarantined} of {self.n} rows ({percent(self.n_quarantined / self.n)}) cannot be used, more "
+                f"than quarantine_limit {percent(limit)}"
             )
         lost, of = self.n_fraud_quarantined, self.n_fraud
         if lost <= limit * of:
@@ -67,7 +69,7 @@ class Quarantined:
 
         if binom.sf(lost - 1, of, limit) < BY_CHANCE:
             return (
-                f"{lost} of {of} rows that say fraud ({lost / of:.1%}) cannot be used, more than quarantine_limit "
-                f"{limit:.1%}"
+                f"{lost} of {of} rows that say fraud ({percent(lost / of)}) cannot be used, more than quarantine_limit "
+                f"{percent(limit)}"
             )
         return None

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.contract import TIMESTAMP, Column, Contract, ContractError, TimeColumn
 from fraud_assets.core.intake.unreadable import Unreadable, missing_in
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
 NAIVE = pa.timestamp("us")
 OFFSET = r"[Tt ]\d.*(?:[Zz]|[+-]\d\d(?::?\d\d)?)$"
@@ -206,7 +207,7 @@ class _Reading:
         if origin.tzinfo is not None:
             origin = origin.astimezone(self.contract.zone).replace(tzinfo=None)
         whole = pc.fill_null(pc.equal(given.cast(pa.float64(), safe=False), pc.floor(given.cast(pa.float64()))), False)
-        micro = _scaled(given, 86_400_000_000.0)
+        micro = _scaled(given, float(MICROSECONDS_PER_DAY))
         if unit == "excel":
             # Its days are floating-point numbers, good for the millisecond.
             micro = pc.multiply(pc.round(pc.divide(micro.cast(pa.float64(), safe=False), 1000.0)), 1000.0).cast(

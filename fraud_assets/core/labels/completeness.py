@@ -20,9 +20,9 @@ from scipy import stats
 
 from fraud_assets.core.contracts.contract import TIMESTAMP
 from fraud_assets.core.labels.as_of import Blank, labels_as_of
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
 Floats = npt.NDArray[np.float64]
-DAY = 86_400_000_000
 HALF_AN_HOUR = 1 / 48  # of a day
 # Two earlier months show one difference, and a limit from one difference is never undercut.
 MINIMUM_EARLIER_MONTHS = 3
@@ -230,7 +230,7 @@ def known_frauds(statements: pa.Table, since: datetime, as_of: datetime, maturit
     frauds = frauds.join(reports, "transaction_id", join_type="inner")
     happened, reported = (_microseconds(frauds[name]) for name in ("event_timestamp", "label_timestamp_min"))
     # Of whole microseconds: equal delays stay equal, and none comes out above its age.
-    delays = (reported - happened) / DAY
+    delays = (reported - happened) / MICROSECONDS_PER_DAY
     return KnownFrauds(frauds["transaction_id"], delays, _days_before(frauds["event_timestamp"], as_of))
 
 
@@ -240,7 +240,7 @@ def _microseconds(moments: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
 def _days_before(moments: pa.ChunkedArray, as_of: datetime) -> Floats:
     now = int(pa.scalar(as_of, TIMESTAMP).value)
-    return (now - _microseconds(moments)) / DAY
+    return (now - _microseconds(moments)) / MICROSECONDS_PER_DAY
 
 
 def _still_to_come(known: int, share: float | None) -> tuple[float | None, float | None, float | None]:

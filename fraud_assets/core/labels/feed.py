@@ -23,6 +23,7 @@ from fraud_assets.core.contracts.contract import TIMESTAMP, Column, Contract, Co
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.intake.conversions import Unreadable, given_values, label_times, to_column
 from fraud_assets.core.intake.rows import Rejected
+from fraud_assets.core.words import percent
 
 Numbers = Sequence[int] | npt.NDArray[np.int64]
 
@@ -157,8 +158,8 @@ def feed_refusal(read: Sequence[StatedRows], contract: Contract, month: str) -> 
         if bad > limit * n and (bad > 1 or bad == n):
             files = ", ".join(dict.fromkeys(refused["file"].to_pylist()))
             return (
-                f"{files}: {bad:,} of {n:,} {what} ({bad / n:.1%}) cannot be used, more than the quarantine_limit of "
-                f"{limit:.1%}, so the labels of {month} are refused and stay as they were. "
+                f"{files}: {bad:,} of {n:,} {what} ({percent(bad / n)}) cannot be used, more than the quarantine_limit "
+                f"of {percent(limit)}, so the labels of {month} are refused and stay as they were. "
                 f"{commonest_reason(refused)}. Correct the file, or label.feed in contract {contract.name!r}"
             )
     return None

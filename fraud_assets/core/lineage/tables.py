@@ -1,21 +1,30 @@
-"""The tables the assets materialise into: columns, month column and indexes, as data.
+"""The tables the assets materialise into: columns with what they mean, month column and indexes, as data.
 
 How a table is written or read belongs to `adapters/postgres/months.py`; what its rows mean is said in the asset.
+Descriptions are no part of the Arrow schema: they enter no digest and no comparison of schemas.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.features.declarations import feature_types
+from fraud_assets.core.features.declarations import feature_descriptions, feature_types
 from fraud_assets.core.intake.quarantine import QUARANTINED
 from fraud_assets.core.models.decision_rule import PROMISED
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
+Layer = Literal["raw", "labels", "features", "monitoring", "models", "serving"]
+# Words of the names of columns that hold personal data.
+PERSONAL = {"email", "mail", "ip", "phone", "iban", "pan", "ssn", "passport", "surname", "firstname", "lastname"}
+# A column and what it means.
+Described: TypeAlias = tuple[pa.Field, str]
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,9 @@ class Table:
         indexes: column lists that lookups need; built for the months that are looked up (`MonthStore.index_months`).
         volatile: columns that say when a row was written, and so are no part of the digest.
         by_range_only: whether there are many rows a month, so that reading all months must be asked for by name.
+        layer: where it stands on the way from delivery to decision.
+        descriptions: what each column means: unit, range, and when it is empty.
+        personal: columns that name or describe a person, or may.
     """
 
     name: str
@@ -42,6 +54,16 @@ class Table:
     indexes: tuple[tuple[str, ...], ...] = ()
     volatile: tuple[str, ...] = ()
     by_range_only: bool = False
+    layer: Layer | None = None
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    personal: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, layer: Layer, columns: Sequence[Described], month_column: str, **more: Any) -> Self:
+        """A table of described columns; `more` are further attributes."""
+        schema = pa.schema([column for column, _ in columns])
+        said = {column.name: text for column, text in columns}
+        return cls(name, schema, month_column, layer=layer, descriptions=said, **more)
 
     def in_order(self, rows: pa.Table) -> bool:
         """Whether the rows are in the table's order; missing values come last."""
@@ -57,12 +79,95 @@ class Table:
         return bool(pc.all(follows, min_count=0).as_py())
 
 
+# Columns
+
+
+def _column(name: str, kind: pa.DataType, description: str, *, nullable: bool = True) -> Described:
+    return pa.field(name, kind, nullable), description
+
+
+def _month(meaning: str) -> Described:
+    return _column("month", pa.date32(), f"First day of the month {meaning}.", nullable=False)
+
+
+def _described(fields: Iterable[pa.Field], descriptions: Mapping[str, str]) -> list[Described]:
+    return [(one, descriptions[one.name]) for one in fields]
+
+
+def _intervals(meanings: Mapping[str, str]) -> list[Described]:
+    """Each of these with the ends of its 95 % interval."""
+    ends = {"": "", "_low": "lower", "_high": "upper"}
+    return [
+        _column(
+            f"{name}{end}",
+            pa.float64(),
+            f"{meaning[0].upper()}{meaning[1:]}." if not which else f"The {which} end of {name}'s 95 % interval.",
+        )
+        for name, meaning in meanings.items()
+        for end, which in ends.items()
+    ]
+
+
+# What the contract declares
+
+
+def _transaction_columns(contract: Contract) -> dict[str, str]:
+    """What the columns of transactions mean, from the contract."""
+    own = contract.transaction_id
+    said = {
+        "transaction_id": (
+            f"Names the transaction; `{own.column}` of the source."
+            if own
+            else "Names the transaction: the source has no id, so it is the file and the row in it."
+        ),
+        "event_timestamp": f"When the transaction happened, in UTC; from "
+        f"{' and '.join(f'`{name}`' for name in contract.event_timestamp.columns)} of the source.",
+    }
+    return said | {name: column.in_words(_part(contract, name)) for name, column in contract.columns.items()}
+
+
+def _part(contract: Contract, name: str) -> str:
+    """What a column of the contract is to the platform."""
+    if name in contract.entities:
+        what = name.removesuffix("_id").replace("_", " ")
+        return f"Names the {what}"
+    return "Amount of the transaction" if name == "amount" else "Attribute of the transaction"
+
+
+def _personal(contract: Contract) -> tuple[str, ...]:
+    """The columns that name somebody: entities, and what is called an address, a number or an account of a person.
+
+    >>> bool(PERSONAL & set("billing_email".split("_"))), bool(PERSONAL & set("shipping_speed".split("_")))
+    (True, False)
+    """
+    called = {name: f"{name}_{column.column}".lower() for name, column in contract.attributes.items()}
+    words = {name: set(re.split(r"[^a-z0-9]+|_", said)) for name, said in called.items()}
+    return (*contract.entities, *(name for name in called if words[name] & PERSONAL))
+
+
+def _label_columns(contract: Contract) -> dict[str, str]:
+    """What the columns of label statements mean."""
+    of_transaction = _transaction_columns(contract)
+    entities = {
+        name: f"{of_transaction[name]} Empty where the transaction has not been seen." for name in contract.entities
+    }
+    return {
+        **entities,
+        "transaction_id": "The transaction that the statement is about.",
+        "event_timestamp": "When that transaction happened, in UTC; empty where it has not been seen.",
+        "is_fraud": "Whether it was fraud; empty where an earlier statement is withdrawn.",
+        "label_timestamp": "When this became known, in UTC.",
+        "label_source": "Who reported it: chargeback, analyst or customer_report.",
+    }
+
+
 def raw_transactions(contract: Contract) -> Table:
     """Transactions as the contract's source delivered them."""
-    schema = contract.transactions_schema().append(pa.field("ingested_at", TIMESTAMP, nullable=False))
-    return Table(
+    ingested = _column("ingested_at", TIMESTAMP, "When the platform took the row in, in UTC.", nullable=False)
+    return Table.of(
         "raw_transactions",
-        schema,
+        "raw",
+        [*_described(contract.transactions_schema(), _transaction_columns(contract)), ingested],
         "event_timestamp",
         order=("event_timestamp", "transaction_id"),
         key=("transaction_id",),
@@ -70,14 +175,30 @@ def raw_transactions(contract: Contract) -> Table:
         indexes=tuple((entity, "event_timestamp") for entity in contract.entities),
         volatile=("ingested_at",),
         by_range_only=True,
+        personal=_personal(contract),
     )
+
+
+QUARANTINE_COLUMNS = {
+    "source": "The file, or other source, that delivered the row.",
+    "row_number": "Its number among the source's rows, from 1.",
+    "reasons": "The rules that it breaks, in words, with semicolons between them.",
+    "original": "The row as it was delivered, as JSON; with whatever personal data it had.",
+    "row_digest": "SHA-256 that names the row; people use its first 12 digits.",
+    "status": "quarantined, or dropped where a person has decided so.",
+}
 
 
 def quarantined_transactions(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
     """Rows that broke the contract, with the reasons and their original values."""
-    schema = QUARANTINED.insert(0, pa.field("month", pa.date32(), nullable=False))
-    return Table(
-        "quarantined_transactions", schema, "month", order=("month", "source", "row_number"), by_range_only=True
+    return Table.of(
+        "quarantined_transactions",
+        "raw",
+        [_month("that it was delivered for"), *_described(QUARANTINED, QUARANTINE_COLUMNS)],
+        "month",
+        order=("month", "source", "row_number"),
+        by_range_only=True,
+        personal=("original",),
     )
 
 
@@ -85,221 +206,295 @@ def delivered_labels(contract: Contract) -> Table:
     """Statements that came with a month's transactions, in the month of the transactions they are about."""
     schema = contract.labels_schema()
     position = schema.get_field_index("event_timestamp")
-    return Table(
+    # They name transactions of the same delivery, so the time is always known.
+    schema = schema.set(position, schema.field(position).with_nullable(False))
+    said = _label_columns(contract) | {"event_timestamp": "When that transaction happened, in UTC."}
+    return Table.of(
         "delivered_labels",
-        # They name transactions of the same delivery, so the time is always known.
-        schema.set(position, schema.field(position).with_nullable(False)),
+        "labels",
+        _described(schema, said),
         "event_timestamp",
         order=("event_timestamp", "transaction_id", "label_timestamp", "label_source", "is_fraud"),
         by_range_only=True,
+        personal=tuple(contract.entities),
     )
 
 
 def fraud_labels(contract: Contract) -> Table:
     """Every statement about a transaction, in the month in which it became known; `origin` says where it came from."""
-    return Table(
+    origin = _column(
+        "origin",
+        pa.string(),
+        "Where the statement came from: `delivery`, with the transaction; or the file and row of a label feed or of "
+        "`fraud labels add`.",
+        nullable=False,
+    )
+    return Table.of(
         "fraud_labels",
-        contract.labels_schema().append(pa.field("origin", pa.string(), nullable=False)),
+        "labels",
+        [*_described(contract.labels_schema(), _label_columns(contract)), origin],
         "label_timestamp",
         order=("label_timestamp", "transaction_id", "label_source", "origin", "is_fraud"),
         # Online lookups: an entity's last reports, and the earlier statements about the same transactions.
         indexes=(("transaction_id",), *((entity, "label_timestamp") for entity in contract.entities)),
         by_range_only=True,
+        personal=tuple(contract.entities),
     )
 
 
 def transaction_features(contract: Contract) -> Table:
     """Features of each transaction, from what was known when it happened."""
+    said = _transaction_columns(contract) | feature_descriptions(contract)
     fields = [
         pa.field("transaction_id", contract.transaction_id_type, nullable=False),
         pa.field("event_timestamp", TIMESTAMP, nullable=False),
         *(pa.field(entity, contract.transactions_schema().field(entity).type) for entity in contract.entities),
         *(pa.field(name, kind) for name, kind in feature_types(contract).items()),
     ]
-    return Table(
+    return Table.of(
         "transaction_features",
-        pa.schema(fields),
+        "features",
+        _described(fields, said),
         "event_timestamp",
         order=("event_timestamp", "transaction_id"),
         key=("transaction_id",),
         by_range_only=True,
+        personal=_personal(contract),
     )
+
+
+# What is fixed
+
+DRIFT_NUMBERS = {
+    "psi": "Population stability index of the values before and now; 0 and up.",
+    "jensen_shannon": "Jensen-Shannon distance (base 2) of the values before and now; 0 to 1.",
+    "total_variation": "Share of rows that sit in another bin than before; 0 to 1.",
+    "statistic": "The test's statistic.",
+    "p_value": "Chance of such a statistic if nothing moved, for this row alone; 0 to 1.",
+    "p_adjusted": "The same, adjusted for all findings that were tested together; 0 to 1.",
+    "missing_reference": "Share of rows without a value before; 0 to 1.",
+    "missing_current": "Share of rows without a value in the month; 0 to 1.",
+    "median_reference": "Median before, in the column's unit.",
+    "median_current": "Median in the month, in the column's unit.",
+    "value_reference": "What was measured before, where it is a figure of its own: a fraud rate, days, an AP.",
+    "value_current": "The same in the month.",
+    "value_low": "The lower end of value_current's 90 % interval.",
+    "value_high": "The upper end of value_current's 90 % interval.",
+}
 
 
 def drift_report(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
     """One row per finding (`drift/findings.py`), and one row, kind `verdict`, for the month."""
-    schema = pa.schema(
-        [
-            pa.field("month", pa.date32(), nullable=False),
-            pa.field("kind", pa.string(), nullable=False),
-            pa.field("feature", pa.string(), nullable=False),
-            pa.field("segment", pa.string()),
-            pa.field("method", pa.string(), nullable=False),
-            pa.field("drift_status", pa.string(), nullable=False),
-            pa.field("cause", pa.string()),
-            pa.field("blame", pa.string()),
-            pa.field("since", pa.date32()),
-            pa.field("reason", pa.string(), nullable=False),
-            pa.field("n_reference", pa.int64()),
-            pa.field("n_current", pa.int64()),
-            *(
-                pa.field(name, pa.float64())
-                for name in (
-                    "psi", "jensen_shannon", "total_variation", "statistic", "p_value", "p_adjusted",
-                    "missing_reference", "missing_current", "median_reference", "median_current",
-                    "value_reference", "value_current", "value_low", "value_high",
-                )
-            ),
-            pa.field("champion_version", pa.int64()),
-            pa.field("reference_from", pa.string()),
-            pa.field("reference_to", pa.string()),
-        ]
-    )  # fmt: skip
-    return Table("drift_report", schema, "month", order=("month", "kind", "feature", "segment"))
+    columns = [
+        _month("that is reported on"),
+        _column(
+            "kind",
+            pa.string(),
+            "What is looked at: covariate, missing, category and multivariate (what comes in), prediction (scores), "
+            "label, concept (scores against labels), estimate (before labels); or verdict, the row of the whole month.",
+            nullable=False,
+        ),
+        _column(
+            "feature",
+            pa.string(),
+            "The column, or the name of what was measured; empty for the verdict.",
+            nullable=False,
+        ),
+        _column("segment", pa.string(), "The part of the month, as in merchant_segment=travel; empty for all of it."),
+        _column("method", pa.string(), "The test or the estimator, or none; empty for the verdict.", nullable=False),
+        _column("drift_status", pa.string(), "OK, WATCH, DRIFT or INSUFFICIENT_DATA.", nullable=False),
+        _column(
+            "cause", pa.string(), "What the change looks like, where something moved: scaled, new_category, volume ..."
+        ),
+        _column("blame", pa.string(), "Of the verdict: world, data or labels; empty where nothing is wrong."),
+        _column("since", pa.date32(), "The first day on which the change is seen."),
+        _column("reason", pa.string(), "The row's result in words; of the verdict, one reason a line.", nullable=False),
+        _column("n_reference", pa.int64(), "Rows before that were compared."),
+        _column("n_current", pa.int64(), "Rows of the month that were compared."),
+        *(_column(name, pa.float64(), said) for name, said in DRIFT_NUMBERS.items()),
+        _column(
+            "champion_version", pa.int64(), "Registry version of the model that was live; empty when there was none."
+        ),
+        _column("reference_from", pa.string(), "First day of what the month is compared with, YYYY-MM-DD."),
+        _column("reference_to", pa.string(), "First day after what the month is compared with, YYYY-MM-DD."),
+    ]
+    return Table.of("drift_report", "monitoring", columns, "month", order=("month", "kind", "feature", "segment"))
+
+
+PROMISES = {
+    "promised_alerts_per_day": "cards a day that the threshold promises to review, on average",
+    "promised_recall": "share of the frauds that the threshold promises to flag; 0 to 1",
+    "promised_value_detection_rate": "share of the fraud amount that the threshold promises to flag; 0 to 1, empty "
+    "without amounts",
+    "promised_expected_cost": "cost a day that the threshold promises, in the currency of the amounts",
+    "promised_cost_without_review": "cost a day if nobody were reviewed, on the validation rows",
+}
 
 
 def trained_model(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
     """One row a month: the model trained with what was known at the month's end."""
-    schema = pa.schema(
-        [
-            pa.field("month", pa.date32(), nullable=False),
-            pa.field("as_of", TIMESTAMP, nullable=False),
-            pa.field("status", pa.string(), nullable=False),
-            pa.field("reason", pa.string(), nullable=False),
-            pa.field("model_name", pa.string()),
-            pa.field("model_version", pa.int64()),
-            pa.field("mlflow_run_id", pa.string()),
-            pa.field("family", pa.string()),
-            pa.field("training_from", TIMESTAMP),
-            pa.field("training_to", TIMESTAMP),
-            pa.field("n", pa.int64()),
-            pa.field("n_fraud", pa.int64()),
-            pa.field("validation_average_precision", pa.float64()),
-            pa.field("threshold", pa.float64()),
-            pa.field("model_digest", pa.string()),
-            pa.field("inputs_digest", pa.string()),
-            pa.field("rule", pa.string()),
-            *_intervals(*(f"promised_{name}" for name in PROMISED)),
-        ]
-    )
-    return Table("trained_model", schema, "month", order=("month",))
+    columns = [
+        _month("at whose end the model was trained"),
+        _column(
+            "as_of", TIMESTAMP, "The month's end, in UTC: nothing that became known later was used.", nullable=False
+        ),
+        _column("status", pa.string(), "trained, or insufficient_data.", nullable=False),
+        _column("reason", pa.string(), "Why this model was chosen, or why there is none.", nullable=False),
+        _column("model_name", pa.string(), "Name in the MLflow registry."),
+        _column("model_version", pa.int64(), "Version in the MLflow registry; empty without a model, as all below."),
+        _column("mlflow_run_id", pa.string(), "The MLflow run that logged the training."),
+        _column("family", pa.string(), "Kind of model, such as gradient_boosting or logistic_regression."),
+        _column("training_from", TIMESTAMP, "Time of the first transaction that was learned from, in UTC."),
+        _column("training_to", TIMESTAMP, "Time of the last one, in UTC."),
+        _column("n", pa.int64(), "Matured transactions that were learned from."),
+        _column("n_fraud", pa.int64(), "Frauds among them."),
+        _column(
+            "validation_average_precision", pa.float64(), "Average precision on the out-of-time validation; 0 to 1."
+        ),
+        _column("threshold", pa.float64(), "Transactions that score at or above it are reviewed; 0 to 1."),
+        _column("model_digest", pa.string(), "SHA-256 of the ONNX model that is served."),
+        _column("inputs_digest", pa.string(), "SHA-256 of what it was made of; the same inputs keep the same version."),
+        _column("rule", pa.string(), "How the threshold was chosen, as a sentence."),
+        *_intervals({name: PROMISES[name] for name in (f"promised_{name}" for name in PROMISED)}),
+    ]
+    return Table.of("trained_model", "models", columns, "month", order=("month",))
 
 
-EVALUATION_INTERVALS = (
-    "average_precision", "roc_auc", "precision_at_100", "card_precision_at_100", "recall_at_fpr_1pct",
-    "alerts_per_day", "precision_at_threshold", "recall_at_threshold", "value_detection_rate", "expected_cost",
-    "cost_without_review", "brier", "expected_over_observed",
-)  # fmt: skip
-
-
-def _intervals(*names: str) -> list[pa.Field]:
-    return [pa.field(f"{name}{end}", pa.float64()) for name in names for end in ("", "_low", "_high")]
+EVALUATION_INTERVALS = {
+    "average_precision": "average precision; 0 to 1, by chance the prevalence",
+    "roc_auc": "area under the ROC curve; 0 to 1, by chance 0.5",
+    "precision_at_100": "share of frauds among the 100 highest scores of a day, mean over days; 0 to 1",
+    "card_precision_at_100": "share of fraudulent cards among the 100 highest cards of a day, mean over days (CP@100); "
+    "0 to 1",
+    "recall_at_fpr_1pct": "share of frauds caught while at most 1 % of genuine transactions are flagged; 0 to 1",
+    "alerts_per_day": "cards a day with a transaction at or above the threshold, on average",
+    "precision_at_threshold": "share of the flagged transactions that are fraud; 0 to 1, empty when none is flagged",
+    "recall_at_threshold": "share of the frauds that are flagged; 0 to 1",
+    "value_detection_rate": "share of the fraud amount that is flagged; 0 to 1, empty without amounts",
+    "expected_cost": "cost a day of reviews and of missed frauds, in the currency of the amounts",
+    "cost_without_review": "cost a day if nobody were reviewed, in the currency of the amounts",
+    "brier": "mean squared difference of score and label; 0 to 1, lower is better",
+    "expected_over_observed": "sum of scores over frauds seen; 1 when calibrated, above 1 when scores are too high",
+}
 
 
 def evaluation(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
     """One row per month and role: champion, challenger and reference on the same window, or `none` and why."""
-    schema = pa.schema(
-        [
-            pa.field("month", pa.date32(), nullable=False),
-            pa.field("role", pa.string(), nullable=False),
-            pa.field("model_version", pa.int64()),
-            pa.field("family", pa.string()),
-            pa.field("trained_month", pa.string()),
-            pa.field("as_of", TIMESTAMP, nullable=False),
-            pa.field("window_from", TIMESTAMP),
-            pa.field("window_to", TIMESTAMP),
-            pa.field("n", pa.int64()),
-            pa.field("n_fraud", pa.int64()),
-            pa.field("prevalence", pa.float64()),
-            pa.field("threshold", pa.float64()),
-            pa.field("cards_per_day", pa.float64()),
-            *_intervals(*EVALUATION_INTERVALS, "ap_difference"),
-            # Why no model could be judged, in the one row of such a month; or why the window is not enough yet.
-            pa.field("reason", pa.string()),
-        ]
-    )
-    return Table("evaluation", schema, "month", order=("month", "role"))
+    columns = [
+        _month("at whose end the models were judged"),
+        _column(
+            "role", pa.string(), "champion, challenger, reference, or none where no model was judged.", nullable=False
+        ),
+        _column("model_version", pa.int64(), "Version in the MLflow registry."),
+        _column("family", pa.string(), "Kind of model, such as gradient_boosting or logistic_regression."),
+        _column("trained_month", pa.string(), "The month at whose end the model was trained, YYYY-MM."),
+        _column("as_of", TIMESTAMP, "The month's end, in UTC: labels are those that were known then.", nullable=False),
+        _column("window_from", TIMESTAMP, "Begin of the window of event times, in UTC."),
+        _column("window_to", TIMESTAMP, "End of the window, in UTC; not part of it."),
+        _column("n", pa.int64(), "Matured transactions of the window."),
+        _column("n_fraud", pa.int64(), "Frauds among them."),
+        _column("prevalence", pa.float64(), "n_fraud over n; 0 to 1."),
+        _column("threshold", pa.float64(), "The model's decision threshold; 0 to 1."),
+        _column("cards_per_day", pa.float64(), "Cards a day with a transaction, on average."),
+        *_intervals(
+            EVALUATION_INTERVALS
+            | {"ap_difference": "average precision less the champion's on the same transactions; -1 to 1, paired"}
+        ),
+        # Why no model could be judged, in the one row of such a month; or why the window is not enough yet.
+        _column("reason", pa.string(), "Why no model was judged, or why the window is not enough yet; else empty."),
+    ]
+    return Table.of("evaluation", "models", columns, "month", order=("month", "role"))
 
 
 def evaluation_segments(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
     """One row per month, role and part of the window: a merchant segment, a band of amounts, new customers."""
-    schema = pa.schema(
-        [
-            pa.field("month", pa.date32(), nullable=False),
-            pa.field("role", pa.string(), nullable=False),
-            pa.field("model_version", pa.int64(), nullable=False),
-            pa.field("segment", pa.string(), nullable=False),
-            pa.field("value", pa.string(), nullable=False),
-            pa.field("value_range", pa.string()),
-            pa.field("n", pa.int64(), nullable=False),
-            pa.field("n_fraud", pa.int64(), nullable=False),
-            pa.field("prevalence", pa.float64(), nullable=False),
-            *_intervals("average_precision"),
-            pa.field("reason", pa.string()),
-            pa.field("n_flagged", pa.int64(), nullable=False),
-            *(
-                pa.field(name, pa.float64())
-                for name in ("precision_at_threshold", "recall_at_threshold", "expected_over_observed")
-            ),
-        ]
-    )
+    columns = [
+        _month("at whose end the models were judged"),
+        _column("role", pa.string(), "champion, challenger or reference.", nullable=False),
+        _column("model_version", pa.int64(), "Version in the MLflow registry.", nullable=False),
+        _column(
+            "segment", pa.string(), "What the window is parted by: an attribute, amounts, weekends.", nullable=False
+        ),
+        _column("value", pa.string(), "The part, such as travel; rare values together are (other).", nullable=False),
+        _column("value_range", pa.string(), "For bands of a number, the numbers in them."),
+        _column("n", pa.int64(), "Matured transactions of the part.", nullable=False),
+        _column("n_fraud", pa.int64(), "Frauds among them.", nullable=False),
+        _column("prevalence", pa.float64(), "n_fraud over n; 0 to 1.", nullable=False),
+        *_intervals({"average_precision": "average precision in the part; 0 to 1, empty with too few frauds"}),
+        _column("reason", pa.string(), "Why there is no average precision; else empty."),
+        _column("n_flagged", pa.int64(), "Transactions at or above the model's threshold.", nullable=False),
+        *(
+            _column(name, pa.float64(), f"{EVALUATION_INTERVALS[name][0].upper()}{EVALUATION_INTERVALS[name][1:]}.")
+            for name in ("precision_at_threshold", "recall_at_threshold", "expected_over_observed")
+        ),
+    ]
     order = ("month", "role", "segment", "value")
-    return Table("evaluation_segments", schema, "month", order=order, key=order)
+    return Table.of("evaluation_segments", "models", columns, "month", order=order, key=order)
 
 
 def champion(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
     """One row a month: the promotion decision at the month's end, and what was live after it."""
-    schema = pa.schema(
-        [
-            pa.field("month", pa.date32(), nullable=False),
-            pa.field("validation_status", pa.string(), nullable=False),
-            pa.field("promoted", pa.bool_(), nullable=False),
-            pa.field("reasons", pa.string(), nullable=False),
-            pa.field("challenger_version", pa.int64()),
-            pa.field("champion_version", pa.int64()),
-        ]
-    )
-    return Table("champion", schema, "month", order=("month",))
+    columns = [
+        _month("at whose end it was decided"),
+        _column(
+            "validation_status",
+            pa.string(),
+            "Of the challenger: passed, failed, inconclusive or insufficient_data.",
+            nullable=False,
+        ),
+        _column("promoted", pa.bool_(), "Whether the challenger became champion.", nullable=False),
+        _column("reasons", pa.string(), "The reasons against a promotion, or for it, one a line.", nullable=False),
+        _column("challenger_version", pa.int64(), "Registry version of the challenger; empty without one."),
+        _column("champion_version", pa.int64(), "Registry version that is live after the decision; empty without one."),
+    ]
+    return Table.of("champion", "serving", columns, "month", order=("month",))
 
 
 def fraud_bento(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
     """One row a month: the package of the model that was live at the month's end."""
-    schema = pa.schema(
-        [
-            pa.field("month", pa.date32(), nullable=False),
-            pa.field("model_version", pa.int64()),
-            pa.field("bento_tag", pa.string()),
-            pa.field("model_digest", pa.string()),
-        ]
-    )
-    return Table("fraud_bento", schema, "month", order=("month",))
+    columns = [
+        _month("at whose end the model was live"),
+        _column("model_version", pa.int64(), "Registry version of the model in the bento; empty when none was live."),
+        _column(
+            "bento_tag", pa.string(), "Name and version of the bento, for `bentoml serve`; the version is its content."
+        ),
+        _column("model_digest", pa.string(), "SHA-256 of the ONNX model in it."),
+    ]
+    return Table.of("fraud_bento", "serving", columns, "month", order=("month",))
 
 
 def backtest(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
     """One row per policy and month, and one, kind `total`, per policy; see `backtest/judge.py`."""
-    schema = pa.schema(
-        [
-            pa.field("month", pa.date32(), nullable=False),
-            pa.field("kind", pa.string(), nullable=False),
-            pa.field("policy", pa.string(), nullable=False),
-            pa.field("trained_month", pa.string()),
-            pa.field("drift_status", pa.string()),
-            pa.field("blame", pa.string()),
-            *(
-                pa.field(name, pa.int64(), nullable=False)
-                for name in ("retrainings", "drift_alarms", "watch_alarms")
-            ),
-            pa.field("reason", pa.string(), nullable=False),
-            pa.field("n", pa.int64()),
-            pa.field("n_fraud", pa.int64()),
-            pa.field("alerts_per_day", pa.float64()),
-            *_intervals(
-                "average_precision", "value_detection_rate", "expected_cost", "ap_difference", "cost_saved"
-            ),
-        ]
-    )  # fmt: skip
+    columns = [
+        _month("that was replayed; of a total, the last one"),
+        _column("kind", pa.string(), "month, or total for all months of the policy.", nullable=False),
+        _column(
+            "policy", pa.string(), "When it retrains: never, monthly, every-N, on-drift, on-watch.", nullable=False
+        ),
+        _column("trained_month", pa.string(), "The month at whose end the live model was trained, YYYY-MM."),
+        _column("drift_status", pa.string(), "Of the month's report: OK, WATCH, DRIFT or INSUFFICIENT_DATA."),
+        _column("blame", pa.string(), "Of the month's report: world, data or labels; empty where nothing is wrong."),
+        _column(
+            "retrainings", pa.int64(), "Models trained at the month's end, 0 or 1; of a total, all.", nullable=False
+        ),
+        _column("drift_alarms", pa.int64(), "Months whose report said DRIFT.", nullable=False),
+        _column("watch_alarms", pa.int64(), "Months whose report said WATCH.", nullable=False),
+        _column("reason", pa.string(), "Why a model was trained, or why a month could not be judged.", nullable=False),
+        _column("n", pa.int64(), "Matured transactions that were judged; empty where none could be, as all below."),
+        _column("n_fraud", pa.int64(), "Frauds among them."),
+        _column("alerts_per_day", pa.float64(), "Cards a day to review, on average."),
+        *_intervals(
+            {
+                "average_precision": "average precision; 0 to 1; of a total, the mean over months",
+                "value_detection_rate": EVALUATION_INTERVALS["value_detection_rate"],
+                "expected_cost": EVALUATION_INTERVALS["expected_cost"],
+                "ap_difference": "average precision less that of never retraining; -1 to 1, paired",
+                "cost_saved": "cost a day less than that of never retraining; above 0 when retraining paid",
+            }
+        ),
+    ]
     order = ("month", "kind", "policy")
-    return Table("backtest", schema, "month", order=order, key=order)
+    return Table.of("backtest", "monitoring", columns, "month", order=order, key=order)
 
 
 TABLES = {

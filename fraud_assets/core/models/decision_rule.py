@@ -10,6 +10,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fraud_assets.core.words import percent
+
 # What a threshold brings, by the promise's names and by those of an evaluation's row, with what to call each.
 PROMISED = {
     "alerts_per_day": ("alerts_per_day", "alerts a day"),
@@ -93,7 +95,7 @@ def figure(name: str, value: float, low: float | None = None, high: float | None
 
     def shown(number: float) -> str:
         if name in ("recall", "value_detection_rate"):
-            return f"{100 * number:.1f} %"
+            return percent(number)
         return f"{number:,.1f}" if name == "alerts_per_day" else f"{number:,.0f}"
 
     return shown(value) if low is None or high is None else f"{shown(value)} [{shown(low)}, {shown(high)}]"

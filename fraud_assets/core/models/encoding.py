@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
 from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.words import percent
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -239,8 +240,8 @@ def _useless(values: pa.Array | pa.ChunkedArray, config: EncodingConfig) -> str 
     repeated = pc.sum(counts.filter(pc.greater(counts["count"], 1))["count"]).as_py() or 0
     if repeated < config.repeated * n:
         return (
-            f"has a value of its own in {1 - repeated / n:.0%} of the rows, as ids and names do, and so says nothing "
-            "about the next row"
+            f"has a value of its own in {percent(1 - repeated / n)} of the rows, as ids and names do, and so says "
+            "nothing about the next row"
         )
     return None
 

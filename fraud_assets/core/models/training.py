@@ -30,7 +30,6 @@ from fraud_assets.core.models.scoring import Family, feature_matrix
 from fraud_assets.core.models.training_config import REFERENCE, Setting
 from fraud_assets.core.models.training_config import TrainingConfig as TrainingConfig
 from fraud_assets.core.models.validation import (
-    DAY,
     Block,
     Bools,
     Doubles,
@@ -43,6 +42,7 @@ from fraud_assets.core.models.validation import (
 from fraud_assets.core.models.validation import TrainingError as TrainingError
 from fraud_assets.core.statistics.bootstrap import Codes, Interval, identifier_codes
 from fraud_assets.core.statistics.metrics import average_precision
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
 STAGE = 25  # boosting is judged after every so many trees: fewer make no visible difference
 
@@ -300,7 +300,7 @@ class _Judged:
     def rule(self, scores: Doubles, config: TrainingConfig) -> DecisionRule:
         """The decision threshold on these scores."""
         return choose_threshold(
-            self.y, scores, cards=self.cards, days=self.times // DAY, amount=self.amounts,
+            self.y, scores, cards=self.cards, days=self.times // MICROSECONDS_PER_DAY, amount=self.amounts,
             capacity_per_day=config.review_capacity, costs=config.costs,
         )  # fmt: skip
 
@@ -388,7 +388,7 @@ class _Texts:
     ) -> _Texts:  # fmt: skip
         """Matured rows: a label counts when the row matured, or later, where it became known later."""
         table = features.select([name for name in names if pa.types.is_string(features[name].type)])
-        known = rows.times + round(maturity_days * DAY)
+        known = rows.times + round(maturity_days * MICROSECONDS_PER_DAY)
         if "label_timestamp" in labels.column_names:
             known = np.maximum(known, labels["label_timestamp"].cast(pa.timestamp("us")).cast(pa.int64()).to_numpy())
         return cls(table, known, rows, config, forced)
@@ -501,7 +501,7 @@ def _taken(rows: Rows, config: TrainingConfig) -> tuple[Bools, Doubles | None]:
 def _decay(times: Integers, config: TrainingConfig) -> Doubles | None:
     if config.half_life_days is None:
         return None
-    return np.asarray(np.exp2((times - times.max()) / (config.half_life_days * DAY)))
+    return np.asarray(np.exp2((times - times.max()) / (config.half_life_days * MICROSECONDS_PER_DAY)))
 
 
 def _with_synthetic_frauds(X: Floats, y: Bools, config: TrainingConfig) -> tuple[Floats, Bools]:

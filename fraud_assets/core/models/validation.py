@@ -23,6 +23,7 @@ from fraud_assets.core.statistics.bootstrap import (
     percentile_interval,
     resamples,
 )
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
 from fraud_assets.core.windows import DAYS_A_MONTH, Window, when_enough
 
 Floats = npt.NDArray[np.float32]
@@ -30,7 +31,6 @@ Bools = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 
-DAY = 86_400_000_000  # microseconds
 REPLICATES = 200
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -137,7 +137,7 @@ def _rolling(rows: Rows, maturity_days: float, config: TrainingConfig) -> list[B
     first, last = int(rows.times.min()), int(rows.times.max())
     span = last - first
     gap = _gap(rows, maturity_days)
-    share, length = int(span * config.validation_share), config.block_days * DAY
+    share, length = int(span * config.validation_share), config.block_days * MICROSECONDS_PER_DAY
 
     def block(start: int, end: int) -> Block:
         return Block(rows.times < start - gap, (rows.times >= start) & (rows.times < end))
@@ -175,9 +175,9 @@ def _folds(rows: Rows, maturity_days: float, config: TrainingConfig) -> list[Blo
     if min(left) < max(least, 1):
         name, n = ("frauds", left[0]) if left[0] <= left[1] else ("genuine transactions", left[1])
         raise TrainingError(
-            f"not enough yet: after the first {learned} of {len(frauds)} frauds, and the {gap / DAY:.0f} days that "
-            f"labels take, there are {n} {name} to judge a model with, of {max(least, 1)}; add months, or wait for "
-            "the labels of the next ones"
+            f"not enough yet: after the first {learned} of {len(frauds)} frauds, and the "
+            f"{gap / MICROSECONDS_PER_DAY:.0f} days that labels take, there are {n} {name} to judge a model with, of "
+            f"{max(least, 1)}; add months, or wait for the labels of the next ones"
         )
     cuts = [int(judged[len(judged) * number // config.folds]) for number in range(1, config.folds)]
     edges = [start, *sorted({cut for cut in cuts if cut > start}), int(rows.times.max()) + 1]

@@ -26,6 +26,7 @@ from fraud_assets.core.performance.concept import concept_findings
 from fraud_assets.core.performance.estimation import Unmatured, estimate_findings, unknown
 from fraud_assets.core.performance.label_drift import label_findings
 from fraud_assets.core.statistics.metrics import Costs
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
 from fraud_assets.core.windows import (
     FILLING_DAYS,
     TrainedMonth,
@@ -35,7 +36,6 @@ from fraud_assets.core.windows import (
     rows_within,
 )
 
-DAY = 86_400_000_000  # microseconds
 # The champion is not the very model that was validated, so its calibration is a little off from the first month on.
 # Where labels see no more frauds, that is looked at below this p only.
 UNCALIBRATED_P = 0.001
@@ -144,7 +144,7 @@ def _unmatured(
         rows,
         rows[SCORE].to_numpy(),
         pc.fill_null(labels["is_fraud"].filter(open_ones), False).to_numpy().astype(bool),
-        (pa.scalar(as_of, TIMESTAMP).value - moment) / DAY,
+        (pa.scalar(as_of, TIMESTAMP).value - moment) / MICROSECONDS_PER_DAY,
     )
 
 

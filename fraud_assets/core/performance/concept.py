@@ -48,6 +48,7 @@ from fraud_assets.core.statistics.clusters import (
     tabulate,
 )
 from fraud_assets.core.statistics.metrics import Costs, average_precision
+from fraud_assets.core.words import percent
 
 # Fewer frauds in either window tell nothing: as for a promotion, the interval of AP would be 0.65 wide.
 MINIMUM_FRAUDS = 30
@@ -300,7 +301,7 @@ def _carriers(before: Labelled, now: Labelled, clusters: Sequence[str], threshol
             best = share - then
             said = (
                 f"; {number:,} ids in {name} have {CARRIED} or more of the frauds that are not flagged, "
-                f"{share:.0%} of them, {then:.0%} before"
+                f"{percent(share)} of them, {percent(then)} before"
             )
     return said
 

@@ -25,7 +25,9 @@ from fraud_assets.core.drift.findings import Cause, DriftStatus, Finding, holm
 from fraud_assets.core.labels.completeness import DelayCurve, KnownFrauds, delay_curve, known_frauds
 from fraud_assets.core.statistics.bootstrap import Bools, Codes, Floats, identifier_codes
 from fraud_assets.core.statistics.clusters import stable
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
 from fraud_assets.core.windows import Window
+from fraud_assets.core.words import percent
 
 # Fewer frauds, or reports, on either side tell nothing.
 MINIMUM_FRAUDS = 30
@@ -41,7 +43,6 @@ LEAST_KNOWN = 0.90
 # Two windows show a single difference, so that with fewer only what is large can be DRIFT.
 MINIMUM_EARLIER, LARGE_RATIO = 3, 1.5
 EARLIER_MONTHS = 6  # as many as the other kinds look back
-DAY = 86_400_000_000  # microseconds
 FEATURES = ("delay_days", "known_frauds", "fraud_rate")
 
 
@@ -336,7 +337,9 @@ def _named(found: Sequence[Finding], earlier: int, share: float, least: float) -
         counts = counts[1:]
     named = [_counted(finding, moved and later, earlier, least) for finding in counts]
     if share < LEAST_KNOWN and named[-1].status == "OK":
-        words = f"only {share:.0%} of the frauds are known by the delays of late: maturity_days is too short for them"
+        words = (
+            f"only {percent(share)} of the frauds are known by the delays of late: maturity_days is too short for them"
+        )
         named[-1] = replace(named[-1], status="WATCH", cause="label_delay", reason=f"{named[-1].reason}: {words}")
     return delays, *found[1 : 3 - len(named)], *named
 
@@ -381,8 +384,8 @@ def _two_sided(z: float) -> float:
 
 
 def _day(moment: datetime) -> float:
-    return float(pa.scalar(moment, TIMESTAMP).value) / DAY
+    return float(pa.scalar(moment, TIMESTAMP).value) / MICROSECONDS_PER_DAY
 
 
 def _since_epoch(moments: pa.ChunkedArray) -> Floats:
-    return np.asarray(moments.cast(TIMESTAMP).cast(pa.int64()).to_numpy(), dtype=np.float64) / DAY
+    return np.asarray(moments.cast(TIMESTAMP).cast(pa.int64()).to_numpy(), dtype=np.float64) / MICROSECONDS_PER_DAY

@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.special import chdtrc, fdtrc
 
-MICROSECONDS_PER_DAY = 86_400_000_000
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

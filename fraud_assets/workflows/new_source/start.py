@@ -340,7 +340,8 @@ def run(job: dg.JobDefinition, started: Started, contract: Contract, check: Data
     settings = Settings()
     settings.workspace.mkdir(parents=True, exist_ok=True)
     started.review_cost, started.review_capacity = settings.review_cost, settings.review_capacity
-    started.months = run_months(job, settings, months_to_take(check, contract, datetime.now(UTC)), progress)
+    months = months_to_take(check, contract, datetime.now(UTC))
+    started.months = run_months(job, settings, months, progress, purpose="fraud start")
     store = open_store(settings)
     started.version = champion_version(LedgerStore(store.database).events())
     if started.version is None:

@@ -76,7 +76,7 @@ def test_dropped_rows_do_not_count_against_the_month() -> None:
 def test_quarantine_says_how_much_of_what_and_where_the_limit_is() -> None:
     [said] = rows(stored=960, quarantined=40, reasons=(("amount is missing", 30), ("amount is below 0", 10)))
     assert said == (
-        "40 of 1,000 rows of 2025-03 (4.0%) break the contract and are held back; above 5.0% the month is refused. "
+        "40 of 1,000 rows of 2025-03 (4.0 %) break the contract and are held back; above 5.0 % the month is refused. "
         "amount is missing (30 rows); amount is below 0 (10 rows)."
     )
 

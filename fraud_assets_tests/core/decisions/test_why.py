@@ -68,19 +68,19 @@ NONE_KNOWN = {"n_fraud": 0, "n_known": 0, "n_statements": 0}
         ),
         pytest.param(
             dataclasses.replace(GOOD, quarantined={"amount: is no number.": 200, "card: is missing": 50}),
-            ("transactions", "250 rows (20.0%) in quarantine: amount: is no number, and 1 more reason", False),
+            ("transactions", "250 rows (20.0 %) in quarantine: amount: is no number, and 1 more reason", False),
             id="quarantine",
         ),
         pytest.param(
             with_labels(**NONE_KNOWN, absent_files=("labels_2024-02.csv",)),
-            ("labels", "0.00 % fraud: the label file of 2024-02 is missing (labels_2024-02.csv)", False),
+            ("labels", "0.0 % fraud: the label file of 2024-02 is missing (labels_2024-02.csv)", False),
             id="the label file is missing",
         ),
         pytest.param(
             with_labels(**NONE_KNOWN, refused={"known_at is no time": 200, "is_fraud is missing": 12}),
             (
                 "labels",
-                "0.00 % fraud: all 212 label rows were refused: known_at is no time, and 1 more reason",
+                "0.0 % fraud: all 212 label rows were refused: known_at is no time, and 1 more reason",
                 False,
             ),
             id="all label rows refused",
@@ -94,21 +94,21 @@ NONE_KNOWN = {"n_fraud": 0, "n_known": 0, "n_statements": 0}
             with_labels(n_fraud=0, n_known=0, n_statements=212, n_unseen=212),
             (
                 "labels",
-                "0.00 % fraud: all 212 statements are about transactions that nobody has seen; compare their ids",
+                "0.0 % fraud: all 212 statements are about transactions that nobody has seen; compare their ids",
                 False,
             ),
             id="labels of other transactions",
         ),
         pytest.param(
             with_labels(**NONE_KNOWN),
-            ("labels", "0.00 % fraud: no label was known at its end", False),
+            ("labels", "0.0 % fraud: no label was known at its end", False),
             id="no label",
         ),
         pytest.param(
             with_labels(**NONE_KNOWN, delay_days=45),
             (
                 "labels",
-                "0.00 % fraud: no label was known at its end; labels become known 45 days after the event",
+                "0.0 % fraud: no label was known at its end; labels become known 45 days after the event",
                 True,
             ),
             id="labels that come later",
@@ -120,7 +120,7 @@ NONE_KNOWN = {"n_fraud": 0, "n_known": 0, "n_statements": 0}
         ),
         pytest.param(
             with_labels(n_fraud=0),
-            ("labels", "0.00 % fraud: none of the 400 known labels says fraud", False),
+            ("labels", "0.0 % fraud: none of the 400 known labels says fraud", False),
             id="only genuine ones",
         ),
         pytest.param(
@@ -180,7 +180,7 @@ def test_why_nothing_can_be_scored_names_model_promotion_and_labels() -> None:
         labels=dataclasses.replace(LABELS, **NONE_KNOWN, absent_files=("l.csv",)),
     )
     assert why_no_model(month_remarks(facts)) == (
-        "no model: no fraud is known; nothing is live: There is no challenger; 0.00 % fraud: the label file of "
+        "no model: no fraud is known; nothing is live: There is no challenger; 0.0 % fraud: the label file of "
         "2024-02 is missing (l.csv)"
     )
 

@@ -106,10 +106,10 @@ def test_a_time_after_the_event_is_when_the_label_became_known() -> None:
     [
         (["2024-03-06 15:05:50"] * N, "is the same moment for all rows"),
         ([f"2024-01-{n % 28 + 1:02d} 10:00:00" for n in range(N)], "is the event's own time on most rows"),
-        ([f"2023-01-{n % 28 + 1:02d} 10:00:00" for n in range(N)], "lies before the event on 100.0% of the rows"),
+        ([f"2023-01-{n % 28 + 1:02d} 10:00:00" for n in range(N)], "lies before the event on 100.0 % of the rows"),
         (
             ["" if n % 10 == 0 else f"2024-02-{n % 28 + 1:02d} 10:00:00" for n in range(N)],
-            "is missing for 100.0% of the frauds",
+            "is missing for 100.0 % of the frauds",
         ),
     ],
 )

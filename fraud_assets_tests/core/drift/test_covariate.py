@@ -16,6 +16,7 @@ from fraud_assets.core.drift.findings import holm
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.monitoring.verdict import judge_month
 from fraud_assets.core.statistics import clusters as clusters_module
+from fraud_assets.core.words import percent
 from fraud_assets_tests.core.quiet_months import World, amounts, compare, replaced, status, told
 
 
@@ -147,9 +148,7 @@ def test_missing_values_are_a_finding_of_their_own_and_the_data_s_fault(months, 
     findings = compare(reference, changed, "amount")
     finding = told(findings, "amount", "missing")
     assert (finding.status, finding.cause) == (expected, "missing_values")
-    assert finding.reason.startswith(
-        f"amount has no value in {finding.missing_current * 100:.1f} % of rows, 0.0 % before"
-    )
+    assert finding.reason.startswith(f"amount has no value in {percent(finding.missing_current)} of rows, 0.0 % before")
     assert judge_month(findings).blame == "data"
 
 

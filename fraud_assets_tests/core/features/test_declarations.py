@@ -260,7 +260,7 @@ def test_days_are_those_of_the_contract_s_own_calendar():
 
 
 def test_a_new_feature_is_one_line(monkeypatch):
-    line = Feature("busiest", lambda w: w("count", 3) / w("count", 30))
+    line = Feature("busiest", lambda w: w("count", 3) / w("count", 30), "A share.")
     monkeypatch.setattr("fraud_assets.core.features.declarations.ENTITY_FEATURES", (*ENTITY_FEATURES, line))
     contract = CONTRACT.model_copy(update={"name": "one_line_more"})
     assert {"customer_busiest", "terminal_busiest"} <= set(feature_names(contract))
@@ -293,7 +293,7 @@ def test_a_month_s_first_transaction_knows_the_oldest_fraud_by_what_was_usual_be
     ],
 )  # fmt: skip
 def test_a_feature_that_cannot_be_made_is_refused_by_name(monkeypatch, value, said):
-    monkeypatch.setattr("fraud_assets.core.features.declarations.ENTITY_FEATURES", (Feature("wrong", value),))
+    monkeypatch.setattr("fraud_assets.core.features.declarations.ENTITY_FEATURES", (Feature("wrong", value, "Wrong."),))
     contract = CONTRACT.model_copy(update={"name": "wrong_line"})
     with pytest.raises(FeatureError, match=said):
         compute_features(transactions(*HISTORY), statements(), contract, start=START, end=END)

@@ -495,7 +495,7 @@ def test_an_empty_delivery_is_refused():
 def test_a_month_above_the_quarantine_limit_is_refused_with_its_counts():
     strict = contract(quarantine_limit=0.25)
     accepted(delivered(paid=[1.0, 1.0, 1.0, -1.0]), strict, MONTH)
-    with pytest.raises(IntakeError, match=r"2 of 7 rows \(28\.6%\).*limit of 25\.0%.*amount is below 0: 2 rows"):
+    with pytest.raises(IntakeError, match=r"2 of 7 rows \(28\.6 %\).*limit of 25\.0 %.*amount is below 0: 2 rows"):
         accepted(delivered(paid=[-1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -1.0]), strict, MONTH)
 
 

@@ -10,20 +10,20 @@ from hypothesis import strategies as st
 
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.models.encoding import EncodedClassifier, Encoder, EncodingConfig, learn_texts, unused_attributes
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
-DAY = 86_400_000_000
 FEW = EncodingConfig(own_column=2, own_column_rows=1, smoothing=1.0)
 
 
 def learned(texts, y, fit=None, known=None, config=FEW, **rest):
     """What rows of consecutive days teach, whose labels became known a day and a half later."""
     n = len(y)
-    times = np.arange(n, dtype=np.int64) * DAY
+    times = np.arange(n, dtype=np.int64) * MICROSECONDS_PER_DAY
     return learn_texts(
         pa.table({name: pa.array(values, pa.string()) for name, values in texts.items()}),
         y=np.asarray(y, dtype=bool),
         times=times,
-        known=times + DAY * 3 // 2 if known is None else known,
+        known=times + MICROSECONDS_PER_DAY * 3 // 2 if known is None else known,
         fit=np.ones(n, dtype=bool) if fit is None else np.asarray(fit),
         config=config,
         **rest,
@@ -97,7 +97,7 @@ def test_rows_that_are_not_learned_from_are_encoded_with_what_the_others_taught(
         ([None] * 40, "has no value in any row"),
         (["x"] * 40, "has the same value in every row, x"),
         (["y" * 99] * 40, f"has the same value in every row, '{'y' * 40}...'"),
-        ([f"id {number}" for number in range(40)], "has a value of its own in 100% of the rows"),
+        ([f"id {number}" for number in range(40)], "has a value of its own in 100.0 % of the rows"),
     ],
 )
 def test_a_text_that_says_nothing_is_left_out_with_the_reason_unless_it_is_forced(values, reason):
@@ -158,7 +158,7 @@ def test_attributes_that_no_model_would_use_are_named_with_why():
         "empty": "has no value in any row",
         "constant": "has the same value in every row, True",
         "name": (
-            "has a value of its own in 100% of the rows, as ids and names do, and so says nothing about the next row"
+            "has a value of its own in 100.0 % of the rows, as ids and names do, and so says nothing about the next row"
         ),
         "unwanted": "is left out by the contract (feature: false)",
     }
@@ -183,8 +183,8 @@ def learned_of(given_rows, config, later=None, forced=()):
     """The rows, one a day; labels from `later` on are the opposite."""
     a, b, y, delay = zip(*given_rows, strict=True)
     n = len(y)
-    times = np.arange(n, dtype=np.int64) * DAY
-    known = times + np.asarray(delay, dtype=np.int64) * DAY
+    times = np.arange(n, dtype=np.int64) * MICROSECONDS_PER_DAY
+    known = times + np.asarray(delay, dtype=np.int64) * MICROSECONDS_PER_DAY
     y = np.asarray(y)
     if later is not None:
         y = np.where(known >= times[later], ~y, y)

@@ -21,8 +21,9 @@ from fraud_assets.core.models import training
 from fraud_assets.core.models.scoring import Family, ModelManifest, Scorer, digest_model, feature_matrix, model_matrix
 from fraud_assets.core.models.training import TrainingError, train
 from fraud_assets.core.models.training_config import FEW_GRID, GRID, REFERENCE, Setting, TrainingConfig
-from fraud_assets.core.models.validation import DAY, Rows, plan
+from fraud_assets.core.models.validation import Rows, plan
 from fraud_assets.core.statistics.metrics import average_precision
+from fraud_assets.core.units import MICROSECONDS_PER_DAY
 from fraud_assets.settings import PROJECT_ROOT
 
 START = dt.datetime(2018, 4, 1, tzinfo=dt.UTC)
@@ -287,7 +288,7 @@ def test_class_weights_balance_the_classes():
 
 
 def test_rows_count_half_as_much_for_every_half_life_of_age():
-    days = np.array([0, 15, 30]) * DAY
+    days = np.array([0, 15, 30]) * MICROSECONDS_PER_DAY
     data = Rows(np.zeros((3, 1), np.float32), np.array([True, False, False]), days)
     _, weight = training._taken(data, dataclasses.replace(CONFIG, half_life_days=15.0))
     assert weight.tolist() == [0.25, 0.5, 1.0]
@@ -321,7 +322,7 @@ def test_a_longer_window_validates_on_two_blocks_of_28_days_and_a_model_fitted_b
     assert len(trial.of_blocks) == 2
     assert trial.average_precision == pytest.approx(np.mean(trial.of_blocks))
     day = np.arange(241 * 20) // 20
-    matrix = Rows(feature_matrix(data[0], NAMES), data[1]["is_fraud"].to_numpy(), day * DAY)
+    matrix = Rows(feature_matrix(data[0], NAMES), data[1]["is_fraud"].to_numpy(), day * MICROSECONDS_PER_DAY)
     older, newer = plan(matrix, 7.0, CONFIG).blocks
     for block, before, start, end in ((older, 176, 184, 211), (newer, 204, 212, 240)):
         assert day[block.fit].max() == before
@@ -571,7 +572,7 @@ def test_where_frauds_are_few_each_fold_is_judged_by_what_had_matured_when_it_be
     assert judged.max() == 1
     assert judged[-1] == 1
     for block in planned.blocks:
-        assert times[block.fit].max() < times[block.validation].min() - 7 * DAY
+        assert times[block.fit].max() < times[block.validation].min() - 7 * MICROSECONDS_PER_DAY
     frauds = [int(y[block.validation].sum()) for block in planned.blocks]
     assert max(frauds) - min(frauds) <= 3  # of a day at most
 
@@ -608,7 +609,11 @@ def test_whatever_the_frauds_there_is_a_model_or_a_sentence(n_genuine, n_fraud, 
         "one day": np.where(y, 150 + drawn, drawn * 300),
         "two bursts": np.where(y, np.where(drawn < 0.3, 40, 250) + drawn, drawn * 300),
     }[when]
-    moment = np.sort((days * DAY).astype(np.int64)) if when == "spread" else (days * DAY).astype(np.int64)
+    moment = (
+        np.sort((days * MICROSECONDS_PER_DAY).astype(np.int64))
+        if when == "spread"
+        else (days * MICROSECONDS_PER_DAY).astype(np.int64)
+    )
     a = {
         "as they are": generator.normal(size=len(y)),
         "empty": np.full(len(y), np.nan),
@@ -690,7 +695,7 @@ def test_what_is_not_used_is_named_with_why(of_texts):
         "empty": "has no value in any row",
         "same": "has the same value in every row, same",
         "name": (
-            "has a value of its own in 100% of the rows, as ids and names do, and so says nothing about the next row"
+            "has a value of its own in 100.0 % of the rows, as ids and names do, and so says nothing about the next row"
         ),
     }  # fmt: skip
 

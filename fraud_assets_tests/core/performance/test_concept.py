@@ -62,7 +62,8 @@ def test_frauds_at_a_few_terminals_with_normal_scores_are_a_new_pattern():
     for feature in ("average_precision", "calibration"):
         assert (findings[feature].status, findings[feature].cause) == ("DRIFT", "fraud_pattern")
     assert "frauds are where the champion expects none" in findings["calibration"].reason
-    carriers = r"(29|30) ids in terminal_id have 3 or more of the frauds that are not flagged, \d+% of them, 0% before"
+    carriers = r"(29|30) ids in terminal_id have 3 or more of the frauds that are not flagged, "
+    carriers += r"\d+\.\d % of them, 0\.0 % before"
     assert re.search(carriers, findings["calibration"].reason)
 
 
