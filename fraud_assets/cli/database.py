@@ -54,7 +54,7 @@ def database(
 def version(as_json: Json = False) -> None:
     """Say which version of the tables the database has, and which one this version of the platform needs."""
     from fraud_assets.adapters.postgres.database import locate_database
-    from fraud_assets.workflows.upgrade import describe
+    from fraud_assets.adapters.postgres.upgrade import describe
 
     with clear_errors():
         found = describe(locate_database(open_settings()).version())
@@ -64,7 +64,7 @@ def version(as_json: Json = False) -> None:
 @db.command("upgrade")
 def upgrade(as_json: Json = False) -> None:
     """Bring the tables of a database that an earlier version made up to date; all data is kept."""
-    from fraud_assets.workflows.upgrade import upgrade_database
+    from fraud_assets.adapters.postgres.upgrade import upgrade_database
 
     with clear_errors():
         found = upgrade_database(open_settings())
