@@ -426,7 +426,7 @@ def taken(cards: Cards, server: Callable[[str], Database]) -> Taken:
         JANUARY, (0, AMOUNT, "-1.25"), (1, AMOUNT, "much"), (2, CHANNEL, "phone"), (3, AT, "2025-02-03 10:00:00")
     )
     cards.deliver(FEBRUARY, (0, AMOUNT, "-7"))
-    world = Taken(cards, open_store(Settings()))
+    world = Taken(cards, open_store(Settings(), writing=True))
     world.take_in(JANUARY)
     return world
 

@@ -96,13 +96,13 @@ def happening(
     monkeypatch.setenv("FRAUD_CONTRACT", str(contract))
     monkeypatch.setenv("FRAUD_ALERT_URLS", f"json://127.0.0.1:{web.port}")
     monkeypatch.setenv("FRAUD_UI_URL", "https://dagster.example.com/")
-    database = open_database(Settings())
+    database = open_database(Settings(), writing=True)
     with open_instance(Settings()) as instance:
         yield World(instance, database)
         instance.run_storage.wipe()
         instance.event_log_storage.wipe()
     with database.session() as connection:
-        connection.execute("DROP TABLE IF EXISTS alerts, alert_attempts, ledger")
+        connection.execute("TRUNCATE alerts, alert_attempts, ledger")
 
 
 def test_what_happened_is_told_once_with_its_links_and_nothing_else_is(happening: World, web: Inbox) -> None:

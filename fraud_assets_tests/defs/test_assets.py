@@ -261,7 +261,7 @@ def elsewhere(
     for variable, value in world.settings_given.items():
         monkeypatch.setenv(variable, value)
     monkeypatch.setenv("FRAUD_CONTRACT", str(contract))
-    return open_database(Settings())
+    return open_database(Settings(), writing=True)
 
 
 @pytest.fixture

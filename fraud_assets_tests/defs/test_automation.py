@@ -149,8 +149,8 @@ def daemon(workspace: WorkspaceProcessContext, contract: Path, monkeypatch: pyte
     instance.event_log_storage.wipe()
     assert instance.schedule_storage is not None
     instance.schedule_storage.wipe()
-    with open_database(Settings()).session() as connection:
-        connection.execute("DROP TABLE IF EXISTS retraining_decisions")
+    with open_database(Settings(), writing=True).session() as connection:
+        connection.execute("TRUNCATE retraining_decisions")
 
 
 def test_the_instance_s_storage_is_postgres(daemon: Daemon) -> None:
@@ -315,7 +315,7 @@ def test_each_decision_is_kept_once_however_often_the_sensor_ticks(daemon: Daemo
     daemon.report("2025-04", "OK")
     for _ in range(3):
         daemon.tick()
-    kept = RetrainingStore(open_database(Settings())).newest(99)
+    kept = RetrainingStore(open_database(Settings(), writing=True)).newest(99)
     assert sorted((one["month"], one["decision"]) for one in kept) == [("2025-03", "retrain"), ("2025-04", "no")]
 
 

@@ -33,7 +33,7 @@ def store(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: 
     text = (PROJECT_ROOT / "contracts" / "simulator.yaml").read_text(encoding="utf-8")
     contract.write_text(text.replace("name: simulator", f"name: {name}"), encoding="utf-8")
     monkeypatch.setenv("FRAUD_CONTRACT", str(contract))
-    return open_store(Settings())
+    return open_store(Settings(), writing=True)
 
 
 def job() -> dg.JobDefinition:

@@ -78,7 +78,7 @@ class OwnServer:
     def __init__(self, home: Path, settings: dict[str, str]) -> None:
         self.environment = settings | {"FRAUD_HOME": str(home)}
         self.settings = Settings(home=home, contract=Path(settings["FRAUD_CONTRACT"]))
-        self.url = open_database(self.settings).url
+        self.url = open_database(self.settings, writing=True).url
 
     @property
     def pid(self) -> int:
@@ -88,7 +88,7 @@ class OwnServer:
     def world(self, house: DaemonHouse) -> Iterator[World]:
         """After a crash, started again."""
         database_module._open.cache_clear()
-        database = open_database(self.settings)
+        database = open_database(self.settings, writing=True)
         with open_instance(self.settings) as instance:
             yield World(instance, database, house)
 
@@ -112,7 +112,7 @@ def guests(own: OwnServer) -> Iterator[DaemonHouse]:
 def world(settings: dict[str, str], house: DaemonHouse, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    database = open_database(Settings())
+    database = open_database(Settings(), writing=True)
     with open_instance(Settings()) as instance:
         yield World(instance, database, house)
         instance.run_storage.wipe()
@@ -120,7 +120,7 @@ def world(settings: dict[str, str], house: DaemonHouse, monkeypatch: pytest.Monk
         assert instance.schedule_storage is not None
         instance.schedule_storage.wipe()
     with database.session() as connection:
-        connection.execute("DROP TABLE IF EXISTS alerts, alert_attempts, retraining_decisions")
+        connection.execute("TRUNCATE alerts, alert_attempts, retraining_decisions")
 
 
 # The drift sensor

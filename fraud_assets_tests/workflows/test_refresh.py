@@ -128,7 +128,7 @@ def graph(contract: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
     """The graph with all its months up to date, and nothing that Dagster would remember of another test."""
     monkeypatch.setenv("FRAUD_CONTRACT", str(contract))
     settings = Settings()
-    graph = Graph(settings, open_store(settings))
+    graph = Graph(settings, open_store(settings, writing=True))
     with graph.store.database.session() as connection:
         connection.execute("DROP SCHEMA public, months CASCADE")
         connection.execute("CREATE SCHEMA public")

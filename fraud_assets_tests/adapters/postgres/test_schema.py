@@ -3,12 +3,14 @@
 import subprocess
 import sys
 import threading
+import tomllib
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from setuptools import find_packages
 
 from fraud_assets.adapters.postgres import database as module
 from fraud_assets.adapters.postgres import schema
@@ -19,7 +21,7 @@ from fraud_assets.adapters.postgres.database import (
     locate_database,
     open_database,
 )
-from fraud_assets.settings import Settings
+from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets_tests.adapters.postgres.test_database import contract_file
 
 OWN = [table.name for table in schema.CONTROL_TABLES.sorted_tables]
@@ -80,6 +82,13 @@ def test_the_revisions_that_the_code_knows_are_those_of_alembic():
     config.set_main_option("script_location", "fraud_assets.adapters.postgres:migrations")
     found = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
     assert tuple(reversed(found)) == schema.REVISIONS
+
+
+def test_the_revisions_are_part_of_what_is_installed():
+    found = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = find_packages(str(PROJECT_ROOT), **found["tool"]["setuptools"]["packages"]["find"])
+    assert "fraud_assets.adapters.postgres.migrations.versions" in packages
+    assert "fraud_assets.adapters.postgres.migrations" in packages
 
 
 def test_the_names_of_other_tools_version_tables_are_not_used(empty):
