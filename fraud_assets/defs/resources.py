@@ -17,12 +17,12 @@ from fraud_assets.settings import Settings
 
 
 class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The platform behind the assets; its configuration is `settings.py`'s, read when a run begins."""
+    """The platform behind the assets, on the settings that it is given.
 
-    @cached_property
-    def settings(self) -> Settings:
-        """The settings of this process."""
-        return Settings()
+    They are a dependency and no configuration: the UI shows what is configured, and they may hold passwords.
+    """
+
+    settings: dg.ResourceDependency[Settings]
 
     @property
     def contract(self) -> Contract:
@@ -64,10 +64,6 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
         return inputs_of({"contract": {"": self.contract.digest}}, *sources)
 
 
-@dg.definitions
-def resources() -> dg.Definitions:
-    """Bound by name in every asset."""
-    return dg.Definitions(
-        resources={"platform": Platform(), "io_manager": PostgresMonthIOManager()},
-        executor=dg.in_process_executor,
-    )
+def resources_on(settings: Settings) -> dict[str, object]:
+    """The resources that assets and sensors ask for by name."""
+    return {"platform": Platform(settings=settings), "io_manager": PostgresMonthIOManager(settings)}
