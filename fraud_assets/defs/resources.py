@@ -12,7 +12,7 @@ from fraud_assets.adapters.postgres.months import MonthStore, PostgresMonthIOMan
 from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.decisions.ledger import champion_version
-from fraud_assets.core.lineage.staleness import Inputs, inputs_of
+from fraud_assets.core.lineage.staleness import Inputs, contract_inputs, inputs_of
 from fraud_assets.settings import Settings
 
 
@@ -61,7 +61,7 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def made_of(self, *sources: pa.Table | Inputs) -> Inputs:
         """What an asset records of what it was made of: the tables it read, other inputs, and the contract."""
-        return inputs_of({"contract": {"": self.contract.digest}}, *sources)
+        return inputs_of(contract_inputs(self.contract), *sources)
 
 
 def resources_on(settings: Settings) -> dict[str, object]:

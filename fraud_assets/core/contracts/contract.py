@@ -460,12 +460,21 @@ class Contract(_Section):
 
         A contract that says no more than the defaults has the digest of one that leaves them out.
         """
+        return self._digest({})
+
+    @property
+    def digest_without_maturity(self) -> str:
+        """The same of all but the maturity, which transactions and labels do not depend on."""
+        return self._digest({"maturity_days": True})
+
+    def _digest(self, left_out: dict[str, Any]) -> str:
         unimportant: dict[str, Any] = dict.fromkeys(("name", "description", "file_pattern", "quarantine_limit"), True)
         unimportant |= {"amount": {"unit"}, "entities": {"__all__": {"unit"}}, "attributes": {"__all__": {"unit"}}}
         unimportant["label"] = {"feed": {"file_pattern"}}
         if "{month}" in self.file_pattern:
             # One set of files for all months puts rows outside of all of them into the first month's quarantine.
             unimportant |= {"first_month": True, "last_month": True}
+        unimportant |= left_out
         said = self.model_dump(mode="json", exclude=unimportant, exclude_defaults=True)
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
