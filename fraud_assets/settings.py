@@ -1,25 +1,35 @@
 """Every setting, once: an environment variable `FRAUD_...`, its default, and the paths that follow from it.
 
-Nothing is read at import; `Settings()` reads the environment and a `.env` file in the project when it is called.
+Nothing is read at import. `read_settings()` reads the environment and a `.env` file in the project, once, at an
+entrance: a command of `fraud`, or where Dagster loads something by its name and gives it nothing (`defs/partitions.py`,
+`adapters/dagster_storage.py`). Everything else is given the object. Which stored tables depend on a setting belongs to
+the assets, and how that is told to `core/lineage/configuration.py`.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fraud_assets.core.contracts.contract import Contract, load_contract
+from fraud_assets.core.costs import Costs
+from fraud_assets.core.drift.limits import DriftConfig
 
 if TYPE_CHECKING:
-    from fraud_assets.core.costs import Costs
     from fraud_assets.core.decisions.retraining import RetrainingPolicy
     from fraud_assets.core.models.training_config import TrainingConfig
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+COSTS, LIMITS = Costs(), DriftConfig()  # the defaults, each with its reason where it is declared
+
+Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# A p, or a share of rows: 0 would find drift everywhere, and above 1 none is.
+Limit = Annotated[float, Field(gt=0, le=1)]
+Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class Settings(BaseSettings):
@@ -49,8 +59,8 @@ class Settings(BaseSettings):
     source_query: str | None = Field(None, description="Table name, or SELECT statement, of a postgres source.")
     database_url: str | None = Field(None, description="A PostgreSQL server to use instead of the embedded one.")
     mlflow_uri: str | None = Field(None, description="An MLflow server to use instead of the database itself.")
-    simulator_customers: int = Field(2000, description="Customers of the simulated world.")
-    simulator_terminals: int = Field(4000, description="Terminals of the simulated world.")
+    simulator_customers: int = Field(2000, ge=1, description="Customers of the simulated world.")
+    simulator_terminals: int = Field(4000, ge=1, description="Terminals of the simulated world.")
     simulator_seed: int = Field(7, description="Seed of the simulated world.")
     simulator_drift: str = Field(
         "", description="Drifts of the simulated world: kind@YYYY-MM[:strength], comma-separated."
@@ -76,18 +86,40 @@ class Settings(BaseSettings):
         ge=1,
         description="Cards a day that the analysts can review; the decision threshold flags no more, on average.",
     )
-    review_cost: float = Field(
-        5.0,
-        ge=0,
-        allow_inf_nan=False,
+    review_cost: Cost = Field(
+        COSTS.review,
         description="Cost of reviewing a card on a day, in the currency of the amounts; with the losses it sets the "
         "decision threshold.",
     )
-    loss_share: float = Field(
-        1.0, ge=0, allow_inf_nan=False, description="Share of a missed fraud's amount that is lost."
+    loss_share: Cost = Field(COSTS.loss_share, description="Share of a missed fraud's amount that is lost.")
+    fixed_loss: Cost = Field(COSTS.fixed_loss, description="Loss of a missed fraud whose amount is not known.")
+    drift_p: Limit = Field(
+        LIMITS.drift_p, description="A drift report says DRIFT of a column only if its adjusted p is below this."
     )
-    fixed_loss: float = Field(
-        100.0, ge=0, allow_inf_nan=False, description="Loss of a missed fraud whose amount is not known."
+    drift_delivered_p: Limit = Field(
+        LIMITS.delivered_drift_p,
+        description="The same of the columns that the source delivers, which chance moves less than computed features.",
+    )
+    drift_watch_p: Limit = Field(
+        LIMITS.watch_p, description="It says WATCH of a column only if its adjusted p is below this."
+    )
+    drift_total_variation: Limit = Field(
+        LIMITS.drift_total_variation,
+        description="DRIFT needs at least this share of rows in another bin than in the reference.",
+    )
+    drift_min_total_variation: Limit = Field(
+        LIMITS.min_total_variation, description="WATCH needs at least this share of rows in another bin."
+    )
+    drift_psi_limit: Limit = Field(
+        LIMITS.psi_limit, description="Population stability index (PSI) from which a move is large."
+    )
+    drift_missing_limit: Limit = Field(
+        LIMITS.missing_limit,
+        description="Rise of the share of missing or new values of a column from which it is large; 0.05 is 5 % of "
+        "rows.",
+    )
+    drift_volume_note: Limit = Field(
+        LIMITS.volume_note, description="Change of transactions a day that is worth a WATCH; 0.05 is 5 %."
     )
     retrain_on: str = Field(
         "drift,performance,age",
@@ -107,9 +139,28 @@ class Settings(BaseSettings):
         description="Where alerts go: addresses as apprise writes them, separated by spaces; they may hold secrets.",
     )
     ui_url: str | None = Field(None, description="Address of the Dagster UI as people reach it, for links in alerts.")
-    dagster_port: int = Field(3000, description="Port of the Dagster UI.")
-    mlflow_port: int = Field(5001, description="Port of the MLflow UI.")
-    serve_port: int = Field(5000, description="Port of the scoring service.")
+    dagster_port: Port = Field(3000, description="Port of the Dagster UI.")
+    mlflow_port: Port = Field(5001, description="Port of the MLflow UI.")
+    serve_port: Port = Field(5000, description="Port of the scoring service.")
+
+    @model_validator(mode="after")
+    def _parts_can_be(self) -> Self:
+        """What only shows when settings are put together is refused here, before anything is written."""
+        parts: dict[str, tuple[str, ...]] = {
+            "drift": tuple(name for name in type(self).model_fields if name.startswith("drift_")),
+            "training": ("families", "imbalance", "window_months", "half_life_days"),
+            "retraining": ("retrain_on",),
+        }
+        for part, names in parts.items():
+            # Defaults go together; putting training together loads what takes a while.
+            given = [name for name in names if name in self.model_fields_set]
+            try:
+                if given:
+                    getattr(self, part)
+            except ValueError as error:
+                said = ", ".join(f"{_variable(name)} is {getattr(self, name)!r}" for name in given)
+                raise ValueError(f"{said}: {error}") from error
+        return self
 
     @cached_property
     def loaded_contract(self) -> Contract:
@@ -139,9 +190,40 @@ class Settings(BaseSettings):
     @property
     def costs(self) -> Costs:
         """What reviews and missed frauds cost."""
-        from fraud_assets.core.costs import Costs
-
         return Costs(self.review_cost, self.loss_share, self.fixed_loss)
+
+    @property
+    def drift(self) -> DriftConfig:
+        """The limits of the drift report.
+
+        Raises:
+            ValueError: for limits that do not go together.
+        """
+        if max(self.drift_p, self.drift_delivered_p) > self.drift_watch_p:
+            raise ValueError(
+                f"DRIFT needs a p no larger than WATCH does, so FRAUD_DRIFT_P ({self.drift_p}) and "
+                f"FRAUD_DRIFT_DELIVERED_P ({self.drift_delivered_p}) are at most FRAUD_DRIFT_WATCH_P "
+                f"({self.drift_watch_p})"
+            )
+        if self.drift_min_total_variation > self.drift_total_variation:
+            raise ValueError(
+                "DRIFT needs at least the share of rows that WATCH needs, so FRAUD_DRIFT_MIN_TOTAL_VARIATION "
+                f"({self.drift_min_total_variation}) is at most FRAUD_DRIFT_TOTAL_VARIATION "
+                f"({self.drift_total_variation})"
+            )
+        return DriftConfig(
+            drift_p=self.drift_p,
+            delivered_drift_p=self.drift_delivered_p,
+            watch_p=self.drift_watch_p,
+            # Where little is known of how months differ, never laxer than where much is.
+            unsure_drift_p=min(LIMITS.unsure_drift_p, self.drift_p),
+            unsure_watch_p=min(LIMITS.unsure_watch_p, self.drift_watch_p),
+            drift_total_variation=self.drift_total_variation,
+            min_total_variation=self.drift_min_total_variation,
+            psi_limit=self.drift_psi_limit,
+            missing_limit=self.drift_missing_limit,
+            volume_note=self.drift_volume_note,
+        )
 
     @property
     def retraining(self) -> RetrainingPolicy:
@@ -204,6 +286,28 @@ class Settings(BaseSettings):
     def dagster_home(self) -> Path:
         """Dagster's local folder: logs of steps; its runs and events are in Postgres."""
         return self.workspace / "dagster"
+
+
+def read_settings() -> Settings:
+    """The settings of this process, from its environment and the project's `.env`.
+
+    Raises:
+        ValueError: for a setting that cannot be, by its name.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{_variable(str(problem['loc'][0]))} is {problem['input']!r}: {problem['msg']}"
+            if problem["loc"]
+            else problem["msg"].removeprefix("Value error, ")
+            for problem in error.errors()
+        )
+        raise ValueError(f"a setting cannot be used: {wrong}") from error
+
+
+def _variable(name: str) -> str:
+    return f"FRAUD_{name.upper()}"
 
 
 def _existing(path: Path) -> Path:

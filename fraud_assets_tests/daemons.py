@@ -101,9 +101,12 @@ def _tick(sensor: str, killed_at: str | None, server: int | None, now: float, en
     from dagster._daemon.sensor import execute_sensor_iteration
 
     import fraud_assets.defs.automation
+    from fraud_assets import definitions
     from fraud_assets.adapters.dagster_storage import open_instance
     from fraud_assets.settings import Settings
 
+    # Imported before this process was forked, without what it was given since.
+    definitions.defs = definitions.build_definitions(Settings())
     target = LoadableTargetOrigin(
         executable_path=None, python_file=None, module_name="fraud_assets.definitions",
         working_directory=str(PROJECT_ROOT), attribute=None, package_name=None,

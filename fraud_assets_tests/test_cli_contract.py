@@ -400,7 +400,7 @@ class Taken:
     store: MonthStore
 
     def take_in(self, *months: str) -> None:
-        assert take_in_again(graph(), Settings(), list(months)) == {}
+        assert take_in_again(graph(Settings()), Settings(), list(months)) == {}
 
     def amounts(self, month: str = JANUARY) -> dict[str, float]:
         """What is stored of a month."""

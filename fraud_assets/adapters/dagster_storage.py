@@ -1,7 +1,8 @@
 """Dagster's own storage, in the `dagster` schema of the platform's database.
 
 `dagster.yaml` names this class instead of dagster-postgres' own because a YAML file cannot say "the embedded
-server, started if it is not up": `dagster dev` then works from a fresh checkout with no variable set.
+server, started if it is not up": `dagster dev` then works from a fresh checkout with no variable set. Dagster makes the
+class in each of its own processes and hands nothing in, so the settings are read here as at an entrance.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres.storage import DagsterPostgresStorage
 
 from fraud_assets.adapters.postgres.database import open_database
-from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.settings import PROJECT_ROOT, Settings, read_settings
 
 DAGSTER_YAML = PROJECT_ROOT / "dagster.yaml"
 
@@ -32,7 +33,7 @@ class FraudStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:  # noqa: ARG003
         """Opens the settings' database."""
-        return cls(open_database(Settings(), writing=True).schema_url("dagster"), inst_data=inst_data)
+        return cls(open_database(read_settings(), writing=True).schema_url("dagster"), inst_data=inst_data)
 
     @property
     def event_storage_data(self) -> ConfigurableClassData:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
 from fraud_assets.core.errors import PlatformError
-from fraud_assets.settings import Settings
+from fraud_assets.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,25 +42,19 @@ def clear_errors() -> Iterator[None]:
 def open_settings(*, create: bool = True) -> Settings:
     """The settings, with the folder that they name made; one that cannot be is an error by name."""
     try:
-        settings = Settings()
+        settings = read_settings()
         if create:
             settings.workspace.mkdir(parents=True, exist_ok=True)
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"FRAUD_{'_'.join(map(str, problem['loc'])).upper()} is {problem['input']!r}: {problem['msg']}"
-            for problem in error.errors()
-        )
-        raise ValueError(f"a setting cannot be used: {wrong}") from error
     except OSError as error:
         raise ValueError(f"FRAUD_HOME cannot be used: {error}; name a folder that you may write to") from error
     return settings
 
 
-def graph() -> Any:
-    """The job that holds every asset."""
-    from fraud_assets.definitions import defs
+def graph(settings: Settings) -> dg.JobDefinition:
+    """The job that holds every asset, working on the settings of this command."""
+    from fraud_assets.definitions import build_definitions
 
-    return defs.resolve_implicit_global_asset_job_def()
+    return build_definitions(settings).resolve_implicit_global_asset_job_def()
 
 
 def print_json(value: Any) -> None:

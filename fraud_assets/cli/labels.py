@@ -39,7 +39,7 @@ def add_labels(
     with clear_errors():
         settings = open_settings()
         store = open_store(settings, writing=True)
-        added = add_file(graph, settings, store, file, now=datetime.now(UTC))
+        added = add_file(lambda: graph(settings), settings, store, file, now=datetime.now(UTC))
         outcome = asdict(added) | {"stale": [as_row(one) for one in open_stale(settings)]}
         if as_json:
             print_json(outcome)

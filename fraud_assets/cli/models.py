@@ -24,7 +24,7 @@ def promote(
 
     with clear_errors():
         settings = open_settings()
-        month = promote_version(graph(), settings, version, reason, actor=getpass.getuser())
+        month = promote_version(graph(settings), settings, version, reason, actor=getpass.getuser())
         if as_json:
             print_json({"version": version, "month": month, "reason": reason})
         else:

@@ -34,7 +34,7 @@ def run(
     with clear_errors():
         settings = open_settings()
         told = Console(stderr=True) if as_json else console
-        outcome = run_and_refresh(graph(), settings, first, last, ShownProgress(told), refresh=refresh)
+        outcome = run_and_refresh(graph(settings), settings, first, last, ShownProgress(told), refresh=refresh)
         if as_json:
             print_json(outcome)
         else:
@@ -93,8 +93,9 @@ def refresh(
     from fraud_assets.workflows.refresh import refresh_months
 
     with clear_errors():
+        settings = open_settings()
         told = Console(stderr=True) if as_json else console
-        outcome = refresh_months(graph(), open_settings(), first, last, ShownProgress(told), dry_run=dry_run)
+        outcome = refresh_months(graph(settings), settings, first, last, ShownProgress(told), dry_run=dry_run)
         if as_json:
             print_json(outcome)
         else:

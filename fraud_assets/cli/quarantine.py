@@ -86,7 +86,7 @@ def _decide(
         settings = open_settings()
         store = open_store(settings, writing=True)
         chosen = choose_rows(store.database, rows, month, reason, everything=everything)
-        decided = decide(graph(), settings, store, chosen, action, because, actor=getpass.getuser())
+        decided = decide(graph(settings), settings, store, chosen, action, because, actor=getpass.getuser())
         outcome = decided.to_dict() | {"action": action, "stale": [as_row(one) for one in open_stale(settings)]}
         print_json(outcome) if as_json else show_decided(console, outcome)
     if decided.remaining or decided.failed:

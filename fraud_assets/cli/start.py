@@ -10,6 +10,7 @@ from rich.console import Console
 
 from fraud_assets.cli.base import Json, app, clear_errors, console, graph, open_settings, print_json
 from fraud_assets.cli.months import show_platform
+from fraud_assets.settings import read_settings
 
 
 @app.command()
@@ -32,6 +33,8 @@ def start(
 
     told = Console(stderr=True) if as_json else console
     with clear_errors():
+        # One that cannot be is refused before anything is written.
+        read_settings()
         ask = None if yes or as_json else lambda question, default: str(typer.prompt(question, default=default))
         started, contract = starting.prepare(file, name, out, ask, ShownProgress(told))
         show_prepared(told, started.to_dict())
@@ -40,9 +43,11 @@ def start(
         if check is not None:
             show_data_check(told, check.to_dict())
         if check is not None and started.missing is None:
-            starting.run(graph(), started, contract, check, ShownProgress(told))
+            # Read again: they now name the contract.
+            settings = open_settings()
+            starting.run(graph(settings), settings, started, contract, check, ShownProgress(told))
             if not as_json:
-                show_platform(open_settings())
+                show_platform(settings)
         said = started.missing or (None if started.version else starting.no_model_yet(started))
         if as_json:
             print_json(started.to_dict() | {"ended": said or f"version {started.version} is live"})

@@ -7,8 +7,8 @@ What is worth an alert and when it is sent again belongs to `core/decisions/aler
 import dagster as dg
 
 from fraud_assets.adapters.postgres.database import open_database
+from fraud_assets.defs.partitions import SETTINGS
 from fraud_assets.defs.resources import Platform
-from fraud_assets.settings import Settings
 from fraud_assets.workflows.alerts import AlertStore, deliver, find_facts, open_channels
 
 
@@ -37,7 +37,7 @@ def send_alerts(context: dg.SensorEvaluationContext, platform: Platform) -> dg.S
 @dg.definitions
 def alerts() -> dg.Definitions:
     """The sensor; it runs by default where there are channels, and can be turned on and off in the UI."""
-    running = Settings().alert_urls is not None
+    running = SETTINGS.alert_urls is not None
     sensor = dg.sensor(
         name="alert_sensor",
         minimum_interval_seconds=30,

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from fraud_assets.core.decisions.promotion import decide_promotion, promotion_signals
 from fraud_assets.core.decisions.why import why_no_challenger
-from fraud_assets.core.lineage.staleness import champion_inputs
+from fraud_assets.core.lineage.staleness import champion_inputs, evidence_inputs, inputs_of, maturity_inputs
 from fraud_assets.core.months import shift_month
 from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
@@ -33,11 +33,12 @@ def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: 
     why_none = why_no_challenger(trained.to_pylist(), month, CONTRACT.maturity_days, before, CONTRACT.zone)
     signals = promotion_signals(evaluation, month, before, why_none)
     verdict = decide_promotion(signals)
-    evidence = platform.made_of(evaluation, champion_inputs(month, before))
+    decided_on = inputs_of(evaluation, champion_inputs(month, before))
+    evidence = inputs_of(evidence_inputs(CONTRACT), decided_on)
     actor = f"dagster run {context.run.run_id}"
     live = apply_verdict(verdict, signals, platform.ledger, platform.registry, actor=actor, evidence=evidence)
-    # Why there is no challenger is told from the models there are.
-    told = [trained] if signals.challenger_version is None else []
+    # Why there is no challenger is told from the models there are, and from when their months mature.
+    told = [trained, maturity_inputs(CONTRACT)] if signals.challenger_version is None else []
     row = {
         "month": date.fromisoformat(f"{month}-01"),
         "validation_status": verdict.validation_status,
@@ -54,7 +55,7 @@ def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: 
         pa.Table.from_pylist([row], schema=platform.store.table("champion").schema),
         metadata={
             # A promotion by hand, or one of an earlier month that is written later, makes the row another.
-            "inputs": platform.made_of(evidence, champion_inputs(shift_month(month, 1), live), *told),
+            "inputs": platform.made_of(decided_on, champion_inputs(shift_month(month, 1), live), *told),
             "champion_version": live,
             "validation_status": verdict.validation_status,
             "fraud_rate": signals.challenger.prevalence if signals.challenger else None,

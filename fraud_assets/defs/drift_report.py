@@ -6,8 +6,8 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraud_assets.core.drift.limits import DriftConfig
-from fraud_assets.core.lineage.staleness import Inputs, champion_inputs, inputs_of
+from fraud_assets.core.lineage.configuration import setting_inputs
+from fraud_assets.core.lineage.staleness import Inputs, champion_inputs, inputs_of, maturity_inputs
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.core.monitoring.month import (
     PAST_MONTHS,
@@ -57,7 +57,7 @@ def drift_report(
     platform.store.require("transaction_features", month)
     version = platform.champion_before(month)
     report, inputs = _report(platform, month, transaction_features, version)
-    verdict = report.verdict
+    verdict, limits = report.verdict, platform.settings.drift
     effect = {
         finding.feature: finding.total_variation for finding in report.findings if finding.total_variation is not None
     }
@@ -73,9 +73,7 @@ def drift_report(
             "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in verdict.reasons)),
             "champion_version": version,
             "report": dg.MetadataValue.url(link) if link else dg.MetadataValue.path(page),
-            "plot": picture(
-                plots.bars(effect, "Share of rows that moved, by feature", DriftConfig().min_total_variation)
-            ),
+            "plot": picture(plots.bars(effect, "Share of rows that moved, by feature", limits.min_total_variation)),
         },
     )
     yield dg.AssetCheckResult(
@@ -88,7 +86,12 @@ def drift_report(
 def _report(platform: Platform, month: str, features: pa.Table, version: int | None) -> tuple[MonthReport, Inputs]:
     """The month's report, and everything it was made of."""
     store, settings = platform.store, platform.settings
-    inputs = platform.made_of(features, champion_inputs(month, version))
+    limits, costs = settings.drift, settings.costs
+    inputs = platform.made_of(
+        features, champion_inputs(month, version), maturity_inputs(CONTRACT), setting_inputs("drift", limits),
+        # What the champion's promise is held against.
+        *([setting_inputs("costs", costs)] if version is not None else []),
+    )  # fmt: skip
 
     def read(table: str, columns: Sequence[str] | None, first: str, last: str) -> pa.Table:
         nonlocal inputs
@@ -113,7 +116,7 @@ def _report(platform: Platform, month: str, features: pa.Table, version: int | N
         read=read,
         earlier=earlier_reports(before),
         contract=CONTRACT,
-        config=DriftConfig(),
-        costs=settings.costs,
+        config=limits,
+        costs=costs,
     )
     return report, inputs

@@ -26,7 +26,8 @@ from fraud_assets.core.evaluation.thresholds import (
     precision_recall_curve,
     threshold_rows,
 )
-from fraud_assets.core.lineage.staleness import champion_inputs, inputs_of
+from fraud_assets.core.lineage.configuration import setting_inputs
+from fraud_assets.core.lineage.staleness import champion_inputs, inputs_of, maturity_inputs
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.windows import MINIMUM_FRAUDS, Comparison, TrainedMonth, choose_comparison, when_enough
@@ -74,7 +75,7 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> Iterato
     trained = platform.store.read(
         "trained_model", ["month", "model_version", "reason"], last_month=shift_month(month, -1)
     )
-    inputs = platform.made_of(trained, champion_inputs(month, live))
+    inputs = platform.made_of(trained, champion_inputs(month, live), maturity_inputs(CONTRACT))
     known = KnownRows(
         lambda table, first, last: platform.store.read(table, first_month=first, last_month=last), CONTRACT, month
     )
@@ -110,6 +111,7 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> Iterato
         scored, models, month=month, as_of=CONTRACT.month_end(month), window=window, costs=costs,
         schema=platform.store.table("evaluation").schema,
     )  # fmt: skip
+    inputs = inputs_of(inputs, setting_inputs("costs", costs))
     yield dg.Output(rows, "evaluation", metadata={"inputs": inputs, **_shown(rows, scored, models, costs, compared)})
 
 

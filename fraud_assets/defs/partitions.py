@@ -4,7 +4,9 @@ Every asset's month depends, for Dagster, on the same month of the assets before
 runs these months, each in one run, oldest first. The earlier months that an asset also looks at it reads from the
 tables: told of them, Dagster would extend a backfill of one month to every later month that looks back at it.
 
-Dagster needs the months while it loads, so this is the one place that reads a setting then: the contract.
+Dagster finds the code location by its name, imports it, and hands nothing in, and it needs the months, columns and
+sensors while it does. So this is the one place that reads the settings at import; the code location is built on them. A
+command of `fraud` builds it on its own (`definitions.py`), and takes only the contract from here.
 """
 
 import base64
@@ -15,9 +17,10 @@ import pyarrow as pa
 
 from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.core.months import month_end
-from fraud_assets.settings import Settings
+from fraud_assets.settings import read_settings
 
-CONTRACT = Settings().loaded_contract
+SETTINGS = read_settings()
+CONTRACT = SETTINGS.loaded_contract
 
 MONTHS = dg.MonthlyPartitionsDefinition(
     start_date=CONTRACT.first_month,

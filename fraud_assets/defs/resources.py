@@ -12,17 +12,17 @@ from fraud_assets.adapters.postgres.months import MonthStore, PostgresMonthIOMan
 from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.decisions.ledger import champion_version
-from fraud_assets.core.lineage.staleness import Inputs, inputs_of
+from fraud_assets.core.lineage.staleness import Inputs, contract_inputs, inputs_of
 from fraud_assets.settings import Settings
 
 
 class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The platform behind the assets; its configuration is `settings.py`'s, read when a run begins."""
+    """The platform behind the assets, on the settings that it is given.
 
-    @cached_property
-    def settings(self) -> Settings:
-        """The settings of this process."""
-        return Settings()
+    They are a dependency and no configuration: the UI shows what is configured, and they may hold passwords.
+    """
+
+    settings: dg.ResourceDependency[Settings]
 
     @property
     def contract(self) -> Contract:
@@ -61,13 +61,9 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def made_of(self, *sources: pa.Table | Inputs) -> Inputs:
         """What an asset records of what it was made of: the tables it read, other inputs, and the contract."""
-        return inputs_of({"contract": {"": self.contract.digest}}, *sources)
+        return inputs_of(contract_inputs(self.contract), *sources)
 
 
-@dg.definitions
-def resources() -> dg.Definitions:
-    """Bound by name in every asset."""
-    return dg.Definitions(
-        resources={"platform": Platform(), "io_manager": PostgresMonthIOManager()},
-        executor=dg.in_process_executor,
-    )
+def resources_on(settings: Settings) -> dict[str, object]:
+    """The resources that assets and sensors ask for by name."""
+    return {"platform": Platform(settings=settings), "io_manager": PostgresMonthIOManager(settings)}

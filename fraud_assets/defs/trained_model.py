@@ -10,7 +10,8 @@ import pyarrow as pa
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.features.declarations import forced_texts, model_columns
 from fraud_assets.core.labels.as_of import labels_as_of
-from fraud_assets.core.lineage.staleness import training_inputs
+from fraud_assets.core.lineage.configuration import setting_inputs
+from fraud_assets.core.lineage.staleness import evidence_inputs, inputs_of, maturity_inputs
 from fraud_assets.core.lineage.tables import trained_model as table
 from fraud_assets.core.models.decision_rule import promise_in_words
 from fraud_assets.core.models.training import TrainingError, in_words, train
@@ -47,8 +48,12 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
     first, last = training_months(month, config.window_months, contract.first_month)
     features = store.read("transaction_features", first_month=first, last_month=last)
     statements = store.read("fraud_labels", first_month=first, last_month=last)
-    inputs = platform.made_of(features, statements, training_inputs(config.digest))
-    made_of = digest_text(json.dumps(inputs, sort_keys=True))
+    inputs = platform.made_of(
+        features, statements, setting_inputs("training", config), setting_inputs("costs", config.costs),
+        maturity_inputs(contract),
+    )  # fmt: skip
+    evidence = inputs_of(evidence_inputs(contract), features, statements, {"training": {"": config.digest}})
+    made_of = digest_text(json.dumps(evidence, sort_keys=True))
     as_of = contract.month_end(month)
     base = {"month": date.fromisoformat(f"{month}-01"), "as_of": as_of, "inputs_digest": made_of}
     kept = _unchanged(platform, month, made_of)
@@ -79,7 +84,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         month,
         reason,
         actor=f"dagster run {context.run.run_id}",
-        evidence=inputs,
+        evidence=evidence,
     )
     row = base | {
         "status": "trained",

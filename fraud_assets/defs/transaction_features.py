@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from fraud_assets.adapters.postgres.months import MonthsOnce
 from fraud_assets.core.features.declarations import features_digest, history_days, model_columns
 from fraud_assets.core.labels.as_of import labels_as_of
-from fraud_assets.core.lineage.staleness import Inputs, absent, features_inputs, in_words
+from fraud_assets.core.lineage.staleness import Inputs, absent, features_inputs, in_words, maturity_inputs
 from fraud_assets.core.lineage.tables import raw_transactions
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.windows import months_back
@@ -96,5 +96,6 @@ def _month(platform: Platform, transactions_of: MonthsOnce, statements_of: Month
     labels = labels_as_of(features, statements, end, maturity_days=contract.maturity_days, blank=contract.label.blank)
     n_fraud = pc.sum(labels["is_fraud"]).as_py() or 0
     n = pc.count(labels["is_fraud"]).as_py() if contract.label.blank == "unknown" else labels.num_rows
-    inputs = platform.made_of(rows_read, statements_read, features_inputs(features_digest(contract)))
+    made = features_inputs(features_digest(contract))
+    inputs = platform.made_of(rows_read, statements_read, made, maturity_inputs(contract))
     return _Month(month, features, inputs, n, n_fraud)

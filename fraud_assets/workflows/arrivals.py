@@ -19,7 +19,7 @@ from fraud_assets.adapters.sources import Source
 from fraud_assets.core.digests import TableDigest
 from fraud_assets.core.intake.accept import Intake, accept
 from fraud_assets.core.intake.spool import MEMORY
-from fraud_assets.core.lineage.staleness import Inputs
+from fraud_assets.core.lineage.staleness import Inputs, contract_inputs
 from fraud_assets.workflows.quarantine import decisions_digest, decisions_for
 
 
@@ -61,7 +61,7 @@ def arriving(source: Source, store: MonthStore, months: Sequence[str]) -> Iterat
             arrivals[month] = Arrival(
                 intake,
                 {
-                    "contract": {"": contract.digest},
+                    **contract_inputs(contract),
                     "source": {month: delivery.fingerprint},
                     "quarantine_decisions": {month: decisions_digest(store.database, month)},
                     **({"raw_transactions": compared} if compared else {}),

@@ -22,7 +22,6 @@ from fraud_assets.core.backtest.judge import (
     run_backtest,
 )
 from fraud_assets.core.backtest.replay import Policy
-from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.monitoring.month import Read
 from fraud_assets.core.months import check_month, months_between, shift_month
 from fraud_assets.settings import Settings
@@ -65,7 +64,7 @@ def backtest_stored(
         contract_yaml=settings.contract_path.read_text(encoding="utf-8"),
         first_month=stored[0],
         config=settings.training,
-        drift=DriftConfig(),
+        drift=settings.drift,
         costs=settings.costs,
         to_onnx=to_onnx,
         tell=tell,

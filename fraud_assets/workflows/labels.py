@@ -43,7 +43,7 @@ from fraud_assets.core.labels.feed import (
     refuse_premature,
     statement_digest,
 )
-from fraud_assets.core.lineage.staleness import Inputs, inputs_of
+from fraud_assets.core.lineage.staleness import Inputs, contract_inputs, inputs_of
 from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.settings import Settings
 from fraud_assets.workflows.run_months import materialize_months
@@ -244,7 +244,7 @@ def month_statements(store: MonthStore, source: Source, month: str, *, now: date
         SourceError: when a file of the feed cannot be read.
     """
     contract = store.contract
-    inputs: list[Any] = [{"contract": {"": contract.digest}}]
+    inputs: list[Any] = [contract_inputs(contract)]
     absent: list[str] = []
     delivered: list[pa.Table] = []
     if contract.label.feed is None:

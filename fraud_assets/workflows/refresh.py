@@ -19,11 +19,14 @@ from fraud_assets.adapters.dagster_storage import busy_instance
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore, open_store
 from fraud_assets.adapters.sources import Source, SourceError, open_source
+from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.decisions.ledger import Event, champion_version
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.features.declarations import features_digest
+from fraud_assets.core.lineage.configuration import maturity_values, setting_values
 from fraud_assets.core.lineage.staleness import (
     CHAMPION,
+    WITHOUT_MATURITY,
     Inputs,
     Partition,
     Stale,
@@ -52,19 +55,20 @@ from fraud_assets.workflows.status import as_row
 CURSOR = "fraud.up_to_date"
 
 
-def read_stale(store: MonthStore, source: Source | None) -> list[Stale]:
+def read_stale(store: MonthStore, source: Source | None, settings: Settings) -> list[Stale]:
     """The stale months as they are now.
 
     Args:
         store: the tables, with the ledger beside them.
         source: where transactions come from; without it, what it delivers is taken not to have changed.
+        settings: with which months would be made today.
     """
-    return _find_stale(store, source, _stand(store))
+    return _find_stale(store, source, settings, _stand(store))
 
 
 def open_stale(settings: Settings) -> list[Stale]:
     """The stale months of a home; see `read_stale`."""
-    return read_stale(open_store(settings), _source(settings))
+    return read_stale(open_store(settings), _source(settings), settings)
 
 
 def _source(settings: Settings) -> Source | None:
@@ -88,7 +92,7 @@ def _stand(store: MonthStore) -> _Stand:
     return _Stand(store.current(), LedgerStore(store.database).events(), months_with_ids_among(store))
 
 
-def _find_stale(store: MonthStore, source: Source | None, stand: _Stand) -> list[Stale]:
+def _find_stale(store: MonthStore, source: Source | None, settings: Settings, stand: _Stand) -> list[Stale]:
     """The months that are stale at that moment; what no run changes counts as it is now."""
 
     def champion(key: str) -> str | None:
@@ -96,10 +100,8 @@ def _find_stale(store: MonthStore, source: Source | None, stand: _Stand) -> list
         return None if version is None else str(version)
 
     lookups: dict[str, Callable[[str], str | None]] = {
-        "contract": lambda _: store.contract.digest,
+        **_configured(store.contract, settings),
         "features": lambda _: features_digest(store.contract),
-        # As the platform's resource does, from the environment: a store knows tables only.
-        "training": lambda _: Settings().training.digest,
         "source": lambda month: source.fingerprint(month) if source else None,
         "label_feed": lambda month: feed_fingerprint(source, store.contract, month) if source else None,
         "added_labels": lambda month: added_digest(store.database, store.contract, month),
@@ -112,6 +114,18 @@ def _find_stale(store: MonthStore, source: Source | None, stand: _Stand) -> list
         if not store.database.rows(name, f"SELECT 1 FROM {name} LIMIT 1"):
             del lookups[name]
     return find_stale(stand.current, lambda name, key: lookups[name](key) if name in lookups else None)
+
+
+def _configured(contract: Contract, settings: Settings) -> dict[str, Callable[[str], str | None]]:
+    """The contract and the settings, as months record them, by name; as a whole for those from before that."""
+    training = settings.training
+    return {
+        "contract": lambda key: contract.digest_without_maturity if key == WITHOUT_MATURITY else contract.digest,
+        "maturity": maturity_values(contract.maturity_days).get,
+        "costs": setting_values(settings.costs).get,
+        "drift": setting_values(settings.drift).get,
+        "training": ({"": training.digest} | setting_values(training)).get,
+    }
 
 
 # What the UI shows
@@ -212,9 +226,9 @@ def refresh_months(
     """
     months = months_to_run(settings.loaded_contract, first, last, datetime.now(UTC))
     source, store = open_source(settings), open_store(settings, writing=not dry_run)
-    outcome = _found(stale for stale in read_stale(store, source) if stale.month in months)
+    outcome = _found(stale for stale in read_stale(store, source, settings) if stale.month in months)
     if outcome["stale"] and not dry_run:
-        _make_anew(job, settings, store, lambda: read_stale(store, source), months, outcome, progress)
+        _make_anew(job, settings, store, lambda: read_stale(store, source, settings), months, outcome, progress)
     return outcome
 
 
@@ -254,10 +268,10 @@ def run_and_refresh(
     outcomes = run_months(job, settings, months, progress)
     outcome = _found(())
     if later:
-        before = _find_stale(store, source, stand)
+        before = _find_stale(store, source, settings, stand)
 
         def find() -> list[Stale]:
-            return stale_since(before, read_stale(store, source))
+            return stale_since(before, read_stale(store, source, settings))
 
         stale = [one for one in find() if one.month in later]
         outcome = _found(stale)

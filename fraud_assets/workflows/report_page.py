@@ -70,7 +70,7 @@ def write_report(
         ValueError: when the month has no report, or the file cannot be written.
     """
     month = reported_month(store, month) if rows is None or month is None else check_month(month)
-    page = monthly_report(gather_report(store, ledger, registry, month, rows))
+    page = monthly_report(gather_report(store, ledger, registry, month, settings.drift, rows))
     path = (output or settings.reports / f"drift_report_{month}.html").expanduser().resolve()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +98,12 @@ def publish_report(registry: Registry, version: int | None, month: str, path: Pa
 
 
 def gather_report(
-    store: MonthStore, ledger: LedgerStore, registry: Registry, month: str, rows: pa.Table | None = None
+    store: MonthStore,
+    ledger: LedgerStore,
+    registry: Registry,
+    month: str,
+    limits: DriftConfig,
+    rows: pa.Table | None = None,
 ) -> ReportFacts:
     """Everything that the page of a month is made of; all of it was known at the month's end.
 
@@ -107,6 +112,7 @@ def gather_report(
         ledger: the ledger.
         registry: of the models.
         month: YYYY-MM.
+        limits: of the drift report, for its bins.
         rows: the month's `drift_report`, where it is not stored yet.
     """
     contract = store.contract
@@ -118,7 +124,9 @@ def gather_report(
     reports = earlier_reports(reported)
     report = reports[month]
     champion, scorer = _champion(ledger, registry, month, report.champion_version)
-    histograms, flagged, read = _pictures(store, month, report, scorer, _reference_from(reported, month), reports)
+    histograms, flagged, read = _pictures(
+        store, month, report, scorer, _reference_from(reported, month), reports, limits
+    )
     return ReportFacts(
         contract=contract.name,
         currency=contract.amount.unit if contract.amount else None,
@@ -162,6 +170,7 @@ def _pictures(
     scorer: Scorer | None,
     reference_from: str | None,
     earlier: Mapping[str, EarlierReport],
+    limits: DriftConfig,
 ) -> tuple[list[Histogram], tuple[float, float] | None, list[pa.Table]]:
     """The histograms, the shares above the threshold, and what was read for them.
 
@@ -185,7 +194,7 @@ def _pictures(
         scores = scorer.score(rows)
         rows = rows.append_column(SCORE, pa.array(scores))
     sides = [rows_within(rows, part) for part in (window, month_window(month, contract.zone))]
-    drawn = [histogram(sides[0], sides[1], name, DriftConfig()) for name in names]
+    drawn = [histogram(sides[0], sides[1], name, limits) for name in names]
     flagged = None
     if scorer is not None and scored and all(side.num_rows for side in sides):
         limit = scorer.manifest.threshold

@@ -75,7 +75,7 @@ class World:
     def tick(self, *, keep_cursor: bool = True) -> str:
         """One tick; without its cursor as when the daemon dies before it is stored."""
         context = dg.build_sensor_context(
-            instance=self.instance, cursor=self.cursor, resources={"platform": Platform()}
+            instance=self.instance, cursor=self.cursor, resources={"platform": Platform(settings=Settings())}
         )
         [sensor] = alerts().sensors or []
         assert isinstance(sensor, dg.SensorDefinition)
@@ -205,6 +205,7 @@ def test_the_sensor_runs_by_default_where_there_are_channels(
     urls: str, running: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FRAUD_ALERT_URLS", urls)
+    monkeypatch.setattr("fraud_assets.defs.alerts.SETTINGS", Settings())
     [sensor] = alerts().sensors or []
     assert isinstance(sensor, dg.SensorDefinition)
     assert (sensor.default_status == dg.DefaultSensorStatus.RUNNING) == running

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -120,21 +121,32 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return contract
 
 
-@pytest.fixture(scope="module")
-def workspace(home: Path, contract: Path) -> Iterator[WorkspaceProcessContext]:
-    """The code location as the daemon sees it, on the instance in Postgres."""
+@contextmanager
+def code_location(settings: Settings) -> Iterator[WorkspaceProcessContext]:
+    """The code location on these settings as the daemon sees it, on the instance in Postgres."""
+    from fraud_assets import definitions
+
     target = LoadableTargetOrigin(
         executable_path=None, python_file=None, module_name="fraud_assets.definitions",
         working_directory=str(PROJECT_ROOT), attribute=None, package_name=None,
     )  # fmt: skip
     origin = InProcessCodeLocationOrigin(loadable_target_origin=target, location_name="fraud_assets")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FRAUD_HOME", str(home))
-        patch.setenv("FRAUD_CONTRACT", str(contract))
+        # Imported once in this process, by whichever test came first.
+        patch.setattr(definitions, "defs", definitions.build_definitions(settings))
         with (
-            open_instance(Settings()) as instance,
+            open_instance(settings) as instance,
             create_test_daemon_workspace_context(InProcessWorkspaceLoadTarget(origin), instance) as workspace,
         ):
+            yield workspace
+
+
+@pytest.fixture(scope="module")
+def workspace(home: Path, contract: Path) -> Iterator[WorkspaceProcessContext]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FRAUD_HOME", str(home))
+        patch.setenv("FRAUD_CONTRACT", str(contract))
+        with code_location(Settings()) as workspace:
             yield workspace
 
 
@@ -296,18 +308,18 @@ def test_a_drift_that_is_the_data_s_fault_trains_nothing(daemon: Daemon) -> None
     assert "for the owner of the feed" in str(tick.skip_reason)
 
 
-def test_the_settings_are_the_policy(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FRAUD_RETRAIN_COOLDOWN_MONTHS", "2")
-    monkeypatch.setenv("FRAUD_RETRAIN_ON", "drift,calendar")
-    monkeypatch.setenv("FRAUD_RETRAIN_EVERY_MONTHS", "3")
-    for month, status in (("2025-02", "DRIFT"), ("2025-03", "DRIFT"), ("2025-04", "OK"), ("2025-05", "OK")):
-        daemon.report(month, status)
-    daemon.tick()
-    assert sorted((run.tags["fraud/retrain_month"], run.tags["fraud/trigger"]) for run in daemon.runs) == [
-        ("2025-02", "drift"), ("2025-05", "calendar"),
-    ]  # fmt: skip
-    daemon.end(dg.DagsterRunStatus.SUCCESS)
-    assert "a model of 2025-02 was trained instead" in str(daemon.tick().skip_reason)
+def test_the_settings_are_the_policy(daemon: Daemon) -> None:
+    settings = Settings(retrain_cooldown_months=2, retrain_on="drift,calendar", retrain_every_months=3)
+    with code_location(settings) as workspace:
+        daemon = Daemon(workspace)
+        for month, status in (("2025-02", "DRIFT"), ("2025-03", "DRIFT"), ("2025-04", "OK"), ("2025-05", "OK")):
+            daemon.report(month, status)
+        daemon.tick()
+        assert sorted((run.tags["fraud/retrain_month"], run.tags["fraud/trigger"]) for run in daemon.runs) == [
+            ("2025-02", "drift"), ("2025-05", "calendar"),
+        ]  # fmt: skip
+        daemon.end(dg.DagsterRunStatus.SUCCESS)
+        assert "a model of 2025-02 was trained instead" in str(daemon.tick().skip_reason)
 
 
 def test_each_decision_is_kept_once_however_often_the_sensor_ticks(daemon: Daemon) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
+from fraud_assets.settings import Settings
+
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World
 
@@ -22,9 +24,9 @@ def asked(last: str, policies: str) -> dict[str, object]:
 
 
 def run(instance: dg.DagsterInstance, last: str, policies: str) -> dict[str, dg.MetadataValue]:  # type: ignore[type-arg]
-    from fraud_assets.definitions import defs
+    from fraud_assets.definitions import build_definitions
 
-    job = defs.resolve_implicit_global_asset_job_def()
+    job = build_definitions(Settings()).resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
         instance=instance, run_config=asked(last, policies), asset_selection=[dg.AssetKey("backtest")]
     )
@@ -74,9 +76,9 @@ def test_the_asset_replaces_its_table_with_each_run_and_is_never_stale(in_spare_
 def test_a_run_that_names_no_months_leaves_the_table_as_it_is_so_that_all_assets_can_be_backfilled_at_once(
     in_spare_world: World, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from fraud_assets.definitions import defs
+    from fraud_assets.definitions import build_definitions
 
-    job = defs.resolve_implicit_global_asset_job_def()
+    job = build_definitions(Settings()).resolve_implicit_global_asset_job_def()
     assert dg.validate_run_config(job, {})
     rows = "SELECT month, kind, policy, average_precision, xmin::text FROM backtest ORDER BY 1, 2, 3"
     with dg.DagsterInstance.ephemeral() as instance:

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fraud_assets.adapters.postgres.months import MonthStore, open_store
-from fraud_assets.core.lineage.staleness import inputs_of
+from fraud_assets.core.lineage.staleness import contract_inputs, inputs_of
 from fraud_assets.core.months import month_start, months_between
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.labels import Added, add_file
@@ -37,9 +37,9 @@ def store(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: 
 
 
 def job() -> dg.JobDefinition:
-    from fraud_assets.definitions import defs
+    from fraud_assets.definitions import build_definitions
 
-    return defs.resolve_implicit_global_asset_job_def()
+    return build_definitions(Settings()).resolve_implicit_global_asset_job_def()
 
 
 def run(*months: str) -> dg.ExecuteInProcessResult:
@@ -105,7 +105,7 @@ def test_a_month_holds_what_became_known_in_it_and_says_what_it_was_made_of(two_
     delivered = store.months("delivered_labels")
     _, inputs = store.current()["fraud_labels", "2025-01"]
     assert inputs == {
-        "contract": {"": store.contract.digest},
+        **contract_inputs(store.contract),
         "delivered_labels": {"2025-01": delivered["2025-01"]},
         "added_labels": {"2025-01": None},
     }

@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 
 from fraud_assets.adapters.postgres.database import Database
+from fraud_assets.settings import Settings
 from fraud_assets.workflows.quarantine import record_decisions
 
 if TYPE_CHECKING:
@@ -31,13 +32,14 @@ def instance(in_spare_world: World) -> Iterator[dg.DagsterInstance]:
 
 
 @pytest.fixture
-def tick(instance: dg.DagsterInstance) -> Tick:
+def tick(spare_world: World, instance: dg.DagsterInstance) -> Tick:
     """One evaluation of the sensor."""
     from fraud_assets.defs.resources import Platform
     from fraud_assets.defs.up_to_date import staleness_sensor
 
     def tick() -> dg.RunRequest | dg.SkipReason:
-        found = staleness_sensor(dg.build_sensor_context(instance), platform=Platform())
+        with dg.build_sensor_context(instance) as context:
+            found = staleness_sensor(context, platform=Platform(settings=spare_world.settings))
         assert isinstance(found, dg.RunRequest | dg.SkipReason)
         return found
 
@@ -46,9 +48,10 @@ def tick(instance: dg.DagsterInstance) -> Tick:
 
 def evaluate(instance: dg.DagsterInstance, request: dg.RunRequest) -> list[dg.AssetCheckEvaluation]:
     """Carries out what the sensor asked for."""
-    from fraud_assets.definitions import defs
+    from fraud_assets.definitions import build_definitions
 
     assert request.asset_check_keys
+    defs = build_definitions(Settings())
     job = defs.resolve_job_def("up_to_date_again").get_subset(asset_check_selection=set(request.asset_check_keys))
     return list(job.execute_in_process(instance=instance).get_asset_check_evaluations())
 

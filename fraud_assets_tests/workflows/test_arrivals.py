@@ -8,6 +8,7 @@ import pytest
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.intake.accept import Delivery, Part
+from fraud_assets.core.lineage.staleness import contract_inputs
 from fraud_assets.workflows import arrivals
 from fraud_assets.workflows.arrivals import arriving, months_with_ids_among, months_with_ids_of, remember_ids
 from fraud_assets.workflows.quarantine import decisions_digest, record_decisions
@@ -71,7 +72,7 @@ def take(store, source, *months, remembered=True):
 def test_a_month_is_made_of_the_contract_the_source_and_the_decisions(store):
     _, _, inputs = take(store, Months(m04=[1, 2]), APRIL)[APRIL]
     assert inputs == {
-        "contract": {"": store.contract.digest},
+        **contract_inputs(store.contract),
         "source": {APRIL: "as of 2018-04"},
         "quarantine_decisions": {APRIL: None},
         "earlier_ids": {APRIL: None},

@@ -10,6 +10,7 @@ from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.sources import FolderSource, SimulatorSource, SourceError
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.labels.feed import ADDED_FILE, read_statements
+from fraud_assets.core.lineage.staleness import contract_inputs
 from fraud_assets.core.simulator import SimulatorConfig
 from fraud_assets.workflows import labels as label_feed
 from fraud_assets.workflows.labels import (
@@ -194,7 +195,7 @@ def test_delivered_statements_are_those_known_in_the_month_from_this_delivery_an
     found = statements_of(store, "2018-05")
     assert found.rows["transaction_id"].to_pylist() == [1, 3]
     assert found.inputs == {
-        "contract": {"": CONTRACT.digest},
+        **contract_inputs(CONTRACT),
         "delivered_labels": store.months("delivered_labels"),
         "added_labels": {"2018-05": None},
     }

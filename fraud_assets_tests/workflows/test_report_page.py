@@ -30,7 +30,9 @@ def store(in_world: World) -> MonthStore:
 @pytest.fixture
 def facts(in_world: World, store: MonthStore) -> ReportFacts:
     """Those of the last month, which drifts."""
-    return gather_report(store, LedgerStore(store.database), Registry(in_world.settings), in_world.months[-1])
+    settings = in_world.settings
+    ledger, registry = LedgerStore(store.database), Registry(settings)
+    return gather_report(store, ledger, registry, in_world.months[-1], settings.drift)
 
 
 def test_what_is_drawn_is_what_was_tested(facts: ReportFacts) -> None:

@@ -403,12 +403,16 @@ def open_store(settings: Settings, *, writing: bool = False) -> MonthStore:
     return MonthStore(open_database(settings, writing=writing), settings.loaded_contract)
 
 
-class PostgresMonthIOManager(dg.ConfigurableIOManager):
+class PostgresMonthIOManager(dg.IOManager):
     """Materialises Arrow tables into the Postgres table of the asset's name, one native partition a month.
 
     One month and a range of months (a single-run backfill) go the same way. An input that declares `columns` in its
     metadata is read with these columns only.
     """
+
+    def __init__(self, settings: Settings) -> None:
+        """Works on the tables of these settings."""
+        self._settings = settings
 
     def handle_output(self, context: dg.OutputContext, obj: Rows) -> None:
         """Replaces the months of this run, and says what that changed.
@@ -419,7 +423,7 @@ class PostgresMonthIOManager(dg.ConfigurableIOManager):
         Raises:
             TableError: when it does not, or as `MonthStore.replace_months`.
         """
-        store = open_store(Settings(), writing=True)
+        store = open_store(self._settings, writing=True)
         name = context.asset_key.path[-1]
         months = list(context.asset_partition_keys) if context.has_asset_partitions else all_months(store, name, obj)
         said = context.output_metadata.get("inputs")
@@ -446,7 +450,7 @@ class PostgresMonthIOManager(dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> pa.Table:
         """Reads the months that the partition mapping asks for."""
-        store = open_store(Settings())
+        store = open_store(self._settings)
         months = sorted(context.asset_partition_keys)
         columns = (context.definition_metadata or {}).get("columns")
         name = context.asset_key.path[-1]

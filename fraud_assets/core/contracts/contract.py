@@ -482,6 +482,14 @@ class Contract(_Section):
 
         A contract that says no more than the defaults has the digest of one that leaves them out.
         """
+        return self._digest({})
+
+    @property
+    def digest_without_maturity(self) -> str:
+        """The same of all but the maturity, which transactions and labels do not depend on."""
+        return self._digest({"maturity_days": True})
+
+    def _digest(self, left_out: dict[str, Any]) -> str:
         unimportant: dict[str, Any] = dict.fromkeys(("name", "description", "file_pattern", "quarantine_limit"), True)
         words = {"unit", "description"}
         unimportant |= {"amount": words, "entities": {"__all__": words}, "attributes": {"__all__": words}}
@@ -490,6 +498,7 @@ class Contract(_Section):
         if "{month}" in self.file_pattern:
             # One set of files for all months puts rows outside of all of them into the first month's quarantine.
             unimportant |= {"first_month": True, "last_month": True}
+        unimportant |= left_out
         said = self.model_dump(mode="json", exclude=unimportant, exclude_defaults=True)
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 

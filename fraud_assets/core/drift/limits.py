@@ -1,6 +1,10 @@
 """The limits of the drift report's tests of what comes in, each with the reason for its default.
 
-Limits for labels, concept and all columns together stand where these are measured.
+Those that a team sets are settings (`settings.py`): the p, the shares of rows, PSI, missing values and volume. The
+others are no settings, because the p are only right together with them: how many bins, rows, days and earlier months
+a comparison needs so that its statistic holds, and how many rows are read. Limits for labels, concept and all columns
+together stand where these are measured; they were measured together on simulated worlds, so that one of them alone
+cannot be set without a new measurement of false alarms.
 """
 
 from __future__ import annotations
@@ -120,5 +124,5 @@ class DriftConfig:
             "share_floor",
             "volume_note",
         ):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")

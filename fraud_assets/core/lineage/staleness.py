@@ -13,15 +13,20 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.lineage.configuration import maturity_values, setting_changed
 from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.core.months import shift_month
 
 Inputs = dict[str, dict[str, str | None]]
 """Table to month to digest; None where that month was looked for and was not there.
 
-What is no table goes by a name of its own: "contract", "features" and "training" with the one key "", "source" and
-"label_feed" (what was delivered), "ledger" (see `champion_inputs`), "added_labels", "quarantine_decisions", and
-"earlier_ids" (the earlier months with ids among those of the month, by name instead of digest).
+What is no table goes by a name of its own: "contract" (see `contract_inputs`), "features" with the one key "",
+"source" and "label_feed" (what was delivered), "ledger" (see `champion_inputs`), "added_labels",
+"quarantine_decisions", "earlier_ids" (the earlier months with ids among those of the month, by name instead of digest),
+and "costs", "drift", "training" and "maturity" (settings by name, with their values: `configuration.py`).
+
+Months from before settings were recorded have "contract" and "training" with the one key "", a digest of all of it.
 """
 
 Partition = tuple[str, str]
@@ -31,6 +36,9 @@ UP_TO_DATE = "up_to_date"
 """The check of every asset that says whether a month is stale."""
 INPUTS_KEY = b"fraud.inputs"
 CHAMPION = "champion before "
+WITHOUT_MATURITY = "without maturity"
+SETTINGS = ("costs", "drift", "training", "maturity")
+"""The names under which settings are recorded."""
 
 
 def inputs_of(*sources: pa.Table | Mapping[str, Mapping[str, str | None]]) -> Inputs:
@@ -70,9 +78,23 @@ def features_inputs(digest: str | None) -> Inputs:
     return {"features": {"": digest}}
 
 
-def training_inputs(digest: str) -> Inputs:
-    """How a model was trained (`TrainingConfig.digest`), as an input."""
-    return {"training": {"": digest}}
+def contract_inputs(contract: Contract) -> Inputs:
+    """What a contract says, as an input; its maturity is one of its own, which not all tables depend on."""
+    return {"contract": {WITHOUT_MATURITY: contract.digest_without_maturity}}
+
+
+def maturity_inputs(contract: Contract) -> Inputs:
+    """A contract's maturity, as an input."""
+    return {"maturity": dict(maturity_values(contract.maturity_days))}
+
+
+def evidence_inputs(contract: Contract) -> Inputs:
+    """A contract as a whole, as the evidence of decisions and of models.
+
+    Not what a month records: the ledger knows a decision again by its evidence, and so does a model by what it was
+    trained on. Told in another form, everything that was decided before would be decided, and trained, once more.
+    """
+    return {"contract": {"": contract.digest}}
 
 
 def absent(inputs: Mapping[str, Mapping[str, str | None]], table: str) -> list[str]:
@@ -247,6 +269,8 @@ def _difference(table: str, key: str, was: str | None, is_now: str | None) -> st
         return "the contract has changed"
     if table == "features":
         return "how features are made has changed"
+    if table in SETTINGS and key:
+        return setting_changed(table, key, str(was), is_now)
     if table == "training":
         return "the settings of training have changed"
     if table == "added_labels":

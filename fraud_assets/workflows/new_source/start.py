@@ -22,7 +22,7 @@ from fraud_assets.core.contracts.contract import Contract, ContractError, load_c
 from fraud_assets.core.drafting.draft import Draft, names_only_fraud
 from fraud_assets.core.drafting.roles import Choices
 from fraud_assets.core.months import shift_month
-from fraud_assets.settings import PROJECT_ROOT
+from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.new_source.contract_files import (
     DataCheck,
     Described,
@@ -327,18 +327,22 @@ def no_model_yet(started: Started) -> str:
     return said.rstrip(".") + ". More months bring more; `fraud status` says what is decided"
 
 
-def run(job: dg.JobDefinition, started: Started, contract: Contract, check: DataCheck, progress: Progress) -> None:
+def run(
+    job: dg.JobDefinition,
+    settings: Settings,
+    started: Started,
+    contract: Contract,
+    check: DataCheck,
+    progress: Progress,
+) -> None:
     """Runs the months that there are, oldest first."""
     from fraud_assets.adapters.postgres.ledger import LedgerStore
     from fraud_assets.adapters.postgres.months import open_store
     from fraud_assets.core.decisions.ledger import champion_version
     from fraud_assets.core.decisions.why import why_no_model
-    from fraud_assets.settings import Settings
     from fraud_assets.workflows.run_months import run_months
     from fraud_assets.workflows.why import newest_remarks
 
-    settings = Settings()
-    settings.workspace.mkdir(parents=True, exist_ok=True)
     started.review_cost, started.review_capacity = settings.review_cost, settings.review_capacity
     months = months_to_take(check, contract, datetime.now(UTC))
     started.months = run_months(job, settings, months, progress, purpose="fraud start")

@@ -699,7 +699,7 @@ def materialize(server, body, **options):
     def decisions():
         return body
 
-    return dg.materialize([decisions], resources={"io_manager": PostgresMonthIOManager()}, **options)
+    return dg.materialize([decisions], resources={"io_manager": PostgresMonthIOManager(Settings())}, **options)
 
 
 def decided(month, promoted=True):

@@ -19,7 +19,6 @@ from fraud_assets.core.lineage.staleness import (
     inputs_of,
     next_to_rebuild,
     stale_since,
-    training_inputs,
 )
 
 Current = dict[tuple[str, str], tuple[str, Inputs | None]]
@@ -156,11 +155,37 @@ def test_months_of_one_table_that_something_was_built_on_are_told_together(curre
     )
 
 
-def test_changed_settings_of_training_make_models_stale_and_nothing_that_was_not_trained(current: Current) -> None:
+def test_settings_of_training_that_were_recorded_as_a_whole_make_models_stale_as_a_whole(current: Current) -> None:
     model = "trained_model", "2018-05"
-    current = current | {model: ("mod", CONTRACT | training_inputs("t1"))}
+    current = current | {model: ("mod", CONTRACT | {"training": {"": "t1"}})}
     assert find_stale(current, lookup(training="t1")) == []
     assert told(find_stale(current, lookup(training="t2"))) == {model: ("the settings of training have changed",)}
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "was", "is_now", "reason"),
+    [
+        ("costs", "review", "10", "12", "the review cost was 10 and is 12"),
+        ("maturity", "days", "7", "14", "the maturity in days was 7 and is 14"),
+        ("drift", "psi_limit", "0.1", "0.2", "the drift limit psi_limit was 0.1 and is 0.2"),
+        ("training", "window_months", "12", "none", "the training window in months was 12 and is none"),
+        ("training", "grid", "0" * 64, "1" * 64, "the training setting grid has changed"),
+    ],
+)
+def test_a_changed_setting_makes_stale_what_recorded_it_and_says_what_it_was_and_is(
+    current: Current, part: str, name: str, was: str, is_now: str, reason: str
+) -> None:
+    report = "drift_report", "2018-05"
+    current = current | {report: ("dri", CONTRACT | {part: {name: was, "another": "1"}})}
+    now = {(part, name): was, (part, "another"): "1", ("contract", ""): "c1", ("source", "2018-04"): "s1"}
+    assert find_stale(current, lambda *asked: now.get(asked)) == []
+    changed = now | {(part, name): is_now}
+    assert told(find_stale(current, lambda *asked: changed.get(asked))) == {report: (reason,)}
+
+
+def test_a_setting_that_was_not_recorded_or_that_there_is_no_more_makes_nothing_stale(current: Current) -> None:
+    current = current | {("drift_report", "2018-05"): ("dri", CONTRACT | {"drift": {"gone": "1"}})}
+    assert find_stale(current, lookup(costs="12", drift=None)) == []
 
 
 def test_a_changed_contract_makes_everything_stale(current: Current) -> None:

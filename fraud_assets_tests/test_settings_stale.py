@@ -1,0 +1,240 @@
+"""Every setting, and the tables that a change of it makes stale, on months that were really run.
+
+A new setting fails here until it is listed: with what it makes stale, or with the reason why nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from fraud_assets.adapters.postgres.database import Database
+from fraud_assets.adapters.postgres.months import MonthStore
+from fraud_assets.adapters.sources import open_source
+from fraud_assets.core.lineage.staleness import Inputs, Stale
+from fraud_assets.core.lineage.tables import ON_REQUEST, TABLES
+from fraud_assets.settings import Settings
+from fraud_assets.workflows.refresh import read_stale
+
+if TYPE_CHECKING:
+    from fraud_assets_tests.worlds import World
+
+pytest_plugins = ["fraud_assets_tests.worlds"]
+
+DELIVERED = ("raw_transactions", "quarantined_transactions", "delivered_labels")
+TRAINED = ("trained_model",)
+
+
+class Changed(NamedTuple):
+    """A setting with another value.
+
+    Attributes:
+        value: another one than in the world.
+        tables: those that are stale by it themselves, and not by what they are built on.
+        reason: what each of them says; or why there is none.
+    """
+
+    value: Any
+    tables: tuple[str, ...]
+    reason: str
+
+
+def none(value: Any, why: str) -> Changed:
+    return Changed(value, (), why)
+
+
+SERVER = "where something is kept or shown: rows are the same wherever they lie"
+DELIVERY = "the delivery of 2025-01 has changed since"
+LATER = "it decides when a model is trained, and the ledger names the model"
+COSTED = ("trained_model", "drift_report", "evaluation")
+
+SETTINGS = {
+    "home": none(Path("elsewhere"), SERVER),
+    "contract": none(Path("contracts/handbook.yaml"), "another contract has a database of its own"),
+    "source": none("files", "a source that cannot be opened says nothing of its months"),
+    "source_path": none(Path("elsewhere"), "the simulator reads no file; a folder's files have fingerprints"),
+    "source_url": none("postgresql://example.invalid/", "the simulator reads no database"),
+    "source_query": none("transactions", "the simulator reads no database"),
+    "database_url": none("postgresql://example.invalid/", SERVER),
+    "mlflow_uri": none("http://example.invalid", SERVER),
+    "simulator_customers": Changed(301, DELIVERED, DELIVERY),
+    "simulator_terminals": Changed(601, DELIVERED, DELIVERY),
+    "simulator_seed": Changed(8, DELIVERED, DELIVERY),
+    "simulator_drift": Changed("amount_inflation@2025-01:2", DELIVERED, DELIVERY),
+    "engine": none("spark", "all engines give the same features, to the last digit"),
+    "families": Changed(
+        "logistic_regression",
+        TRAINED,
+        "the list of model families was logistic_regression, hist_gradient_boosting and is logistic_regression",
+    ),
+    "imbalance": Changed("none", TRAINED, "the treatment of imbalance was undersample and is none"),
+    "window_months": Changed(0, TRAINED, "the training window in months was 12 and is none"),
+    "half_life_days": Changed(90.0, TRAINED, "the half-life of training rows in days was none and is 90"),
+    "review_capacity": Changed(77, TRAINED, "the review capacity was 100 and is 77"),
+    "review_cost": Changed(12.0, COSTED, "the review cost was 5 and is 12"),
+    "loss_share": Changed(0.5, COSTED, "the share of a missed fraud's amount that is lost was 1 and is 0.5"),
+    "fixed_loss": Changed(50.0, COSTED, "the loss of a missed fraud without an amount was 100 and is 50"),
+    "drift_p": Changed(0.002, ("drift_report",), "the drift limit drift_p was 0.005 and is 0.002"),
+    "drift_delivered_p": Changed(0.02, ("drift_report",), "the drift limit delivered_drift_p was 0.025 and is 0.02"),
+    "drift_watch_p": Changed(0.05, ("drift_report",), "the drift limit watch_p was 0.025 and is 0.05"),
+    "drift_total_variation": Changed(
+        0.03, ("drift_report",), "the drift limit drift_total_variation was 0.018 and is 0.03"
+    ),
+    "drift_min_total_variation": Changed(
+        0.01, ("drift_report",), "the drift limit min_total_variation was 0.005 and is 0.01"
+    ),
+    "drift_psi_limit": Changed(0.2, ("drift_report",), "the drift limit psi_limit was 0.1 and is 0.2"),
+    "drift_missing_limit": Changed(0.1, ("drift_report",), "the drift limit missing_limit was 0.05 and is 0.1"),
+    "drift_volume_note": Changed(0.1, ("drift_report",), "the drift limit volume_note was 0.05 and is 0.1"),
+    "retrain_on": none("drift", LATER),
+    "retrain_every_months": none(2, LATER),
+    "retrain_max_age_months": none(6, LATER),
+    "retrain_cooldown_months": none(2, LATER),
+    "alert_urls": none("json://127.0.0.1", "alerts are told of rows, and change none"),
+    "ui_url": none("https://dagster.example.com", "a link in alerts"),
+    "dagster_port": none(3001, SERVER),
+    "mlflow_port": none(5002, SERVER),
+    "serve_port": none(5003, SERVER),
+}
+
+
+@pytest.fixture
+def store(world: World) -> MonthStore:
+    return MonthStore(Database(world.url), world.settings.loaded_contract)
+
+
+def with_other(world: World, **changed: Any) -> Settings:
+    """The world's settings with some of them changed, and checked as those of a user are."""
+    given = {name: getattr(world.settings, name) for name in world.settings.model_fields_set}
+    return Settings(**(given | changed))
+
+
+def directly(stale: list[Stale]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """What is stale by what it was made of itself."""
+    return {one.partition: one.changes for one in stale if one.changes}
+
+
+def recorded(store: MonthStore, part: str) -> set[tuple[str, str]]:
+    return {one for one, (_, inputs) in store.current().items() if part in (inputs or {})}
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_each_setting_makes_the_tables_stale_whose_rows_depend_on_it_and_no_other(
+    name: str, world: World, store: MonthStore
+) -> None:
+    assert name in SETTINGS, f"list {name}: which tables does it make stale, or why none?"
+    value, tables, reason = SETTINGS[name]
+    settings = with_other(world, **{name: value})
+    assert getattr(settings, name) != getattr(world.settings, name)
+    of_source = tables == DELIVERED
+    found = directly(read_stale(store, open_source(settings) if of_source else None, settings))
+    assert reason
+    assert {table for table, _ in found} == set(tables)
+    if not of_source:
+        assert {change for changes in found.values() for change in changes} <= {reason}
+        # In every month in which the table recorded it: a report without a champion, say, has no cost.
+        part = {"drift_report": "drift"} if name.startswith("drift_") else dict.fromkeys(COSTED, "costs")
+        part = dict.fromkeys(TRAINED, "training") if tables == TRAINED else part
+        assert found.keys() == {one for table in tables for one in recorded(store, part[table]) if one[0] == table}
+    else:
+        assert any(change.startswith(reason) for change in found["raw_transactions", world.months[0]])
+
+
+def test_nothing_is_listed_that_is_no_setting() -> None:
+    assert set(SETTINGS) == set(Settings.model_fields)
+
+
+def test_costs_are_recorded_where_a_model_was_judged_and_limits_by_every_report(
+    world: World, store: MonthStore
+) -> None:
+    judged = "SELECT DISTINCT to_char(month, 'YYYY-MM') FROM evaluation WHERE role <> 'none'"
+    live = {month for month, *_ in world.query(judged)}
+    with_champion = dict(
+        world.query("SELECT to_char(month, 'YYYY-MM'), max(champion_version) FROM drift_report GROUP BY 1")
+    )
+    assert recorded(store, "costs") == {
+        *(("trained_model", month) for month in world.months),
+        *(("evaluation", month) for month in live),
+        *(("drift_report", month) for month, version in with_champion.items() if version is not None),
+    }
+    assert live
+    assert any(with_champion.values())
+    assert recorded(store, "drift") == {("drift_report", month) for month in world.months}
+
+
+def test_a_longer_maturity_makes_stale_what_asks_for_mature_labels_and_not_what_was_delivered(
+    world: World, store: MonthStore
+) -> None:
+    contract = store.contract
+    longer = contract.model_copy(update={"maturity_days": contract.maturity_days + 7})
+    found = directly(read_stale(MonthStore(store.database, longer), None, world.settings))
+    said = f"the maturity in days was {contract.maturity_days:g} and is {longer.maturity_days:g}"
+    assert {change for changes in found.values() for change in changes} == {said}
+    tables = {table for table, _ in found}
+    assert tables == {
+        "transaction_features", "drift_report", "trained_model", "evaluation_segments", "evaluation", "champion",
+    }  # fmt: skip
+    assert {one for one in found if one[0] == "champion"} == recorded(store, "maturity") & {
+        ("champion", month) for month in world.months
+    }
+    # By another way it reaches all that is built on these; what was delivered is what it was.
+    assert set(TABLES) - tables - ON_REQUEST == {*DELIVERED, "fraud_labels", "fraud_bento"}
+
+
+# Months from before settings were recorded
+
+
+def as_before(store: MonthStore, inputs: Inputs, settings: Settings) -> Inputs:
+    """What the version before recorded of the same month."""
+    kept = {name: keys for name, keys in inputs.items() if name not in ("costs", "drift", "maturity", "training")}
+    training: Inputs = {"training": {"": settings.training.digest}} if "training" in inputs else {}
+    return kept | {"contract": {"": store.contract.digest}} | training
+
+
+class OldStore(MonthStore):
+    """The months as the version before recorded them."""
+
+    settings: Settings
+
+    def current(self) -> dict[tuple[str, str], tuple[str, Inputs | None]]:
+        now = super().current()
+        return {one: (digest, as_before(self, inputs or {}, self.settings)) for one, (digest, inputs) in now.items()}
+
+
+@pytest.fixture
+def old(world: World, store: MonthStore) -> OldStore:
+    old = OldStore(store.database, store.contract)
+    old.settings = world.settings
+    return old
+
+
+def test_months_that_did_not_record_settings_are_not_stale_by_that(world: World, old: OldStore) -> None:
+    assert read_stale(old, None, world.settings) == []
+    changed = with_other(world, drift_psi_limit=0.2)
+    assert read_stale(old, None, changed) == []
+
+
+def test_of_months_that_recorded_training_as_a_whole_a_changed_cost_makes_the_models_stale(
+    world: World, old: OldStore
+) -> None:
+    found = directly(read_stale(old, None, with_other(world, review_cost=12.0)))
+    assert found == {("trained_model", month): ("the settings of training have changed",) for month in world.months}
+
+
+# What comes of it
+
+
+def test_status_names_a_changed_limit_and_refresh_rebuilds_the_reports_alone(spare_world: World) -> None:
+    limit = {"FRAUD_DRIFT_PSI_LIMIT": "0.2"}
+    shown = spare_world.fraud("status", **limit).stdout
+    assert "the drift limit psi_limit was 0.1 and is 0.2" in " ".join(shown.split())
+    before = spare_world.query("SELECT max(id) FROM month_versions")[0][0]
+    spare_world.fraud("refresh", **limit)
+    rebuilt = spare_world.query(f"SELECT DISTINCT table_name FROM month_versions WHERE id > {before}")
+    assert rebuilt == [("drift_report",)]
+    assert "psi_limit" not in spare_world.fraud("status", **limit).stdout
+    # Taken back, they are rebuilt again: the world is as it was.
+    spare_world.fraud("refresh")
+    assert "stale" not in spare_world.fraud("status").stdout
