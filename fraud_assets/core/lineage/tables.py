@@ -153,6 +153,8 @@ def drift_report(contract: Contract) -> Table:  # noqa: ARG001 - all table funct
             pa.field("champion_version", pa.int64()),
             pa.field("reference_from", pa.string()),
             pa.field("reference_to", pa.string()),
+            # What the page draws, as JSON, in the verdict's row; none in months from before it was kept.
+            pa.field("pictures", pa.string()),
         ]
     )  # fmt: skip
     return Table("drift_report", schema, "month", order=("month", "kind", "feature", "segment"))
