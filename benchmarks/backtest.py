@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from benchmarks.reporting import Row, argument_parser, at_most, report
 from fraud_assets.adapters.bento import to_onnx
@@ -22,6 +21,7 @@ from fraud_assets.core.backtest.replay import parse_policies
 from fraud_assets.core.contracts.contract import Contract, parse_contract
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.features.declarations import compute_features
+from fraud_assets.core.lineage.needs import MonthRows, Needed
 from fraud_assets.core.models.training_config import TrainingConfig
 from fraud_assets.core.months import months_between
 from fraud_assets.core.simulator import DriftSwitch, SimulatorConfig, simulate_month
@@ -44,14 +44,13 @@ class Year:
     contract: Contract
     tables: dict[str, pa.Table]
 
-    def read(self, table: str, columns: Sequence[str] | None, first: str, last: str) -> pa.Table:
-        """Months of a table, see `monitoring.Read`."""
-        rows = self.tables[table]
-        moment = rows["label_timestamp" if table == "fraud_labels" else "event_timestamp"]
-        start = pa.scalar(self.contract.month_start(first), moment.type)
-        end = pa.scalar(self.contract.month_end(last), moment.type)
-        found = rows.filter(pc.and_(pc.greater_equal(moment, start), pc.less(moment, end)))
-        return found if columns is None else found.select(list(columns))
+    @property
+    def rows(self) -> MonthRows:
+        """All of them."""
+        return MonthRows(
+            {Needed(name, tuple(rows.column_names), FIRST, KNOWN): rows for name, rows in self.tables.items()},
+            self.contract,
+        )
 
 
 def simulated_year(contract: Contract, seed: int, customers: int) -> Year:
@@ -90,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             trained.append(said)
 
     history = History(
-        read=year.read, contract=year.contract, contract_yaml=text, first_month=FIRST, config=TrainingConfig(),
+        rows=year.rows, contract=year.contract, contract_yaml=text, first_month=FIRST, config=TrainingConfig(),
         drift=DriftConfig(), costs=Costs(), to_onnx=to_onnx, tell=tell,
     )  # fmt: skip
     found = run_backtest(history, LIVE, LAST, parse_policies(POLICIES), known=KNOWN)

@@ -35,10 +35,12 @@ from fraud_assets.core.evaluation.evaluation import (
 from fraud_assets.core.features.declarations import compute_features, forced_texts, history_days, model_columns
 from fraud_assets.core.intake.accept import accept
 from fraud_assets.core.labels.as_of import labels_as_of
+from fraud_assets.core.lineage.needs import MonthRows, Needed
 from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, digest_model
 from fraud_assets.core.models.training import Candidate, TrainingConfig, TrainingError, TrainingResult, train
-from fraud_assets.core.monitoring.month import Champion, EarlierReport, report_month
+from fraud_assets.core.monitoring.month import report_month
+from fraud_assets.core.monitoring.plan import Champion, EarlierReport, Subject, first_needs, plan_report
 from fraud_assets.core.months import month_end, month_of, month_start, months_between, shift_month
 from fraud_assets.core.statistics.metrics import Costs
 from fraud_assets.core.windows import (
@@ -155,17 +157,17 @@ class BareRun:
 
     def _drift(self, month: str, features: pa.Table) -> str:
         live = self._model(self._champion)
-        report = report_month(
+        subject = Subject(
             month=month,
             current=features,
             champion=Champion(live.serving, live.promise) if live else None,
             first_event=self._first_event,
-            read=self._columns,
             earlier=self._reports,
             contract=self.contract,
-            config=DriftConfig(),
-            costs=Costs(),
         )
+        rows = self._load(first_needs(subject))
+        plan = plan_report(subject, rows)
+        report = report_month(plan, rows | self._load(plan.needs), config=DriftConfig(), costs=Costs())
         self._reports[month] = EarlierReport(report.champion_version, report.verdict.drift_status, report.findings)
         return report.verdict.drift_status
 
@@ -259,9 +261,9 @@ class BareRun:
         tables = [pyarrow.parquet.read_table(file) for file in files]
         return pa.concat_tables(tables) if tables else TABLES[name](self.contract).schema.empty_table()
 
-    def _columns(self, name: str, columns: Sequence[str] | None, first: str, last: str) -> pa.Table:
-        rows = self._read(name, first, last)
-        return rows if columns is None else rows.select(columns)
+    def _load(self, needs: Sequence[Needed]) -> MonthRows:
+        loaded = {need: self._read(need.table, need.first, need.last).select(list(need.columns)) for need in needs}
+        return MonthRows(loaded, self.contract)
 
 
 def bare_run(settings: Settings, folder: Path) -> BareRun:

@@ -69,13 +69,8 @@ from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, digest_model
 from fraud_assets.core.models.training import train
 from fraud_assets.core.models.training_config import GRID, TrainingConfig
-from fraud_assets.core.monitoring.month import (
-    CALENDAR_FEATURES,
-    Champion,
-    EarlierReport,
-    MonthReport,
-    report_month,
-)
+from fraud_assets.core.monitoring.month import CALENDAR_FEATURES, MonthReport, report_month
+from fraud_assets.core.monitoring.plan import Champion, EarlierReport, Subject, plan_report
 from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.core.statistics.metrics import Costs, average_precision
 from fraud_assets.core.windows import Window, month_window
@@ -212,19 +207,17 @@ class Reporter:
 
     def report(self, world: World, month: str) -> tuple[MonthReport, float]:
         """The report of a month, and the seconds it took."""
-        current = world.tables[FEATURES, month]
-        started = time.monotonic()
-        found = report_month(
+        subject = Subject(
             month=month,
-            current=current,
+            current=world.tables[FEATURES, month],
             champion=self.champion,
             first_event=world.first_event,
-            read=world.read,
             earlier=self.said,
             contract=world.contract,
-            config=self.config,
-            costs=self.costs,
         )
+        rows = world.rows
+        started = time.monotonic()
+        found = report_month(plan_report(subject, rows), rows, config=self.config, costs=self.costs)
         seconds = time.monotonic() - started
         self.reference = found.reference
         self.said[month] = EarlierReport(found.champion_version, found.verdict.drift_status, found.findings)

@@ -23,6 +23,7 @@ from fraud_assets.core import simulator
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.drift.findings import Cause, DriftKind
 from fraud_assets.core.features.declarations import TIMESTAMP, compute_features
+from fraud_assets.core.lineage.needs import MonthRows, Needed
 from fraud_assets.core.monitoring.verdict import Blame
 from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.core.simulator import NEW_SEGMENT, NEW_TERMINAL_RATIO, SimulatorConfig, simulate_month
@@ -101,8 +102,25 @@ class World:
         moment: datetime = self.tables[ROWS, self.first]["event_timestamp"][0].as_py()
         return moment
 
+    @property
+    def rows(self) -> MonthRows:
+        """What the platform has, for its reports; none where a month is from before there is anything."""
+        found: dict[Needed, pa.Table] = {}
+        begin = min(self.first, self.contract.first_month)
+        for table in (RAW, LABELS, FEATURES):
+            given = {
+                month: rows for (name, month), rows in self.tables.items() if name == (ROWS if table == RAW else table)
+            }
+            names = tuple(
+                self.contract.transactions_schema().names if table == RAW else next(iter(given.values())).column_names
+            )
+            empty = next(iter(given.values())).slice(0, 0)
+            for month in months_between(begin, max(given)):
+                found[Needed(table, names, month, month)] = given.get(month, empty).select(list(names))
+        return MonthRows(found, self.contract)
+
     def read(self, table: str, columns: Sequence[str] | None, first: str, last: str, /) -> pa.Table:
-        """What the platform has of months, see `monitoring.Read`; and the `rows` behind it."""
+        """Months of a table of the platform, or of the `rows` behind it."""
         if table == RAW:
             table, columns = ROWS, self.contract.transactions_schema().names if columns is None else columns
         months = (self.tables.get((table, month)) for month in months_between(first, last))

@@ -299,8 +299,17 @@ class Registry:
             RegistryError: when there is no such version.
         """
         client = self.client()
+        client.log_text(self._run_of(client, version), text, path)
+        return self.address(version, path)
+
+    def address(self, version: int, path: str) -> str:
+        """Where a text that is kept beside the run that trained a version is seen, whether it is there yet or not.
+
+        Raises:
+            RegistryError: when there is no such version.
+        """
+        client = self.client()
         run = client.get_run(self._run_of(client, version))
-        client.log_text(run.info.run_id, text, path)
         server = self.settings.mlflow_uri or ""
         ui = server.rstrip("/") if server.startswith("http") else f"http://127.0.0.1:{self.settings.mlflow_port}"
         return f"{ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/{path}"

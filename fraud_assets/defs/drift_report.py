@@ -1,23 +1,25 @@
 """`drift_report`: has the world changed, since the champion was trained or since the months before?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraud_assets.core.labels.completeness import Completeness
 from fraud_assets.core.lineage.configuration import setting_inputs
-from fraud_assets.core.lineage.staleness import Inputs, champion_inputs, inputs_of, maturity_inputs
+from fraud_assets.core.lineage.needs import Needed
+from fraud_assets.core.lineage.staleness import Inputs, absent, champion_inputs, inputs_of, maturity_inputs
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.core.monitoring.month import (
-    PAST_MONTHS,
-    Champion,
     MonthReport,
     drift_rows,
+    earlier_needed,
     earlier_reports,
     report_month,
 )
-from fraud_assets.core.months import shift_month
+from fraud_assets.core.monitoring.pictures import completeness_needs, completeness_of
+from fraud_assets.core.monitoring.plan import Champion, Subject, first_needs, plan_report
 from fraud_assets.defs.partitions import (
     AFTER_ITS_INPUTS,
     CONTRACT,
@@ -29,7 +31,7 @@ from fraud_assets.defs.partitions import (
 )
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
-from fraud_assets.workflows.report_page import publish_report, write_report
+from fraud_assets.workflows.report_page import page_file, page_link, publish_report, write_report
 
 
 @dg.asset(
@@ -56,26 +58,29 @@ def drift_report(
     month = single_month(context)
     platform.store.require("transaction_features", month)
     version = platform.champion_before(month)
-    report, inputs = _report(platform, month, transaction_features, version)
+    report, completeness, inputs = _report(platform, month, transaction_features, version)
     verdict, limits = report.verdict, platform.settings.drift
     effect = {
         finding.feature: finding.total_variation for finding in report.findings if finding.total_variation is not None
     }
-    rows = drift_rows(report, month, platform.store.table("drift_report").schema)
-    page = write_report(platform.settings, platform.store, platform.ledger, platform.registry, month, rows=rows)
-    link = publish_report(platform.registry, version, month, page)
+    link = page_link(platform.registry, version, month)
     yield dg.Output(
-        rows,
+        drift_rows(report, month, platform.store.table("drift_report").schema, completeness),
         metadata={
             "inputs": inputs,
             "drift_status": verdict.drift_status,
             **({"blame": verdict.blame} if verdict.blame else {}),
             "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in verdict.reasons)),
             "champion_version": version,
-            "report": dg.MetadataValue.url(link) if link else dg.MetadataValue.path(page),
+            "report": dg.MetadataValue.url(link)
+            if link
+            else dg.MetadataValue.path(page_file(platform.settings, month)),
             "plot": picture(plots.bars(effect, "Share of rows that moved, by feature", limits.min_total_variation)),
         },
     )
+    # The rows are stored by now, and the page is made of them.
+    page = write_report(platform.settings, platform.store, platform.ledger, platform.registry, month)
+    publish_report(platform.registry, version, month, page)
     yield dg.AssetCheckResult(
         passed=verdict.drift_status == "OK",
         severity=dg.AssetCheckSeverity.WARN,
@@ -83,40 +88,38 @@ def drift_report(
     )
 
 
-def _report(platform: Platform, month: str, features: pa.Table, version: int | None) -> tuple[MonthReport, Inputs]:
-    """The month's report, and everything it was made of."""
+def _report(
+    platform: Platform, month: str, features: pa.Table, version: int | None
+) -> tuple[MonthReport, Completeness | None, Inputs]:
+    """The month's report, how complete the labels are, and everything that both were made of."""
     store, settings = platform.store, platform.settings
-    limits, costs = settings.drift, settings.costs
-    inputs = platform.made_of(
-        features, champion_inputs(month, version), maturity_inputs(CONTRACT), setting_inputs("drift", limits),
+    made_of = platform.made_of(
+        features, champion_inputs(month, version), maturity_inputs(CONTRACT), setting_inputs("drift", settings.drift),
         # What the champion's promise is held against.
-        *([setting_inputs("costs", costs)] if version is not None else []),
+        *([setting_inputs("costs", settings.costs)] if version is not None else []),
     )  # fmt: skip
-
-    def read(table: str, columns: Sequence[str] | None, first: str, last: str) -> pa.Table:
-        nonlocal inputs
-        rows = store.read(table, columns, first_month=max(first, CONTRACT.first_month), last_month=last)
-        inputs = inputs_of(inputs, rows)
-        return rows
-
     champion = None
     if version is not None:
         champion = Champion(Scorer(*platform.registry.fetch(version)), platform.registry.validation(version))
     # From the first month of the contract on: one that arrives later makes the platform's history longer.
     oldest = next(iter(store.months("transaction_features")))
-    first_event = pc.min(
-        read("transaction_features", ["event_timestamp"], CONTRACT.first_month, oldest)["event_timestamp"]
-    ).as_py()
-    before = read("drift_report", None, shift_month(month, -PAST_MONTHS), shift_month(month, -1))
-    report = report_month(
+    beginning = Needed("transaction_features", ("event_timestamp",), CONTRACT.first_month, oldest)
+    before = store.load([beginning, earlier_needed(month)])
+    subject = Subject(
         month=month,
         current=features,
         champion=champion,
-        first_event=first_event,
-        read=read,
-        earlier=earlier_reports(before),
+        first_event=pc.min(before.of(beginning)["event_timestamp"]).as_py(),
+        earlier=earlier_reports(before.of(earlier_needed(month))),
         contract=CONTRACT,
-        config=limits,
-        costs=costs,
     )
-    return report, inputs
+    rows = store.load([*first_needs(subject), *completeness_needs(month, CONTRACT)])
+    plan = plan_report(subject, rows)
+    rows |= store.load(plan.needs)
+    report = report_month(plan, rows, config=settings.drift, costs=settings.costs)
+    has_labels = month not in absent(rows.inputs, "fraud_labels")
+    return (
+        report,
+        completeness_of(month, rows, CONTRACT) if has_labels else None,
+        inputs_of(made_of, before.inputs, rows.inputs),
+    )

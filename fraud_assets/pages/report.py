@@ -25,14 +25,13 @@ from fraud_assets.core.labels.completeness import Completeness, MonthCompletenes
 from fraud_assets.core.lineage.staleness import Inputs
 from fraud_assets.core.models.scoring import ModelManifest
 from fraud_assets.core.monitoring.month import VERDICT, earlier_reports
-from fraud_assets.core.monitoring.verdict import GRAVEST_FIRST, NEXT_STEPS, Blame
+from fraud_assets.core.monitoring.pictures import MOST_COLUMNS, Pictures, in_order, stored_pictures
+from fraud_assets.core.monitoring.verdict import NEXT_STEPS, Blame
 from fraud_assets.core.words import number, percent
 from fraud_assets.pages.charts import Point, by_month, delays, shares, shares_by_bin
 
 SHOWN_MONTHS = 12  # a year, so that a season is beside the same one
 SHOWN_MOVED = 25  # rows that are open; what is more is a click away, so that two hundred features stay a page
-PICTURES = 12
-GRAVEST_STATUS: tuple[DriftStatus, ...] = ("DRIFT", "WATCH", "INSUFFICIENT_DATA", "OK")
 # A sign beside each colour, for those who cannot tell the colours apart and for print.
 MARKS: dict[DriftStatus, str] = {"OK": "✓", "WATCH": "!", "DRIFT": "▲", "INSUFFICIENT_DATA": "?"}
 STATUS_WORDS: dict[DriftStatus, str] = {
@@ -103,11 +102,8 @@ class ReportFacts:
         as_of: the moment of knowledge, the month's end.
         rows: `drift_report` of this month and earlier ones, in any order.
         evaluation: `evaluation` of these months; those of later months are not shown.
-        completeness: of the labels at the month's end; None where there are none.
         champion: the model it is about, if there was one.
-        histograms: of features that moved, and of the score.
-        flagged: the share of transactions at or above the champion's threshold, before and now, 0 to 1.
-        inputs: the digests of the months that were read.
+        inputs: the digests of what the month's report was made of.
         platform: version of this software.
     """
 
@@ -117,10 +113,7 @@ class ReportFacts:
     as_of: datetime
     rows: pa.Table
     evaluation: pa.Table
-    completeness: Completeness | None
     champion: ChampionFacts | None
-    histograms: Sequence[Histogram]
-    flagged: tuple[float, float] | None
     inputs: Inputs
     platform: str
 
@@ -139,12 +132,16 @@ def monthly_report(facts: ReportFacts) -> str:
     findings = in_order(reports[facts.month].findings)
     moved = [finding for finding in findings if finding.status in ("DRIFT", "WATCH")]
     emptied = [finding for finding in findings if finding.kind == "missing" and _is_told(finding)]
-    pictures = {one.feature: one for one in facts.histograms}
+    stored = stored_pictures(verdicts[facts.month])
+    drawn = stored or Pictures()
+    pictures = {one.feature: one for one in drawn.histograms}
     months = list(verdicts)[-SHOWN_MONTHS:]
     history = {month: reports[month].findings for month in months}
     return _page().render(
         facts=facts,
         verdict=_verdict(facts.month, verdicts, moved),
+        is_drawn=stored is not None,
+        flagged=drawn.flagged,
         history=[_month_shown(month, verdicts[month], month == facts.month) for month in months],
         about=_about(facts, verdicts[facts.month]),
         measures=_measures(history),
@@ -165,8 +162,8 @@ def monthly_report(facts: ReportFacts) -> str:
         missing=[_row(finding) for finding in emptied],
         emptiness=_emptiness([finding for finding in emptied if finding.status != "OK"]),
         labelled=[_row(finding) for finding in findings if finding.kind == "label"],
-        labels=_labels(facts.completeness),
-        delays=_delays(facts.completeness),
+        labels=_labels(drawn.completeness),
+        delays=_delays(drawn.completeness),
         left_out=_left_out(facts, findings),
         unknown=[_row(finding) for finding in findings if finding.status == "INSUFFICIENT_DATA"],
         everything=[_row(finding) for finding in findings],
@@ -174,37 +171,6 @@ def monthly_report(facts: ReportFacts) -> str:
         percent=percent,
         number=number,
     )
-
-
-def in_order(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings as they are read: the gravest status first, then the gravest kind, then the largest move."""
-    return sorted(
-        findings,
-        key=lambda one: (
-            GRAVEST_STATUS.index(one.status),
-            GRAVEST_FIRST.index(one.kind),
-            -(one.psi or 0.0),
-            one.feature,
-            one.segment or "",
-        ),
-    )
-
-
-def features_to_draw(findings: Iterable[Finding]) -> tuple[str, ...]:
-    """The columns that are worth a picture: those that moved most, and the score.
-
-    Args:
-        findings: of the month.
-    """
-    drawn = [
-        finding.feature
-        for finding in in_order(findings)
-        if finding.kind in ("covariate", "category")
-        and finding.status in ("DRIFT", "WATCH")
-        and finding.segment is None
-        and finding.psi is not None
-    ]
-    return (*list(dict.fromkeys(drawn))[:PICTURES], SCORE)
 
 
 @cache
@@ -450,7 +416,7 @@ def _emptiness(findings: Sequence[Finding]) -> Markup | None:
         (finding.feature, finding.missing_reference, finding.missing_current)
         for finding in findings
         if finding.missing_reference is not None and finding.missing_current is not None
-    ][:PICTURES]
+    ][:MOST_COLUMNS]
     return shares(drawn, f"Shares of rows without a value, before and now, of {len(drawn)} columns") if drawn else None
 
 

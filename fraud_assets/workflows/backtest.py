@@ -18,11 +18,11 @@ from fraud_assets.core.backtest.judge import (
     BacktestError,
     History,
     Tell,
+    backtest_needs,
     backtest_rows,
     run_backtest,
 )
 from fraud_assets.core.backtest.replay import Policy
-from fraud_assets.core.monitoring.month import Read
 from fraud_assets.core.months import check_month, months_between, shift_month
 from fraud_assets.settings import Settings
 
@@ -58,9 +58,13 @@ def backtest_stored(
             f"live from {first} on are trained as of the end of the month before it. Load the months with "
             "`fraud run`, or choose others"
         )
+    tell("reading the months")
+    needs = backtest_needs(
+        first, last, stored[-1], first_month=stored[0], config=settings.training, contract=store.contract
+    )
     history = History(
-        read=read_once(store),
-        contract=settings.loaded_contract,
+        rows=store.load(needs),
+        contract=store.contract,
         contract_yaml=settings.contract_path.read_text(encoding="utf-8"),
         first_month=stored[0],
         config=settings.training,
@@ -71,29 +75,6 @@ def backtest_stored(
     )
     found: Backtest = run_backtest(history, first, last, policies, known=stored[-1])
     return backtest_rows(found, store.table("backtest").schema)
-
-
-def read_once(store: MonthStore) -> Read:
-    """Reads months of the store; features and labels, which every training asks for again, once."""
-    kept: dict[tuple[str, str], pa.Table] = {}
-
-    def month_of(table: str, month: str) -> pa.Table:
-        if (table, month) not in kept:
-            kept[table, month] = store.read(table, first_month=month, last_month=month)
-        return kept[table, month]
-
-    def read(table: str, columns: Sequence[str] | None, first: str, last: str) -> pa.Table:
-        first = max(first, store.contract.first_month)
-        months = months_between(first, last)
-        if table not in NEEDED or not months:
-            return store.read(table, columns, first_month=first, last_month=last)
-        tables = [month_of(table, month) for month in months]
-        if columns is not None:
-            tables = [one.select(list(columns)) for one in tables]
-        # Months from before a column was declared have it nullable.
-        return pa.concat_tables(tables, promote_options="default").replace_schema_metadata(None)
-
-    return read
 
 
 def _stored_months(store: MonthStore) -> list[str]:

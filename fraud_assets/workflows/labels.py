@@ -29,7 +29,7 @@ from fraud_assets.core.contracts.contract import TIMESTAMP, Contract, LabelFeed
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.intake.accept import IntakeError
 from fraud_assets.core.labels.as_of import count_premature
-from fraud_assets.core.labels.completeness import Completeness, label_completeness
+from fraud_assets.core.labels.completeness import COMPLETENESS_MONTHS, Completeness, label_completeness
 from fraud_assets.core.labels.feed import (
     RefusedFor,
     StatedRows,
@@ -48,7 +48,6 @@ from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.settings import Settings
 from fraud_assets.workflows.run_months import materialize_months
 
-COMPLETENESS_MONTHS = 12  # of transactions: a longer memory tells of delays and rates that are gone
 STATED = ("transaction_id", "is_fraud", "label_timestamp", "label_source")
 
 # A row without a time of its own says something only if the last added statement says otherwise.

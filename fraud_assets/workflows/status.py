@@ -12,6 +12,7 @@ from fraud_assets.core.decisions.ledger import champion_event
 from fraud_assets.core.lineage.staleness import Stale, in_words
 from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.core.models.decision_rule import PROMISED, DecisionRule
+from fraud_assets.core.monitoring.pictures import PICTURES
 from fraud_assets.core.months import check_month
 from fraud_assets.workflows.new_source.feed_check import feed_findings
 from fraud_assets.workflows.why import newest_remarks
@@ -83,7 +84,7 @@ def read_versions(store: MonthStore, table: str, month: str | None) -> list[dict
 def read_drift(store: MonthStore, month: str | None) -> list[dict[str, Any]]:
     """The rows of a month's drift report, the verdict first; of the newest month when none is given."""
     month = reported_month(store, month)
-    rows: list[dict[str, Any]] = store.read("drift_report", first_month=month, last_month=month).to_pylist()
+    rows = _rows(store, "drift_report", month)
     gravity = {status: place for place, status in enumerate(("DRIFT", "WATCH", "INSUFFICIENT_DATA", "OK"))}
     return sorted(
         rows,
@@ -157,5 +158,12 @@ def _last(store: MonthStore, name: str, kind: str | None = None) -> dict[str, An
     stored = list(store.months(name))
     if not stored:
         return None
-    rows: list[dict[str, Any]] = store.read(name, first_month=stored[-1], last_month=stored[-1]).to_pylist()
+    rows = _rows(store, name, stored[-1])
     return next((row for row in rows if kind is None or row["kind"] == kind), None)
+
+
+def _rows(store: MonthStore, name: str, month: str) -> list[dict[str, Any]]:
+    """A month's rows, without what only the page of a report is drawn from."""
+    columns = [column for column in store.table(name).schema.names if column != PICTURES]
+    rows: list[dict[str, Any]] = store.read(name, columns, first_month=month, last_month=month).to_pylist()
+    return rows

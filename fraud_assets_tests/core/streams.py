@@ -14,7 +14,9 @@ import pyarrow.compute as pc
 from fraud_assets.core.contracts.contract import Contract, parse_contract
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.features.declarations import compute_features
-from fraud_assets.core.monitoring.month import EarlierReport, MonthReport, report_month
+from fraud_assets.core.lineage.needs import MonthRows, Needed
+from fraud_assets.core.monitoring.month import MonthReport, report_month
+from fraud_assets.core.monitoring.plan import EarlierReport, Subject, plan_report
 from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.core.statistics.metrics import Costs
 
@@ -85,27 +87,27 @@ class Stream:
             start=contract.month_start(self.months[0]), end=contract.month_end(self.months[-1]),
         )  # fmt: skip
 
-    def read(self, table: str, columns: Sequence[str] | None, first: str, last: str, /) -> pa.Table:
-        """As `monitoring.Read`."""
-        given, clock = {
-            "raw_transactions": (self.rows, "event_timestamp"),
-            "transaction_features": (self.features, "event_timestamp"),
-            "fraud_labels": (self.labels, "label_timestamp"),
-        }[table]
-        start, end = self.contract.month_start(first), self.contract.month_end(last)
-        inside = pc.and_(
-            pc.greater_equal(given[clock], pa.scalar(start, given[clock].type)),
-            pc.less(given[clock], pa.scalar(end, given[clock].type)),
+    @property
+    def stored(self) -> MonthRows:
+        """All months, as the platform has them."""
+        tables = {"raw_transactions": self.rows, "transaction_features": self.features, "fraud_labels": self.labels}
+        last = self.months[-1]
+        return MonthRows(
+            {
+                Needed(name, tuple(rows.column_names), self.contract.first_month, last): rows
+                for name, rows in tables.items()
+            },
+            self.contract,
         )
-        found = given.filter(inside)
-        return found if columns is None else found.select(list(columns))
 
     def report(self, month: str | None = None, earlier: Mapping[str, EarlierReport] | None = None) -> MonthReport:
         """The report of a month, the last one when none is named, without a champion."""
         month = month or self.months[-1]
-        moments = self.read("raw_transactions", ["event_timestamp"], FIRST, month)["event_timestamp"]
-        return report_month(
-            month=month, current=self.read("transaction_features", None, month, month), champion=None,
-            first_event=pc.min(moments).as_py(), read=self.read, earlier=earlier or {}, contract=self.contract,
-            config=DriftConfig(), costs=Costs(),
+        stored = self.stored.until(month)
+        first, columns = self.contract.first_month, tuple(self.features.column_names)
+        moments = stored.of(Needed("raw_transactions", ("event_timestamp",), first, month))["event_timestamp"]
+        subject = Subject(
+            month=month, current=stored.of(Needed("transaction_features", columns, month, month)), champion=None,
+            first_event=pc.min(moments).as_py(), earlier=earlier or {}, contract=self.contract,
         )  # fmt: skip
+        return report_month(plan_report(subject, stored), stored, config=DriftConfig(), costs=Costs())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -21,9 +21,10 @@ from fraud_assets.core.labels.completeness import Completeness, DelayCurve, Mont
 from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.core.models.scoring import ModelManifest
 from fraud_assets.core.monitoring.month import MonthReport, drift_rows
+from fraud_assets.core.monitoring.pictures import Pictures, features_to_draw
 from fraud_assets.core.monitoring.verdict import Verdict, judge_month
 from fraud_assets.core.windows import Window
-from fraud_assets.pages.report import ChampionFacts, ReportFacts, features_to_draw, monthly_report
+from fraud_assets.pages.report import ChampionFacts, ReportFacts, monthly_report
 
 SCHEMAS = {name: TABLES[name](Contract.model_construct()).schema for name in ("drift_report", "evaluation")}
 WINDOW = Window(datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 3, 1, tzinfo=UTC))
@@ -51,9 +52,15 @@ def realised(value: float, status: Any = "OK") -> Finding:
     )  # fmt: skip
 
 
-def report_rows(month: str, findings: Sequence[Finding], verdict: Verdict | None = None, version: int = 3) -> pa.Table:
-    judged = verdict or judge_month(findings)
-    return drift_rows(MonthReport(judged, tuple(findings), version, WINDOW), month, SCHEMAS["drift_report"])
+def report_rows(
+    month: str,
+    findings: Sequence[Finding],
+    verdict: Verdict | None = None,
+    version: int = 3,
+    pictures: Pictures = Pictures(),  # noqa: B008 - frozen
+) -> pa.Table:
+    report = MonthReport(verdict or judge_month(findings), tuple(findings), version, WINDOW, pictures)
+    return drift_rows(report, month, SCHEMAS["drift_report"], pictures.completeness)
 
 
 def evaluation(month: date, average_precision: float) -> dict[str, Any]:
@@ -67,10 +74,11 @@ def evaluation(month: date, average_precision: float) -> dict[str, Any]:
 
 
 def facts(findings: Sequence[Finding] = (AMOUNT, QUIET, UNKNOWN), **changed: Any) -> ReportFacts:
+    drawn = {one.name: changed.pop(one.name) for one in fields(Pictures) if one.name in changed}
     given: dict[str, Any] = {
         "contract": "cards", "currency": "EUR", "month": "2025-04", "as_of": datetime(2025, 5, 1, tzinfo=UTC),
-        "rows": report_rows("2025-04", findings), "evaluation": SCHEMAS["evaluation"].empty_table(),
-        "completeness": None, "champion": ChampionFacts(3, None, "2025-03"), "histograms": (), "flagged": None,
+        "rows": report_rows("2025-04", findings, pictures=Pictures(**drawn)),
+        "evaluation": SCHEMAS["evaluation"].empty_table(), "champion": ChampionFacts(3, None, "2025-03"),
         "inputs": {}, "platform": "1.0",
     }  # fmt: skip
     return ReportFacts(**given | changed)
@@ -249,6 +257,15 @@ def test_a_month_without_a_champion_says_so_and_shows_nothing_it_does_not_know()
     assert "none was live when the month ended" in words(html)
     assert "no champion" in section(html, "Month by month")
     assert "svg" not in html.split("</style>")[1]
+
+
+def test_a_month_that_was_stored_before_pictures_were_kept_says_so_and_how_they_are_made() -> None:
+    rows = facts().rows.drop_columns(["pictures"])
+    older = monthly_report(facts(rows=rows.append_column("pictures", pa.nulls(rows.num_rows, pa.string()))))
+    assert "stored before pictures were kept" in section(older, "What moved")
+    assert "fraud run --from 2025-04 --to 2025-04" in section(older, "What moved")
+    assert "There are no labels yet" not in words(older)
+    assert "stored before pictures were kept" not in words(monthly_report(facts()))
 
 
 def test_rows_without_a_verdict_on_the_month_are_refused() -> None:

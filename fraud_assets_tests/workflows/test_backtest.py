@@ -1,10 +1,9 @@
-"""Which stored months a backtest takes, how often they are read, and the files that are written of it."""
+"""Which stored months a backtest takes, and the files that are written of it."""
 
 from __future__ import annotations
 
 import datetime as dt
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.pages.backtest import save_picture, save_rows, show_backtest, summary_in_words
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows import backtest as module
-from fraud_assets.workflows.backtest import backtest_stored, read_once
+from fraud_assets.workflows.backtest import backtest_stored
 
 CONTRACT = load_contract(PROJECT_ROOT / "contracts" / "simulator.yaml")
 SCHEMA = TABLES["backtest"](CONTRACT).schema
@@ -32,31 +31,10 @@ class Store:
     contract = CONTRACT
 
     def __init__(self, **months: list[str]) -> None:
-        self.stored, self.asked = months, list[tuple[str, str, str]]()
+        self.stored = months
 
     def months(self, name: str) -> dict[str, str]:
         return dict.fromkeys(self.stored.get(name, []), "digest")
-
-    def read(self, name: str, columns: Sequence[str] | None = None, *, first_month: str, last_month: str) -> pa.Table:
-        self.asked.append((name, first_month, last_month))
-        return pa.table({"month": [first_month], "amount": [1.0]}).select(list(columns or ["month", "amount"]))
-
-
-def test_a_month_of_features_is_read_once_and_columns_are_taken_from_it() -> None:
-    store = Store()
-    read = read_once(store)  # type: ignore[arg-type]
-    assert read("transaction_features", None, "2025-01", "2025-02")["month"].to_pylist() == ["2025-01", "2025-02"]
-    again = read("transaction_features", ["month"], "2025-02", "2025-03")
-    assert (again.column_names, again["month"].to_pylist()) == (["month"], ["2025-02", "2025-03"])
-    assert [month for _, month, _ in store.asked] == ["2025-01", "2025-02", "2025-03"]
-
-
-def test_months_from_before_the_contract_s_first_are_not_there() -> None:
-    store = Store()
-    read = read_once(store)  # type: ignore[arg-type]
-    assert read("transaction_features", None, "2024-11", "2025-01")["month"].to_pylist() == ["2025-01"]
-    read("transaction_features", None, "2024-11", "2024-12")
-    assert store.asked[-1] == ("transaction_features", "2025-01", "2024-12")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ what it leaves out stays for the months that have it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias, cast
 
@@ -35,6 +35,7 @@ from fraud_assets.adapters.postgres.month_writer import (
 )
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.lineage.needs import MonthRows, Needed, fewest
 from fraud_assets.core.lineage.staleness import INPUTS_KEY, Inputs, inputs_of
 from fraud_assets.core.lineage.tables import TABLES, Table
 from fraud_assets.core.months import MONTH_PATTERN, months_between
@@ -165,6 +166,16 @@ class MonthStore:
         named = self._months_of_contract(first_month, last_month or max(digests, default=None))
         return _with_inputs(rows.cast(pa.schema(older)), {name: {month: digests.get(month) for month in named}})
 
+    def load(self, needs: Iterable[Needed]) -> MonthRows:
+        """Reads what is needed, each month once: see `fewest`."""
+        return MonthRows(
+            {
+                need: self.read(need.table, need.columns, first_month=need.first, last_month=need.last)
+                for need in fewest(needs, self.contract)
+            },
+            self.contract,
+        )
+
     def head(self, name: str, month: str, n: int = 5) -> pa.Table:
         """The first rows of a stored month."""
         table = self.table(name)
@@ -185,14 +196,11 @@ class MonthStore:
         if last_month is not None:
             end = month_bounds(table, self.contract, last_month)[1]
             conditions.append(sql.SQL("{} < {}").format(column, sql.Literal(end)))
-        statement = sql.SQL("SELECT {} FROM {} WHERE {}").format(
-            sql.SQL(", ").join(map(sql.Identifier, columns)),
-            sql.Identifier("public", table.name),
-            sql.SQL(" AND ").join(conditions),
-        )
+        source = sql.Identifier("public", table.name)
+        order: sql.Composable = sql.SQL("")
         if not set(table.order) <= set(columns):
             # Rows are stored in order, so that sorting is left out where it can be seen whether they came in order.
-            statement += sql.SQL(" ORDER BY {}").format(sql.SQL(", ").join(_ordered(table)))
+            order = sql.SQL(" ORDER BY {}").format(sql.SQL(", ").join(_ordered(table)))
         with self.database.bulk() as connection, connection.cursor() as cursor:
             cursor.execute("SELECT to_regclass($1) IS NULL", [f"public.{table.name}"])
             if cursor.fetchone()[0]:
@@ -201,13 +209,17 @@ class MonthStore:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             # Before the first query, which fixes the moment: a month that is swapped between the two would be seen
             # as the new partition without its rows.
-            cursor.execute(
-                sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE")
-                .format(sql.Identifier("public", table.name))
-                .as_string()
-            )
+            cursor.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(source).as_string())
             cursor.execute(DIGESTS, [table.name])
             digests = cursor.fetch_arrow_table()
+            cursor.execute(COLUMNS, [f"public.{table.name}"])
+            there = set(cursor.fetch_arrow_table()["attname"].to_pylist())
+            statement = sql.SQL("SELECT {} FROM {} WHERE {}{}").format(
+                sql.SQL(", ").join(_column(table, name, there) for name in columns),
+                source,
+                sql.SQL(" AND ").join(conditions),
+                order,
+            )
             cursor.execute(statement.as_string())
             rows = cursor.fetch_arrow_table()
         return dict(zip(digests["month"].to_pylist(), digests["digest"].to_pylist(), strict=True)), rows
@@ -289,6 +301,7 @@ VERSIONS = pa.schema(
         *[(name, pa.int64()) for name in ("added", "removed", "altered")],
     ]
 )
+COLUMNS = "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped"
 DIGESTS = "SELECT DISTINCT ON (month) month, digest FROM month_versions WHERE table_name = $1 ORDER BY month, id DESC"
 
 
@@ -343,6 +356,14 @@ def _amendments(connection: psycopg.Connection[Any], table: Table) -> list[sql.C
             drop = sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL")
             statements.append(drop.format(parent, sql.Identifier(name)))
     return statements
+
+
+def _column(table: Table, name: str, there: Collection[str]) -> sql.Composable:
+    """A column as it is stored; empty where the database is from before it was declared, and was not written since."""
+    if name in there or not table.schema.field(name).nullable:
+        return sql.Identifier(name)
+    kind = sql.SQL(POSTGRES_TYPES[table.schema.field(name).type])
+    return sql.SQL("NULL::{} AS {}").format(kind, sql.Identifier(name))
 
 
 def _ordered(table: Table) -> list[sql.Composable]:

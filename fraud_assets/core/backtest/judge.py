@@ -27,12 +27,24 @@ from fraud_assets.core.backtest.replay import Policy, Step, replay
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.evaluation.evaluation import EvaluationError, score_window
+from fraud_assets.core.evaluation.segments import segment_attributes
 from fraud_assets.core.features.declarations import forced_texts, model_columns
 from fraud_assets.core.labels.as_of import labels_as_of
+from fraud_assets.core.lineage.needs import MonthRows, Needed, fewest
+from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, digest_model
 from fraud_assets.core.models.training import TrainingError, train
 from fraud_assets.core.models.training_config import TrainingConfig
-from fraud_assets.core.monitoring.month import Champion, EarlierReport, MonthReport, Read, report_month
+from fraud_assets.core.monitoring.month import MonthReport, report_month
+from fraud_assets.core.monitoring.outcomes import STATEMENT
+from fraud_assets.core.monitoring.plan import (
+    Champion,
+    EarlierReport,
+    Subject,
+    attributes_compared,
+    first_months,
+    plan_report,
+)
 from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.core.statistics.bootstrap import (
     Bools,
@@ -66,15 +78,39 @@ class BacktestError(ValueError):
 # As of each month's end
 
 
-def known_until(read: Read, month: str) -> Read:
-    """The same, but whoever asks for a later month asks for what was not known yet."""
+def backtest_needs(
+    first: str, last: str, known: str, *, first_month: str, config: TrainingConfig, contract: Contract
+) -> tuple[Needed, ...]:
+    """The rows that a replay takes, whatever the policies decide in it.
 
-    def read_known(table: str, columns: Sequence[str] | None, first: str, last: str) -> pa.Table:
-        if last > month:
-            raise BacktestError(f"{table} of {last} was asked for as of the end of {month}, when it was not known")
-        return read(table, columns, first, last)
+    Args:
+        first: the first month in which models are live.
+        last: the last one.
+        known: the month at whose end labels are taken to judge with.
+        first_month: the first month there is.
+        config: how models are trained.
+        contract: of the source.
+    """
+    trained_from, _ = training_months(shift_month(first, -1), config.window_months, first_month)
+    begin = first_months(first, trained_from, contract)
+    # Which transactions were looked into matters where the others are not known; attributes are found by the ids.
+    attributes = dict.fromkeys([*attributes_compared(contract), *segment_attributes(contract)])
+    ids = ("transaction_id",) if attributes or contract.label.blank == "unknown" else ()
+    return fewest(
+        [
+            Needed("transaction_features", ("event_timestamp",), first_month, first_month),
+            Needed("transaction_features", features_columns(contract), begin["transaction_features"], last),
+            Needed("fraud_labels", (*STATEMENT, *contract.entities), begin["fraud_labels"], known),
+            Needed("raw_transactions", ("event_timestamp",), begin["raw_transactions"], last),
+            *([Needed("raw_transactions", (*ids, *attributes), begin["fraud_labels"], last)] if ids else []),
+        ],
+        contract,
+    )
 
-    return read_known
+
+def features_columns(contract: Contract) -> tuple[str, ...]:
+    """All columns of the table of features."""
+    return tuple(TABLES["transaction_features"](contract).schema.names)
 
 
 @dataclass
@@ -82,7 +118,7 @@ class History:
     """Models and reports as of the months' ends, each made at most once, whichever policies ask for it.
 
     Attributes:
-        read: gives `transaction_features`, `fraud_labels` and `raw_transactions`.
+        rows: at least those of `backtest_needs`.
         contract: of the source.
         contract_yaml: its text.
         first_month: the first month there is.
@@ -92,7 +128,7 @@ class History:
         tell: is told what is being done.
     """
 
-    read: Read
+    rows: MonthRows
     contract: Contract
     contract_yaml: str
     first_month: str
@@ -135,13 +171,12 @@ class History:
         key = (*(step.trained for step in steps), trained, month)
         if key not in self._reports:
             self.tell(f"{month}: drift report about the model of {trained}")
-            read = known_until(self.read, month)
-            self._reports[key] = report_month(
+            rows = self.rows.until(month)
+            subject = Subject(
                 month=month,
-                current=read("transaction_features", None, month, month),
+                current=rows.of(self._features(month, month)),
                 champion=self.model(trained),
-                first_event=self._first(read),
-                read=read,
+                first_event=self._first(rows),
                 earlier={
                     step.month: EarlierReport(
                         step.report.champion_version, step.report.verdict.drift_status, step.report.findings
@@ -149,25 +184,27 @@ class History:
                     for step in steps
                 },
                 contract=self.contract,
-                config=self.drift,
-                costs=self.costs,
             )
+            self._reports[key] = report_month(plan_report(subject, rows), rows, config=self.drift, costs=self.costs)
         return self._reports[key]
 
-    def _first(self, read: Read) -> datetime | None:
+    def _features(self, first: str, last: str) -> Needed:
+        return Needed("transaction_features", features_columns(self.contract), first, last)
+
+    def _first(self, rows: MonthRows) -> datetime | None:
         if self._first_event is None:
-            rows = read("transaction_features", ["event_timestamp"], self.first_month, self.first_month)
-            self._first_event = pc.min(rows["event_timestamp"]).as_py()
+            first = Needed("transaction_features", ("event_timestamp",), self.first_month, self.first_month)
+            self._first_event = pc.min(rows.of(first)["event_timestamp"]).as_py()
         return self._first_event
 
     def _trained(self, month: str) -> Champion | str:
         contract, names = self.contract, model_columns(self.contract)
-        read, as_of = known_until(self.read, month), contract.month_end(month)
+        rows, as_of = self.rows.until(month), contract.month_end(month)
         first, last = training_months(month, self.config.window_months, self.first_month)
-        features = read("transaction_features", None, first, last)
+        features = rows.of(self._features(first, last))
         labels = labels_as_of(
             features,
-            read("fraud_labels", None, first, last),
+            rows.of(Needed("fraud_labels", STATEMENT, first, last)),
             as_of,
             maturity_days=contract.maturity_days,
             blank=contract.label.blank,
@@ -498,12 +535,12 @@ def score_month(history: History, month: str, models: Iterable[str], known: str)
     Raises:
         EvaluationError: when there is no matured fraud, or no genuine transaction.
     """
-    contract, read = history.contract, known_until(history.read, known)
-    features = read("transaction_features", None, month, month)
+    contract, rows = history.contract, history.rows.until(known)
+    features = rows.of(Needed("transaction_features", features_columns(contract), month, month))
     as_of = contract.month_end(known)
     labels = labels_as_of(
         features,
-        read("fraud_labels", None, month, known),
+        rows.of(Needed("fraud_labels", STATEMENT, month, known)),
         as_of,
         maturity_days=contract.maturity_days,
         blank=contract.label.blank,

@@ -1,7 +1,7 @@
 """A column of two windows as shares of the reference's bins: what a person sees of a move.
 
 The bins and the weights of the rows are those of the test, so that what is drawn is what was tested. Which columns
-are worth a picture is said in `pages/report.py`, how it is drawn in `pages/charts.py`.
+are worth a picture is said in `monitoring/pictures.py`, how it is drawn in `pages/charts.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fraud_assets.core.drift.cells import (
     texts,
 )
 from fraud_assets.core.drift.limits import DriftConfig
-from fraud_assets.core.statistics.clusters import FloatArray, pair_windows, row_days, tabulate
+from fraud_assets.core.statistics.clusters import FloatArray, one_in, pair_windows, row_days, tabulate
 
 MOST_DIGITS = 9  # a float32 has no more
 
@@ -58,7 +58,7 @@ def histogram(reference: pa.Table, current: pa.Table, feature: str, config: Drif
         reference: event_timestamp (timestamp, UTC, no nulls) and the column, numbers or texts.
         current: the same.
         feature: the column.
-        config: how many bins, and how many values of a text.
+        config: how many bins, how many values of a text, and how many rows of the reference are looked at.
 
     Returns:
         None where there is nothing to draw: a window has no rows on a weekday that both have, the column is in one
@@ -66,7 +66,11 @@ def histogram(reference: pa.Table, current: pa.Table, feature: str, config: Drif
     """
     if any(feature not in table.column_names or not table.num_rows for table in (reference, current)):
         return None
-    windows = pair_windows(row_days(reference, "reference"), row_days(current, "current"))
+    windows = pair_windows(
+        row_days(reference, "reference"),
+        row_days(current, "current"),
+        reference_each=one_in(reference.num_rows, config.reference_rows),
+    )
     sides = Side(reference, windows[0]), Side(current, windows[1])
     if not all(window.rows for window in windows):
         return None

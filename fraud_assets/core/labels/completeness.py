@@ -24,6 +24,7 @@ from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
 Floats = npt.NDArray[np.float64]
 HALF_AN_HOUR = 1 / 48  # of a day
+COMPLETENESS_MONTHS = 12  # of transactions: a longer memory tells of delays and rates that are gone
 # Two earlier months show one difference, and a limit from one difference is never undercut.
 MINIMUM_EARLIER_MONTHS = 3
 
@@ -189,6 +190,17 @@ def label_completeness(
             # A month whose reports are missing is no measure for the next.
             seen.append((known, exposure))
     return Completeness(as_of, tuple(found), curve, delay_curve(frauds.delays[~earlier], frauds.ages[~earlier]))
+
+
+def hourly(moments: pa.ChunkedArray) -> pa.Table:
+    """How many transactions there are in each hour, as `label_completeness` takes it.
+
+    Args:
+        moments: their event times.
+    """
+    hours = pc.floor_temporal(moments.cast(TIMESTAMP), unit="hour")
+    counted = pa.table({"hour": hours}).group_by("hour", use_threads=False).aggregate([([], "count_all")])
+    return counted.rename_columns(["hour", "n"])
 
 
 @dataclass(frozen=True)

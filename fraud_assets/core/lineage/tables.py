@@ -317,6 +317,11 @@ def drift_report(contract: Contract) -> Table:  # noqa: ARG001 - all table funct
         ),
         _column("reference_from", pa.string(), "First day of what the month is compared with, YYYY-MM-DD."),
         _column("reference_to", pa.string(), "First day after what the month is compared with, YYYY-MM-DD."),
+        _column(
+            "pictures",
+            pa.string(),
+            "Of the verdict: what the report's page draws, as JSON; empty in months from before it was kept.",
+        ),
     ]
     return Table.of("drift_report", "monitoring", columns, "month", order=("month", "kind", "feature", "segment"))
 

@@ -1,17 +1,17 @@
-"""A month's drift report: which windows are compared, what is measured on them, and the rows that are stored.
+"""A month's drift report: what is measured on the windows of its plan, and the rows that are stored.
 
 The statistics belong to `drift/covariate.py`, `drift/domain_classifier.py`, `performance/concept.py`,
-`performance/label_drift.py` and `performance/estimation.py`, the verdict to `verdict.py`, the windows' rules to
-`windows.py`.
+`performance/label_drift.py` and `performance/estimation.py`, the verdict to `verdict.py`, which windows are compared
+and which rows that takes to `plan.py`, what is drawn to `pictures.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import date, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.drift.causes import listed
 from fraud_assets.core.drift.covariate import measure_drift
 from fraud_assets.core.drift.domain_classifier import domain_finding
-from fraud_assets.core.drift.findings import DATA_CAUSES, SCORE, DriftStatus, Finding
+from fraud_assets.core.drift.findings import SCORE, Finding
 from fraud_assets.core.drift.history_columns import (
     NEW,
     SEEN_DAYS,
@@ -34,193 +34,92 @@ from fraud_assets.core.drift.history_columns import (
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.drift.time_columns import time_columns
 from fraud_assets.core.evaluation.segments import attributes_of
-from fraud_assets.core.features.declarations import feature_days, feature_names
+from fraud_assets.core.features.declarations import feature_days
+from fraud_assets.core.labels.completeness import Completeness
+from fraud_assets.core.lineage.needs import MonthRows, Needed
 from fraud_assets.core.models.scoring import Scorer
-from fraud_assets.core.monitoring.deliveries import USUAL_DAYS, Gap, History, delivery_finding, history_of
+from fraud_assets.core.monitoring.deliveries import Gap, History, delivery_finding
 from fraud_assets.core.monitoring.outcomes import outcome_findings
+from fraud_assets.core.monitoring.pictures import PICTURES, Pictures, draw
+from fraud_assets.core.monitoring.plan import (
+    PAST_MONTHS,
+    EarlierReport,
+    Part,
+    ReportPlan,
+    Subject,
+    attributes_compared,
+)
 from fraud_assets.core.monitoring.verdict import Verdict, hold, judge_month
-from fraud_assets.core.months import months_between, shift_month
+from fraud_assets.core.months import shift_month
 from fraud_assets.core.statistics.clusters import one_in
 from fraud_assets.core.statistics.metrics import Costs
-from fraud_assets.core.windows import (
-    FILLING_DAYS,
-    MINIMUM_REFERENCE_DAYS,
-    Window,
-    matured_window,
-    month_window,
-    reference_window,
-    rows_within,
-)
+from fraud_assets.core.windows import FILLING_DAYS, Window, matured_window, month_window, rows_within
 
 # Follows the calendar, not the world: a month with five weekends is no drift.
 CALENDAR_FEATURES = ("is_weekend",)
-OWN_MONTHS = 3  # as long as the reference of a champion at most is
-LATE_BEGIN = timedelta(days=3)  # a first month that begins later is a part of one
-PAST_MONTHS = 6  # how much months differ without anything having changed is told by so many
-HISTORY = timedelta(days=31)  # what the columns that are made for the report look back
 # Shops are new while less than a short month is known from before.
 LEAST_HISTORY = timedelta(days=28)
 VERDICT = "verdict"
+# A finding's status is the column drift_status.
+FINDING_COLUMNS = tuple(one.name for one in fields(Finding) if one.name not in ("kind", "status"))
 THREADS = 3  # one for each of the kinds that are measured side by side
-
-
-class Read(Protocol):
-    """Gives the rows of a range of months of a table, or some of its columns; empty where there are none."""
-
-    def __call__(self, table: str, columns: Sequence[str] | None, first: str, last: str, /) -> pa.Table:
-        """From the first to the last month, both included."""
-
-
-@dataclass(frozen=True)
-class Champion:
-    """The model that the report is about.
-
-    Attributes:
-        scorer: the model.
-        promise: what it said of transactions it had not seen when it was validated, and what became of them, see
-            `TrainingResult.validation`; None of a model from before that was kept.
-    """
-
-    scorer: Scorer
-    promise: pa.Table | None
-
-    @property
-    def version(self) -> int:
-        """Its version in the registry."""
-        return self.scorer.manifest.model_version
-
-    @property
-    def training(self) -> Window | None:
-        """Event times of its training rows.
-
-        From the manifest and not from `trained_model`, whose row may be about a newer model of the same month.
-        """
-        manifest = self.scorer.manifest
-        if manifest.training_from is None or manifest.training_to is None:
-            return None
-        return Window(manifest.training_from, manifest.training_to)
-
-
-@dataclass(frozen=True)
-class EarlierReport:
-    """What the report of an earlier month said."""
-
-    champion_version: int | None
-    drift_status: DriftStatus
-    findings: tuple[Finding, ...]
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether it called the data broken."""
-        return any(finding.status == "DRIFT" and finding.cause in DATA_CAUSES for finding in self.findings)
 
 
 @dataclass(frozen=True)
 class MonthReport:
-    """A month's report, the champion it is about, and the window it was compared with."""
+    """A month's report, the champion it is about, the window it was compared with, and what is drawn of it."""
 
     verdict: Verdict
     findings: tuple[Finding, ...]
     champion_version: int | None
     reference: Window | None
+    pictures: Pictures = field(default_factory=Pictures)
 
 
-def report_month(
-    *,
-    month: str,
-    current: pa.Table,
-    champion: Champion | None,
-    first_event: datetime | None,
-    read: Read,
-    earlier: Mapping[str, EarlierReport],
-    contract: Contract,
-    config: DriftConfig,
-    costs: Costs,
-) -> MonthReport:
+def report_month(plan: ReportPlan, rows: MonthRows, *, config: DriftConfig, costs: Costs) -> MonthReport:
     """Compares a month with the champion's training window and with what its validation promised.
 
-    Without a champion, or where its training window cannot be compared, the platform's own earlier months are the
-    reference, see `own_months`. Everything is as known at the month's end.
+    Everything is as known at the month's end.
 
     Args:
-        month: the month under report.
-        current: its features.
-        champion: the live model, if there is one.
-        first_event: the first transaction the platform has.
-        read: gives `transaction_features`, `fraud_labels` and `raw_transactions`.
-        earlier: the reports of the `PAST_MONTHS` months before, where there are any.
-        contract: of the source.
+        plan: which windows are compared, see `plan_report`.
+        rows: at least those of `first_needs` and of the plan's needs.
         config: limits of the drift tests.
         costs: of reviews and missed frauds.
 
     Returns:
-        The report: INSUFFICIENT_DATA with its reason where there is nothing to compare with. Features are compared
-        whose windows are full in the reference and in the month, after the platform's first days and after a gap in
-        its history; and scores if those of all the model's features are: scores move as windows fill.
+        The report: INSUFFICIENT_DATA with its reason where there is nothing to compare with. Scores are compared if
+        the windows of all the model's features are full: scores move as windows fill.
     """
-    version = champion.version if champion else None
-    if first_event is None:
-        return _nothing("there is no transaction to compare", version)
+    subject = plan.subject
+    version = subject.champion.version if subject.champion else None
+    if plan.reference is None or plan.history is None:
+        return MonthReport(Verdict("INSUFFICIENT_DATA", None, (plan.remark,)), (), version, None)
+    month, contract, history = subject.month, subject.contract, plan.history
     this = month_window(month, contract.zone)
-    history = platform_history(month, champion.training if champion else None, first_event, read, contract)
-    window, remark = choose_reference(month, champion, history, earlier, contract)
-    if window is None:
-        return _nothing(remark, version)
-    days = feature_days(contract)
-    full = {name for name, back in days.items() if history.is_full(window, back) and history.is_full(this, back)}
-    # What is a number to models is compared as one; their texts come from the transactions, as all categories do.
-    numbers = [name for name in feature_names(contract) if name in full]
-    back = max((days[name] for name in full), default=0.0)
-    past = [
-        one
-        for one in past_months(month, window, earlier, contract)
-        if not history.breaks(month_window(one, contract.zone), max(back, SEEN_DAYS))
-    ]
-    needed = sorted({*months_between(contract.month_of(window.start), _last_month(window, contract)), *past, month})
-    attributes = [name for name in contract.attributes if name not in feature_names(contract)]
-    parts = [
-        compared_rows(months, current if months[-1] == month else None, numbers, attributes, read, contract)
-        for months in _runs(needed)
-    ]
-    # While a platform is young, every shop is new, and so it is after a gap.
-    shared = [name for name in parts[0].column_names if all(name in part.column_names for part in parts)]
-    unbroken = first_event + LEAST_HISTORY <= window.start and not any(
-        history.disturbing(one, SEEN_DAYS) for one in (window, this)
-    )
-    made = [name for name in history_columns(contract) if name in shared and unbroken]
-    rows = pa.concat_tables([part.select(shared) for part in parts])
-    seen = _Compared(
-        features=[
-            *(name for name in numbers if name not in CALENDAR_FEATURES),
-            *made,
-            *attributes,
-        ],
-        windows=[
-            (window, config.reference_rows),
-            (this, None),
-            *((month_window(one, contract.zone), config.score_rows) for one in past),
-        ],
-        scorer=champion.scorer if champion and full.issuperset(champion.scorer.manifest.features) else None,
-    )
-    findings = _findings(month, current, rows, seen, champion, read, earlier, contract, config, costs)
+    compared, seen = _compared(plan, rows, config)
+    findings, sides = _findings(plan, compared, seen, rows, config, costs)
     if broken := history.disturbing(matured_window(month, contract.maturity_days, contract.zone), FILLING_DAYS):
         findings = tuple(_on_broken_history(finding, broken) for finding in findings)
     if delivery := delivery_finding(history, this):
         findings = (delivery, *findings)
-    before = earlier.get(shift_month(month, -1))
+    before = subject.earlier.get(shift_month(month, -1))
     if before is not None and before.champion_version == version:
         findings = hold(findings, before.findings)
-    verdict = judge_month(findings, has_champion=champion is not None)
-    later = [name for name in days if name not in full]
+    verdict = judge_month(findings, has_champion=subject.champion is not None)
+    later = [name for name in feature_days(contract) if name not in plan.full]
     remarks = [
-        *([remark] if remark else []),
-        *([_not_yet(later, champion is not None and seen.scorer is None, history, this)] if later else []),
+        *([plan.remark] if plan.remark else []),
+        *([_not_yet(later, subject.champion is not None and seen.scorer is None, history, this)] if later else []),
     ]
-    return MonthReport(replace(verdict, reasons=(*verdict.reasons, *remarks)), findings, version, window)
+    return MonthReport(
+        replace(verdict, reasons=(*verdict.reasons, *remarks)), findings, version, plan.reference,
+        draw(findings, *sides, seen.scorer.manifest.threshold if seen.scorer else None, config),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class _Compared:
+class _Seen:
     """What is compared.
 
     Attributes:
@@ -234,25 +133,49 @@ class _Compared:
     scorer: Scorer | None
 
 
+def _compared(plan: ReportPlan, rows: MonthRows, config: DriftConfig) -> tuple[pa.Table, _Seen]:
+    """The rows that are compared, and what of them."""
+    subject, history = plan.subject, plan.history
+    assert history is not None  # noqa: S101 - where there is a reference, there is a history
+    assert plan.reference is not None  # noqa: S101 - asked by the caller
+    contract, first_event = subject.contract, history.first_event
+    this = month_window(subject.month, contract.zone)
+    parts = [_rows_of(part, subject, rows) for part in plan.parts]
+    # While a platform is young, every shop is new, and so it is after a gap.
+    shared = [name for name in parts[0].column_names if all(name in part.column_names for part in parts)]
+    unbroken = first_event + LEAST_HISTORY <= plan.reference.start and not any(
+        history.disturbing(one, SEEN_DAYS) for one in (plan.reference, this)
+    )
+    made = [name for name in history_columns(contract) if name in shared and unbroken]
+    champion = subject.champion
+    seen = _Seen(
+        features=[
+            *(name for name in plan.numbers if name not in CALENDAR_FEATURES),
+            *made,
+            *attributes_compared(contract),
+        ],
+        windows=[
+            (plan.reference, config.reference_rows),
+            (this, None),
+            *((month_window(one, contract.zone), config.score_rows) for one in plan.past),
+        ],
+        scorer=champion.scorer if champion and plan.full.issuperset(champion.scorer.manifest.features) else None,
+    )
+    return pa.concat_tables([part.select(shared) for part in parts]), seen
+
+
 def _findings(
-    month: str,
-    current: pa.Table,
-    rows: pa.Table,
-    seen: _Compared,
-    champion: Champion | None,
-    read: Read,
-    earlier: Mapping[str, EarlierReport],
-    contract: Contract,
-    config: DriftConfig,
-    costs: Costs,
-) -> tuple[Finding, ...]:
-    """All kinds of findings, measured side by side."""
+    plan: ReportPlan, compared: pa.Table, seen: _Seen, rows: MonthRows, config: DriftConfig, costs: Costs
+) -> tuple[tuple[Finding, ...], tuple[pa.Table, pa.Table]]:
+    """All kinds of findings, measured side by side; and the rows of the reference and of the month, with scores."""
+    subject, contract = plan.subject, plan.subject.contract
+    champion, earlier = subject.champion, subject.earlier
     counting, of_labels = counting_features(contract), label_features(contract)
     of_model = champion.scorer.manifest.features if champion else ()
     # numpy, pyarrow, scikit-learn and ONNX Runtime let other threads work meanwhile.
     with ThreadPoolExecutor(THREADS) as pool:
         reference, compared_month, *months = pool.map(
-            lambda part: _scored(rows_within(rows, part[0]), seen.scorer, part[1]), seen.windows
+            lambda part: _scored(rows_within(compared, part[0]), seen.scorer, part[1]), seen.windows
         )
         of_time = time_columns(reference, compared_month, months, seen.features)
         drift = pool.submit(
@@ -281,167 +204,52 @@ def _findings(
         )
         outcomes = pool.submit(
             outcome_findings,
-            month=month,
+            month=subject.month,
             scorer=champion.scorer if champion else None,
             promise=champion.promise if champion else None,
-            current=_with_score(current, compared_month),
-            read=read,
+            current=_with_score(subject.current, compared_month),
+            rows=rows,
             contract=contract,
             costs=costs,
             drifted=[one for one, report in earlier.items() if report.drift_status == "DRIFT"],
         )
-        return (*drift.result(), together.result(), *outcomes.result())
+        findings = (*drift.result(), together.result(), *outcomes.result())
+    return findings, (reference, compared_month)
 
 
-def platform_history(
-    month: str, training: Window | None, first_event: datetime, read: Read, contract: Contract
-) -> History:
-    """Where the history has gaps that a month's report must know of: from the reference's time on, and before it."""
-    begin = contract.month_start(shift_month(month, -PAST_MONTHS))
-    if training is not None:
-        begin = min(begin, training.start)
-    back = timedelta(days=max(feature_days(contract).values(), default=0.0) + USUAL_DAYS)
-    first = max(contract.month_of(max(begin - back, first_event)), contract.first_month)
-    rows = read("raw_transactions", ["event_timestamp"], first, month)
-    return history_of(rows["event_timestamp"], first_event, contract.month_end(month), contract)
-
-
-def choose_reference(
-    month: str,
-    champion: Champion | None,
-    history: History,
-    earlier: Mapping[str, EarlierReport],
-    contract: Contract,
-) -> tuple[Window | None, str]:
-    """What a month is compared with, and what is to be said of that.
-
-    Args:
-        month: the month under report.
-        champion: the live model, if there is one.
-        history: how far back transactions go, and where they have gaps.
-        earlier: the reports of the months before.
-        contract: of the source.
-
-    Returns:
-        The champion's training window as far as it can be compared; else, with the reason, the platform's own earlier
-        months; None where there are none.
-    """
-    if champion is None:
-        why = "there is no champion yet"
-    elif champion.training is None:
-        why = f"champion version {champion.version} does not say on what it was trained"
-    else:
-        window = reference_window(
-            champion.training, history.first_event, contract.maturity_days, month, contract.zone, history.gaps
-        )
-        if window is not None:
-            return window, ""
-        why = (
-            f"the training window of champion version {champion.version} lies where features that look back are still "
-            "filling"
-        )
-    own = own_months(month, history, earlier, contract)
-    if own is None:
-        return None, f"{why}, and no earlier month is there that could be compared"
-    first, last = own.start, own.end - timedelta(hours=12)
-    return own, f"{why}, so the month was compared with the months before: {first:%Y-%m-%d} to {last:%Y-%m-%d}"
-
-
-def own_months(month: str, history: History, earlier: Mapping[str, EarlierReport], contract: Contract) -> Window | None:
-    """Up to three months in a row before a month, of the `PAST_MONTHS` before it, that were delivered as usual.
-
-    The newest three in a row, else the newest of those in a row. A month that drifted is among them: without a model
-    that was made for the world before, a change is news once. Not one whose data were called broken, unless all were.
-    """
-    first = max(contract.month_of(history.first_event), shift_month(month, -PAST_MONTHS))
-    if first >= month:
-        return None
-    windows = {one: month_window(one, contract.zone) for one in months_between(first, shift_month(month, -1))}
-    if history.first_event - windows[first].start > LATE_BEGIN:
-        windows[first] = Window(history.first_event, windows[first].end)
-    whole = [
-        one
-        for one, window in windows.items()
-        if window.days >= MINIMUM_REFERENCE_DAYS and window.end > history.first_event and not history.breaks(window)
-    ]
-    sound = [one for one in whole if one not in earlier or not earlier[one].is_broken] or whole
-    if not sound:
-        return None
-    runs = _runs(sound)[::-1]
-    run = next((run for run in runs if len(run) >= OWN_MONTHS), max(runs, key=len))[-OWN_MONTHS:]
-    return Window(windows[run[0]].start, windows[run[-1]].end)
-
-
-def compared_rows(
-    months: Sequence[str],
-    current: pa.Table | None,
-    features: Sequence[str],
-    attributes: Sequence[str],
-    read: Read,
-    contract: Contract,
-) -> pa.Table:
-    """The rows of consecutive months with the columns that are compared.
-
-    Args:
-        months: in order.
-        current: the features of the last of them, if that is the month under report.
-        features: columns of the table of features.
-        attributes: columns of the transactions.
-        read: as for `report_month`.
-        contract: of the source.
-
-    Returns:
-        Also with those of `history_columns` that can be made of what is there.
-    """
-    first, last = months[0], months[-1]
-    known = ["transaction_id", "event_timestamp", *contract.entities]
-    columns = [*known, *features]
-    given = [] if current is None else [current.select(columns)]
-    if stored := months[: len(months) - len(given)]:
-        rows = read("transaction_features", columns, stored[0], stored[-1]).select(columns)
-        given = [rows, *(table.cast(rows.schema) for table in given)]
-    rows = pa.concat_tables(given)
+def _rows_of(part: Part, subject: Subject, rows: MonthRows) -> pa.Table:
+    """The rows of a part, also with those of `history_columns` that can be made of what is there."""
+    contract, first = subject.contract, part.months[0]
+    given = [subject.current.select(list(part.columns))] if part.months[-1] == subject.month else []
+    if part.stored is not None:
+        stored = rows.of(part.stored)
+        given = [stored, *(table.cast(stored.schema) for table in given)]
+    found = pa.concat_tables(given)
     with ThreadPoolExecutor(THREADS) as pool:
         made = None
-        if history_columns(contract):
-            needed = [*known, *(["amount"] if contract.amount else [])]
-            start = contract.month_of(contract.month_start(first) - HISTORY)
-            before = read("transaction_features", needed, start, shift_month(first, -1)).select(needed)
-            made = pool.submit(
-                _made, before, rows.select(needed).cast(before.schema), contract.month_start(first), contract
-            )
-        if attributes:
-            found = attributes_of(rows, read("raw_transactions", ["transaction_id", *attributes], first, last))
-            for name in attributes:
-                column = found[name]
-                rows = rows.append_column(name, column.cast(pa.string()) if _is_named(column.type) else column)
+        if part.before is not None:
+            before = rows.of(part.before)
+            own = found.select(before.column_names).cast(before.schema)
+            made = pool.submit(_made, before, own, contract.month_start(first), contract)
+        if part.attributes is not None:
+            attributes = attributes_of(found, rows.of(part.attributes))
+            for name in attributes.column_names:
+                column = attributes[name]
+                found = found.append_column(name, column.cast(pa.string()) if _is_named(column.type) else column)
     for name, values in made.result().items() if made else ():
-        rows = rows.append_column(name, values)
-    return rows
+        found = found.append_column(name, values)
+    return found
 
 
-def past_months(
-    month: str, reference: Window, earlier: Mapping[str, EarlierReport], contract: Contract
-) -> tuple[str, ...]:
-    """The months before one that show how much months differ when nothing has changed, oldest first.
-
-    Whole months from the reference's beginning on, when windows were full, at most `PAST_MONTHS`; not those that
-    drifted.
-    """
-    first = contract.month_of(reference.start)
-    if contract.month_start(first) < reference.start:
-        first = shift_month(first, 1)
-    months = [
-        one
-        for one in months_between(max(first, shift_month(month, -PAST_MONTHS)), shift_month(month, -1))
-        if one not in earlier or earlier[one].drift_status != "DRIFT"
-    ]
-    return tuple(months)
+def earlier_needed(month: str) -> Needed:
+    """The reports of the months before one that its own report looks at."""
+    columns = ("month", "kind", "drift_status", "champion_version", *FINDING_COLUMNS)
+    return Needed("drift_report", columns, shift_month(month, -PAST_MONTHS), shift_month(month, -1))
 
 
 def earlier_reports(rows: pa.Table) -> dict[str, EarlierReport]:
     """The reports of several months, by month, from rows of the drift_report table."""
-    names = {field.name for field in fields(Finding)}
+    names = {"kind", *FINDING_COLUMNS}
     verdicts: dict[str, dict[str, Any]] = {}
     findings: dict[str, list[Finding]] = {}
     for row in rows.to_pylist():
@@ -457,8 +265,17 @@ def earlier_reports(rows: pa.Table) -> dict[str, EarlierReport]:
     }
 
 
-def drift_rows(report: MonthReport, month: str, schema: pa.Schema) -> pa.Table:
-    """The report as rows of the drift_report table: one a finding, and one, kind `verdict`, for the month."""
+def drift_rows(
+    report: MonthReport, month: str, schema: pa.Schema, completeness: Completeness | None = None
+) -> pa.Table:
+    """The report as rows of the drift_report table: one a finding, and one, kind `verdict`, for the month.
+
+    Args:
+        report: the report.
+        month: YYYY-MM.
+        schema: of the table.
+        completeness: of the labels at the month's end, which the page shows beside the report; None without labels.
+    """
     reference, verdict = report.reference, report.verdict
     shared = {
         "month": date.fromisoformat(f"{month}-01"),
@@ -473,6 +290,7 @@ def drift_rows(report: MonthReport, month: str, schema: pa.Schema) -> pa.Table:
         "drift_status": verdict.drift_status,
         "blame": verdict.blame,
         "reason": "\n".join(verdict.reasons),
+        PICTURES: replace(report.pictures, completeness=completeness).to_json(),
     }
     rows = [{**vars(finding), "drift_status": finding.status} for finding in report.findings]
     return pa.Table.from_pylist([{**shared, **row} for row in [first, *rows]], schema=schema)
@@ -522,28 +340,9 @@ def _is_named(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_boolean(kind))
 
 
-def _last_month(window: Window, contract: Contract) -> str:
-    return contract.month_of(window.end - timedelta(microseconds=1))
-
-
-def _runs(months: Sequence[str]) -> list[list[str]]:
-    """Months in order, parted where one is missing between two."""
-    runs: list[list[str]] = []
-    for month in months:
-        if runs and shift_month(runs[-1][-1], 1) == month:
-            runs[-1].append(month)
-        else:
-            runs.append([month])
-    return runs
-
-
 def _made(before: pa.Table, rows: pa.Table, start: datetime, contract: Contract) -> dict[str, pa.ChunkedArray]:
     """The columns of `history_columns` that can be made of some rows and those before their start."""
     oldest = pc.min(before["event_timestamp"]).as_py()
     long_enough = oldest is not None and start - oldest >= LEAST_HISTORY
     history = with_history_columns(pa.concat_tables([before, rows]), contract).slice(before.num_rows)
     return {name: history[name] for name in history_columns(contract) if long_enough or not name.endswith(NEW)}
-
-
-def _nothing(reason: str, version: int | None) -> MonthReport:
-    return MonthReport(Verdict("INSUFFICIENT_DATA", None, (reason,)), (), version, None)

@@ -7,8 +7,8 @@ belongs to `performance/label_drift.py`, `performance/concept.py` and `performan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from fraud_assets.core.drift.findings import LABEL_CAUSES, SCORE, Finding
 from fraud_assets.core.evaluation.segments import Segment, attributes_of, segment_attributes, segments_of
 from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.labels.completeness import KnownFrauds, delay_curve, known_frauds
+from fraud_assets.core.lineage.needs import MonthRows, Needed
 from fraud_assets.core.models.scoring import Scorer, ScoringError
 from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.core.performance import concept, label_drift
@@ -43,7 +44,67 @@ UNCALIBRATED_P = 0.001
 EARLIER_MONTHS = 6
 NOT_INVESTIGATED = "which transactions will be looked into is not known where a blank label says that nobody did"
 STATEMENT = ("transaction_id", "event_timestamp", "is_fraud", "label_timestamp", "label_source")
-Read = Callable[[str, Sequence[str] | None, str, str], pa.Table]
+
+
+@dataclass(frozen=True)
+class OutcomeNeeds:
+    """The rows that `outcome_findings` looks at.
+
+    Attributes:
+        moments: the transactions of the month and of those before that tell what is usual.
+        statements: what was said of them.
+        judged: those among the statements that are about what the champion is judged on; None without a promise.
+        earlier: those from before the month, to be scored; None where there are none.
+        attributes: the same transactions' columns that they are parted by; None where there are none.
+    """
+
+    moments: Needed
+    statements: Needed
+    judged: Needed | None = None
+    earlier: Needed | None = None
+    attributes: Needed | None = None
+
+
+def outcome_needs(
+    month: str, scorer: Scorer | None, promise: pa.Table | None, columns: Collection[str], contract: Contract
+) -> OutcomeNeeds:
+    """Which rows tell what became known by a month's end.
+
+    Args:
+        month: the month under report.
+        scorer: the champion; None where there is none.
+        promise: what its validation promised; None where that was not kept.
+        columns: those that features have.
+        contract: of the source.
+    """
+    since = first_month_of_labels(month, contract)
+    # Which transactions were looked into matters only where the others are not known.
+    told = ("transaction_id",) if contract.label.blank == "unknown" else ()
+    needs = OutcomeNeeds(
+        Needed("raw_transactions", ("event_timestamp", *told), since, month),
+        Needed("fraud_labels", (*STATEMENT, *contract.entities), since, month),
+    )
+    if scorer is None or promise is None:
+        return needs
+    window = _window(month, scorer, contract)
+    first = contract.month_of(window.start)
+    needs = replace(needs, judged=Needed("fraud_labels", STATEMENT, min(first, month), month))
+    if window.days <= 0:
+        return needs
+    if first < month:
+        # A feature that is gone is named where it is missed, in scoring.
+        names = [name for name in dict.fromkeys([*_kept(contract), *scorer.manifest.features]) if name in columns]
+        needs = replace(needs, earlier=Needed("transaction_features", tuple(names), first, shift_month(month, -1)))
+    if attributes := segment_attributes(contract):
+        last = min(contract.month_of(window.end), month)
+        needs = replace(needs, attributes=Needed("raw_transactions", ("transaction_id", *attributes), first, last))
+    return needs
+
+
+def first_month_of_labels(month: str, contract: Contract) -> str:
+    """The first month whose labels a report looks at: its matured windows reach back before the months they are of."""
+    first = matured_window(shift_month(month, -EARLIER_MONTHS), contract.maturity_days, contract.zone).start
+    return max(contract.month_of(first), contract.first_month)
 
 
 def outcome_findings(
@@ -52,7 +113,7 @@ def outcome_findings(
     scorer: Scorer | None,
     promise: pa.Table | None,
     current: pa.Table,
-    read: Read,
+    rows: MonthRows,
     contract: Contract,
     costs: Costs,
     drifted: Collection[str] = (),
@@ -64,7 +125,7 @@ def outcome_findings(
         scorer: the champion; None where there is none, and labels alone tell.
         promise: what its validation promised, see `TrainingResult.validation`; None where that was not kept.
         current: the month's features; its scores, too, as a column `score`, where they are known.
-        read: gives `transaction_features`, `fraud_labels` and `raw_transactions`, see `monitoring.Read`.
+        rows: at least those of `outcome_needs`.
         contract: of the source.
         costs: of reviews and missed frauds.
         drifted: earlier months that drifted, and so do not tell what is usual.
@@ -72,33 +133,34 @@ def outcome_findings(
     Returns:
         At least one finding of each kind; INSUFFICIENT_DATA with the reason where it could not be looked at.
     """
-    labels = _labels(month, read, contract, drifted)
+    needs = outcome_needs(month, scorer, promise, current.column_names, contract)
+    labels = _labels(month, needs, rows, contract, drifted)
     if scorer is None:
         return _together(labels, (), ())
     if promise is None:
         reason = f"what the validation of champion version {scorer.manifest.model_version} promised was not kept"
         return _together(labels, *_without(reason))
     as_of, clusters = contract.month_end(month), list(contract.entities)
-    frauds, statements = _frauds_so_far(month, read, contract)
+    frauds, statements = _frauds_so_far(month, needs, rows, contract)
     try:
-        rows = _realised(month, scorer, current, read, contract)
+        realised = _realised(month, scorer, current, needs, rows, contract)
         unmatured = _unmatured(current, scorer, statements, as_of, contract)
     except ScoringError as error:
         return _together(labels, *_without(str(error)))
     judged = concept_findings(
         promise,
-        rows,
+        realised,
         clusters=clusters,
         card=contract.card,
         costs=costs,
         threshold=scorer.manifest.threshold,
-        segments=_segments(rows, month, read, contract),
+        segments=_segments(realised, needs, rows, contract),
         more=_more(labels),
     )
     if contract.label.blank == "unknown":
         return _together(labels, judged, unknown(NOT_INVESTIGATED))
     curve = delay_curve(frauds.delays, frauds.ages)
-    return _together(labels, judged, estimate_findings(promise, rows, unmatured, curve, clusters=clusters))
+    return _together(labels, judged, estimate_findings(promise, realised, unmatured, curve, clusters=clusters))
 
 
 def _without(reason: str) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
@@ -108,29 +170,35 @@ def _without(reason: str) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
 # Which rows
 
 
-def _realised(month: str, scorer: Scorer, current: pa.Table, read: Read, contract: Contract) -> pa.Table:
-    """The transactions that matured in the month and came after the champion, with its scores and their truth."""
+def _window(month: str, scorer: Scorer, contract: Contract) -> Window:
+    """The transactions that matured in the month and came after the champion."""
     manifest = scorer.manifest
     trained = TrainedMonth(manifest.trained_month, manifest.model_version, contract.zone)
-    window = evaluation_window(month, contract.maturity_days, [trained], contract.zone)
-    kept = ["transaction_id", "event_timestamp", *contract.entities, *(["amount"] if contract.amount else [])]
-    rows = _scored(rows_within(current, window), scorer).select([*kept, SCORE])
-    first = contract.month_of(window.start)
-    if first < month and window.days > 0:
-        # A feature that is gone is named where it is missed, in scoring.
-        names = [name for name in dict.fromkeys([*kept, *manifest.features]) if name in current.column_names]
-        earlier = read("transaction_features", names, first, shift_month(month, -1))
-        earlier = _scored(rows_within(earlier, window), scorer).select([*kept, SCORE])
-        rows = pa.concat_tables([earlier.cast(rows.schema), rows])
-    statements = _known(read("fraud_labels", STATEMENT, min(first, month), month), contract.month_end(month))
+    return evaluation_window(month, contract.maturity_days, [trained], contract.zone)
+
+
+def _kept(contract: Contract) -> list[str]:
+    return ["transaction_id", "event_timestamp", *contract.entities, *(["amount"] if contract.amount else [])]
+
+
+def _realised(
+    month: str, scorer: Scorer, current: pa.Table, needs: OutcomeNeeds, rows: MonthRows, contract: Contract
+) -> pa.Table:
+    """The transactions of the window, with the champion's scores and their truth."""
+    window, kept = _window(month, scorer, contract), _kept(contract)
+    found = _scored(rows_within(current, window), scorer).select([*kept, SCORE])
+    if needs.earlier is not None:
+        earlier = _scored(rows_within(rows.of(needs.earlier), window), scorer).select([*kept, SCORE])
+        found = pa.concat_tables([earlier.cast(found.schema), found])
+    assert needs.judged is not None  # noqa: S101 - with a promise there is one
     labels = labels_as_of(
-        rows,
-        statements,
+        found,
+        _known(rows.of(needs.judged), contract.month_end(month)),
         contract.month_end(month),
         maturity_days=contract.maturity_days,
         blank=contract.label.blank,
     )
-    return rows.append_column("is_fraud", labels["is_fraud"]).filter(labels["is_matured"])
+    return found.append_column("is_fraud", labels["is_fraud"]).filter(labels["is_matured"])
 
 
 def _unmatured(
@@ -155,10 +223,11 @@ def _scored(rows: pa.Table, scorer: Scorer) -> pa.Table:
     return rows.append_column(SCORE, pa.array(scorer.score(rows)))
 
 
-def _labels(month: str, read: Read, contract: Contract, drifted: Collection[str]) -> tuple[Finding, ...]:
-    first = _first(month, contract)
-    rows = read("raw_transactions", ["transaction_id", "event_timestamp"], first, month)
-    moments = rows["event_timestamp"]
+def _labels(
+    month: str, needs: OutcomeNeeds, rows: MonthRows, contract: Contract, drifted: Collection[str]
+) -> tuple[Finding, ...]:
+    first, transactions = needs.moments.first, rows.of(needs.moments)
+    moments = transactions["event_timestamp"]
     windows = [
         matured_window(one, contract.maturity_days, contract.zone)
         for one in months_between(shift_month(month, -EARLIER_MONTHS), month)
@@ -178,16 +247,23 @@ def _labels(month: str, read: Read, contract: Contract, drifted: Collection[str]
         reason = "there is no transaction to compare"
         return tuple(label_drift.without(feature, reason) for feature in label_drift.FEATURES)
     if contract.label.blank == "unknown":
-        return _labels_of_known(rows, windows, month, read, contract, young=young)
-    return _compared(moments, windows, month, read, contract, young=young)
+        return _labels_of_known(transactions, windows, month, needs, rows, contract, young=young)
+    return _compared(moments, windows, month, needs, rows, contract, young=young)
 
 
 def _compared(
-    moments: pa.ChunkedArray, windows: Sequence[Window], month: str, read: Read, contract: Contract, *, young: bool
+    moments: pa.ChunkedArray,
+    windows: Sequence[Window],
+    month: str,
+    needs: OutcomeNeeds,
+    rows: MonthRows,
+    contract: Contract,
+    *,
+    young: bool,
 ) -> tuple[Finding, ...]:
     return label_findings(
         moments,
-        _statements_of_frauds(month, read, contract),
+        _statements_of_frauds(month, needs, rows, contract),
         windows,
         start=contract.month_start(month),
         as_of=contract.month_end(month),
@@ -198,53 +274,52 @@ def _compared(
 
 
 def _labels_of_known(
-    rows: pa.Table, windows: Sequence[Window], month: str, read: Read, contract: Contract, *, young: bool
+    transactions: pa.Table,
+    windows: Sequence[Window],
+    month: str,
+    needs: OutcomeNeeds,
+    rows: MonthRows,
+    contract: Contract,
+    *,
+    young: bool,
 ) -> tuple[Finding, ...]:
     """The same where not every transaction is looked into: rates are those of what is known.
 
     How many frauds should be known of transactions that have not matured would follow from all of them, and is not
     asked.
     """
-    statements = _known(read("fraud_labels", STATEMENT, _first(month, contract), month), contract.month_end(month))
+    statements = _known(rows.of(needs.statements), contract.month_end(month))
     about = statements.filter(pc.is_valid(statements["is_fraud"]))["transaction_id"].combine_chunks()
-    stated = rows.filter(pc.is_in(rows["transaction_id"], value_set=about))["event_timestamp"]
+    stated = transactions.filter(pc.is_in(transactions["transaction_id"], value_set=about))["event_timestamp"]
     if not len(stated):
         return tuple(label_drift.without(feature, "no label is known") for feature in label_drift.FEATURES)
     return tuple(
         label_drift.without("known_frauds", NOT_INVESTIGATED) if finding.feature == "known_frauds" else finding
-        for finding in _compared(stated, windows, month, read, contract, young=young)
+        for finding in _compared(stated, windows, month, needs, rows, contract, young=young)
     )
 
 
-def _first(month: str, contract: Contract) -> str:
-    """The first month that is looked at, whose matured windows reach back before it."""
-    first = matured_window(shift_month(month, -EARLIER_MONTHS), contract.maturity_days, contract.zone).start
-    return max(contract.month_of(first), contract.first_month)
-
-
-def _statements_of_frauds(month: str, read: Read, contract: Contract) -> pa.Table:
+def _statements_of_frauds(month: str, needs: OutcomeNeeds, rows: MonthRows, contract: Contract) -> pa.Table:
     """All that was said, by the month's end, of transactions that were ever called fraud."""
-    names = [*STATEMENT, *contract.entities]
-    statements = _known(read("fraud_labels", names, _first(month, contract), month), contract.month_end(month))
+    statements = _known(rows.of(needs.statements), contract.month_end(month))
     accused = statements.filter(pc.fill_null(statements["is_fraud"], False))["transaction_id"].combine_chunks()
     return statements.filter(pc.is_in(statements["transaction_id"], value_set=accused))
 
 
-def _frauds_so_far(month: str, read: Read, contract: Contract) -> tuple[KnownFrauds, pa.Table]:
-    statements = _statements_of_frauds(month, read, contract)
-    since = contract.month_start(_first(month, contract))
+def _frauds_so_far(
+    month: str, needs: OutcomeNeeds, rows: MonthRows, contract: Contract
+) -> tuple[KnownFrauds, pa.Table]:
+    statements = _statements_of_frauds(month, needs, rows, contract)
+    since = contract.month_start(needs.statements.first)
     return known_frauds(statements, since, contract.month_end(month), contract.maturity_days), statements
 
 
-def _segments(rows: pa.Table, month: str, read: Read, contract: Contract) -> list[Segment]:
+def _segments(realised: pa.Table, needs: OutcomeNeeds, rows: MonthRows, contract: Contract) -> list[Segment]:
     """Parts by what the source declares and by amount."""
-    attributes = segment_attributes(contract)
-    parts = None
-    if attributes and rows.num_rows:
-        first = contract.month_of(pc.min(rows["event_timestamp"]).as_py())
-        raw = read("raw_transactions", ["transaction_id", *attributes], first, month)
-        parts = attributes_of(rows, raw)
-    return segments_of(rows, timezone=contract.timezone, attributes=parts) if rows.num_rows else []
+    if not realised.num_rows:
+        return []
+    parts = None if needs.attributes is None else attributes_of(realised, rows.of(needs.attributes))
+    return segments_of(realised, timezone=contract.timezone, attributes=parts)
 
 
 def _known(statements: pa.Table, as_of: datetime) -> pa.Table:

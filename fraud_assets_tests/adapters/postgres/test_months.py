@@ -20,6 +20,7 @@ from fraud_assets.adapters.postgres.months import (
 )
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.digests import digest_table
+from fraud_assets.core.lineage.needs import Needed
 from fraud_assets.core.lineage.staleness import inputs_of
 from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.core.months import month_end, month_start
@@ -747,3 +748,39 @@ def test_a_range_in_one_run_may_give_its_months_as_streams_each_with_its_own_inp
     assert {month: current["champion", month] for month in months} == {
         month: (digest(decided(month)), made_of[month]) for month in months
     }
+
+
+# What is needed, and databases of a version before
+
+
+def test_what_is_needed_is_read_once_and_says_which_versions_it_is(store):
+    for month in (APRIL, MAY, JUNE):
+        store.replace_months("raw_transactions", rows(month), [month], inputs={"source": {month: "s"}})
+    wide = Needed("raw_transactions", ("transaction_id", "event_timestamp", "amount"), APRIL, MAY)
+    narrow = Needed("raw_transactions", ("event_timestamp",), "2018-03", JUNE)
+    found = store.load([narrow, wide])
+    assert [(need.first, need.last, len(need.columns)) for need in found.loaded] == [
+        ("2018-03", "2018-03", 1), (APRIL, MAY, 3), (JUNE, JUNE, 1)
+    ]  # fmt: skip
+    digests = store.months("raw_transactions")
+    assert found.inputs == {"raw_transactions": {"2018-03": None, **digests}}
+    alone = store.read("raw_transactions", narrow.columns, first_month=narrow.first, last_month=narrow.last)
+    assert found.of(narrow).equals(alone.replace_schema_metadata(None))
+
+
+def test_a_column_that_a_database_does_not_have_yet_is_empty_for_who_reads(store):
+    """A reader changes nothing, so it has to do with what the version before wrote."""
+    schema = TABLES["drift_report"](CONTRACT).schema
+    row = {"month": dt.date(2018, 4, 1), "kind": "verdict", "feature": "", "method": "", "drift_status": "OK"}
+    report = pa.Table.from_pylist([row | {"reason": "as ever", "pictures": "{}"}], schema=schema)
+    store.replace_months("drift_report", report, [APRIL], inputs={"contract": {"": "c"}})
+    with store.database.session() as connection:
+        connection.execute("ALTER TABLE drift_report DROP COLUMN pictures")
+        connection.commit()
+    (found,) = store.read("drift_report", first_month=APRIL, last_month=APRIL).to_pylist()
+    assert (found["reason"], found["pictures"]) == ("as ever", None)
+    # The next month that is written brings the column, and takes nothing from the one before.
+    later = pa.Table.from_pylist([row | {"month": dt.date(2018, 5, 1), "reason": "new", "pictures": "{}"}], schema)
+    store.replace_months("drift_report", later, [MAY], inputs={"contract": {"": "c"}})
+    both = store.read("drift_report", first_month=APRIL, last_month=MAY).to_pylist()
+    assert [(one["reason"], one["pictures"]) for one in both] == [("as ever", None), ("new", "{}")]

@@ -19,8 +19,8 @@ from fraud_assets.core.backtest.judge import (
     History,
     Judge,
     ScoredMonth,
+    backtest_needs,
     backtest_rows,
-    known_until,
     run_backtest,
     score_month,
 )
@@ -29,8 +29,10 @@ from fraud_assets.core.contracts.contract import Contract, load_contract
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.evaluation.evaluation import EvaluationError
 from fraud_assets.core.features.declarations import compute_features
+from fraud_assets.core.lineage.needs import MonthRows, Needed, NotKnownError
 from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.core.models.training_config import TrainingConfig
+from fraud_assets.core.monitoring.outcomes import STATEMENT
 from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.core.simulator import SimulatorConfig, simulate_month
 from fraud_assets.core.statistics.metrics import Costs, evaluate_scores, paired_ap_difference
@@ -49,17 +51,17 @@ class Stored:
     tables: dict[str, pa.Table]
     contract: Contract = CONTRACT
 
-    def read(self, table: str, columns: Sequence[str] | None, first: str, last: str) -> pa.Table:
-        start, end = (pa.scalar(one, TIME) for one in (CONTRACT.month_start(first), CONTRACT.month_end(last)))
-        rows = self.tables[table]
-        moment = rows[MOMENT[table]]
-        found = rows.filter(pc.and_(pc.greater_equal(moment, start), pc.less(moment, end)))
-        return found if columns is None else found.select(list(columns))
+    @property
+    def rows(self) -> MonthRows:
+        return MonthRows(
+            {Needed(name, tuple(rows.column_names), MONTHS[0], MONTHS[-1]): rows for name, rows in self.tables.items()},
+            CONTRACT,
+        )
 
     def history(self, **given: object) -> History:
         told: list[str] = given.pop("told", [])  # type: ignore[assignment]
         config = given.pop("config", QUICK)
-        return History(self.read, CONTRACT, "", MONTHS[0], config, DriftConfig(), Costs(), to_onnx, told.append)  # type: ignore[arg-type]
+        return History(self.rows, CONTRACT, "", MONTHS[0], config, DriftConfig(), Costs(), to_onnx, told.append)  # type: ignore[arg-type]
 
 
 TIME = pa.timestamp("us", tz="UTC")
@@ -167,11 +169,26 @@ def test_a_replayed_report_holds_the_champion_against_what_its_validation_promis
     assert not any("was not kept" in finding.reason for finding in findings)
 
 
-def test_a_month_that_was_not_known_yet_cannot_be_read(world: Stored) -> None:
-    read = known_until(world.read, "2025-02")
-    assert read("fraud_labels", None, "2025-01", "2025-02").num_rows > 0
-    with pytest.raises(BacktestError, match=r"fraud_labels of 2025-03 was asked for as of the end of 2025-02"):
-        read("fraud_labels", None, "2025-01", "2025-03")
+def test_a_month_that_was_not_known_yet_cannot_be_looked_at(world: Stored) -> None:
+    rows = world.rows.until("2025-02")
+    assert rows.of(Needed("fraud_labels", STATEMENT, "2025-01", "2025-02")).num_rows > 0
+    with pytest.raises(NotKnownError, match=r"fraud_labels of 2025-03 was asked for as of the end of 2025-02"):
+        rows.of(Needed("fraud_labels", STATEMENT, "2025-01", "2025-03"))
+
+
+def test_a_replay_takes_the_rows_that_it_declares_and_no_others(world: Stored) -> None:
+    """A year of training, reports that look back half a year, and judging: of rows that were not declared, it fails."""
+    policies = parse_policies("monthly,on-drift")
+    needs = backtest_needs(
+        "2025-03", "2025-05", "2025-06", first_month=MONTHS[0], config=QUICK, contract=CONTRACT
+    )  # fmt: skip
+    declared = MonthRows({need: world.rows.of(need) for need in needs}, CONTRACT)
+    whole, part = (
+        run_backtest(replace(world.history(), rows=rows), "2025-03", "2025-05", policies, known="2025-06")
+        for rows in (world.rows, declared)
+    )
+    assert backtest_rows(part, SCHEMA).equals(backtest_rows(whole, SCHEMA))
+    assert max(need.last for need in needs if need.table != "fraud_labels") == "2025-05"
 
 
 def test_a_month_is_judged_on_what_has_matured_when_everything_known_is_used(world: Stored) -> None:

@@ -18,18 +18,19 @@ from fraud_assets.core.drift.covariate import insufficient
 from fraud_assets.core.drift.findings import Finding
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.features.declarations import feature_names
+from fraud_assets.core.lineage.needs import MonthRows, Needed
 from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.core.monitoring import month as monitoring
 from fraud_assets.core.monitoring.deliveries import Gap, History
-from fraud_assets.core.monitoring.month import (
+from fraud_assets.core.monitoring.month import MonthReport, drift_rows, earlier_reports, report_month
+from fraud_assets.core.monitoring.plan import (
     Champion,
     EarlierReport,
-    MonthReport,
-    drift_rows,
-    earlier_reports,
+    Subject,
+    first_needs,
     own_months,
     past_months,
-    report_month,
+    plan_report,
 )
 from fraud_assets.core.monitoring.verdict import Verdict
 from fraud_assets.core.months import months_between
@@ -115,6 +116,9 @@ TRAINING = Window(day("2018-02-14"), day("2018-03-31"))
 OLD = day("2016-01-01")
 
 
+NO_LABELS = CONTRACT.labels_schema().empty_table()
+
+
 def rows_of(month: str) -> pa.Table:
     """One row a day, of one customer."""
     first = dt.date.fromisoformat(f"{month}-01")
@@ -135,6 +139,7 @@ def champion(of_model: tuple[str, ...] = NAMES, training: Window | None = TRAINI
     manifest = SimpleNamespace(
         model_version=1,
         features=of_model,
+        threshold=0.2,
         training_from=training.start if training else None,
         training_to=training.end if training else None,
     )
@@ -154,17 +159,17 @@ def asked_of(
     found: Finding | None = None,
     live: Champion | str | None = "as of_model",
 ) -> tuple[dict[str, Any], MonthReport, set[str]]:
-    """What was measured, the report, and the months of which something was read."""
+    """What was measured, the report, and the months of whose features something was needed."""
     asked: dict[str, Any] = {}
-    months: set[str] = set()
 
-    def read(table: str, columns: Sequence[str] | None, first: str, last: str) -> pa.Table:
-        assert table in ("transaction_features", "raw_transactions")
-        if table == "transaction_features":
-            months.update(months_between(first, last))
-        there = [rows_of(one) for one in months_between(max(first, stored_from), last)]
-        rows = pa.concat_tables(there) if there else rows_of(last).slice(0, 0)
-        return rows.select(columns or rows.column_names)
+    def load(needs: Sequence[Needed]) -> MonthRows:
+        found = {}
+        for need in needs:
+            assert need.table in ("transaction_features", "raw_transactions", "fraud_labels")
+            there = [rows_of(one) for one in months_between(max(need.first, stored_from), need.last)]
+            rows = pa.concat_tables(there) if there else rows_of(need.last).slice(0, 0)
+            found[need] = rows.select(list(need.columns)) if need.table != "fraud_labels" else NO_LABELS
+        return MonthRows(found, contract)
 
     def measure(reference: pa.Table, current: pa.Table, **options: Any) -> tuple[Finding, ...]:
         asked.update(options, reference=reference, current=current)
@@ -172,12 +177,15 @@ def asked_of(
 
     monkeypatch.setattr(monitoring, "measure_drift", measure)
     monkeypatch.setattr(monitoring, "outcome_findings", lambda **_: ())
-    report = report_month(
+    subject = Subject(
         month=month, current=rows_of(month), first_event=first_event,
-        champion=champion(of_model) if isinstance(live, str) else live,
-        read=read, earlier=earlier or {}, contract=contract, config=DriftConfig(), costs=Costs(),
+        champion=champion(of_model) if isinstance(live, str) else live, earlier=earlier or {}, contract=contract,
     )  # fmt: skip
-    return asked, report, months
+    rows = load(first_needs(subject))
+    plan = plan_report(subject, rows)
+    report = report_month(plan, rows | load(plan.needs), config=DriftConfig(), costs=Costs())
+    of_features = [need for need in plan.needs if need.table == "transaction_features"]
+    return asked, report, {one for need in of_features for one in months_between(need.first, need.last)}
 
 
 def test_an_old_platform_compares_every_feature_the_columns_made_for_it_and_the_scores(

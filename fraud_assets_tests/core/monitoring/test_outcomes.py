@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pytest
 
 from fraud_assets.core.contracts.contract import load_contract
+from fraud_assets.core.lineage.needs import MonthRows, Needed
 from fraud_assets.core.models.scoring import feature_matrix
 from fraud_assets.core.monitoring import outcomes
 from fraud_assets.core.monitoring.outcomes import outcome_findings
@@ -81,11 +82,8 @@ def months_of(table, column, first, last):
 def findings(made, *, scorer=None, promise="kept", month=MONTH, drifted=(), contract=CONTRACT):
     rows, statements, y = made
 
-    def read(table, columns, first, last):
-        given, column = (statements, "label_timestamp") if table == "fraud_labels" else (rows, "event_timestamp")
-        found = months_of(given, column, first, last)
-        return found if columns is None else found.select(list(columns))
-
+    tables = {"fraud_labels": statements, "raw_transactions": rows, "transaction_features": rows}
+    stored = {Needed(name, tuple(one.column_names), FIRST, "2025-07"): one for name, one in tables.items()}
     if promise == "kept":
         labelled = rows.append_column("is_fraud", pa.array(y))
         promise = months_of(labelled, "event_timestamp", "2025-03", "2025-03")
@@ -94,7 +92,7 @@ def findings(made, *, scorer=None, promise="kept", month=MONTH, drifted=(), cont
         scorer=scorer or Scorer(),
         promise=promise,
         current=months_of(rows, "event_timestamp", month, month),
-        read=read,
+        rows=MonthRows(stored, contract),
         contract=contract,
         costs=Costs(),
         drifted=drifted,
