@@ -347,10 +347,10 @@ def show_started(console: Console, started: dict[str, Any], missing: str | None)
         )
     else:
         console.print(f"\n[bold green]Version {started['version']} is live.[/]", highlight=False)
-    if started["months"]:
         console.print(
-            "Its threshold weighs 5 for reviewing a card against a fraud's amount, in the currency of the amounts, and "
-            "100 cards a day: FRAUD_REVIEW_COST, FRAUD_LOSS_SHARE, FRAUD_FIXED_LOSS and FRAUD_REVIEW_CAPACITY in "
+            f"Its threshold weighs {started['review_cost']:g} for reviewing a card against a fraud's amount, in the "
+            f"currency of the amounts, and {started['review_capacity']:,} cards a day: FRAUD_REVIEW_COST, "
+            "FRAUD_LOSS_SHARE, FRAUD_FIXED_LOSS and FRAUD_REVIEW_CAPACITY in "
             f"{escape(str(started['env']))} change that.",
             highlight=False,
             soft_wrap=True,

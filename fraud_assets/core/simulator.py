@@ -26,7 +26,7 @@ not their distribution.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -78,6 +78,7 @@ TERMINAL_COMPROMISE_DAYS = 28
 CUSTOMER_COMPROMISE_DAYS = 14
 COMPROMISED_SHARE = 1 / 3
 COMPROMISED_FACTOR = 5.0
+TAKEN_OVER = 3
 # Two terminals of 10,000 and three customers of 5,000 a day.
 COMPROMISED_TERMINAL_RATIO = (2, 10_000)
 COMPROMISED_CUSTOMER_RATIO = (3, 5_000)
@@ -438,18 +439,8 @@ def _simulate_day(
         opened = moves.integers(_new_terminals(config.terminals), size=rows)
         terminal = np.where(moved, config.terminals + opened, terminal)
 
-    scenario = np.where(amount > FRAUD_AMOUNT, 1, 0)
-    compromises = _times_compromised(attack.terminals, day, TERMINAL_COMPROMISE_DAYS, len(world.segment))
-    scenario[compromises[terminal] > 0] = 2
-    compromises = _times_compromised(attack.customers, day, CUSTOMER_COMPROMISE_DAYS, config.customers)
-    probability = 1 - (1 - COMPROMISED_SHARE) ** compromises[customer]
-    taken_over = stream(_Draw.COMPROMISED_TRANSACTIONS).random(rows) < probability
-    scenario[taken_over] = 3
-    if attack.hot_spots.any():
-        struck = stream(_Draw.HOT_TRANSACTIONS).random(rows) < HOT_SPOT_SHARE
-        scenario[attack.hot_spots[terminal] & struck & (scenario == 0)] = 4
-
-    amount[taken_over] *= COMPROMISED_FACTOR
+    scenario = _scenarios(attack, day, stream, customer, terminal, amount)
+    amount[scenario == TAKEN_OVER] *= COMPROMISED_FACTOR
     amount *= config.strength("amount_inflation", month)
     amount = amount.round(2)
     missing = np.zeros(rows, dtype=np.bool_)
@@ -475,6 +466,27 @@ def _simulate_day(
         pa.array(scenario),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+
+
+def _scenarios(
+    attack: _Attack,
+    day: int,
+    stream: Callable[[_Draw], np.random.Generator],
+    customer: Integers,
+    terminal: Integers,
+    amount: Floats,
+) -> Integers:
+    """Which kind of fraud each transaction is; 0 for a genuine one."""
+    scenario = np.where(amount > FRAUD_AMOUNT, 1, 0)
+    compromises = _times_compromised(attack.terminals, day, TERMINAL_COMPROMISE_DAYS, len(attack.hot_spots))
+    scenario[compromises[terminal] > 0] = 2
+    compromises = _times_compromised(attack.customers, day, CUSTOMER_COMPROMISE_DAYS, int(customer.max(initial=-1)) + 1)
+    probability = 1 - (1 - COMPROMISED_SHARE) ** compromises[customer]
+    scenario[stream(_Draw.COMPROMISED_TRANSACTIONS).random(len(amount)) < probability] = TAKEN_OVER
+    if attack.hot_spots.any():
+        struck = stream(_Draw.HOT_TRANSACTIONS).random(len(amount)) < HOT_SPOT_SHARE
+        scenario[attack.hot_spots[terminal] & struck & (scenario == 0)] = 4
+    return scenario
 
 
 def simulate_month(month: str, config: SimulatorConfig) -> pa.Table:

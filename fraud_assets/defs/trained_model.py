@@ -95,7 +95,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
     return dg.Output(
         _table([row]),
         metadata={
-            "inputs": inputs,
+            "plot": picture(plots.bars(validated, "Average precision on the out-of-time validation part")),
             "outcome": f"version {manifest.model_version}: {reason}",
             "fraud_rate": result.n_fraud / result.n,
             "not_used": {name: f"{name} {why}" for name, why in result.encoder.unused.items()},
@@ -104,7 +104,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
             "calibration": chosen.calibration.calibrator.method,
             **chosen.validation_metrics(),
             "mlflow_run_id": run_id,
-            "plot": picture(plots.bars(validated, "Average precision on the out-of-time validation part")),
+            "inputs": inputs,
         },
     )
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,6 +113,7 @@ class Metrics:
         return {name: value if value is not None and math.isfinite(value) else None for name, value in row.items()}
 
 
+# One array an argument, here and below, as scikit-learn's metrics take them: a bundle would be made up for each caller.
 def evaluate_scores(
     y: ArrayLike,
     score: ArrayLike,
@@ -186,18 +187,8 @@ def evaluate_scores(
             **sums.measure(counts, n_days),
         }
 
-    levels = max(ladder.levels, row_ladder.levels)
-    value, *blocks = (
-        measure(counts)
-        for counts in itertools.chain([np.ones((n_cards, 1))], resamples(n_cards, levels, replicates, seed))
-    )
-    evidence = independent_cards(labels, codes)
-    intervals = {
-        name: percentile_interval(
-            float(found[0]), np.concatenate([block[name] for block in blocks]), evidence, confidence
-        )
-        for name, found in value.items()
-    }
+    counts = resamples(n_cards, max(ladder.levels, row_ladder.levels), replicates, seed)
+    intervals = _intervals(measure, n_cards, counts, independent_cards(labels, codes), confidence)
     intervals["average_precision"] = with_rare_errors(intervals["average_precision"], int(labels.sum()), confidence)
     intervals |= _shares_of_frauds(intervals, labels, codes, confidence)
     value_detected = intervals.pop("value_detection_rate")
@@ -211,6 +202,23 @@ def evaluate_scores(
         value_detection_rate=value_detected if math.isfinite(value_detected.value) else None,
         **intervals,
     )
+
+
+def _intervals(
+    measure: Callable[[Floats], dict[str, Floats]],
+    n_cards: int,
+    counts: Iterable[Floats],
+    evidence: int,
+    confidence: float,
+) -> dict[str, Interval]:
+    """What is measured on every card once, each figure with its interval over the cards that were drawn."""
+    value, *blocks = (measure(count) for count in itertools.chain([np.ones((n_cards, 1))], counts))
+    return {
+        name: percentile_interval(
+            float(found[0]), np.concatenate([block[name] for block in blocks]), evidence, confidence
+        )
+        for name, found in value.items()
+    }
 
 
 def paired_ap_difference(

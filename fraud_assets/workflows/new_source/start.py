@@ -53,7 +53,8 @@ class Started:
         missing: why there can be no model, in a sentence; None where one was tried.
         months: what was run, as `run_months` gives it.
         version: the live model; None where there is none.
-        decision: why the newest candidate was not made live.
+        why: why nothing is live, as what is stored says it.
+        review_cost, review_capacity: what the live model's threshold weighs.
     """
 
     files: list[Path]
@@ -67,7 +68,9 @@ class Started:
     missing: str | None = None
     months: list[dict[str, Any]] = field(default_factory=list)
     version: int | None = None
-    decision: str = ""
+    why: str = ""
+    review_cost: float | None = None
+    review_capacity: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -317,13 +320,8 @@ def no_model_yet(started: Started) -> str:
     fraud = sum(month["n_fraud"] for month in check["months"])
     failed = [month for month in started.months if month["failed"]]
     said = f"no model is live yet: {fraud:,} frauds are known in {len(check['months'])} months"
-    outcomes = [month["facts"].get("trained_model.outcome") for month in started.months]
-    last = next((one for one in reversed(outcomes) if one), None)
-    # A version that was trained says nothing of why it is not live; the decision about it does.
-    if started.decision and last and last.startswith("version "):
-        said += f"; a model was trained and not promoted: {started.decision}"
-    elif last:
-        said += f"; {last}"
+    if started.why:
+        said += f"; {started.why}"
     if failed:
         said += f"; {len(failed)} of {len(started.months)} months failed, as told above"
     return said.rstrip(".") + ". More months bring more; `fraud status` says what is decided"
@@ -334,17 +332,17 @@ def run(job: dg.JobDefinition, started: Started, contract: Contract, check: Data
     from fraud_assets.adapters.postgres.ledger import LedgerStore
     from fraud_assets.adapters.postgres.months import open_store
     from fraud_assets.core.decisions.ledger import champion_version
+    from fraud_assets.core.decisions.why import why_no_model
     from fraud_assets.settings import Settings
     from fraud_assets.workflows.run_months import run_months
-    from fraud_assets.workflows.status import read_status
+    from fraud_assets.workflows.why import newest_remarks
 
     settings = Settings()
     settings.workspace.mkdir(parents=True, exist_ok=True)
+    started.review_cost, started.review_capacity = settings.review_cost, settings.review_capacity
     months = months_to_take(check, contract, datetime.now(UTC))
     started.months = run_months(job, settings, months, progress, purpose="fraud start")
     store = open_store(settings)
-    ledger = LedgerStore(store.database)
-    started.version = champion_version(ledger.events())
-    decided = read_status(store, ledger)["decision"]
-    reasons = decided["reasons"] if decided else None
-    started.decision = "; ".join(reasons) if isinstance(reasons, list) else str(reasons or "")
+    started.version = champion_version(LedgerStore(store.database).events())
+    if started.version is None:
+        started.why = why_no_model(newest_remarks(store))
