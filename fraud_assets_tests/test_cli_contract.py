@@ -167,12 +167,12 @@ def test_the_check_says_what_models_can_use_and_of_the_rest_why_not(cards: Cards
     used = {row["name"]: (row["used"], row["why_not"]) for row in found["columns"]}
     assert used == {
         "customer_id": (True, ""),
-        "amount": (False, "it has one value in all rows: 2.5"),
-        "channel": (False, "it has one value in all rows: web"),
+        "amount": (False, "it has the same value in every row, 2.5"),
+        "channel": (False, "it has the same value in every row, web"),
     }
     said = ask("contract", "check", cards.contract).stdout
     assert "history of: customer_id" in said
-    assert "not used: channel, it has one value in all rows: web" in said
+    assert "not used: channel, it has the same value in every row, web" in said
 
 
 def test_frauds_are_counted_over_what_is_known_and_unknown_rows_are_counted(cards: Cards) -> None:

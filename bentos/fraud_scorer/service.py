@@ -22,14 +22,13 @@ import anyio.to_thread
 import bentoml
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from prometheus_client import Counter, Histogram
 from starlette.responses import Response
 
 from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
 from bentos.fraud_scorer.requests import RowChecker, ScoreRequest, ScoreResponse
 from bentos.fraud_scorer.transactions import Names, RequestError, TransactionReader
-from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE, History, HistoryError
+from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE, History, HistoryError, features_with_history
 from fraud_assets.core.features.declarations import compute_features, model_columns
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, ScoringError
 
@@ -163,22 +162,12 @@ class FraudScorer:
 
     def _features(self, batch: pa.Table) -> pa.Table:
         """The batch's features in the batch's order, from its own rows and the stored history."""
-        statements = self.contract.labels_schema().empty_table()
-        transactions = batch
-        if self.contract.entities:
-            if self.history is None:
-                raise HistoryNotConfiguredError(
-                    f"features of transactions need history, and {DATABASE_VARIABLE} is not set for this "
-                    "service; set it, or send features"
-                )
-            stored, statements = self.history.before(batch)
-            transactions = pa.concat_tables([stored, batch])
-        first: datetime = pc.min(batch["event_timestamp"]).as_py()
-        last: datetime = pc.max(batch["event_timestamp"]).as_py()
-        features = compute_features(
-            transactions, statements, self.contract, start=first, end=last + timedelta(microseconds=1)
-        )
-        return features.take(pc.index_in(batch["transaction_id"], features["transaction_id"].combine_chunks()))
+        if self.contract.entities and self.history is None:
+            raise HistoryNotConfiguredError(
+                f"features of transactions need history, and {DATABASE_VARIABLE} is not set for this "
+                "service; set it, or send features"
+            )
+        return features_with_history(batch, self.contract, self.history)
 
     def _answer(self, probabilities: np.ndarray[Any, np.dtype[np.float64]], ids: list[Any] | None) -> bytes:
         decisions = self.scorer.decide(probabilities)

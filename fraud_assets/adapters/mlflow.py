@@ -23,9 +23,11 @@ import pyarrow.parquet as pq
 
 from fraud_assets.adapters.bento import to_onnx
 from fraud_assets.adapters.postgres.database import Database, open_database
+from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.errors import PlatformError
 from fraud_assets.core.models.encoding import EncodedClassifier
-from fraud_assets.core.models.scoring import ModelManifest, digest_model
+from fraud_assets.core.models.scoring import ModelManifest
+from fraud_assets.core.models.train_month import manifest_of
 from fraud_assets.core.models.training import Candidate, TrainingConfig, TrainingResult
 from fraud_assets.settings import Settings
 
@@ -153,7 +155,6 @@ class Registry:
         result: TrainingResult,
         *,
         month: str,
-        as_of: str,
         contract_yaml: str,
         config: TrainingConfig,
     ) -> ModelManifest:
@@ -177,6 +178,7 @@ class Registry:
             "trees": result.chosen.trial.trees,
             "calibration": result.chosen.calibration.calibrator.method,
         }
+        as_of = parse_contract(contract_yaml).month_end(month).isoformat()
         tracking.log_params({**config.as_parameters(), **decided, "as_of": as_of})
         # Of two of one family, which few frauds make of the reference and a more regularised one, the better counts.
         for candidate in reversed(result.candidates):
@@ -193,22 +195,10 @@ class Registry:
 
         def package(candidate: Candidate, folder: str) -> ModelManifest:
             onnx = to_onnx(candidate.estimator, len(result.encoder.columns))
-            manifest = ModelManifest(
-                model_name=MODEL_NAME,
-                model_version=version,
-                trained_month=month,
-                as_of=as_of,
-                features=result.encoder.inputs,
-                encoder=result.encoder,
-                threshold=candidate.threshold,
-                family=candidate.family,
-                contract_yaml=contract_yaml,
-                model_digest=digest_model(onnx),
-                metrics=candidate.validation_metrics(),
-                training_from=result.training_from,
-                training_to=result.training_to,
-                rule=candidate.rule,
-            )
+            manifest = manifest_of(
+                candidate, result, onnx,
+                name=MODEL_NAME, version=version, month=month, contract_yaml=contract_yaml,
+            )  # fmt: skip
             with tempfile.TemporaryDirectory() as scratch:
                 (Path(scratch) / "model.onnx").write_bytes(onnx)
                 (Path(scratch) / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")

@@ -54,12 +54,12 @@ def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: 
     return dg.Output(
         pa.Table.from_pylist([row], schema=platform.store.table("champion").schema),
         metadata={
+            "plot": picture(plots.bars(compared, "Average precision behind the decision")),
             # A promotion by hand, or one of an earlier month that is written later, makes the row another.
             "inputs": platform.made_of(decided_on, champion_inputs(shift_month(month, 1), live), *told),
             "champion_version": live,
             "validation_status": verdict.validation_status,
             "fraud_rate": signals.challenger.prevalence if signals.challenger else None,
             "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in verdict.reasons)),
-            "plot": picture(plots.bars(compared, "Average precision behind the decision")),
         },
     )

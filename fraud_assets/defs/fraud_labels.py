@@ -59,9 +59,9 @@ def fraud_labels(
     yield dg.Output(
         {name: month.rows for name, month in months.items()},
         metadata={
-            "inputs": {name: month.inputs for name, month in months.items()},
             **_figures(rows, complete),
             **_delivered(months),
+            "inputs": {name: month.inputs for name, month in months.items()},
         },
     )
     yield from _checks(months, complete)
@@ -71,11 +71,6 @@ def _figures(rows: pa.Table, complete: Completeness) -> dict[str, Any]:
     newest = complete.months[-1]
     delays = pc.subtract(rows["label_timestamp"].cast(pa.int64()), rows["event_timestamp"].cast(pa.int64())).drop_null()
     return {
-        "fraud_rate": float(pc.mean(rows["is_fraud"]).as_py() or 0.0),
-        "median_delay_days": float(np.median(delays.to_numpy())) / MICROSECONDS_PER_DAY if len(delays) else None,
-        "withdrawn": rows["is_fraud"].null_count,
-        "about_unseen_transactions": rows["event_timestamp"].null_count,
-        "still_to_come": newest.still_to_come,
         "plot": picture(
             plots.shares(
                 {
@@ -89,6 +84,11 @@ def _figures(rows: pa.Table, complete: Completeness) -> dict[str, Any]:
                 f"Frauds known by days after the transaction, at the end of {newest.month}",
             )
         ),
+        "fraud_rate": float(pc.mean(rows["is_fraud"]).as_py() or 0.0),
+        "median_delay_days": float(np.median(delays.to_numpy())) / MICROSECONDS_PER_DAY if len(delays) else None,
+        "withdrawn": rows["is_fraud"].null_count,
+        "about_unseen_transactions": rows["event_timestamp"].null_count,
+        "still_to_come": newest.still_to_come,
     }
 
 

@@ -67,10 +67,10 @@ def raw_transactions(
             for month, intake in intakes.items()
         }
         labels = {month: intake.statements for month, intake in intakes.items()}
-        yield dg.Output(quarantined, "quarantined_transactions", metadata={"inputs": inputs, **_reasons(intakes)})
+        yield dg.Output(quarantined, "quarantined_transactions", metadata={**_reasons(intakes), "inputs": inputs})
         yield dg.Output(labels, "delivered_labels", metadata={"inputs": inputs})
         yield dg.Output(
-            _Streams(arrivals), "raw_transactions", metadata={"inputs": inputs, **_figures(intakes, platform.contract)}
+            _Streams(arrivals), "raw_transactions", metadata={**_figures(intakes, platform.contract), "inputs": inputs}
         )
         remember_ids(platform.store, intakes)
         yield from _checks(platform.store, intakes)
@@ -96,7 +96,7 @@ class _Streams(dict[str, pa.RecordBatchReader]):
 def _reasons(intakes: Mapping[str, Intake]) -> dict[str, Any]:
     reasons = sum((Counter(intake.reason_counts) for intake in intakes.values()), Counter())
     counts = {rule: float(rows) for rule, rows in reasons.most_common()}
-    return {"reasons": dict(reasons), "plot": picture(plots.bars(counts, "Quarantined rows by reason"))}
+    return {"plot": picture(plots.bars(counts, "Quarantined rows by reason")), "reasons": dict(reasons)}
 
 
 def _labelled(stated: pa.Table, n: int, contract: Contract) -> dict[str, Any]:
@@ -109,10 +109,10 @@ def _figures(intakes: Mapping[str, Intake], contract: Contract) -> dict[str, Any
     days = sum((Counter(intake.daily_counts) for intake in intakes.values()), Counter())
     stated = pa.concat_tables([intake.statements for intake in intakes.values()])
     return {
+        "plot": picture(plots.daily_counts(days, "Transactions a day", stated["event_timestamp"])),
         "n_delivered": sum(intake.n_delivered for intake in intakes.values()),
         **_labelled(stated, days.total(), contract),
         "quarantined": sum(intake.quarantined.num_rows for intake in intakes.values()),
-        "plot": picture(plots.daily_counts(days, "Transactions a day", stated["event_timestamp"])),
     }
 
 

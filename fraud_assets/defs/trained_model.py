@@ -8,13 +8,12 @@ import dagster as dg
 import pyarrow as pa
 
 from fraud_assets.core.digests import digest_text
-from fraud_assets.core.features.declarations import forced_texts, model_columns
-from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.lineage.configuration import setting_inputs
 from fraud_assets.core.lineage.staleness import evidence_inputs, inputs_of, maturity_inputs
 from fraud_assets.core.lineage.tables import trained_model as table
 from fraud_assets.core.models.decision_rule import promise_in_words
-from fraud_assets.core.models.training import TrainingError, in_words, train
+from fraud_assets.core.models.train_month import train_month
+from fraud_assets.core.models.training import TrainingError, in_words
 from fraud_assets.core.windows import training_months
 from fraud_assets.defs.partitions import (
     CONTRACT,
@@ -44,7 +43,6 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
     settings, contract, store = platform.settings, platform.contract, platform.store
     store.require("transaction_features", month)
     config = settings.training
-    names = model_columns(contract)
     first, last = training_months(month, config.window_months, contract.first_month)
     features = store.read("transaction_features", first_month=first, last_month=last)
     statements = store.read("fraud_labels", first_month=first, last_month=last)
@@ -60,19 +58,15 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
     if kept is not None:
         outcome = "inputs unchanged; the version trained before was kept"
         return dg.Output(kept, metadata={"outcome": outcome, "inputs": inputs})
-    labels = labels_as_of(features, statements, as_of, maturity_days=contract.maturity_days, blank=contract.label.blank)
     try:
-        result = train(
-            features, labels, names, maturity_days=contract.maturity_days, config=config, card=contract.card,
-            forced=forced_texts(contract),
-        )  # fmt: skip
+        result = train_month(month, features, statements, contract, config)
     except TrainingError as error:
         context.log.warning(f"{month}: {error}")
         row = base | {"status": "insufficient_data", "reason": str(error)}
         return dg.Output(_table([row]), metadata={"outcome": str(error), "inputs": inputs})
     with platform.registry.run(context.run, name=f"trained_model {month}", log=context.log) as tracking:
         manifest = platform.registry.register(
-            tracking, result, month=month, as_of=as_of.isoformat(),
+            tracking, result, month=month,
             contract_yaml=settings.contract_path.read_text(encoding="utf-8"), config=config,
         )  # fmt: skip
         run_id = tracking.active_run().info.run_id
@@ -106,7 +100,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
     return dg.Output(
         _table([row]),
         metadata={
-            "inputs": inputs,
+            "plot": picture(plots.bars(validated, "Average precision on the out-of-time validation part")),
             "outcome": f"version {manifest.model_version}: {reason}",
             "fraud_rate": result.n_fraud / result.n,
             "not_used": {name: f"{name} {why}" for name, why in result.encoder.unused.items()},
@@ -115,7 +109,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
             "calibration": chosen.calibration.calibrator.method,
             **chosen.validation_metrics(),
             "mlflow_run_id": run_id,
-            "plot": picture(plots.bars(validated, "Average precision on the out-of-time validation part")),
+            "inputs": inputs,
         },
     )
 

@@ -53,10 +53,10 @@ def transaction_features(
     yield dg.Output(
         features,
         metadata={
-            "inputs": {month.month: month.inputs for month in months},
+            "plot": picture(plots.bars(missing, "Share of rows without a value, by feature")),
             "features": len(names),
             "fraud_rate": sum(month.n_fraud for month in months) / max(sum(month.n for month in months), 1),
-            "plot": picture(plots.bars(missing, "Share of rows without a value, by feature")),
+            "inputs": {month.month: month.inputs for month in months},
         },
     )
     yield dg.AssetCheckResult(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +19,9 @@ import pyarrow.parquet
 from fraud_assets.adapters.files.dialects import open_by_header
 from fraud_assets.adapters.files.reader import together
 from fraud_assets.adapters.postgres.database import Database
-from fraud_assets.adapters.postgres.history import History
+from fraud_assets.adapters.postgres.history import History, features_with_history
 from fraud_assets.core.contracts.column_names import find_columns
 from fraud_assets.core.contracts.contract import Contract, ContractError
-from fraud_assets.core.features.declarations import compute_features
 from fraud_assets.core.intake.accept import convert
 from fraud_assets.core.intake.physical import plain_array
 from fraud_assets.core.intake.rows import Rejected
@@ -81,25 +79,13 @@ def _score_transactions(
     if good.num_rows == 0:
         nothing = scorer.score_table(_no_features(scorer)).take(pa.nulls(rows.num_rows, pa.int64()))
         return nothing, converted.problems
-    statements = contract.labels_schema().empty_table()
-    transactions = good
-    if contract.entities:
-        history = History(database.url, contract)
-        try:
-            stored, statements = history.before(good)
-        finally:
+    history = History(database.url, contract) if contract.entities else None
+    try:
+        scored = scorer.score_table(features_with_history(good, contract, history))
+    finally:
+        if history is not None:
             history.close()
-        transactions = pa.concat_tables([stored, good])
-    moments = pc.min_max(good["event_timestamp"]).as_py()
-    features = compute_features(
-        transactions,
-        statements,
-        contract,
-        start=moments["min"],
-        end=moments["max"] + timedelta(microseconds=1),
-    )
-    scored = scorer.score_table(features)
-    position = pc.index_in(converted.transaction_ids, features["transaction_id"].combine_chunks())
+    position = pc.index_in(converted.transaction_ids, good["transaction_id"].combine_chunks())
     return scored.take(position), converted.problems
 
 

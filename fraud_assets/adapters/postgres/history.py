@@ -1,7 +1,7 @@
-"""History: what the database knows of the customers and terminals of a batch.
+"""History: what the database knows of the customers and terminals of a batch, and the batch's features with it.
 
-Reads `raw_transactions` and `fraud_labels`, nothing else, and writes nothing. What is made of the rows is the
-business of `fraud_assets.core.features.declarations`.
+Reads `raw_transactions` and `fraud_labels`, nothing else, and writes nothing. How features are computed belongs to
+`fraud_assets.core.features.declarations`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.features.declarations import WINDOW_DAYS, history_days, spending_entity
+from fraud_assets.core.features.declarations import WINDOW_DAYS, compute_features, history_days, spending_entity
 
 logger = logging.getLogger("bentoml.fraud_scorer")
 
@@ -200,6 +200,36 @@ class History:
                 "fraud_labels, or one of their columns, cannot be read"
             )
         return HistoryError(f"the database of {DATABASE_VARIABLE} cannot be reached or did not answer in time")
+
+
+def features_with_history(batch: pa.Table, contract: Contract, history: History | None) -> pa.Table:
+    """Features of transactions that are not stored, from themselves and what is stored before them.
+
+    The one way for the service and for files that are scored.
+
+    Args:
+        batch: one or more transactions, columns as in `Contract.transactions_schema`.
+        contract: of the model that scores them.
+        history: where stored rows are; None where the contract has no entities and nothing is looked up.
+
+    Returns:
+        As `compute_features`, in the batch's order.
+
+    Raises:
+        HistoryError: when history cannot be read.
+        ValueError: when there is none, and the contract has entities.
+    """
+    statements = contract.labels_schema().empty_table()
+    transactions = batch
+    if contract.entities:
+        if history is None:
+            raise ValueError(f"features of {', '.join(contract.entities)} need history: name a database")
+        stored, statements = history.before(batch)
+        transactions = pa.concat_tables([stored, batch])
+    moments = pc.min_max(batch["event_timestamp"]).as_py()
+    end = moments["max"] + timedelta(microseconds=1)
+    features = compute_features(transactions, statements, contract, start=moments["min"], end=end)
+    return features.take(pc.index_in(batch["transaction_id"], features["transaction_id"].combine_chunks()))
 
 
 def _wanted(rows: pa.Table, entity: str, before: timedelta) -> pa.Table:

@@ -28,12 +28,12 @@ from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.evaluation.evaluation import EvaluationError, score_window
 from fraud_assets.core.evaluation.segments import segment_attributes
-from fraud_assets.core.features.declarations import forced_texts, model_columns
 from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.lineage.needs import MonthRows, Needed, fewest
 from fraud_assets.core.lineage.tables import TABLES
-from fraud_assets.core.models.scoring import ModelManifest, Scorer, digest_model
-from fraud_assets.core.models.training import TrainingError, train
+from fraud_assets.core.models.scoring import Scorer
+from fraud_assets.core.models.train_month import manifest_of, train_month
+from fraud_assets.core.models.training import TrainingError
 from fraud_assets.core.models.training_config import TrainingConfig
 from fraud_assets.core.monitoring.month import MonthReport, report_month
 from fraud_assets.core.monitoring.outcomes import STATEMENT
@@ -198,47 +198,21 @@ class History:
         return self._first_event
 
     def _trained(self, month: str) -> Champion | str:
-        contract, names = self.contract, model_columns(self.contract)
-        rows, as_of = self.rows.until(month), contract.month_end(month)
+        rows = self.rows.until(month)
         first, last = training_months(month, self.config.window_months, self.first_month)
         features = rows.of(self._features(first, last))
-        labels = labels_as_of(
-            features,
-            rows.of(Needed("fraud_labels", STATEMENT, first, last)),
-            as_of,
-            maturity_days=contract.maturity_days,
-            blank=contract.label.blank,
-        )
+        statements = rows.of(Needed("fraud_labels", STATEMENT, first, last))
         try:
-            result = train(
-                features,
-                labels,
-                names,
-                maturity_days=contract.maturity_days,
-                config=self.config,
-                card=contract.card,
-                forced=forced_texts(contract),
-            )
+            result = train_month(month, features, statements, self.contract, self.config)
         except TrainingError as error:
             return str(error)
         onnx = self.to_onnx(result.chosen.estimator, len(result.encoder.columns))
-        manifest = ModelManifest(
-            model_name="backtest",
-            # Versions tell the models of a replay apart: the how many-th month each is of.
-            model_version=len(months_between(self.first_month, month)),
-            trained_month=month,
-            as_of=as_of.isoformat(),
-            features=result.encoder.inputs,
-            encoder=result.encoder,
-            threshold=result.chosen.threshold,
-            family=result.chosen.family,
-            contract_yaml=self.contract_yaml,
-            model_digest=digest_model(onnx),
-            metrics=result.chosen.validation_metrics(),
-            training_from=result.training_from,
-            training_to=result.training_to,
-            rule=result.chosen.rule,
-        )
+        # Versions tell the models of a replay apart: the how many-th month each is of.
+        version = len(months_between(self.first_month, month))
+        manifest = manifest_of(
+            result.chosen, result, onnx,
+            name="backtest", version=version, month=month, contract_yaml=self.contract_yaml,
+        )  # fmt: skip
         return Champion(Scorer(onnx, manifest), result.validation)
 
 

@@ -20,13 +20,12 @@ import pyarrow.compute as pc
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.intake.accept import Part, Surveyed, survey
 from fraud_assets.core.intake.quarantine import Quarantined
+from fraud_assets.core.intake.usefulness import why_useless
 from fraud_assets.core.months import months_between
 from fraud_assets.core.words import percent
 
 EXAMPLES = 3
-# Of text whose values nearly all come once, nothing can be learned.
-MOSTLY_NEW = 0.95
-ENOUGH = 100
+ENOUGH = 100  # of fewer rows, it says nothing that no value comes again
 MOST_COUNTED = 200_000  # different values of a column are counted up to here
 
 
@@ -280,6 +279,8 @@ class _Looking:
             why = self.uses[name].why_not(column.type, is_entity=part == "entity")
             if part == "attribute" and column.feature is False:
                 why = why or "the contract says feature: false"
+            elif part == "attribute" and column.feature and column.type == "string":
+                why = ""  # as in training, where the contract insists
             found.append(ColumnUse(name, part, column.type, not why, why))
         return found
 
@@ -289,26 +290,25 @@ class _Use:
 
     def __init__(self) -> None:
         self.n = self.n_given = 0
-        self.values: set[Any] | None = set()
+        self.values: Counter[Any] | None = Counter()
 
     def add(self, values: pa.Array) -> None:
         """Counts values."""
         self.n += len(values)
         self.n_given += len(values) - values.null_count
         if self.values is not None:
-            self.values.update(values.drop_null().unique().to_pylist())
+            counts = values.drop_null().value_counts()
+            self.values.update(dict(zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True)))
             self.values = self.values if len(self.values) <= MOST_COUNTED else None
 
     def why_not(self, kind: str, *, is_entity: bool) -> str:
         """Why nothing can be learned; empty where something can."""
-        if self.n_given == 0:
-            return "it has no value in any row" if self.n else ""
-        if self.values is None:
+        if self.values is None or not self.n:
             return ""
-        different = len(self.values)
-        if different == 1 and self.n_given == self.n and not is_entity:
-            (value,) = self.values
-            return f"it has one value in all rows: {value}"
-        if kind == "string" and self.n_given >= ENOUGH and different > MOSTLY_NEW * self.n_given:
-            return f"nearly every value is new ({different:,} in {self.n_given:,}), so nothing comes again"
-        return ""
+        # Of an entity with one value there is a history.
+        lowest, highest = (0, 1) if is_entity or len(self.values) != 1 else list(self.values) * 2
+        repeated = None
+        if kind == "string" and self.n_given >= ENOUGH:
+            repeated = sum(count for count in self.values.values() if count > 1)
+        why = why_useless(self.n, self.n_given, lowest, highest, n_repeated=repeated)
+        return f"it {why}" if why else ""

@@ -20,8 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
-from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.words import percent
+from fraud_assets.core.intake.usefulness import LEAST_REPEATED, why_useless
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -56,7 +55,7 @@ class EncodingConfig:
     columns: int = 100
     smoothing: float = 1.0
     values: int = 10_000
-    repeated: float = 0.05
+    repeated: float = LEAST_REPEATED
 
 
 @dataclass(frozen=True)
@@ -227,44 +226,12 @@ def learn_texts(
 
 
 def _useless(values: pa.Array | pa.ChunkedArray, config: EncodingConfig) -> str | None:
-    """Why nothing can be learned from a column, to read on after its name; None where something may be."""
-    n = len(values) - values.null_count
-    if n == 0:
-        return "has no value in any row"
-    lowest, highest = pc.min_max(values).as_py().values()
-    if lowest == highest and n == len(values):
-        return f"has the same value in every row, {_short(lowest)}"
-    if not pa.types.is_string(values.type):
-        return None
+    """Why nothing can be learned from a text; None where something may be."""
+    n_given = len(values) - values.null_count
+    lowest, highest = pc.min_max(values).as_py().values() if n_given else (None, None)
     counts = _counts(values)
     repeated = pc.sum(counts.filter(pc.greater(counts["count"], 1))["count"]).as_py() or 0
-    if repeated < config.repeated * n:
-        return (
-            f"has a value of its own in {percent(1 - repeated / n)} of the rows, as ids and names do, and so says "
-            "nothing about the next row"
-        )
-    return None
-
-
-def unused_attributes(contract: Contract, rows: pa.Table, config: EncodingConfig | None = None) -> dict[str, str]:
-    """The attributes of a contract that no model would use, with why; each reason reads on after the name.
-
-    Args:
-        contract: says which attributes there are, and which are left out.
-        rows: canonical transactions (`Contract.transactions_schema`), such as those of a month or of the whole file.
-        config: how texts become numbers.
-    """
-    unused = {}
-    for name, column in contract.attributes.items():
-        if column.feature is False:
-            unused[name] = "is left out by the contract (feature: false)"
-        elif column.feature is None and (reason := _useless(rows[name], config or EncodingConfig())):
-            unused[name] = reason
-    return unused
-
-
-def _short(value: object) -> str:
-    return repr(value[:40] + "...") if isinstance(value, str) and len(value) > 40 else str(value)
+    return why_useless(len(values), n_given, lowest, highest, n_repeated=repeated, least_repeated=config.repeated)
 
 
 def _counts(text: pa.Array | pa.ChunkedArray) -> pa.Table:

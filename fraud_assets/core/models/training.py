@@ -22,6 +22,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from fraud_assets.core.intake.usefulness import why_useless
 from fraud_assets.core.models.calibration import CalibratedClassifier, Calibration, Calibrator, calibrate, log_odds
 from fraud_assets.core.models.decision_rule import DecisionRule
 from fraud_assets.core.models.decision_threshold import choose_threshold
@@ -434,15 +435,13 @@ def _beside(X: Floats, encoded: Floats) -> Floats:
 
 def _idle(X: Floats, numbers: tuple[str, ...]) -> dict[str, str]:
     """The numbers that told a model nothing, with why."""
-    known = ~np.isnan(X)
+    given = (~np.isnan(X)).sum(axis=0)
     lowest, highest = np.nanmin(X, axis=0, initial=np.inf), np.nanmax(X, axis=0, initial=-np.inf)
-    idle = {}
-    for place, name in enumerate(numbers):
-        if not known[:, place].any():
-            idle[name] = "has no value in any row"
-        elif lowest[place] == highest[place] and known[:, place].all():
-            idle[name] = f"has the same value in every row, {lowest[place]:g}"
-    return idle
+    return {
+        name: why
+        for place, name in enumerate(numbers)
+        if (why := why_useless(len(X), int(given[place]), float(lowest[place]), float(highest[place])))
+    }
 
 
 # What is fitted

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud_assets.core.contracts.contract import parse_contract
-from fraud_assets.core.models.encoding import EncodedClassifier, Encoder, EncodingConfig, learn_texts, unused_attributes
+from fraud_assets.core.models.encoding import EncodedClassifier, Encoder, EncodingConfig, learn_texts
 from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
 FEW = EncodingConfig(own_column=2, own_column_rows=1, smoothing=1.0)
@@ -123,45 +122,6 @@ def test_a_wide_table_has_a_bounded_number_of_columns():
     by_name = {text.name: text for text in found.texts}
     assert len(by_name["t0"].own) == 2
     assert all(text.own or text.has_rate for text in found.texts)
-
-
-ATTRIBUTES = parse_contract("""
-name: a
-first_month: 2018-01
-event_timestamp: {column: at}
-attributes:
-  empty: {column: a, type: date, nullable: true}
-  constant: {column: b, type: boolean}
-  yes_or_missing: {column: c, type: boolean, nullable: true}
-  number: {column: d, type: number}
-  name: {column: e}
-  wanted: {column: f, feature: true}
-  unwanted: {column: g, feature: false}
-label: {column: fraud, delay_days: 7}
-maturity_days: 7
-""")
-
-
-def test_attributes_that_no_model_would_use_are_named_with_why():
-    rows = pa.table(
-        {
-            "empty": pa.nulls(40, pa.date32()),
-            "constant": [True] * 40,
-            "yes_or_missing": [True, None] * 20,
-            "number": np.arange(40.0),
-            "name": [f"name {number}" for number in range(40)],
-            "wanted": [f"name {number}" for number in range(40)],
-            "unwanted": ["a", "b"] * 20,
-        }
-    )
-    assert unused_attributes(ATTRIBUTES, rows) == {
-        "empty": "has no value in any row",
-        "constant": "has the same value in every row, True",
-        "name": (
-            "has a value of its own in 100.0 % of the rows, as ids and names do, and so says nothing about the next row"
-        ),
-        "unwanted": "is left out by the contract (feature: false)",
-    }
 
 
 # For any text

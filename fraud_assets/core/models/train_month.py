@@ -1,0 +1,87 @@
+"""A model as of a month's end, from the months that are stored: the one way, for the graph and for a backtest.
+
+How a model is trained belongs to `training.py`; where rows come from and where the model goes, to the callers.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from fraud_assets.core.contracts.contract import Contract, parse_contract
+from fraud_assets.core.features.declarations import forced_texts, model_columns
+from fraud_assets.core.labels.as_of import labels_as_of
+from fraud_assets.core.models.scoring import ModelManifest, digest_model
+from fraud_assets.core.models.training import Candidate, TrainingResult, train
+from fraud_assets.core.models.training_config import TrainingConfig
+
+
+def train_month(
+    month: str, features: pa.Table, statements: pa.Table, contract: Contract, config: TrainingConfig
+) -> TrainingResult:
+    """Trains with what was known at a month's end.
+
+    Args:
+        month: which; nothing that became known after its end is used.
+        features: rows of `transaction_features`, of the months of `windows.training_months`.
+        statements: rows of `fraud_labels` of the same months.
+        contract: of the source.
+        config: how models are trained.
+
+    Raises:
+        TrainingError: when too little has matured.
+    """
+    labels = labels_as_of(
+        features,
+        statements,
+        contract.month_end(month),
+        maturity_days=contract.maturity_days,
+        blank=contract.label.blank,
+    )
+    return train(
+        features,
+        labels,
+        model_columns(contract),
+        maturity_days=contract.maturity_days,
+        config=config,
+        card=contract.card,
+        forced=forced_texts(contract),
+    )
+
+
+def manifest_of(
+    candidate: Candidate,
+    result: TrainingResult,
+    onnx: bytes,
+    *,
+    name: str,
+    version: int,
+    month: str,
+    contract_yaml: str,
+) -> ModelManifest:
+    """What travels with a trained model.
+
+    Args:
+        candidate: one of the result's.
+        result: of `train_month`.
+        onnx: the candidate's estimator as it is served.
+        name: of the model, as the registry calls it.
+        version: likewise.
+        month: at whose end it was trained.
+        contract_yaml: the text of the contract.
+    """
+    return ModelManifest(
+        model_name=name,
+        model_version=version,
+        trained_month=month,
+        as_of=parse_contract(contract_yaml).month_end(month).isoformat(),
+        features=result.encoder.inputs,
+        encoder=result.encoder,
+        threshold=candidate.threshold,
+        family=candidate.family,
+        contract_yaml=contract_yaml,
+        model_digest=digest_model(onnx),
+        metrics=candidate.validation_metrics(),
+        training_from=result.training_from,
+        training_to=result.training_to,
+        rule=candidate.rule,
+    )
