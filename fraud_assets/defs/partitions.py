@@ -2,7 +2,7 @@
 
 Every asset's month depends, for Dagster, on the same month of the assets before it, so that a backfill of some months
 runs these months, each in one run, oldest first. The earlier months that an asset also looks at it reads from the
-tables: told of them, Dagster would extend a backfill of one month to every later month that looks back at it.
+tables: if Dagster knew of them, it would extend a backfill of one month to every later month that looks back at it.
 
 Dagster needs the months while it loads, so this is the one place that reads a setting then: the contract.
 """
