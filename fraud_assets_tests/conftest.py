@@ -126,6 +126,15 @@ def database(server: Callable[[str], Database]) -> Database:
     return database
 
 
+@pytest.fixture
+def empty_home(tmp_path: Path, database: object, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A platform on which nothing has run: the session's server, a contract of its own."""
+    contract = tmp_path / "nothing.yaml"
+    text = (PROJECT_ROOT / "contracts" / "simulator.yaml").read_text(encoding="utf-8")
+    contract.write_text(text.replace("name: simulator", "name: nothing_ran"), encoding="utf-8")
+    monkeypatch.setenv("FRAUD_CONTRACT", str(contract))
+
+
 @pytest.fixture(scope="session")
 def simulator_contract() -> Contract:
     """contracts/simulator.yaml."""

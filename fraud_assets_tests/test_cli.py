@@ -56,17 +56,6 @@ def strict_json(text: str) -> Any:
     return json.loads(text, parse_constant=refuse)
 
 
-@pytest.fixture
-def empty_home(tmp_path: Path, database: object, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A platform on which nothing has run: the session's server, a contract of its own."""
-    from fraud_assets.settings import PROJECT_ROOT
-
-    contract = tmp_path / "nothing.yaml"
-    text = (PROJECT_ROOT / "contracts" / "simulator.yaml").read_text(encoding="utf-8")
-    contract.write_text(text.replace("name: simulator", "name: nothing_ran"), encoding="utf-8")
-    monkeypatch.setenv("FRAUD_CONTRACT", str(contract))
-
-
 # Before anything ran
 
 

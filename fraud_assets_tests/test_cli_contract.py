@@ -260,7 +260,7 @@ def test_what_cannot_be_checked_is_refused(cards: Cards, tmp_path: Path) -> None
         "contract", "check", cards.contract, "--data", file, "--month", FEBRUARY
     )
     file.unlink()
-    assert "there is nothing for any month of contract" in refusal("contract", "check", cards.contract)
+    assert "the source has no data for any month of contract" in refusal("contract", "check", cards.contract)
 
 
 # Draft
@@ -293,7 +293,7 @@ def test_a_draft_goes_to_the_screen_where_no_file_is_named(cards: Cards) -> None
 
 def test_a_contract_that_is_there_is_not_written_over(cards: Cards) -> None:
     said = refusal("contract", "draft", cards.deliver(JANUARY), "--out", cards.contract)
-    assert "is there already and is left as it is" in said
+    assert "exists already and is left unchanged" in said
     assert cards.contract.read_text(encoding="utf-8") == CONTRACT
 
 
@@ -539,7 +539,7 @@ def test_rows_that_are_not_there_are_refused_and_nothing_is_decided(taken: Taken
         (["abcd", "--all"], "one way, not both"),
         (["zzzz"], "'zzzz' names no row"),
         (["0123456789abcdef"], "no quarantined row begins with '0123456789abcdef'"),
-        (["--reason-contains", "nothing of the kind"], "no row in quarantine is like that"),
+        (["--reason-contains", "nothing of the kind"], "no row in quarantine matches"),
         (["--all", "--month", "May"], "'May' is not a month"),
     ]:
         assert said in refusal("quarantine", "release", *arguments, "--because", "x")

@@ -96,7 +96,7 @@ def test_a_second_time_the_contract_is_used_as_a_person_left_it(
     contract.write_text(contract.read_text(encoding="utf-8").replace("delay_days: 14", "delay_days: 3"), "utf-8")
     before = contract.read_bytes(), env.read_bytes()
     said = ask(file, "--yes")
-    assert "was there already, and is used as it is" in said.stdout
+    assert "exists already and is used as it is" in said.stdout
     assert (contract.read_bytes(), env.read_bytes()) == before
     assert [path.name for path in contract.parent.iterdir()] == ["cards.yaml"]
 

@@ -212,7 +212,7 @@ def test_the_lineage_page_shows_every_asset(platform: Platform, browser: WebDriv
 def test_an_asset_s_page_shows_what_it_is_and_what_it_holds(platform: Platform, browser: WebDriver) -> None:
     browser.get(f"{platform.dagster}/assets/raw_transactions?view=overview")
     wait_for_text(
-        browser, "One row is one transaction as the source delivered it", "event_timestamp", "merchant_segment",
+        browser, "One row is one transaction as delivered", "event_timestamp", "merchant_segment",
         "non-nullable", "transactions", "fraud", "fraud_rate", "quarantined", "Postgres",
     )  # fmt: skip
 
@@ -246,7 +246,7 @@ def test_a_check_s_page_tells_the_verdict(platform: Platform, browser: WebDriver
     wait_for_text(
         browser,
         "no_drift",
-        "The month resembles what it is compared with, and the champion, if any, keeps its promise.",
+        "The month does not differ from its reference beyond chance, and the champion, if any, keeps its promise.",
     )
 
 

@@ -1,4 +1,4 @@
-"""A month that is delivered again, through the command, on files in a folder: what is made anew, and what is left."""
+"""A month that is delivered again, through the command, on files in a folder: what is rebuilt, and what is left."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Step:
     """What came of a run.
 
     Attributes:
-        refreshed: what it says was made anew.
+        refreshed: what it says was rebuilt.
         told: what it told beside its JSON.
         stored: the digest of each stored month, by table and month.
         stale: what is stale after it, and the changes behind it.
@@ -136,8 +136,8 @@ def test_without_refresh_later_months_are_left_and_told_with_the_command_that_ma
     assert {month for _, month in found} == {FEBRUARY, MARCH}
     was, now = (steps[name].stored["raw_transactions", JANUARY][:8] for name in ("in order", "left"))
     assert (
-        f"{len(found)} months of tables (2025-02 to 2025-03) became stale by this run and are left so "
-        f"(`fraud refresh` makes them anew): raw_transactions 2025-01 has changed since (was {was}, is {now}); "
+        f"{len(found)} months of tables (2025-02 to 2025-03) became stale by this run and are left stale "
+        f"(`fraud refresh` rebuilds them): raw_transactions 2025-01 has changed since (was {was}, is {now}); "
     ) in left.told
 
 
@@ -150,7 +150,7 @@ def test_a_month_delivered_again_makes_later_months_anew_right_away_in_order_and
         assert [table for table, of in rebuilt if of == month and table in CHANGING] == list(CHANGING)
     assert (made.refreshed["failed"], made.refreshed["left"]) == ([], [])
     n = len(made.refreshed["stale"])
-    assert f"{n} months of tables (2025-02 to 2025-03) became stale by this run and are made anew: " in made.told
+    assert f"{n} months of tables (2025-02 to 2025-03) became stale by this run and are rebuilt: " in made.told
 
 
 def test_a_row_s_id_goes_to_the_first_month_that_has_it_although_that_came_later(steps: dict[str, Step]) -> None:

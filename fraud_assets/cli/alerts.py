@@ -1,4 +1,4 @@
-"""Alerts: what people were told of, and whether the channels work."""
+"""Alerts: which were sent, and whether the channels work."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from rich.markup import escape
 
 from fraud_assets.cli.base import Json, app, clear_errors, console, open_settings, print_json
 
-alerts = typer.Typer(no_args_is_help=True, help="Alerts: what people were told of, and whether the channels work.")
+alerts = typer.Typer(no_args_is_help=True, help="Alerts: which were sent, and whether the channels work.")
 
 app.add_typer(alerts, name="alerts")
 
 
 @alerts.command("list")
 def list_of_alerts(
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many, the newest first.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most this many, the newest first.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """What people were told of, on which channel, and what still waits or was given up."""
+    """Alerts by channel: sent, still waiting, or given up."""
     from fraud_assets.adapters.postgres.database import open_database
     from fraud_assets.cli.tables import show_alerts
     from fraud_assets.workflows.alerts import AlertStore, list_alerts, open_channels
@@ -33,7 +33,7 @@ def list_of_alerts(
 
 @alerts.command("test")
 def try_channels(as_json: Json = False) -> None:
-    """Send a test message to each channel of FRAUD_ALERT_URLS, and say which did not take it and why."""
+    """Send a test message to each channel of FRAUD_ALERT_URLS; says which failed, and why."""
     from fraud_assets.workflows.alerts import open_channels
 
     with clear_errors():

@@ -31,7 +31,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """What a user can mend is told in a sentence; anything else keeps its traceback."""
+    """An error that a user can fix becomes a sentence; any other keeps its traceback."""
     try:
         yield
     except (ValueError, PlatformError) as error:
@@ -40,7 +40,7 @@ def clear_errors() -> Iterator[None]:
 
 
 def open_settings(*, create: bool = True) -> Settings:
-    """The settings, with the folder that they name made; one that cannot be is an error by name."""
+    """The settings; creates their folder, and names a setting that cannot be used."""
     try:
         settings = read_settings()
         if create:

@@ -19,12 +19,14 @@ app.add_typer(contracts, name="contract")
 def check_contract(
     file: Annotated[Path, typer.Argument(help="The contract.")],
     data: Annotated[
-        Path | None, typer.Option("--data", help="File or folder to try it on; the configured source when absent.")
+        Path | None, typer.Option("--data", help="File or folder to try it on; FRAUD_SOURCE when absent.")
     ] = None,
-    month: Annotated[str | None, typer.Option("--month", help="YYYY-MM; the first there is when absent.")] = None,
+    month: Annotated[
+        str | None, typer.Option("--month", help="Only this month, YYYY-MM; all months when absent.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a contract says, and what it makes of a month of data; nothing is written."""
+    """Explain a contract, and show what it makes of the data; writes nothing."""
     from fraud_assets.cli.tables import show_contract, show_data_check
     from fraud_assets.workflows.new_source.contract_files import check_contract
 
@@ -43,7 +45,7 @@ def check_contract(
 
 @contracts.command("draft")
 def draft_contract(
-    file: Annotated[Path, typer.Argument(help="CSV or Parquet that no contract describes yet.")],
+    file: Annotated[Path, typer.Argument(help="A file of any kind that no contract describes yet.")],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where to write, as contracts/NAME.yaml; the screen when absent.")
     ] = None,

@@ -21,12 +21,11 @@ def add_labels(
     file: Annotated[Path, typer.Argument(help="A file of any kind with transaction_id and is_fraud.")],
     as_json: Json = False,
 ) -> None:
-    """Take in a chargeback or analyst file: any time, any month, about any transaction, seen yet or not.
+    """Add a file of fraud labels: at any time, about any transaction, even one that has not arrived yet.
 
-    Columns transaction_id and is_fraud (true, false or withdrawn), and where they are known label_timestamp (now when
-    absent) and label_source (chargeback, analyst, customer_report); or the columns of the contract's label feed, or of
-    its source. Rows that cannot be used are kept and named by reason, with what to do (each one with --json); the
-    others are taken.
+    Needs the columns transaction_id and is_fraud (true, false or withdrawn). May have label_timestamp (now when absent)
+    and label_source (chargeback, analyst, customer_report). The columns of the contract's label feed, or of its source,
+    are accepted as well. Rows that cannot be used are kept and counted by reason, with what to do; --json shows each.
     """
     from datetime import UTC, datetime
 
@@ -54,7 +53,7 @@ def label_completeness(
     month: Annotated[str | None, typer.Option("--month", help="YYYY-MM; the newest when absent.")] = None,
     as_json: Json = False,
 ) -> None:
-    """How many frauds of each month are known at a month's end, and how many are expected still to come."""
+    """How many frauds of each month are known at a month's end, and how many are still expected."""
     from fraud_assets.adapters.postgres.months import open_store
     from fraud_assets.cli.tables import show_completeness
     from fraud_assets.workflows.labels import completeness_rows, read_completeness

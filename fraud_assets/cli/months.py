@@ -1,4 +1,4 @@
-"""Running and refreshing months, and what the platform stands at."""
+"""Running and refreshing months, and the state of the platform."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def run(
     first: Annotated[str | None, typer.Option("--from", help="First month, YYYY-MM.")] = None,
     last: Annotated[str | None, typer.Option("--to", help="Last month, YYYY-MM.")] = None,
     refresh: Annotated[
-        bool, typer.Option("--refresh/--no-refresh", help="Make later months anew that were built on these.")
+        bool, typer.Option("--refresh/--no-refresh", help="Rebuild later months that were built on these.")
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Materialise the graph month by month: transactions to a promoted, packaged model.
+    """Build all tables month by month, from transactions to a promoted, packaged model.
 
-    Later months that are there already, and were built without these months or on other rows of them, are made anew.
+    Rebuilds later months that were built without these months, or on other rows of them.
     """
     from fraud_assets.cli.progress import ShownProgress
     from fraud_assets.workflows.refresh import run_and_refresh
@@ -55,7 +55,7 @@ def status(as_json: Json = False) -> None:
 
 
 def read_platform(settings: Settings) -> dict[str, Any]:
-    """What `fraud status` tells."""
+    """What `fraud status` shows."""
     from fraud_assets.adapters.postgres.ledger import LedgerStore
     from fraud_assets.adapters.postgres.months import open_store
     from fraud_assets.workflows.refresh import open_stale
@@ -87,7 +87,7 @@ def refresh(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is stale and why; run nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make anew what is stale, and nothing else: what was built on labels or months that have changed since."""
+    """Rebuild what is stale, and nothing else: months whose labels or earlier months have changed since."""
     from fraud_assets.cli.progress import ShownProgress
     from fraud_assets.cli.tables import show_refresh
     from fraud_assets.workflows.refresh import refresh_months
@@ -110,7 +110,7 @@ def versions(
     month: Annotated[str | None, typer.Argument(help="YYYY-MM; all months when absent.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Every version that a table's months have had: when it was written, by which run, and what that changed."""
+    """Every version of a table's months: when and by which run it was written, and what changed."""
     from fraud_assets.adapters.postgres.months import open_store
     from fraud_assets.cli.tables import show_versions
     from fraud_assets.workflows.status import read_versions

@@ -19,19 +19,19 @@ Month = Annotated[str | None, typer.Option("--month", help="Only rows of this mo
 
 All = Annotated[bool, typer.Option("--all", help="All rows, or all that the other options choose.")]
 
-Containing = Annotated[str | None, typer.Option("--reason-contains", help="All rows with a reason like this.")]
+Containing = Annotated[str | None, typer.Option("--reason-contains", help="All rows whose reason contains this.")]
 
-Because = Annotated[str, typer.Option("--because", help="Why; kept beside the decision.")]
+Because = Annotated[str, typer.Option("--because", help="Why; stored with the decision.")]
 
 
 @quarantine.command("list")
 def list_quarantine(
     month: Month = None,
-    reason: Annotated[str | None, typer.Option("--reason", help="Only rows with a reason like this.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="At most so many rows.")] = 20,
+    reason: Annotated[str | None, typer.Option("--reason", help="Only rows whose reason contains this.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Show at most this many rows.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """Rows in quarantine: how many for which reason, and the first of them."""
+    """Rows in quarantine: counts by month and reason, and the first rows."""
     from fraud_assets.adapters.postgres.months import open_store
     from fraud_assets.cli.tables import show_quarantine
     from fraud_assets.workflows.quarantine import list_rows

@@ -41,7 +41,7 @@ def backtest(
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the rows.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Replay months under retraining policies, as they would have been known: what would each have brought?"""
+    """Replay stored months under retraining policies: what would each have brought?"""
     from fraud_assets.core.backtest.replay import parse_policies
     from fraud_assets.pages.backtest import save_picture, save_rows, show_backtest
     from fraud_assets.workflows.backtest import backtest_stored
@@ -71,7 +71,7 @@ def report(
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     as_json: Json = False,
 ) -> None:
-    """A month's drift report as one page to read, print or send: needs no network, no script, no other file."""
+    """Write a month's drift report as one HTML page to read, print or send."""
     import webbrowser
 
     from fraud_assets.adapters.mlflow import Registry

@@ -17,10 +17,10 @@ app.add_typer(retraining, name="retraining")
 @retraining.command("list")
 def list_of_retrainings(
     month: Annotated[str | None, typer.Option("--month", help="Only decisions on this month, YYYY-MM.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many, the newest first.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most this many, the newest first.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """What the drift sensor decided about each month: when, what asked, why, and the run that it led to."""
+    """The drift sensor's decisions: month, time, trigger, reason, and the run that followed."""
     from fraud_assets.adapters.dagster_storage import open_instance
     from fraud_assets.adapters.postgres.database import open_database
     from fraud_assets.cli.tables import show_retrainings

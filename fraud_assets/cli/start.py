@@ -16,7 +16,7 @@ from fraud_assets.settings import read_settings
 @app.command()
 def start(
     file: Annotated[Path, typer.Argument(help="A file of transactions, or a folder with one file a month.")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take what is found.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: use what is found.")] = False,
     name: Annotated[str | None, typer.Option("--name", help="The contract's name; the file's when absent.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Where to write the contract; contracts/NAME.yaml when absent.")

@@ -61,14 +61,14 @@ def _label_lines(found: list[dict[str, Any]], limit: int = 3) -> list[Text]:
 
 def stale_table(stale: list[dict[str, Any]], limit: int = 3) -> Table:
     """The stale months by table, with the first `limit` of the changes behind it."""
-    table = Table(title=f"Stale: {len(stale)} months of tables; `fraud refresh` makes them anew", **LEFT)
+    table = Table(title=f"Stale: {len(stale)} months of tables; `fraud refresh` rebuilds them", **LEFT)
     for name in ("table", "months", "why"):
         table.add_column(name, no_wrap=name == "table")
     for name in dict.fromkeys(row["table"] for row in stale):
         rows = [row for row in stale if row["table"] == name]
         known: list[str] = list(dict.fromkeys(reason for row in rows for reason in row["changes"]))
         more = [f"and {len(known) - limit} more changes"] if len(known) > limit else []
-        why = known[:limit] + more or ["built on what is stale; may turn out unchanged"]
+        why = known[:limit] + more or ["built on stale months; may turn out unchanged"]
         table.add_row(name, in_words(row["month"] for row in rows), "\n".join(why))
     return table
 
@@ -79,7 +79,7 @@ def show_refresh(console: Console, outcome: dict[str, Any]) -> None:
     changed = [one for one in rebuilt if one["changed"]]
     if rebuilt or outcome["failed"]:
         console.print(
-            f"{len(rebuilt)} made anew, {len(changed)} of them changed; {len(left)} still stale.", highlight=False
+            f"{len(rebuilt)} rebuilt, {len(changed)} of them changed; {len(left)} still stale.", highlight=False
         )
     elif not left:
         console.print("Nothing is stale.")
@@ -244,14 +244,14 @@ def show_quarantine(console: Console, listed: dict[str, Any]) -> None:
 
 def show_decided(console: Console, outcome: dict[str, Any]) -> None:
     """What came of releasing or dropping rows."""
-    done = "accepted" if outcome["action"] == "release" else "dropped for good"
+    done = "accepted" if outcome["action"] == "release" else "dropped"
     if outcome["settled"]:
         console.print(f"{len(outcome['settled']):,} rows are now {done}.", highlight=False)
     for row in outcome["remaining"]:
         console.print(f"[yellow]not stored[/] {row['row']}: {escape(row['remedy'])}", highlight=False, soft_wrap=True)
     for month, error in outcome["failed"].items():
         console.print(
-            f"[red]{month}[/] was not taken in again, and the decision waits for its next run: {escape(error)}",
+            f"[red]{month}[/] could not be run again; the decision takes effect in its next run: {escape(error)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -330,11 +330,11 @@ def _column(column: Column) -> str:
 
 def show_prepared(console: Console, started: dict[str, Any]) -> None:
     """What was written before the run, and what a person shall look at in it."""
-    verb = "is written" if started["contract_is_new"] else "was there already, and is used as it is"
+    verb = "is written" if started["contract_is_new"] else "exists already and is used as it is"
     console.print(f"The contract {verb}: [bold]{escape(str(started['contract']))}[/]", highlight=False, soft_wrap=True)
     console.print(f"The settings are in [bold]{escape(str(started['env']))}[/]", highlight=False, soft_wrap=True)
     if started["to_confirm"]:
-        console.print("To confirm there, when you have time; what stands there is used until then:", highlight=False)
+        console.print("Please confirm there when you have time; until then it is used as written:", highlight=False)
     for question in started["to_confirm"]:
         console.print(f"- {escape(question)}", highlight=False, soft_wrap=True)
 
@@ -433,7 +433,7 @@ def show_added(console: Console, added: dict[str, Any]) -> None:
         highlight=False,
     )
     if added["materialized"]:
-        console.print(f"fraud_labels made anew: {in_words(added['materialized'])}", highlight=False)
+        console.print(f"fraud_labels rebuilt: {in_words(added['materialized'])}", highlight=False)
     if added["waiting"]:
         console.print(f"Taken in when they are run: {in_words(added['waiting'])}", highlight=False)
     for month, error in added["failed"].items():
@@ -492,7 +492,7 @@ def show_completeness(console: Console, as_of: datetime, months: list[dict[str, 
 def show_retrainings(console: Console, listed: list[dict[str, Any]]) -> None:
     """Decisions on retraining, the newest first."""
     if not listed:
-        console.print("Nothing was decided yet: the drift sensor decides on each month's drift report (`fraud dev`).")
+        console.print("No decisions yet: the drift sensor decides on each month's drift report (`fraud dev`).")
         return
     shown = Table(title="Decisions on retraining", show_lines=True, **LEFT)
     for name in ("month", "decided (UTC)", "decision", "asked by", "run", "why"):
@@ -511,7 +511,7 @@ def show_retrainings(console: Console, listed: list[dict[str, Any]]) -> None:
 
 
 def show_alerts(console: Console, listed: list[dict[str, Any]]) -> None:
-    """What people were told of, the newest first, and where each alert stands."""
+    """Alerts, the newest first, with the state of each delivery."""
     if not listed:
         console.print("No alerts yet.")
     for alert in listed:

@@ -1,4 +1,4 @@
-"""The alert sensor: tells people of drift, broken data, refused promotions and failed runs.
+"""The alert sensor: sends alerts about drift, broken data, refused promotions and failed runs.
 
 What is worth an alert and when it is sent again belongs to `core/decisions/alerts.py`; finding, keeping and sending to
 `workflows/alerts.py`.
@@ -13,10 +13,10 @@ from fraud_assets.workflows.alerts import AlertStore, deliver, find_facts, open_
 
 
 def send_alerts(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SkipReason:
-    """Sends each fact once to each channel of FRAUD_ALERT_URLS; one that does not answer is tried again.
+    """Sends each fact once to each channel of FRAUD_ALERT_URLS; retries a channel that does not answer.
 
-    Facts from before it was first turned on are not sent, but for the drift of the newest month. It requests no runs,
-    and no channel makes a run or this sensor fail.
+    Facts from before it was first turned on are not sent, except the drift of the newest month. It requests no runs. A
+    channel that fails makes neither a run nor this sensor fail.
     """
     settings = platform.settings
     channels = open_channels(settings.alert_urls.get_secret_value()) if settings.alert_urls else []

@@ -36,7 +36,7 @@ retraining = dg.define_asset_job(
     JOB,
     dg.AssetSelection.assets("trained_model", "evaluation_segments", "evaluation", "champion", "fraud_bento"),
     partitions_def=MONTHS,
-    description="A month's model again, and what follows from it.",
+    description="Trains a month's model again, then judges, promotes and packages it.",
     tags={PURPOSE_TAG: "retraining"},
 )
 
@@ -47,7 +47,7 @@ automation_sensor = dg.AutomationConditionSensorDefinition(
     default_status=dg.DefaultSensorStatus.STOPPED,
     minimum_interval_seconds=30,
     run_tags={PURPOSE_TAG: "new data"},
-    description="Makes a month's features when its transactions and labels are there, then its drift report.",
+    description="When a month's transactions or labels change, rebuilds its features and then its drift report.",
 )
 
 STATES: dict[dg.DagsterRunStatus, AttemptState] = {
@@ -59,11 +59,11 @@ STATES: dict[dg.DagsterRunStatus, AttemptState] = {
 
 @dg.sensor(job=retraining, minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
 def drift_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult | dg.SkipReason:
-    """Asks for a month's new model because of drift, performance, age or calendar: once, and again if that failed.
+    """Asks for a month's new model because of drift, performance, age or calendar: once, and again if the run failed.
 
-    The cursor holds the last events seen and the months that are still waited for, so several months between two
-    ticks, a restart, or a crash between request and cursor lose and double nothing: the run key carries the report's
-    digest and the attempt. Decisions are in `fraud retraining list`.
+    The cursor holds the last events seen and the months still waiting. The run key holds the report's digest and the
+    attempt. So nothing is lost or requested twice when several months come between two ticks, or after a restart or a
+    crash. `fraud retraining list` shows the decisions.
     """
     instance, now, cursor = context.instance, _now(), _Cursor.read(context.cursor)
     months = set(cursor.waiting)
@@ -71,7 +71,7 @@ def drift_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.
         cursor.seen[asset], changed = _changed_months(instance, asset, cursor.seen.get(asset, 0))
         months |= changed
     reports = {month: found for month in sorted(months) if (found := _newest_report(context, month))}
-    # A run that goes on after its report may be about to train the very model.
+    # A run that continues after its report may train this model itself.
     busy = sorted(month for month, (_, run_id) in reports.items() if _is_under_way(instance, run_id, now))
     signals = [signal for month, (signal, _) in reports.items() if month not in busy]
     decisions = _decide(instance, platform, signals, now) if signals else ()
@@ -80,7 +80,7 @@ def drift_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.
     if requests:
         return dg.SensorResult(run_requests=requests, cursor=cursor.written)
     context.update_cursor(cursor.written)
-    reasons = [f"the run that wrote the drift report of {month} is under way" for month in busy]
+    reasons = [f"the run that wrote the drift report of {month} is still in progress" for month in busy]
     reasons += [reason for decision in decisions for reason in decision.reasons]
     return dg.SkipReason("; ".join(reasons) or "no drift report since the last tick")
 
@@ -147,7 +147,7 @@ def _newest_report(context: dg.SensorEvaluationContext, month: str) -> tuple[Dri
             return signal, record.run_id
         # As reported by hand in the UI: stopping at it would stop the sensor for good.
         context.log.warning(
-            f"a materialisation of drift_report of {month} has no verdict that can be read; passed over"
+            f"a materialisation of drift_report of {month} has no verdict that can be read; it is ignored"
         )
     return None
 

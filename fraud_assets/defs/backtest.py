@@ -36,8 +36,8 @@ def backtest(
 ) -> Iterator[dg.Output[pa.Table] | dg.MaterializeResult[pa.Table]]:
     """One row is one month under one retraining policy, or with kind `total` all months under it.
 
-    For a team that asks whether its drift sensor is worth anything. Each run replaces the one before. To ask, name
-    `first` and `last` in the launchpad (beside Materialize); a run without them leaves the table as it is.
+    For a team that asks whether its drift sensor is worth it. Each run replaces the last result. Name `first` and
+    `last` in the launchpad (beside Materialize); a run without them leaves the table as it is.
     """
     if not (config.first or config.last):
         context.log.warning(

@@ -22,10 +22,10 @@ from fraud_assets.workflows.promote import apply_verdict
     **describe("champion", "serving", {"mlflow", "postgres"}),
 )
 def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: pa.Table) -> dg.Output[pa.Table]:
-    """One row is one month: whether its challenger was promoted and why, and the version that was live after it.
+    """One row is one month: whether its challenger was promoted, why, and which version was live afterwards.
 
-    For the ML engineer and the auditor. The ledger holds the same decisions as events; the MLflow alias `champion`
-    follows the ledger.
+    For ML engineers and auditors. The ledger holds the same decisions as events. The MLflow alias `champion` follows
+    the ledger.
     """
     month = single_month(context)
     before = platform.champion_before(month)

@@ -43,7 +43,8 @@ from fraud_assets.workflows.report_page import page_file, page_link, publish_rep
         dg.AssetCheckSpec(
             "no_drift",
             asset="drift_report",
-            description="The month resembles what it is compared with, and the champion, if any, keeps its promise.",
+            description="The month does not differ from its reference beyond chance, and the champion, if any, keeps "
+            "its promise.",
         )
     ],
     **describe("drift_report", "monitoring", {"postgres"}),
@@ -51,7 +52,7 @@ from fraud_assets.workflows.report_page import page_file, page_link, publish_rep
 def drift_report(
     context: dg.AssetExecutionContext, platform: Platform, transaction_features: pa.Table
 ) -> Iterator[dg.Output[pa.Table] | dg.AssetCheckResult]:
-    """One row is one thing that was looked at: a feature, the scores, labels, the champion's promise; one the verdict.
+    """One row is one check: a feature, the scores, the labels, the champion's promise. One row is the verdict.
 
     For analysts and the drift sensor, which starts a retraining when the verdict is DRIFT and blames the world.
     """

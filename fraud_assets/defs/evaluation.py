@@ -49,15 +49,15 @@ DEPENDENCIES = ["transaction_features", "fraud_labels", "trained_model"]
 @dg.multi_asset(
     outs={
         "evaluation_segments": dg.AssetOut(
-            description="One row is one part of the evaluation's window (a merchant segment, a band of amounts, new "
-            "customers, weekends) and how a model does on it; for data scientists who ask where a model is blind.",
+            description="One row is one model on one segment of the evaluation's window (a merchant segment, a band of "
+            "amounts, new customers, weekends). For data scientists who look for a model's weak points.",
             **describe("evaluation_segments", "models", {"postgres"}),
         ),
         "evaluation": dg.AssetOut(
             description="One row is one model (champion, challenger, reference) on the transactions that matured in "
-            "the month, and where those have few frauds in the months before; for data scientists and the promotion "
-            "decision. All roles are judged on the same transactions, all of them from after the as-of time of every "
-            "model, with labels as known at the month's end. Where no model can be judged, one row, role `none`, says "
+            "the month; where these have few frauds, also on those of the months before. For data scientists and the "
+            "promotion decision. All roles are judged on the same transactions, all from after the as-of time of every "
+            "model, with labels as known at the month's end. If no model can be judged, one row with role `none` says "
             "why.",
             **describe("evaluation", "models", {"postgres"}),
         ),
@@ -68,7 +68,7 @@ DEPENDENCIES = ["transaction_features", "fraud_labels", "trained_model"]
     deps=[*DEPENDENCIES, "raw_transactions"] if ATTRIBUTES else DEPENDENCIES,
 )
 def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[dg.Output[pa.Table]]:
-    """Judges the models that were trained before on matured transactions, as a whole and in parts."""
+    """Judges the models of earlier months on matured transactions, as a whole and by segment."""
     month = single_month(context)
     platform.store.require("transaction_features", month)
     live = platform.champion_before(month)

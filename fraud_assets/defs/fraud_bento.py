@@ -18,9 +18,9 @@ from fraud_assets.settings import PROJECT_ROOT
     **describe("fraud_bento", "serving", {"bentoml", "postgres"}),
 )
 def fraud_bento(context: dg.AssetExecutionContext, platform: Platform, champion: pa.Table) -> dg.Output[pa.Table]:
-    """One row is one month: the bento with the model that was live after it.
+    """One row is one month: the bento with the model that was live after its decision.
 
-    For whoever deploys. The bento holds the model, its manifest and the service, and needs no registry.
+    For those who deploy. The bento holds the model, its manifest and the service, and needs no registry.
     """
     month = single_month(context)
     schema = platform.store.table("fraud_bento").schema
@@ -43,7 +43,7 @@ def fraud_bento(context: dg.AssetExecutionContext, platform: Platform, champion:
         metadata={
             "inputs": inputs,
             "outcome": f"{bento.tag} holds version {version}",
-            "plot": picture(plots.bars(manifest.metrics, "What the packaged model showed when it was validated")),
+            "plot": picture(plots.bars(manifest.metrics, "The packaged model in validation")),
             "bento": bento.tag,
             "path": dg.MetadataValue.path(str(bento.path)),
             "digest_of_bento": bento.digest,

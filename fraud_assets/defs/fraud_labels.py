@@ -25,13 +25,13 @@ with warnings.catch_warnings():
         for name, description in (
             (
                 "has_all_deliveries",
-                "All that the month's statements come from is there, and all rows of the feed are used.",
+                "All deliveries behind the month's statements are stored, and every row of the feed could be used.",
             ),
             (
                 "labels_after_transactions",
-                "No statement was known before its transaction happened; such ones are not used.",
+                "No statement was known before its transaction happened. Such statements are not used.",
             ),
-            ("labels_complete", "As many frauds are known as the months before and their delays let expect."),
+            ("labels_complete", "As many frauds are known as expected from earlier months and their delays."),
         )
     ]
 
@@ -48,9 +48,9 @@ def fraud_labels(
 ) -> Iterator[dg.Output[Mapping[str, pa.Table]] | dg.AssetCheckResult]:
     """One row is one statement ("transaction 17 was fraud"), in the month in which it became known.
 
-    From deliveries, the label feed and `fraud labels add`; without a verdict, what was said before is withdrawn. For
-    training, features and evaluation, which ask what was known at a moment (`labels_as_of`). A transaction without a
-    statement is genuine once it has matured; that is derived, not stored.
+    It comes from deliveries, the label feed and `fraud labels add`. A statement without a verdict withdraws the earlier
+    one. For training, features and evaluation, which ask what was known at a moment (`labels_as_of`). A transaction
+    without a statement counts as genuine once it has matured; that is derived, not stored.
     """
     now = datetime.now(UTC)
     months = {name: month_statements(platform.store, platform.source, name, now=now) for name in context.partition_keys}

@@ -2,7 +2,7 @@
 
 Every asset's month depends, for Dagster, on the same month of the assets before it, so that a backfill of some months
 runs these months, each in one run, oldest first. The earlier months that an asset also looks at it reads from the
-tables: told of them, Dagster would extend a backfill of one month to every later month that looks back at it.
+tables: if Dagster knew of them, it would extend a backfill of one month to every later month that looks back at it.
 
 Dagster finds the code location by its name, imports it, and hands nothing in, and it needs the months, columns and
 sensors while it does. So this is the one place that reads the settings at import; the code location is built on them. A

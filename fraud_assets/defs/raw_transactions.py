@@ -26,8 +26,8 @@ with warnings.catch_warnings():
         dg.AssetCheckSpec(name, asset="raw_transactions", description=description, partitions_def=MONTHS)
         for name, description in (
             ("keeps_contract", "No delivered row broke the contract."),
-            ("nothing_lost", "Each delivered row is stored or in quarantine."),
-            ("ids_are_new", "No later month that is stored has a transaction id of this one."),
+            ("nothing_lost", "Every delivered row is stored or in quarantine."),
+            ("ids_are_new", "No stored later month has a transaction id of this month."),
         )
     ]
 
@@ -36,18 +36,18 @@ with warnings.catch_warnings():
     outs={
         # First, so that a bad row is safe before the month without it becomes visible.
         "quarantined_transactions": dg.AssetOut(
-            description="One row is one delivered row that broke the contract, with its reasons and original values; "
-            "for whoever owns the source.",
+            description="One row is one delivered row that broke the contract, with its reasons and original values. "
+            "For the owner of the source.",
             **describe("quarantined_transactions", "transactions", {"postgres"}),
         ),
         "delivered_labels": dg.AssetOut(
-            description="One row is one statement that came with a transaction: it was fraud, and when that became "
-            "known; for `fraud_labels`, which puts each into the month in which it became known.",
+            description="One row is one label that came with a transaction, with the time at which it became known. "
+            "For `fraud_labels`, which puts each label into the month in which it became known.",
             **describe("delivered_labels", "transactions", {"postgres"}),
         ),
         "raw_transactions": dg.AssetOut(
-            description="One row is one transaction as the source delivered it, under the platform's names and in UTC; "
-            "for everyone downstream. Labels are not here: they become known later (`fraud_labels`).",
+            description="One row is one transaction as delivered, with the platform's column names and times in UTC. "
+            "For all later steps. Labels become known later and are in `fraud_labels`.",
             **describe("raw_transactions", "transactions", {"postgres"}),
         ),
     },
@@ -58,7 +58,7 @@ with warnings.catch_warnings():
 def raw_transactions(
     context: dg.AssetExecutionContext, platform: Platform
 ) -> Iterator[dg.Output[Mapping[str, Any]] | dg.AssetCheckResult]:
-    """Reads the months from the source and splits their rows into accepted and quarantined ones."""
+    """Reads months from the source and splits their rows into accepted and quarantined."""
     with arriving(platform.source, platform.store, list(context.partition_keys)) as arrivals:
         intakes = {month: arrival.intake for month, arrival in arrivals.items()}
         inputs = {month: arrival.inputs for month, arrival in arrivals.items()}

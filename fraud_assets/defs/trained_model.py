@@ -34,10 +34,10 @@ from fraud_assets.pages import plots
     **describe("trained_model", "models", {"scikitlearn", "mlflow", "postgres"}),
 )
 def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.Output[pa.Table]:
-    """One row is one month: the model trained with what was known at the month's end, or why there is none.
+    """One row is one month: the model trained on what was known at the month's end, or why there is none.
 
-    For the ML engineer. The model itself is in the MLflow registry under `model_version`. The same inputs give the
-    same model, so a month whose inputs have not changed keeps its version.
+    For ML engineers. The model itself is in the MLflow registry under `model_version`. The same inputs give the same
+    model, so a month whose inputs have not changed keeps its version.
     """
     month = single_month(context)
     settings, contract, store = platform.settings, platform.contract, platform.store
@@ -56,7 +56,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
     base = {"month": date.fromisoformat(f"{month}-01"), "as_of": as_of, "inputs_digest": made_of}
     kept = _unchanged(platform, month, made_of)
     if kept is not None:
-        outcome = "inputs unchanged; the version trained before was kept"
+        outcome = "inputs unchanged; the earlier version was kept"
         return dg.Output(kept, metadata={"outcome": outcome, "inputs": inputs})
     try:
         result = train_month(month, features, statements, contract, config)

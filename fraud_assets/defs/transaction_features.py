@@ -30,7 +30,7 @@ RAW_COLUMNS = [name for name in raw_transactions(CONTRACT).schema.names if name 
         dg.AssetCheckSpec(
             "has_all_history",
             asset="transaction_features",
-            description="Every earlier month that the features look back at was there.",
+            description="Every earlier month that the features need was stored.",
         )
     ],
     **describe("transaction_features", "features", {"postgres", "duckdb"}),
@@ -38,9 +38,9 @@ RAW_COLUMNS = [name for name in raw_transactions(CONTRACT).schema.names if name 
 def transaction_features(
     context: dg.AssetExecutionContext, platform: Platform
 ) -> Iterator[dg.Output[pa.Table] | dg.AssetCheckResult]:
-    """One row is one transaction with its features, each from what was known strictly before it happened.
+    """One row is one transaction with its features, computed from what was known before it happened.
 
-    For training, evaluation, drift and scoring; label features count frauds from when they became known.
+    For training, evaluation, drift and scoring. Features made from labels count a fraud from the time it became known.
     """
     # Month by month, in a range as well: sums over a longer history round differently in the last digit.
     transactions = MonthsOnce(platform.store, "raw_transactions", RAW_COLUMNS)
@@ -53,7 +53,7 @@ def transaction_features(
     yield dg.Output(
         features,
         metadata={
-            "plot": picture(plots.bars(missing, "Share of rows without a value, by feature")),
+            "plot": picture(plots.bars(missing, "Share of missing values, by feature")),
             "features": len(names),
             "fraud_rate": sum(month.n_fraud for month in months) / max(sum(month.n for month in months), 1),
             "inputs": {month.month: month.inputs for month in months},

@@ -154,7 +154,7 @@ def policies(by_policy: Mapping[str, Sequence[PolicyMonth]], form: Form = "png")
         axes.tick_params(axis="x", rotation=30 if len(months) > 5 else 0)
         axes.legend(fontsize=8, frameon=False)
     right.axhline(0, color=FAINT, linewidth=1, linestyle="--")
-    _titled(left, "Average precision, 95 % (diamond: DRIFT; filled: trained anew at its end)", "", "")
+    _titled(left, "Average precision, 95 % (diamond: DRIFT; filled: trained again at its end)", "", "")
     _titled(right, "Saved a day against never retraining, in the currency of the amounts", "", "")
     if form == "png":
         return _png(figure)

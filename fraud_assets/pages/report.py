@@ -208,7 +208,7 @@ def _next(status: DriftStatus, blame: Blame | None) -> Markup:
     if blame == "data":
         return Markup(
             "Send this page to the owner of the feed. When the month is delivered again, <code>fraud refresh</code> "
-            "makes anew what was built on it."
+            "rebuilds what was built on it."
         )
     if blame == "labels":
         return Markup(

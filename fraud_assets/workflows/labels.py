@@ -128,7 +128,7 @@ def quarantine(database: Database, refused: pa.Table, *, instead_of: tuple[str, 
     Args:
         database: where they are kept.
         refused: as `StatedRows.refused`.
-        instead_of: files whose earlier rows are forgotten, because they have been read anew.
+        instead_of: files whose earlier rows are forgotten, because they have been read again.
     """
     with database.session() as connection:
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.quarantined_labels'))")
@@ -400,9 +400,9 @@ class Added:
         refused: rows that cannot be used: `row_number`, `reasons`, `original`.
         refused_for: the same by their reasons, with the first rows of each.
         months: new statements by the month in which they became known.
-        materialized: those of the months that were made anew.
+        materialized: those of the months that were rebuilt.
         waiting: those that are not there yet, and take the statements in when they are run.
-        failed: for a month that could not be made anew, why.
+        failed: for a month that could not be rebuilt, why.
     """
 
     file: str
@@ -420,7 +420,7 @@ class Added:
 def add_file(
     job: Callable[[], dg.JobDefinition], settings: Settings, store: MonthStore, path: Path, *, now: datetime
 ) -> Added:
-    """Takes a chargeback or analyst file in, and makes the months of `fraud_labels` concerned anew.
+    """Takes in a chargeback or analyst file, and rebuilds the months of `fraud_labels` that it concerns.
 
     Args:
         job: gives the job that holds every asset; loading it takes seconds, and not every file needs it.

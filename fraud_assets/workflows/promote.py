@@ -56,7 +56,7 @@ def promote_by_hand(
 
 
 def follow_ledger(ledger: LedgerStore, registry: Registry) -> None:
-    """Points the alias `champion` to the ledger's champion; mends an alias that a crash left behind."""
+    """Points the alias `champion` to the ledger's champion; repairs an alias that a crash left behind."""
     live = champion_version(ledger.events())
     if live is not None:
         registry.promote(live)

@@ -202,7 +202,7 @@ def choose_rows(
         return find_rows(database, identifiers, month)
     chosen = [row for row in quarantined_rows(database, month, reason) if row.status == "quarantined"]
     if not chosen:
-        raise ValueError("no row in quarantine is like that; see `fraud quarantine list`")
+        raise ValueError("no row in quarantine matches; see `fraud quarantine list`")
     return list(dict.fromkeys((row.month, row.row_digest) for row in chosen))
 
 

@@ -1,6 +1,6 @@
-"""Which months are stale, telling Dagster of it, and making them anew with the same job as `fraud run`.
+"""Which months are stale, reporting that to Dagster, and rebuilding them with the same job as `fraud run`.
 
-What makes a month stale, and in what order months are made anew, belongs to `core/lineage/staleness.py`.
+What makes a month stale, and in what order months are rebuilt, belongs to `core/lineage/staleness.py`.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _configured(contract: Contract, settings: Settings) -> dict[str, Callable[[s
 def untold(
     instance: dg.DagsterInstance, store: MonthStore, stale: list[Stale], made: Collection[Partition] = ()
 ) -> dict[Partition, tuple[str, ...]]:
-    """The months that Dagster has to be told of, with their reasons: made just now, or changed since it was told."""
+    """The months to report to Dagster, with their reasons: made just now, or changed since the last report."""
     told = json.loads(instance.daemon_cursor_storage.get_cursor_values({CURSOR}).get(CURSOR) or "{}")
     now = _reasons(store, stale)
     return {one: why for one, why in now.items() if one in made or told.get(" ".join(one)) != digest_text(*why)}
@@ -145,8 +145,8 @@ def evaluate_up_to_date(
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Evaluations of the check `up_to_date`: one for each month that was made just now, or whose reasons changed.
 
-    Each change is told once, whichever run asks. They belong to a run: Dagster 1.13 stores no more than one evaluation
-    of a partition that belongs to none.
+    Each change is reported once, whichever run asks. They belong to a run: Dagster 1.13 stores no more than one
+    evaluation of a partition that belongs to none.
 
     Args:
         instance: where they are recorded.
@@ -191,7 +191,7 @@ def _evaluation(instance: dg.DagsterInstance, partition: Partition, why: tuple[s
     )
 
 
-# Making months anew
+# Rebuilding months
 
 
 def refresh_months(
@@ -203,15 +203,15 @@ def refresh_months(
     *,
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Makes stale months anew, oldest first and in the order of the graph, until none is left.
+    """Rebuilds stale months, oldest first and in the order of the graph, until none is left.
 
     What was only built on something stale is left alone when that turns out unchanged. A month that fails does not
-    stop the next ones: they are made from what there is.
+    stop the next ones: they are built from what is stored.
 
     Args:
         job: holds every asset.
         settings: of the home.
-        first: the first month to make anew, or None for the contract's first.
+        first: the first month to rebuild, or None for the contract's first.
         last: the last one, or None for the newest.
         progress: hears of each partition.
         dry_run: say what is stale, and run nothing.
@@ -228,7 +228,7 @@ def refresh_months(
     source, store = open_source(settings), open_store(settings, writing=not dry_run)
     outcome = _found(stale for stale in read_stale(store, source, settings) if stale.month in months)
     if outcome["stale"] and not dry_run:
-        _make_anew(job, settings, store, lambda: read_stale(store, source, settings), months, outcome, progress)
+        _rebuild_all(job, settings, store, lambda: read_stale(store, source, settings), months, outcome, progress)
     return outcome
 
 
@@ -241,7 +241,7 @@ def run_and_refresh(
     *,
     refresh: bool = True,
 ) -> dict[str, Any]:
-    """Runs months, and makes later ones anew where they were built before these, or on other rows of them.
+    """Runs months, and rebuilds later ones that were built before these, or on other rows of them.
 
     What was stale before for another reason is left: it is for `refresh_months`, when someone asks for it.
 
@@ -251,7 +251,7 @@ def run_and_refresh(
         first: the first month to run, or None for the contract's first.
         last: the last one, or None for the newest.
         progress: hears of each month.
-        refresh: make later months anew; otherwise say which have become stale, and leave them.
+        refresh: rebuild later months; otherwise say which have become stale, and leave them.
 
     Returns:
         `months`, as `run_months` gives them, and `refreshed`, as `refresh_months` does, about the later months that
@@ -278,7 +278,7 @@ def run_and_refresh(
         if stale:
             progress.note(_why_stale(stale, refresh=refresh))
         if stale and refresh:
-            _make_anew(job, settings, store, find, later, outcome, progress)
+            _rebuild_all(job, settings, store, find, later, outcome, progress)
     return {"months": outcomes, "refreshed": outcome}
 
 
@@ -286,17 +286,17 @@ def _why_stale(stale: list[Stale], *, refresh: bool) -> str:
     why = list(dict.fromkeys(change for one in stale for change in one.changes))
     more = f"; and {len(why) - 3} more" if len(why) > 3 else ""
     what = f"{len(stale)} months of tables ({in_words(one.month for one in stale)})"
-    done = "are made anew" if refresh else "are left so (`fraud refresh` makes them anew)"
+    done = "are rebuilt" if refresh else "are left stale (`fraud refresh` rebuilds them)"
     return f"{what} became stale by this run and {done}: {'; '.join(why[:3])}{more}"
 
 
 def _found(stale: Iterable[Stale]) -> dict[str, Any]:
-    """What `refresh_months` returns when nothing has been made anew."""
+    """What `refresh_months` returns when nothing has been rebuilt."""
     rows = [as_row(one) for one in stale]
     return {"stale": rows, "rebuilt": [], "failed": [], "left": rows}
 
 
-def _make_anew(
+def _rebuild_all(
     job: dg.JobDefinition,
     settings: Settings,
     store: MonthStore,
@@ -305,7 +305,7 @@ def _make_anew(
     outcome: dict[str, Any],
     progress: Progress,
 ) -> None:
-    """Makes anew what `find` finds in these months until it finds nothing more that can be, and adds to `outcome`."""
+    """Rebuilds what `find` finds in these months until nothing more can be rebuilt, and adds to `outcome`."""
     graph = job.asset_layer.asset_graph
     upstream = {
         key.path[-1]: {before.path[-1] for before in dg.AssetSelection.assets(key).upstream().resolve(graph) - {key}}
@@ -338,7 +338,7 @@ def _rebuild(
     outcome: dict[str, Any],
     progress: Progress,
 ) -> None:
-    """One run that makes tables of a month anew, with those that come from the same step."""
+    """One run that rebuilds tables of a month, with those that come from the same step."""
     wanted = dg.AssetSelection.assets(*sorted(tables)).required_multi_asset_neighbors()
     selection = wanted.resolve(job.asset_layer.asset_graph)
     names = [name for name in TABLES if dg.AssetKey(name) in selection]

@@ -375,7 +375,7 @@ def test_a_month_whose_run_goes_on_is_decided_when_that_has_ended(daemon: Daemon
         run_id=making.run_id,
     )
     waiting = daemon.tick()
-    assert waiting.skip_reason == "the run that wrote the drift report of 2025-03 is under way"
+    assert waiting.skip_reason == "the run that wrote the drift report of 2025-03 is still in progress"
     daemon.instance.handle_run_event(making.run_id, _event("PIPELINE_SUCCESS", making), datetime.now(UTC))
     assert daemon.tick().run_keys == ["retrain:2025-03:first:1"]
 

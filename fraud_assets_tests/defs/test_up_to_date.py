@@ -69,7 +69,7 @@ def decided(spare_world: World) -> Iterator[None]:
 def test_while_nothing_changes_the_sensor_asks_for_nothing(tick: Tick) -> None:
     found = tick()
     assert isinstance(found, dg.SkipReason)
-    assert found.skip_message == "nothing became stale, and nothing is so no longer"
+    assert found.skip_message == "no month became stale, and none is stale no longer"
 
 
 def test_a_change_outside_of_a_run_is_told_once_by_the_run_that_the_sensor_asks_for(

@@ -117,7 +117,7 @@ def test_status_names_each_stale_month_with_what_changed_and_why(empty: MonthSto
 
 def test_stale_months_are_shown_by_table_with_runs_of_months_drawn_together() -> None:
     text = shown(stale_table([as_row(one) for one in STALE]))
-    assert "Stale: 3 months of tables; `fraud refresh` makes them anew" in text
+    assert "Stale: 3 months of tables; `fraud refresh` rebuilds them" in text
     [labels] = [line for line in text.splitlines() if "fraud_labels" in line]
     assert "2025-01 to 2025-02" in labels
     assert labels.count("the contract has changed") == 1

@@ -161,8 +161,8 @@ class TimeColumn(_Section):
         unit: for numbers: s, ms, us, ns, hours or days since `origin`; months, of which the one of `origin` is 0; excel
             for the serial numbers of workbooks.
         origin: from when numbers count; 1970-01-01 without one.
-        ambiguous: which of the two is meant by a time without an offset in the hour that a night of 25 hours has
-            twice. By default neither is guessed and the row is quarantined.
+        ambiguous: how to resolve a local time that occurs twice when clocks go back. By default neither is guessed and
+            the row is quarantined.
     """
 
     column: str | Annotated[tuple[str, ...], Field(min_length=1)]

@@ -228,7 +228,7 @@ def _unknown_decisions(challenger: ModelEvidence) -> list[str]:
         return []
     return [
         f"What the decisions of version {challenger.version} are worth is unknown: the evaluation does not hold their "
-        "cost; make it anew."
+        "cost; rebuild it."
     ]
 
 

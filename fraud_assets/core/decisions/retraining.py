@@ -100,7 +100,7 @@ class Attempt:
 
     Attributes:
         report_digest: what it answers: the report's digest for drift, else the trigger and what it is about.
-        number: the how many-th attempt for that, from 1.
+        number: attempt number, from 1.
         state: how it went.
         month: of the model.
         ended_at: when it failed or succeeded; None when that is not known, or not yet.

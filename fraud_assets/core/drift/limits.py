@@ -23,8 +23,8 @@ class DriftConfig:
         drift_p: DRIFT needs an adjusted p below it. 0.005: at 0.01, months of simulated worlds in which only
             shared shocks happened were still called drift.
         delivered_drift_p: the same of the values that the source delivers. 0.025: of these columns, quiet months do
-            not come near `drift_total_variation`, so p need not hold them off alone; and where shocks that all rows
-            share make amounts differ by month, half a year of months leaves up to 0.02 to a rise by a twentieth.
+            not come near `drift_total_variation`, so p need not hold them off alone; and over six months
+            with shocks that all rows share, a 5 % rise of amounts reaches p = 0.02 at most.
         watch_p: WATCH needs an adjusted p below it. 0.025 for each of the two families of columns is at most one quiet
             month in twenty, and WATCH costs a look, not a retraining.
         unsure_drift_p, unsure_watch_p: the same where fewer earlier months than `min_history` tell how much months

@@ -34,7 +34,7 @@ from fraud_assets.core.statistics.bootstrap import (
 from fraud_assets.core.words import percent
 
 AMOUNT_BANDS = 5
-# Values of an attribute that fewer rows have are taken together.
+# Values of an attribute in a smaller share of rows are merged.
 SMALLEST_SHARE = 0.01
 MISSING, OTHER = "(missing)", "(other)"
 
@@ -148,7 +148,7 @@ def _categories(name: str, column: pa.ChunkedArray, smallest: float = SMALLEST_S
     names = np.array(encoded.dictionary.to_pylist(), dtype=object)
     codes = encoded.indices.to_numpy().astype(np.int64)
     often = np.bincount(codes, minlength=len(names)) >= smallest * len(codes)
-    # In alphabetical order, so that the order of rows does not matter; what is taken together comes last.
+    # In alphabetical order, so that the order of rows does not matter; the merged values come last.
     shown = sorted(names[often])
     if not often.all() and OTHER not in shown:
         shown.append(OTHER)

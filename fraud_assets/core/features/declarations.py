@@ -144,7 +144,7 @@ class Feature:
         name: follows the entity's.
         value: how it is made.
         description: what it means, for people, with `{entity}` for whose it is; unit, range, when it is empty.
-        of_amount: whether it is about what amounts are usual, which only the entity that spends has.
+        of_amount: whether it compares amounts with the usual ones of the entity that spends.
     """
 
     name: str
@@ -311,10 +311,10 @@ def _shown(contract: Contract) -> dict[str, Column]:
 
 
 def feature_days(contract: Contract) -> dict[str, float]:
-    """How many days a platform must have run before each feature of `model_columns` is what it will stay.
+    """Days of history that each feature of `model_columns` needs before it is stable.
 
-    Of features that look at labels, `RAMP_DAYS` more than their windows: what was stolen before the platform saw its
-    first transaction is not known to be, so its first weeks have fewer frauds than later ones.
+    Features that look at labels need `RAMP_DAYS` more than their windows. Cards that were stolen before the platform's
+    first transaction are not known as stolen, so its first weeks have fewer known frauds than later ones.
     """
     days = dict.fromkeys(model_columns(contract), 0.0)
     usual = WINDOW_DAYS + contract.maturity_days

@@ -1,4 +1,4 @@
-"""What each stored month was made of, which months are stale, and in what order they are made anew.
+"""What each stored month was made of, which months are stale, and in what order they are rebuilt.
 
 A derived month records the digest of everything it read. It is stale when one of them is another one now, or when it
 was built on a month that is stale itself. Reading what is recorded and what is current belongs to
@@ -45,7 +45,7 @@ def inputs_of(*sources: pa.Table | Mapping[str, Mapping[str, str | None]]) -> In
     """What these tables, as they were read, and these inputs come to together.
 
     Where two of them know a month by different digests, it was replaced between the two readings. The first is kept:
-    what was made of it is then stale from the start, and is made anew.
+    what was made of it is then stale from the start, and is rebuilt.
 
     Args:
         sources: tables as the store read them, with their inputs in the schema's metadata; or inputs.
@@ -109,8 +109,8 @@ class Stale:
     Attributes:
         table, month: the partition.
         changes: what it was made of and is another now, as sentences.
-        built_on: stale partitions that it was made of. With no changes, it may turn out the same when they are made
-            anew.
+        built_on: stale partitions that it was made of. With no changes, it may turn out the same when they are
+            rebuilt.
     """
 
     table: str
@@ -134,8 +134,8 @@ def find_stale(
 ) -> list[Stale]:
     """The partitions that are stale, by month and then in the order of the graph.
 
-    A month that was not there and still is not makes nothing stale, and neither does one that can no longer be looked
-    up, such as a delivery whose files were archived: there is nothing to make it anew from.
+    An input that was and is still missing, or cannot be checked any more, makes nothing stale. An example of the second
+    is a delivery whose files were archived: there is nothing to rebuild it from.
 
     Args:
         current: of every stored partition its digest and the inputs recorded with it; None where none were.
@@ -202,14 +202,14 @@ def next_to_rebuild(
     given_up: Collection[Partition] = (),
     upstream: Mapping[str, Collection[str]] | None = None,
 ) -> list[Stale]:
-    """The partitions to make anew next: of the earliest month that has any, those that nothing stale comes before.
+    """The partitions to rebuild next: of the earliest month that has any, those that nothing stale comes before.
 
     What is only built on something stale waits for that: if it turns out unchanged, there is nothing to do.
 
     Args:
         stale: as found just now.
-        given_up: partitions that will not be made anew, because that failed or was not asked for; what is built on
-            them is made anew from what there is, if it is stale for another reason too.
+        given_up: partitions that will not be rebuilt, because that failed or was not asked for; what is built on
+            them is rebuilt from what is stored, if it is stale for another reason too.
         upstream: of each table those that come before it in the graph. A month waits for theirs also where it did not
             read them the last time: an evaluation without a model looks at no features, and with one it does.
     """

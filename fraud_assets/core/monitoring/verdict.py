@@ -135,7 +135,7 @@ def _quiet(findings: Sequence[Finding]) -> str:
     tested = [finding.p_adjusted for finding in findings if finding.p_adjusted is not None]
     smallest = f" (smallest adjusted p {min(tested):.3f})" if tested else ""
     looked = sum(finding.status == "OK" for finding in findings)
-    return f"none of {looked} things that were looked at moved beyond chance{smallest}"
+    return f"none of the {looked} checks moved beyond chance{smallest}"
 
 
 def _name(finding: Finding) -> tuple[str, str, str | None]:

@@ -120,8 +120,8 @@ def _months(contract: Contract, source: Source, month: str | None) -> list[str]:
     found = [one for one in months_between(contract.first_month, last) if source.has(one)]
     if not found:
         raise SourceError(
-            f"there is nothing for any month of contract {contract.name!r}, {contract.first_month} to {last}; check "
-            f"its file_pattern {contract.file_pattern!r} and its months"
+            f"the source has no data for any month of contract {contract.name!r}, {contract.first_month} to {last}; "
+            f"check its file_pattern {contract.file_pattern!r} and its months"
         )
     return found
 
@@ -312,6 +312,6 @@ def write_draft(draft: str, out: Path) -> None:
         with out.open("x", encoding="utf-8") as file:
             file.write(draft)
     except FileExistsError as error:
-        raise SourceError(f"{out} is there already and is left as it is; name another file with --out") from error
+        raise SourceError(f"{out} exists already and is left unchanged; name another file with --out") from error
     except OSError as error:
         raise SourceError(f"{out} cannot be written: {error}; name another file with --out") from error

@@ -102,8 +102,8 @@ def test_a_challenger_shown_to_be_better_is_promoted_and_the_figures_are_told() 
         pytest.param(
             with_challenger(BETTER, cost_without_review=None),
             "insufficient_data",
-            "What the decisions of version 7 are worth is unknown: the evaluation does not hold their cost; make it "
-            "anew.",
+            "What the decisions of version 7 are worth is unknown: the evaluation does not hold their cost; rebuild "
+            "it.",
             id="unknown decisions",
         ),
         pytest.param(
