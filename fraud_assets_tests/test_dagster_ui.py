@@ -142,6 +142,7 @@ def test_the_daemon_s_sensor_retrains_the_month_that_drifted(platform: Platform)
     assert (run["jobName"], run["status"]) == ("retraining", "SUCCESS")
     tags = tags_of(run)
     assert (tags["dagster/sensor_name"], tags["dagster/partition"]) == ("drift_sensor", month)
+    assert tags["fraud/purpose"] == f"retraining: {tags['fraud/trigger']}"
 
 
 def test_no_month_but_the_one_that_drifted_is_retrained(platform: Platform) -> None:
@@ -214,7 +215,24 @@ def test_an_asset_s_page_shows_what_it_is_and_what_it_holds(platform: Platform, 
     wait_for_text(
         browser, "One row is one transaction as delivered", "event_timestamp", "merchant_segment",
         "non-nullable", "transactions", "fraud", "fraud_rate", "quarantined", "Postgres",
+        "Amount of the transaction; 0 and up; may be missing.", "When the transaction happened, in UTC", "layer: raw",
+        "pii: true",
     )  # fmt: skip
+
+
+def test_the_list_of_runs_says_which_month_and_why(platform: Platform, browser: WebDriver) -> None:
+    browser.get(f"{platform.dagster}/runs")
+    wait_for_text(
+        browser, *(f"partition: {month}" for month in platform.world.months), "fraud/purpose: fraud run",
+        "fraud/purpose: retraining",
+    )  # fmt: skip
+
+
+def test_the_plot_is_the_first_thing_that_is_said_of_a_month(platform: Platform, browser: WebDriver) -> None:
+    month = platform.world.months[0]
+    browser.get(f"{platform.dagster}/assets/transaction_features?view=partitions&partition={month}")
+    shown = wait_for_text(browser, "plot", "inputs", "fraud_rate")
+    assert shown.index("plot") < shown.index("inputs")
 
 
 def test_an_asset_s_plot_opens_as_a_picture(platform: Platform, browser: WebDriver) -> None:

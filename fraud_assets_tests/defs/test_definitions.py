@@ -15,6 +15,7 @@ import pytest
 
 from fraud_assets.adapters.postgres.database import stop_embedded
 from fraud_assets.settings import PROJECT_ROOT
+from fraud_assets.workflows.run_months import PURPOSE_TAG
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World
@@ -148,6 +149,25 @@ def test_an_asset_has_a_group_an_owner_kinds_a_description_and_months(
     assert (node.description or "").startswith("One row is one ")
     assert isinstance(node.partitions_def, dg.MonthlyPartitionsDefinition)
     assert node.partitions_def.get_first_partition_key() == "2025-01"
+
+
+@pytest.mark.parametrize("name", [*TABLES])
+def test_an_asset_s_columns_say_what_they_mean_and_its_tags_where_it_stands(
+    repository: dg.RepositoryDefinition, name: str
+) -> None:
+    node = repository.asset_graph.get(dg.AssetKey(name))
+    columns = node.metadata["dagster/column_schema"].columns  # type: ignore[attr-defined]
+    assert [column.name for column in columns if not column.description] == []
+    assert node.tags["layer"] in {"raw", "labels", "features", "monitoring", "models", "serving"}
+    personal = {column.name for column in columns if "pii" in column.tags}
+    assert ("pii" in node.tags) == bool(personal)
+    assert personal == ({"customer_id", "terminal_id", "original"} & {column.name for column in columns})
+
+
+def test_the_jobs_and_sensors_say_why_their_runs_are_there(repository: dg.RepositoryDefinition) -> None:
+    purposes = {name: repository.get_job(name).tags.get(PURPOSE_TAG) for name in ("retraining", "up_to_date_again")}
+    assert purposes == {"retraining": "retraining", "up_to_date_again": "check what is stale"}
+    assert repository.get_sensor_def("automation_sensor").run_tags[PURPOSE_TAG] == "new data"  # type: ignore[attr-defined]
 
 
 def test_the_backtest_has_no_months_and_runs_only_when_someone_asks(repository: dg.RepositoryDefinition) -> None:

@@ -226,6 +226,7 @@ def test_a_refresh_s_runs_are_runs_that_the_ui_shows_with_what_they_are(graph: G
         run = instance.get_run_by_id(outcome["rebuilt"][0]["run_id"])
         assert run is not None
         assert run.tags["fraud/refresh"] == run.tags["dagster/partition"] == "2025-02"
+        assert run.tags["fraud/purpose"] == "fraud refresh"
 
 
 def test_a_rebuilt_month_tells_its_rows_and_what_changed_about_them(graph: Graph) -> None:

@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 from rich.console import Console
 
+from fraud_assets.adapters.dagster_storage import open_instance
 from fraud_assets.cli.progress import ShownProgress, _fraud_rate
 from fraud_assets.core.months import months_between
 from fraud_assets.settings import PROJECT_ROOT, Settings
@@ -75,8 +76,12 @@ def test_an_asset_without_months_is_left_out(settings: Settings) -> None:
         raise AssertionError("nobody asked for it")
 
     both = dg.Definitions(assets=[raw_transactions, on_request]).resolve_implicit_global_asset_job_def()
-    [outcome] = run_months(both, settings, ["2025-01"])
+    [outcome] = run_months(both, settings, ["2025-01"], purpose="fraud start")
     assert outcome["failed"] == []
+    with open_instance(settings) as instance:
+        run = instance.get_run_by_id(outcome["run_id"])
+    assert run is not None
+    assert (run.tags["dagster/partition"], run.tags["fraud/purpose"]) == ("2025-01", "fraud start")
 
 
 def test_a_month_that_was_delivered_again_says_what_that_changed(settings: Settings) -> None:
@@ -141,6 +146,7 @@ def test_every_run_of_the_command_is_a_run_that_the_ui_shows(
 ) -> None:
     runs = world_instance.get_runs()
     assert {run.tags["dagster/partition"] for run in runs} == set(world.months)
+    assert {run.tags["fraud/purpose"] for run in runs} == {"fraud run"}
     assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
 
 
