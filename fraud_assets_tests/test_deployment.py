@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from fraud_assets.adapters.postgres.database import SCHEMAS
+from fraud_assets.adapters.postgres.migrations.versions.r0001_baseline import STATEMENTS
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
 COMPOSE_FILE = PROJECT_ROOT / "docker-compose.yml"
@@ -215,7 +215,7 @@ def test_the_urls_lead_to_the_services() -> None:
 def test_mlflow_keeps_its_tables_in_its_own_schema() -> None:
     query = parse_qs(urlsplit(_option("mlflow", "--backend-store-uri")).query)
     assert query == {"options": ["-csearch_path=mlflow"]}
-    assert "mlflow" in SCHEMAS
+    assert "CREATE SCHEMA IF NOT EXISTS mlflow" in STATEMENTS
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ A new setting fails here until it is listed: with what it makes stale, or with t
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -228,13 +229,19 @@ def test_of_months_that_recorded_training_as_a_whole_a_changed_cost_makes_the_mo
 
 def test_status_names_a_changed_limit_and_refresh_rebuilds_the_reports_alone(spare_world: World) -> None:
     limit = {"FRAUD_DRIFT_PSI_LIMIT": "0.2"}
-    shown = spare_world.fraud("status", **limit).stdout
-    assert "the drift limit psi_limit was 0.1 and is 0.2" in " ".join(shown.split())
-    before = spare_world.query("SELECT max(id) FROM month_versions")[0][0]
-    spare_world.fraud("refresh", **limit)
-    rebuilt = spare_world.query(f"SELECT DISTINCT table_name FROM month_versions WHERE id > {before}")
-    assert rebuilt == [("drift_report",)]
-    assert "psi_limit" not in spare_world.fraud("status", **limit).stdout
-    # Taken back, they are rebuilt again: the world is as it was.
-    spare_world.fraud("refresh")
-    assert "stale" not in spare_world.fraud("status").stdout
+    asked = ("refresh", "--to", "2025-02", "--json")
+    reports = [("drift_report", month) for month in spare_world.months[:2]]
+    said = "the drift limit psi_limit was 0.1 and is 0.2"
+    stale = json.loads(spare_world.fraud("status", "--json", **limit).stdout)["stale"]
+    assert {(one["table"], one["month"]) for one in stale if said in one["changes"]} == {
+        ("drift_report", month) for month in spare_world.months
+    }
+    try:
+        outcome = json.loads(spare_world.fraud(*asked, **limit).stdout)
+        assert [(one["table"], one["month"]) for one in outcome["rebuilt"]] == reports
+        assert (outcome["failed"], outcome["left"]) == ([], [])
+    finally:
+        # With the limit as it was the rows are, too, so that nothing later is stale.
+        back = json.loads(spare_world.fraud(*asked).stdout)
+    assert [(one["table"], one["month"]) for one in back["rebuilt"]] == reports
+    assert json.loads(spare_world.fraud("status", "--json").stdout)["stale"] == []
