@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
 from fraud_assets.adapters.postgres import schema
 from fraud_assets.core.errors import PlatformError
@@ -149,11 +150,12 @@ class Database:
         """Brings the tables to this version, and claims the database for one contract.
 
         Raises:
-            DatabaseError: when it holds another contract's months, or tables of a later version.
+            DatabaseError: when it holds another contract's months, or tables of a later version, or when its user may
+                not create tables.
         """
         version = self._own_version(contract_name)
         if version.state != "current":
-            schema.upgrade(self.url)
+            self._upgrade()
         if version.contract is None:
             with self.session() as connection:
                 # Two contracts that claim it at once: the key keeps none of them out, because they differ.
@@ -163,6 +165,16 @@ class Database:
                     [contract_name],
                 )
             self._own_version(contract_name)
+
+    def _upgrade(self) -> None:
+        try:
+            schema.upgrade(self.url)
+        except DBAPIError as error:
+            said = " ".join(str(error.orig).split())
+            raise DatabaseError(
+                f"the tables of this database cannot be brought up to date, and nothing in it was changed: {said}; its "
+                "user needs the right to create schemas, and tables in schema public"
+            ) from error
 
     def _own_version(self, contract_name: str) -> schema.SchemaVersion:
         """Where the database stands, if it is one that this contract and this version of the platform can use."""

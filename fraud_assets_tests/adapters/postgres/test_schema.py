@@ -21,7 +21,14 @@ from fraud_assets.adapters.postgres.database import (
     locate_database,
     open_database,
 )
+from fraud_assets.adapters.postgres.ledger import LedgerStore
+from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows.alerts import AlertStore
+from fraud_assets.workflows.labels import refused_rows
+from fraud_assets.workflows.quarantine import list_rows
+from fraud_assets.workflows.refresh import read_stale
+from fraud_assets.workflows.retraining import RetrainingStore
 from fraud_assets_tests.adapters.postgres.test_database import contract_file
 
 OWN = [table.name for table in schema.CONTROL_TABLES.sorted_tables]
@@ -117,6 +124,28 @@ def test_a_reader_changes_nothing_and_needs_no_alembic(empty, home, tmp_path):
     assert empty.query("SELECT count(*) AS n FROM pg_tables WHERE schemaname = 'public'").to_pylist() == [{"n": 0}]
 
 
+def test_what_is_listed_of_a_database_without_tables_is_nothing_and_creates_none(empty, simulator_contract):
+    reader = Database(empty.url, writable=False)
+    store = MonthStore(reader, simulator_contract)
+    assert (store.current(), store.months("raw_transactions")) == ({}, {})
+    assert store.versions("raw_transactions").num_rows == 0
+    assert LedgerStore(reader).events() == []
+    assert RetrainingStore(reader).newest(9) == []
+    assert AlertStore(reader).deliveries(9) == []
+    assert list_rows(reader, None, None, 9) == {"counts": [], "rows": []}
+    assert refused_rows(reader).num_rows == 0
+    assert read_stale(store, None) == []
+    assert empty.query("SELECT count(*) AS n FROM pg_tables WHERE schemaname = 'public'").to_pylist() == [{"n": 0}]
+
+
+def test_versions_of_months_have_the_same_columns_before_there_are_any(empty, simulator_contract):
+    store = MonthStore(empty, simulator_contract)
+    before = store.versions("raw_transactions").schema
+    empty.prepare("schema_tests")
+    after = store.versions("raw_transactions").schema
+    assert [(field.name, field.type) for field in before] == [(field.name, field.type) for field in after]
+
+
 def test_a_database_that_is_opened_for_reading_cannot_be_written(empty, tmp_path):
     empty.prepare("schema_tests")
     reader = open_database(Settings(database_url=empty.url, contract=contract_file(tmp_path, "schema_tests")))
@@ -166,7 +195,7 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(empty):
     # Not a table of the platform's: what is made of it fails half way.
     statement(empty, "CREATE VIEW public.alerts AS SELECT 1 AS a")
     before = empty.query("SELECT count(*) AS n FROM pg_class").to_pylist()
-    with pytest.raises(sa.exc.ProgrammingError, match="alerts"):
+    with pytest.raises(DatabaseError, match=r"cannot be brought up to date, and nothing in it was changed: .*alerts.*"):
         empty.prepare("schema_tests")
     assert empty.query("SELECT count(*) AS n FROM pg_class").to_pylist() == before
 
