@@ -23,7 +23,6 @@ import pyarrow.parquet as pq
 
 from fraud_assets.adapters.bento import to_onnx
 from fraud_assets.adapters.postgres.database import Database, open_database
-from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.errors import PlatformError
 from fraud_assets.core.models.encoding import EncodedClassifier
 from fraud_assets.core.models.scoring import ModelManifest
@@ -178,7 +177,7 @@ class Registry:
             "trees": result.chosen.trial.trees,
             "calibration": result.chosen.calibration.calibrator.method,
         }
-        as_of = parse_contract(contract_yaml).month_end(month).isoformat()
+        as_of = self.settings.loaded_contract.month_end(month).isoformat()
         tracking.log_params({**config.as_parameters(), **decided, "as_of": as_of})
         # Of two of one family, which few frauds make of the reference and a more regularised one, the better counts.
         for candidate in reversed(result.candidates):
@@ -197,7 +196,8 @@ class Registry:
             onnx = to_onnx(candidate.estimator, len(result.encoder.columns))
             manifest = manifest_of(
                 candidate, result, onnx,
-                name=MODEL_NAME, version=version, month=month, contract_yaml=contract_yaml,
+                name=MODEL_NAME, version=version, month=month, contract=self.settings.loaded_contract,
+                contract_yaml=contract_yaml,
             )  # fmt: skip
             with tempfile.TemporaryDirectory() as scratch:
                 (Path(scratch) / "model.onnx").write_bytes(onnx)

@@ -74,12 +74,11 @@ class World:
 
     def tick(self, *, keep_cursor: bool = True) -> str:
         """One tick; without its cursor as when the daemon dies before it is stored."""
-        context = dg.build_sensor_context(
-            instance=self.instance, cursor=self.cursor, resources={"platform": Platform(settings=Settings())}
-        )
         [sensor] = alerts().sensors or []
         assert isinstance(sensor, dg.SensorDefinition)
-        data = sensor.evaluate_tick(context)
+        resources = {"platform": Platform(settings=Settings())}
+        with dg.build_sensor_context(self.instance, self.cursor, resources=resources) as context:
+            data = sensor.evaluate_tick(context)
         if keep_cursor:
             self.cursor = data.cursor
         assert not data.run_requests

@@ -211,7 +211,8 @@ class History:
         version = len(months_between(self.first_month, month))
         manifest = manifest_of(
             result.chosen, result, onnx,
-            name="backtest", version=version, month=month, contract_yaml=self.contract_yaml,
+            name="backtest", version=version, month=month, contract=self.contract,
+            contract_yaml=self.contract_yaml,
         )  # fmt: skip
         return Champion(Scorer(onnx, manifest), result.validation)
 

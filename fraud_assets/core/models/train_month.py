@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from fraud_assets.core.contracts.contract import Contract, parse_contract
+from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.features.declarations import forced_texts, model_columns
 from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.models.scoring import ModelManifest, digest_model
@@ -56,6 +56,7 @@ def manifest_of(
     name: str,
     version: int,
     month: str,
+    contract: Contract,
     contract_yaml: str,
 ) -> ModelManifest:
     """What travels with a trained model.
@@ -67,13 +68,14 @@ def manifest_of(
         name: of the model, as the registry calls it.
         version: likewise.
         month: at whose end it was trained.
-        contract_yaml: the text of the contract.
+        contract: of the source.
+        contract_yaml: its text.
     """
     return ModelManifest(
         model_name=name,
         model_version=version,
         trained_month=month,
-        as_of=parse_contract(contract_yaml).month_end(month).isoformat(),
+        as_of=contract.month_end(month).isoformat(),
         features=result.encoder.inputs,
         encoder=result.encoder,
         threshold=candidate.threshold,
