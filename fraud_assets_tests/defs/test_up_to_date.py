@@ -38,8 +38,9 @@ def tick(spare_world: World, instance: dg.DagsterInstance) -> Tick:
     from fraud_assets.defs.up_to_date import staleness_sensor
 
     def tick() -> dg.RunRequest | dg.SkipReason:
-        with dg.build_sensor_context(instance) as context:
-            found = staleness_sensor(context, platform=Platform(settings=spare_world.settings))
+        resources = {"platform": Platform(settings=spare_world.settings)}
+        with dg.build_sensor_context(instance, resources=resources) as context:
+            found = staleness_sensor(context)
         assert isinstance(found, dg.RunRequest | dg.SkipReason)
         return found
 
