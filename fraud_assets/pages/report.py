@@ -438,7 +438,9 @@ def _labels(completeness: Completeness | None) -> list[dict[str, str]]:
 def _labels_of(month: MonthCompleteness) -> dict[str, str]:
     to_come = "-"
     if month.still_to_come is not None:
-        to_come = f"{month.still_to_come:,.0f} ({month.still_to_come_low:,.0f} to {month.still_to_come_high:,.0f})"
+        to_come = f"{month.still_to_come:,.0f}"
+        if month.still_to_come_low is not None and month.still_to_come_high is not None:
+            to_come += f" ({month.still_to_come_low:,.0f} to {month.still_to_come_high:,.0f})"
     return {
         "month": month.month,
         "state": "too few" if month.is_short else "final" if month.is_matured else "provisional",
