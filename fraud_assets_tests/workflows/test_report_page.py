@@ -38,7 +38,7 @@ def facts(in_world: World, store: MonthStore) -> ReportFacts:
     """Those of the last month, which drifts."""
     settings = in_world.settings
     ledger, registry = LedgerStore(store.database), Registry(settings)
-    return gather_report(store, ledger, registry, in_world.months[-1], settings.drift)
+    return gather_report(store, ledger, registry, in_world.months[-1])
 
 
 def pictures_of(facts: ReportFacts) -> Pictures:

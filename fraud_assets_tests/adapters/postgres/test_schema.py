@@ -134,7 +134,7 @@ def test_what_is_listed_of_a_database_without_tables_is_nothing_and_creates_none
     assert AlertStore(reader).deliveries(9) == []
     assert list_rows(reader, None, None, 9) == {"counts": [], "rows": []}
     assert refused_rows(reader).num_rows == 0
-    assert read_stale(store, None) == []
+    assert read_stale(store, None, Settings()) == []
     assert empty.query("SELECT count(*) AS n FROM pg_tables WHERE schemaname = 'public'").to_pylist() == [{"n": 0}]
 
 
