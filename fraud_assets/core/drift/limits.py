@@ -116,8 +116,10 @@ class DriftConfig:
         ):  # fmt: skip
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        # Of two windows that share nothing, the index has no upper bound.
+        if self.psi_limit <= 0:
+            raise ValueError(f"psi_limit must be above 0, got {self.psi_limit}")
         for name in (
-            "psi_limit",
             "missing_limit",
             "min_total_variation",
             "drift_total_variation",
