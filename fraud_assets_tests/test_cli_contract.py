@@ -543,7 +543,7 @@ def test_rows_that_are_not_there_are_refused_and_nothing_is_decided(taken: Taken
         (["--all", "--month", "May"], "'May' is not a month"),
     ]:
         assert said in refusal("quarantine", "release", *arguments, "--because", "x")
-    assert not taken.store.exists("quarantine_decisions")
+    assert taken.store.database.rows("quarantine_decisions", "SELECT 1 FROM quarantine_decisions") == []
 
 
 def test_a_decision_needs_a_reason() -> None:
