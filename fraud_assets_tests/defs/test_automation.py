@@ -1,7 +1,7 @@
 """The drift sensor, ticked by Dagster's own daemon code on an instance in Postgres.
 
-Which report asks for what is tested in `core/test_retraining.py`; here, that the sensor sees every report once,
-whatever happens between ticks.
+Which report asks for what is tested in `core/decisions/test_retraining.py`; here, that the sensor sees every report
+once, whatever happens between ticks.
 """
 
 from __future__ import annotations

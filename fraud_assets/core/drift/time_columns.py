@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.stats import chi2
+from scipy.stats import chi2, chi2_contingency
 
 from fraud_assets.core.drift.cells import Floats, column_type, floats
 from fraud_assets.core.statistics.clusters import one_in, row_days
@@ -225,11 +225,12 @@ def _gets_older(reference: pa.Table, current: pa.Table, name: str) -> bool:
 def _chi_squared(values: Sequence[Floats]) -> tuple[float, int]:
     """Chi-squared of two samples of numbers in tenths of both together, and its degrees of freedom (1 at least)."""
     codes, size = _tenths(values)
-    first, second = (np.bincount(code, minlength=size) for code in codes)
-    ratio = np.sqrt(len(codes[1]) / len(codes[0]))
-    both = first + second
-    squares = (first * ratio - second / ratio)[both > 0] ** 2 / both[both > 0]
-    return float(squares.sum()), max(size - 1, 1)
+    counts = np.stack([np.bincount(code, minlength=size) for code in codes])
+    counts = counts[:, counts.any(axis=0)]
+    if counts.shape[1] < 2:
+        return 0.0, 1
+    found = chi2_contingency(counts, correction=False)
+    return float(found.statistic), int(found.dof)
 
 
 def _apart(before: pa.Table, after: pa.Table, name: str, kind: str) -> float:

@@ -150,7 +150,7 @@ def evaluate_scores(
             that transaction is a card of its own. None when the source has no entity: all are.
         days: integer ordinal of each transaction's day, shape (n,).
         amount: amounts in the source's currency, shape (n,), NaN where unknown; None when there is none.
-        threshold: transactions that score at or above it are flagged (`decisions.choose_threshold`).
+        threshold: transactions that score at or above it are flagged (`decision_threshold.choose_threshold`).
         k: cards that can be reviewed in a day.
         costs: of reviews and missed frauds; the defaults of `Costs` when absent.
         replicates: bootstrap samples; at 200 a bound of AP moves by about a tenth of the interval's

@@ -90,3 +90,12 @@ def test_a_draft_is_a_contract_that_takes_the_table_it_was_drafted_from(columns:
     said |= {contract.event_timestamp.columns[0], str(contract.label.column)}
     said |= {contract.transaction_id.column} if contract.transaction_id else set()
     assert set(columns) <= said | set(contract.event_timestamp.columns)
+
+
+def test_an_identifier_that_lost_digits_is_left_out_also_where_a_word_makes_its_column_text() -> None:
+    cards = ["4.00012E+15"] * 6 + ["unbekannt"]
+    times = [f"2024-01-0{day} 09:00:00" for day in range(1, 8)]
+    table = pa.table({"transaction_time": times, "is_fraud": ["0"] * 7, "card no": cards})
+    roles = draft_contract(profile_rows(table.to_batches()), "table.csv").roles
+    assert "card no" not in {part.column.name for part in roles.entities.values()}
+    assert [one.reason.startswith("has numbers that have lost digits") for one in roles.left_out] == [True]
