@@ -241,7 +241,13 @@ def test_nothing_but_the_bento_is_left_in_the_home(bento, home):
 def test_the_bento_holds_the_sources_it_needs_and_no_others(bento):
     sources = {path.relative_to(bento.path / "src").as_posix() for path in (bento.path / "src").rglob("*.py")}
     assert {"fraud_assets/core/features/declarations.py", "fraud_assets/core/models/scoring.py"} <= sources
-    assert not any(name.startswith(("fraud_assets/adapters", "fraud_assets/defs")) for name in sources)
+    rooms = {name.split("/")[1] for name in sources if name.count("/") > 1 and name.startswith("fraud_assets/")}
+    assert rooms == {"core", "adapters"}
+    assert {name for name in sources if name.startswith("fraud_assets/adapters")} == {
+        "fraud_assets/adapters/__init__.py",
+        "fraud_assets/adapters/postgres/__init__.py",
+        "fraud_assets/adapters/postgres/history.py",
+    }
     assert "fraud_assets/core/drift/covariate.py" not in sources
     assert "fraud_assets/core/models/training.py" not in sources
 
