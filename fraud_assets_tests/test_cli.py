@@ -566,12 +566,14 @@ def test_run_as_json_leaves_standard_output_to_json(spare_world: World) -> None:
     assert said["refreshed"] == {"stale": [], "rebuilt": [], "failed": [], "left": []}
 
 
-def test_a_long_home_with_a_space_works(world: World, tmp_path: Path) -> None:
+def test_a_long_home_with_a_space_works(tmp_path: Path) -> None:
     from fraud_assets_tests.worlds import World
 
     far = World(tmp_path / ("a long way " * 12).strip() / "home", {})
     try:
         assert json.loads(far.fraud("status", "--json").stdout)["champion"] is None
+        assert far.query("SELECT to_regclass('platform')") == [(None,)]  # who reads creates nothing
+        far.fraud("db", "upgrade")
         assert far.query("SELECT contract FROM platform") == [("simulator",)]
     finally:
         far.fraud("db", "stop")

@@ -53,12 +53,12 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Notes the months that would be run; a model comes of them."""
     taken: list[list[str]] = []
 
-    def run(job: Any, started: start.Started, contract: Any, check: Any, told: Any) -> None:
+    def run(job: Any, settings: Any, started: start.Started, contract: Any, check: Any, told: Any) -> None:
         taken.append(start.months_to_take(check, contract, start.datetime.now(start.UTC)))
         started.version, started.review_cost, started.review_capacity = 3, 7.5, 40
 
     monkeypatch.setattr(start, "run", run)
-    monkeypatch.setattr("fraud_assets.cli.start.graph", lambda: None)
+    monkeypatch.setattr("fraud_assets.cli.start.graph", lambda _: None)
     monkeypatch.setattr("fraud_assets.cli.start.show_platform", lambda _: None)
     monkeypatch.setattr("fraud_assets.cli.start.open_settings", lambda: None)
     return taken

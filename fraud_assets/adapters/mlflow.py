@@ -133,6 +133,8 @@ class Registry:
             with warnings.catch_warnings():
                 # dagster-mlflow calls its functions beta when it is imported and used; goes when it does not.
                 warnings.simplefilter("ignore", dg.BetaWarning)
+                # It reads `dagster_run` and `run_id`, which are Dagster's `run` now; goes when it reads that.
+                warnings.filterwarnings("ignore", r"InitResourceContext\.(dagster_run|run_id) is", DeprecationWarning)
                 from dagster_mlflow import mlflow_tracking
 
                 resources = block.enter_context(
