@@ -12,8 +12,9 @@ from fraud_assets.core.lineage.configuration import setting_inputs
 from fraud_assets.core.lineage.staleness import evidence_inputs, inputs_of, maturity_inputs
 from fraud_assets.core.lineage.tables import trained_model as table
 from fraud_assets.core.models.decision_rule import promise_in_words
+from fraud_assets.core.models.scoring import ModelManifest
 from fraud_assets.core.models.train_month import train_month
-from fraud_assets.core.models.training import TrainingError, in_words
+from fraud_assets.core.models.training import TrainingError, TrainingResult, in_words
 from fraud_assets.core.windows import training_months
 from fraud_assets.defs.partitions import (
     CONTRACT,
@@ -70,8 +71,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
             contract_yaml=settings.contract_path.read_text(encoding="utf-8"), config=config,
         )  # fmt: skip
         run_id = tracking.active_run().info.run_id
-    chosen = result.chosen
-    reason = in_words(chosen)
+    reason = in_words(result.chosen)
     platform.ledger.record(
         "registered",
         manifest.model_version,
@@ -80,38 +80,48 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         actor=f"dagster run {context.run.run_id}",
         evidence=evidence,
     )
-    row = base | {
+    row = base | _trained_row(result, manifest) | {"reason": reason, "mlflow_run_id": run_id}
+    return dg.Output(
+        _table([row]),
+        metadata={
+            "outcome": f"version {manifest.model_version}: {reason}",
+            "mlflow_run_id": run_id,
+            "inputs": inputs,
+            **_shown(result),
+        },
+    )
+
+
+def _trained_row(result: TrainingResult, manifest: ModelManifest) -> dict[str, Any]:
+    """What the table says of a model that was registered."""
+    return {
         "status": "trained",
-        "reason": reason,
         "model_name": manifest.model_name,
         "model_version": manifest.model_version,
-        "mlflow_run_id": run_id,
         "family": manifest.family,
         "training_from": result.training_from,
         "training_to": result.training_to,
         "n": result.n,
         "n_fraud": result.n_fraud,
-        "validation_average_precision": chosen.average_precision,
+        "validation_average_precision": result.chosen.average_precision,
         "threshold": manifest.threshold,
         "model_digest": manifest.model_digest,
-        **chosen.rule.as_row(),
+        **result.chosen.rule.as_row(),
     }
+
+
+def _shown(result: TrainingResult) -> dict[str, Any]:
+    """What the asset's page says of a training."""
     validated = {f"{trial.setting.family}, {trial.setting.name}": trial.average_precision for trial in result.trials}
-    return dg.Output(
-        _table([row]),
-        metadata={
-            "plot": picture(plots.bars(validated, "Average precision on the out-of-time validation part")),
-            "outcome": f"version {manifest.model_version}: {reason}",
-            "fraud_rate": result.n_fraud / result.n,
-            "not_used": {name: f"{name} {why}" for name, why in result.encoder.unused.items()},
-            "rule": chosen.rule.sentence,
-            "promised": dg.MetadataValue.md(promise_in_words(chosen.rule)),
-            "calibration": chosen.calibration.calibrator.method,
-            **chosen.validation_metrics(),
-            "mlflow_run_id": run_id,
-            "inputs": inputs,
-        },
-    )
+    return {
+        "plot": picture(plots.bars(validated, "Average precision on the out-of-time validation part")),
+        "fraud_rate": result.n_fraud / result.n,
+        "not_used": {name: f"{name} {why}" for name, why in result.encoder.unused.items()},
+        "rule": result.chosen.rule.sentence,
+        "promised": dg.MetadataValue.md(promise_in_words(result.chosen.rule)),
+        "calibration": result.chosen.calibration.calibrator.method,
+        **result.chosen.validation_metrics(),
+    }
 
 
 def _unchanged(platform: Platform, month: str, made_of: str) -> pa.Table | None:

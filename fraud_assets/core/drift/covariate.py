@@ -42,6 +42,8 @@ from fraud_assets.core.statistics.clusters import one_in, pair_clusters, pair_wi
 from fraud_assets.core.words import percent
 
 
+# Two windows, and which part each column plays in this contract. Each is named where it is handed over; a bundle of
+# them would have one maker and one reader.
 def measure_drift(
     reference: pa.Table,
     current: pa.Table,

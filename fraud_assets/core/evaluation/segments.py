@@ -177,6 +177,7 @@ def _bands(name: str, numbers: Floats) -> Segment:
     return Segment(name, tuple(values), codes.astype(np.int64), tuple(ranges))
 
 
+# One array an argument, as in `metrics.evaluate_scores`.
 def judge_segments(
     y: ArrayLike,
     score: ArrayLike,
@@ -247,6 +248,7 @@ def judge_segments(
     return found
 
 
+# The checked arguments of `judge_segments`, as they are.
 def _intervals(
     y: Bools,
     score: Floats,
