@@ -186,5 +186,5 @@ def test_where_a_model_is_live_its_rule_is_stated_with_what_it_promised(tmp_path
     said = plain(shown.getvalue())
     assert rule.sentence in said
     assert "alerts a day" in said
-    assert "200%" in said
+    assert "200.0 %" in said
     assert "25.0 %" in said
