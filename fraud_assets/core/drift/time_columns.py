@@ -7,7 +7,7 @@ compared by them. How other columns are compared belongs to `columns.py`.
 from __future__ import annotations
 
 import calendar
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -47,7 +47,11 @@ Dates = npt.NDArray[np.datetime64]
 
 
 def time_columns(
-    reference: pa.Table, current: pa.Table, past: Sequence[pa.Table], features: Sequence[str]
+    reference: pa.Table,
+    current: pa.Table,
+    past: Sequence[pa.Table],
+    features: Sequence[str],
+    ages: Collection[str] = (),
 ) -> dict[str, str]:
     """The columns that follow time, each with how, as the end of a sentence.
 
@@ -61,6 +65,7 @@ def time_columns(
         current: likewise.
         past: whole earlier months, oldest first.
         features: the columns to look at.
+        ages: those of them that hold not a date but the days from it to the transaction.
     """
     thinned = [_thinned(table) for table in (reference, current, *past)]
     if any(table.num_rows < LEAST_ROWS for table in thinned[:2]):
@@ -68,7 +73,7 @@ def time_columns(
     months = [table for table in thinned[2:] if table.num_rows >= LEAST_ROWS]
     found = {}
     for name in dict.fromkeys(features):
-        if how := _how(name, thinned[0], thinned[1], months):
+        if how := _how(name, thinned[0], thinned[1], months, is_date=name in ages):
             found[name] = how
     return found
 
@@ -78,19 +83,19 @@ def _thinned(table: pa.Table) -> pa.Table:
     return table if each == 1 else table.take(pa.array(np.arange(0, table.num_rows, each)))
 
 
-def _how(name: str, reference: pa.Table, current: pa.Table, months: Sequence[pa.Table]) -> str | None:
+def _how(name: str, reference: pa.Table, current: pa.Table, months: Sequence[pa.Table], *, is_date: bool) -> str | None:
     if any(name not in table.column_names for table in (reference, current)):
         return None
     kind = column_type(reference, name)
     if kind not in ("numbers", "texts", "dates") or column_type(current, name) != kind:
         return None
+    if is_date or kind == "dates":
+        still = _gets_older(reference, current, name)
+        return "its dates are still those of the reference, while time went on" if still else None
     if unit := _unit_of_calendar(name, reference, current, kind):
         return f"it is the {unit} of the transaction"
     if kind == "numbers" and all(_grows(table, name) for table in (reference, current)):
         return "it only grows or falls with time"
-    if kind == "dates":
-        still = _gets_older(reference, current, name)
-        return "its dates are still those of the reference, while time went on" if still else None
     months = [table for table in months if name in table.column_names and column_type(table, name) == kind]
     if len(months) < 2:
         return None
@@ -102,8 +107,6 @@ def _how(name: str, reference: pa.Table, current: pa.Table, months: Sequence[pa.
 
 def _unit_of_calendar(name: str, reference: pa.Table, current: pa.Table, kind: str) -> str | None:
     """Which part of the calendar a column gives; one that is the same in all rows must have moved to be one."""
-    if kind == "dates":
-        return None
     values = [_as_numbers(table, name, kind) for table in (reference, current)]
     every = np.concatenate(values)
     if len(every) == 0 or np.isnan(every).all() or np.nanmin(every) == np.nanmax(every):
@@ -207,7 +210,7 @@ def _grows(table: pa.Table, name: str) -> bool:
 
 
 def _gets_older(reference: pa.Table, current: pa.Table, name: str) -> bool:
-    """Whether a date moved away from its transactions, and the dates themselves less than half as far, or by chance.
+    """Whether a date moved away from its transactions, and the dates themselves by chance, or less than half as far.
 
     How far is told by chi-squared in tenths, whose excess over its degrees of freedom goes with the square of a move.
     """
@@ -219,7 +222,9 @@ def _gets_older(reference: pa.Table, current: pa.Table, name: str) -> bool:
     by_date, freedom_of_dates = _chi_squared([days - ages for ages, days in sides])
     if by_age <= chi2.isf(BY_CHANCE, freedom):
         return False
-    return max(by_date - freedom_of_dates, 0.0) <= LEAST_APART**2 * (by_age - freedom)
+    if by_date <= chi2.isf(BY_CHANCE, freedom_of_dates):
+        return True
+    return by_date - freedom_of_dates <= LEAST_APART**2 * (by_age - freedom)
 
 
 def _chi_squared(values: Sequence[Floats]) -> tuple[float, int]:

@@ -605,12 +605,13 @@ def _rows_schema(contract: Contract) -> pa.Schema:
     own = [pa.field(name, pa.int64()) for name in (MOMENT, LOCAL, TODAY, ROW)]
     flags = [pa.field(name, pa.bool_()) for name in (RECENT, TARGET)]
     # Dates as days since 1970: engines differ in how they count days between dates.
-    dates = _dates(contract)
+    dates = date_columns(contract)
     given = [field.with_type(pa.int64()) if field.name in dates else field for field in contract.transactions_schema()]
     return _nullable(pa.schema(given), [*own, *flags])
 
 
-def _dates(contract: Contract) -> tuple[str, ...]:
+def date_columns(contract: Contract) -> tuple[str, ...]:
+    """The attributes that are dates; as features, they are the days from it to the transaction."""
     return tuple(name for name, column in contract.attributes.items() if column.type == "date")
 
 
@@ -641,7 +642,7 @@ def feature_inputs(
     moment, local = _clocks(transactions, contract)
     recent = first - round((WINDOW_DAYS + contract.maturity_days) * MICROSECONDS_PER_DAY)
     rows = transactions.select(contract.transactions_schema().names)
-    for name in _dates(contract):
+    for name in date_columns(contract):
         rows = rows.set_column(rows.column_names.index(name), name, rows[name].cast(pa.int32()))
     for name, values in (
         (MOMENT, moment),

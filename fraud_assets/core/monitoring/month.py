@@ -34,7 +34,7 @@ from fraud_assets.core.drift.history_columns import (
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.drift.time_columns import time_columns
 from fraud_assets.core.evaluation.segments import attributes_of
-from fraud_assets.core.features.declarations import feature_days
+from fraud_assets.core.features.declarations import date_columns, feature_days
 from fraud_assets.core.labels.completeness import Completeness
 from fraud_assets.core.lineage.needs import MonthRows, Needed
 from fraud_assets.core.models.scoring import Scorer
@@ -177,7 +177,7 @@ def _findings(
         reference, compared_month, *months = pool.map(
             lambda part: _scored(rows_within(compared, part[0]), seen.scorer, part[1]), seen.windows
         )
-        of_time = time_columns(reference, compared_month, months, seen.features)
+        of_time = time_columns(reference, compared_month, months, seen.features, date_columns(contract))
         drift = pool.submit(
             measure_drift,
             reference,

@@ -44,6 +44,15 @@ def running_number(moments: list[dt.datetime], _rng: np.random.Generator) -> lis
     return [int(one.timestamp() // 60) + 7 for one in moments]
 
 
+def as_days(make: Make) -> Make:
+    """Dates as the days from them to the transaction, which is what a feature holds."""
+
+    def days(moments: list[dt.datetime], rng: np.random.Generator) -> list[object]:
+        return [(one.date() - date).days for one, date in zip(moments, make(moments, rng), strict=True)]
+
+    return days
+
+
 FOLLOWING: dict[str, tuple[Make, str]] = {
     "a month's name": (lambda moments, _: [f"{one:%B}" for one in moments], "it is the month of the transaction"),
     "a month's name that lags": (late_month, "it is the month of the transaction"),
@@ -115,3 +124,15 @@ def test_a_count_that_is_mostly_one_is_not_the_first_quarter() -> None:
 
     reference, current, past = months(ones, "2024-01", 3)
     assert time_columns(reference, current, past, ["x"]) == {}
+
+
+@pytest.mark.parametrize("make", [make for which, (make, _) in FOLLOWING.items() if which.startswith("cards")])
+def test_a_date_that_a_feature_gives_as_days_follows_time_too(make: Make) -> None:
+    reference, current, past = months(as_days(make))
+    assert "its dates are still those of the reference" in time_columns(reference, current, past, ["x"], {"x"})["x"]
+
+
+@pytest.mark.parametrize("which", ["accounts of the same ages", "cards that expire much later"])
+def test_days_to_dates_that_moved_are_compared(which: str) -> None:
+    reference, current, past = months(as_days(ORDINARY[which]))
+    assert time_columns(reference, current, past, ["x"], {"x"}) == {}

@@ -292,3 +292,16 @@ def test_nothing_is_trained_because_of_a_gap() -> None:
         now = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
         decision = decide_retraining(signal, (), RetrainingPolicy(), now=now, models=ModelFacts())
         assert (decision.decision, decision.trigger) == ("no", None)
+
+
+def test_cards_that_expire_as_before_are_no_change_though_each_month_is_nearer_to_it() -> None:
+    def expiries(_month: str, rows: int, rng: Rng) -> list[Any]:
+        return [dt.date(2024, 6, 1) + dt.timedelta(days=int(one)) for one in rng.integers(0, 900, rows)]
+
+    stream = Stream(contract_of({"expires": "type: date"}), [2_000] * 5, {"expires": expiries}, ids=500)
+    for month in stream.months[2:]:
+        report = stream.report(month)
+        finding = found(report, "expires", "covariate")
+        assert finding.status == "INSUFFICIENT_DATA"
+        assert "its dates are still those of the reference, while time went on" in finding.reason
+        assert report.verdict.drift_status == "OK", report.verdict.reasons
