@@ -16,6 +16,15 @@ def percent(share: float) -> str:
     return f"{share * 100:.{2 if 0 < share < SMALL_SHARE else 1}f} %"
 
 
+def adjusted_p(p: float) -> str:
+    """A p that is adjusted for what was tested with it, to three places.
+
+    >>> [adjusted_p(p) for p in (0.25, 0.0004)]
+    ['adjusted p 0.250', 'adjusted p below 0.001']
+    """
+    return "adjusted p below 0.001" if p < 0.001 else f"adjusted p {p:.3f}"
+
+
 def number(value: float) -> str:
     """A number to three digits, or all digits before the point.
 

@@ -38,7 +38,7 @@ STATUS_WORDS: dict[DriftStatus, str] = {
     "OK": "OK", "WATCH": "WATCH", "DRIFT": "DRIFT", "INSUFFICIENT_DATA": "NOT ENOUGH DATA"
 }  # fmt: skip
 HEADLINES: dict[DriftStatus, str] = {
-    "OK": "Nothing moved beyond chance.",
+    "OK": "No change to act on.",
     "WATCH": "Something may have moved; nothing is decided yet.",
     "DRIFT": "The month is not like those it is compared with.",
     "INSUFFICIENT_DATA": "The month could not be compared.",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fraud_assets.core import units
-from fraud_assets.core.words import number, percent
+from fraud_assets.core.words import adjusted_p, number, percent
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [path for folder in ("fraud_assets", "bentos") for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -68,3 +68,10 @@ def test_no_module_writes_shares_or_days_by_a_rule_of_its_own(path: Path) -> Non
     assert list(_own_percents(tree)) == []
     if path.name != "units.py":
         assert list(_own_days(tree)) == []
+
+
+@pytest.mark.parametrize(
+    ("p", "said"), [(0.0, "below 0.001"), (0.00099, "below 0.001"), (0.001, "0.001"), (1, "1.000")]
+)
+def test_a_small_p_is_never_written_as_nil(p: float, said: str) -> None:
+    assert adjusted_p(p) == f"adjusted p {said}"

@@ -39,7 +39,7 @@ from fraud_assets.core.drift.findings import SCORE, Cause, DriftStatus, Finding,
 from fraud_assets.core.drift.history_columns import NEW, RECENT_AMOUNT
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.statistics.clusters import one_in, pair_clusters, pair_windows, row_days, stable
-from fraud_assets.core.words import percent
+from fraud_assets.core.words import adjusted_p, percent
 
 
 # Two windows, and which part each column plays in this contract. Each is named where it is handed over; a bundle of
@@ -239,7 +239,7 @@ def _calmer(status: DriftStatus, measure: Measure) -> DriftStatus:
 def _explained(windows: ComparedWindows, measure: Measure, moved: Sequence[Finding], suspects: _Suspects) -> Finding:
     """The finding with its cause, and all of it in one sentence."""
     finding = measure.finding
-    sure = "adjusted p below 0.001" if (finding.p_adjusted or 0) < 0.001 else f"adjusted p {finding.p_adjusted:.3f}"
+    sure = adjusted_p(finding.p_adjusted or 0.0)
     if finding.status == "OK":
         return replace(finding, cause=None, reason=f"{finding.reason}; not beyond chance or not worth a look, {sure}")
     begin = "" if finding.since is None else f", since {finding.since}"

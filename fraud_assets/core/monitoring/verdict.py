@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from fraud_assets.core.drift.findings import DATA_CAUSES, LABEL_CAUSES, DriftKind, DriftStatus, Finding
+from fraud_assets.core.words import adjusted_p
 
 # A changed world asks for another model; a broken feed for its owner, and labels that come otherwise than they did
 # for those who give them.
@@ -133,9 +134,10 @@ def _gravity(finding: Finding) -> tuple[int, float, str]:
 
 def _quiet(findings: Sequence[Finding]) -> str:
     tested = [finding.p_adjusted for finding in findings if finding.p_adjusted is not None]
-    smallest = f" (smallest adjusted p {min(tested):.3f})" if tested else ""
+    smallest = f" (smallest {adjusted_p(min(tested))})" if tested else ""
     looked = sum(finding.status == "OK" for finding in findings)
-    return f"none of the {looked} checks moved beyond chance{smallest}"
+    # A small p is no contradiction: of many rows, a move that is too little to act on is beyond chance, too.
+    return f"none of the {looked} checks found a change to act on{smallest}"
 
 
 def _name(finding: Finding) -> tuple[str, str, str | None]:

@@ -48,7 +48,7 @@ from fraud_assets.core.statistics.clusters import (
     tabulate,
 )
 from fraud_assets.core.statistics.metrics import Costs, average_precision
-from fraud_assets.core.words import percent
+from fraud_assets.core.words import adjusted_p, percent
 
 # Fewer frauds in either window tell nothing: as for a promotion, the interval of AP would be 0.65 wide.
 MINIMUM_FRAUDS = 30
@@ -480,7 +480,7 @@ def _judged(finding: Finding, p: float) -> Finding:
     status: DriftStatus = "OK"
     if p < WATCH_P and beyond:
         status = "DRIFT" if p < DRIFT_P else "WATCH"
-    sure = "adjusted p below 0.001" if p < 0.001 else f"adjusted p {p:.3f}"
+    sure = adjusted_p(p)
     if status == "OK":
         quiet = f"{finding.reason}; not beyond chance or not worth a look, {sure}"
         return replace(finding, cause=None, since=None, reason=quiet)

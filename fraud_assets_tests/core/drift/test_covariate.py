@@ -42,7 +42,7 @@ def test_months_in_which_nothing_moved_are_ok_and_say_so(months):
     findings = compare(*months, "amount", "customer_level", "noise")
     verdict = judge_month(findings)
     assert verdict.drift_status == "OK"
-    assert verdict.reasons[0].startswith("none of the 4 checks moved beyond chance (smallest adjusted p ")
+    assert verdict.reasons[0].startswith("none of the 4 checks found a change to act on (smallest adjusted p ")
     assert [finding.feature for finding in findings] == ["amount", "customer_level", "noise", "rows_a_day"]
     assert all(finding.reason for finding in findings)
 

@@ -102,7 +102,7 @@ def test_a_quiet_month_says_how_much_was_looked_at_and_what_the_model_costs() ->
         [finding("OK", p_adjusted=0.25), finding("OK", feature="hour"), finding("OK", kind="concept", feature="cost")]
     )
     assert verdict.reasons == (
-        "none of the 3 checks moved beyond chance (smallest adjusted p 0.250)",
+        "none of the 3 checks found a change to act on (smallest adjusted p 0.250)",
         "concept cost OK",
     )
 
