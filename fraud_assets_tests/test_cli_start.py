@@ -55,7 +55,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
     def run(job: Any, settings: Any, started: start.Started, contract: Any, check: Any, told: Any) -> None:
         taken.append(start.months_to_take(check, contract, start.datetime.now(start.UTC)))
-        started.version, started.review_cost, started.review_capacity = 3, 7.5, 40
+        started.version, started.costs, started.review_capacity = 3, "a review costs 7.5", 40
 
     monkeypatch.setattr(start, "run", run)
     monkeypatch.setattr("fraud_assets.cli.start.graph", lambda _: None)
@@ -75,8 +75,7 @@ def test_a_folder_of_months_becomes_contract_settings_and_a_run_of_all(
     assert "3 files are delivered alike and are taken together" in said.stdout
     assert "no row in 2024-03" in said.stdout
     assert "Version 3 is live." in said.stdout
-    assert "weighs 7.5 for reviewing a card" in said.stdout
-    assert "and 40 cards a day" in said.stdout
+    assert "a review costs 7.5, and 40 reviews a day are possible" in said.stdout
     assert taken == [["2024-01", "2024-02", "2024-04"]]
     contract = load_contract(project / "contracts" / "cards.yaml")
     assert contract.file_pattern == "cards_{month}.csv"

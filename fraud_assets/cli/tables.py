@@ -348,10 +348,10 @@ def show_started(console: Console, started: dict[str, Any], missing: str | None)
     else:
         console.print(f"\n[bold green]Version {started['version']} is live.[/]", highlight=False)
         console.print(
-            f"Its threshold weighs {started['review_cost']:g} for reviewing a card against a fraud's amount, in the "
-            f"currency of the amounts, and {started['review_capacity']:,} cards a day: FRAUD_REVIEW_COST, "
-            "FRAUD_LOSS_SHARE, FRAUD_FIXED_LOSS and FRAUD_REVIEW_CAPACITY in "
-            f"{escape(str(started['env']))} change that.",
+            f"Its threshold rests on these figures: {started['costs']}, and {started['review_capacity']:,} reviews "
+            "a day are possible. Set your own in "
+            f"{escape(str(started['env']))}: FRAUD_REVIEW_COST, FRAUD_LOSS_SHARE, FRAUD_FIXED_LOSS and "
+            "FRAUD_REVIEW_CAPACITY.",
             highlight=False,
             soft_wrap=True,
         )

@@ -37,6 +37,17 @@ class Costs:
         if not all(0 <= cost < math.inf for cost in vars(self).values()):
             raise ValueError(f"{self} cannot be: costs are finite and 0 or more")
 
+    def in_words(self, *, has_amount: bool) -> str:
+        """Both, for a source with amounts or without.
+
+        >>> Costs().in_words(has_amount=True)
+        'a review costs 5, a missed fraud its amount'
+        """
+        lost = f"{self.fixed_loss:g}"
+        if has_amount:
+            lost = "its amount" if self.loss_share == 1 else f"{self.loss_share:g} of its amount"
+        return f"a review costs {self.review:g}, a missed fraud {lost}"
+
     def losses(self, y: Bools, amount: Floats | None) -> Floats:
         """What each transaction costs when it is missed, shape (n,): 0 for genuine ones."""
         if amount is None:

@@ -136,9 +136,10 @@ def choose_threshold(
     found = decision_metrics(labels, scores, cards=cards, days=dates, amount=amounts, threshold=threshold, costs=costs)
     reviewed = "A transaction is reviewed" if cards is None else "A card is reviewed when a transaction of it"
     scoring = "when it scores" if cards is None else "scores"
+    weighed = costs.in_words(has_amount=amounts is not None)
     return DecisionRule(
         threshold=threshold,
-        sentence=f"{reviewed} {scoring} {threshold:.4g} or more: {why}; {_costs_in_words(costs, amounts)}.",
+        sentence=f"{reviewed} {scoring} {threshold:.4g} or more: {why}; {weighed}.",
         review_capacity=capacity_per_day,
         review_cost=costs.review,
         loss_share=costs.loss_share,
@@ -195,14 +196,6 @@ def _halfway(scores: Floats, level: int) -> float:
 
 def _reviews(n: int) -> str:
     return "1 review" if n == 1 else f"{n:,} reviews"
-
-
-def _costs_in_words(costs: Costs, amount: Floats | None) -> str:
-    if amount is None:
-        lost = f"{costs.fixed_loss:g}"
-    else:
-        lost = "its amount" if costs.loss_share == 1 else f"{costs.loss_share:g} of its amount"
-    return f"a review costs {costs.review:g}, a missed fraud {lost}"
 
 
 def _estimate(interval: Interval | None) -> Estimate | None:

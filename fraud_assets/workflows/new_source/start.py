@@ -54,7 +54,7 @@ class Started:
         months: what was run, as `run_months` gives it.
         version: the live model; None where there is none.
         why: why nothing is live, as what is stored says it.
-        review_cost, review_capacity: what the live model's threshold weighs.
+        costs, review_capacity: what the live model's threshold weighs, in words, and the reviews a day that it allows.
     """
 
     files: list[Path]
@@ -69,7 +69,7 @@ class Started:
     months: list[dict[str, Any]] = field(default_factory=list)
     version: int | None = None
     why: str = ""
-    review_cost: float | None = None
+    costs: str | None = None
     review_capacity: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -343,7 +343,8 @@ def run(
     from fraud_assets.workflows.run_months import run_months
     from fraud_assets.workflows.why import newest_remarks
 
-    started.review_cost, started.review_capacity = settings.review_cost, settings.review_capacity
+    started.costs = settings.costs.in_words(has_amount=contract.amount is not None)
+    started.review_capacity = settings.review_capacity
     months = months_to_take(check, contract, datetime.now(UTC))
     started.months = run_months(job, settings, months, progress, purpose="fraud start")
     store = open_store(settings)
