@@ -17,6 +17,7 @@ from fraud_assets.core.intake.accept import IntakeError
 from fraud_assets.defs.partitions import month_column
 from fraud_assets.defs.raw_transactions import _Streams
 from fraud_assets.workflows.arrivals import arriving
+from fraud_assets_tests.sentences import said
 
 SHOP = """
 name: tests
@@ -51,7 +52,7 @@ class Loaded:
     @property
     def reasons(self):
         """By row number."""
-        return {row["row_number"]: row["reasons"] for row in self.quarantined}
+        return {row["row_number"]: said(row["reasons"]) for row in self.quarantined}
 
 
 class Shop:
@@ -235,7 +236,7 @@ def test_a_bad_row_is_in_quarantine_with_reason_file_row_and_values_and_the_good
     loaded = shop.load()
     assert loaded.ids == [1, 2]
     (bad,) = loaded.quarantined
-    assert (bad["source"], bad["row_number"], bad["reasons"], bad["status"]) == (
+    assert (bad["source"], bad["row_number"], said(bad["reasons"]), bad["status"]) == (
         "2018-04.csv", 3, reason, "quarantined",
     )  # fmt: skip
     values = [value or None for value in row.replace('"12,50"', "12;50").split(",")]

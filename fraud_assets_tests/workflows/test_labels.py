@@ -23,6 +23,7 @@ from fraud_assets.workflows.labels import (
     record_added,
     seen_transactions,
 )
+from fraud_assets_tests.sentences import stored
 
 COLUMN = """
 name: cards
@@ -160,15 +161,19 @@ def test_text_ids_come_back_as_they_were(database, identifier):
 
 
 def test_refused_rows_are_kept_once_until_their_file_is_read_anew(database):
-    bad = pa.table({"file": ["a", "b"], "row_number": [1, 1], "reasons": ["x", "y"], "original": ["{}", "{}"]})
+    bad = pa.table(
+        {"file": ["a", "b"], "row_number": [1, 1], "reasons": [stored("x; z"), stored("y")], "original": ["{}", "{}"]}
+    )
 
     def kept():
         with database.session() as connection:
-            return connection.execute("SELECT file, row_number, reasons FROM quarantined_labels ORDER BY 1").fetchall()
+            return connection.execute(
+                "SELECT file, row_number, reasons -> 0 ->> 'text' FROM quarantined_labels ORDER BY 1"
+            ).fetchall()
 
     quarantine(database, bad)
     quarantine(database, bad)
-    assert kept() == [("a", 1, "x"), ("b", 1, "y")]
+    assert kept() == [("a", 1, "x; z"), ("b", 1, "y")]
     quarantine(database, bad.slice(0, 0), instead_of=("a",))
     assert kept() == [("b", 1, "y")]
 
@@ -279,7 +284,9 @@ def test_a_feed_s_file_gives_the_month_s_statements_and_its_bad_rows_stay(fed, t
         kept = connection.execute("SELECT file, row_number, reasons, original FROM quarantined_labels").fetchall()
     assert kept == [
         (
-            "labels_2018-05.csv", 2, "verdict is none of 1, true, 0, false, withdrawn: write one of them",
+            "labels_2018-05.csv", 2,
+            [{"rule": "unknown_label", "column": "verdict",
+              "text": "verdict is none of 1, true, 0, false, withdrawn: write one of them"}],
             '{"tx": "2", "verdict": "perhaps", "at": "2018-05-02"}',
         )
     ]  # fmt: skip

@@ -114,7 +114,7 @@ def test_a_row_that_breaks_the_contract_has_no_score_and_a_sentence(
 ) -> None:
     rows = transactions([(100, START, 1, 5.0), (101, START, 1, -1.0), (102, START, 1, 5.0)])
     scores, problems = score(rows, tmp_path, scorer, store.database)
-    assert problems == ["row 2 of rows.parquet: amount is below 0"]
+    assert [problem.sentence for problem in problems] == ["row 2 of rows.parquet: amount is below 0"]
     assert scores[1] is None
     assert None not in (scores[0], scores[2])
 
@@ -122,7 +122,9 @@ def test_a_row_that_breaks_the_contract_has_no_score_and_a_sentence(
 def test_a_row_that_comes_twice_is_scored_once_and_named(store: MonthStore, scorer: Scorer, tmp_path: Path) -> None:
     rows = transactions([(100, START, 1, 5.0), (100, START, 1, 5.0)])
     scores, problems = score(rows, tmp_path, scorer, store.database)
-    assert problems == ["row 2 of rows.parquet: transaction_id appears earlier in the delivery"]
+    assert [problem.sentence for problem in problems] == [
+        "row 2 of rows.parquet: transaction_id appears earlier in the delivery"
+    ]
     assert scores[1] is None
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 VERSION_TABLE = "fraud_schema_version"
 
 # Oldest first. Here, and not asked of alembic, because whoever only reads should not wait until that is imported.
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 
 State = Literal["empty", "behind", "current", "ahead"]
 
@@ -70,7 +70,7 @@ sa.Table(
     _text("kind"),
     _count("model_version"),
     _text("month"),
-    _text("reasons"),
+    sa.Column("reasons", JSONB, nullable=False),
     _text("actor"),
     _text("fact", unique=True),
     sa.Column("evidence", JSONB),
@@ -133,7 +133,7 @@ sa.Table(
     _moment("recorded_at", now=True),
     _text("file"),
     _count("row_number"),
-    _text("reasons"),
+    sa.Column("reasons", JSONB, nullable=False),
     _text("original"),
     _text("refusal", unique=True),
 )

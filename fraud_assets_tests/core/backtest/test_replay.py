@@ -8,13 +8,14 @@ from fraud_assets.core.backtest.replay import PolicyError, Step, parse_policies,
 from fraud_assets.core.monitoring.month import MonthReport
 from fraud_assets.core.monitoring.verdict import Verdict
 from fraud_assets.core.months import months_between
+from fraud_assets_tests.sentences import because
 
 YEAR = months_between("2025-03", "2025-08")
-QUIET = Verdict("OK", None, ("nothing moved",))
-CHANGED = Verdict("DRIFT", "world", ("amounts rose",))
-BROKEN = Verdict("DRIFT", "data", ("amounts are missing",))
-LATE = Verdict("DRIFT", "labels", ("labels come late",))
-UNEASY = Verdict("WATCH", "world", ("amounts may have risen",))
+QUIET = Verdict("OK", None, because("nothing moved"))
+CHANGED = Verdict("DRIFT", "world", because("amounts rose"))
+BROKEN = Verdict("DRIFT", "data", because("amounts are missing"))
+LATE = Verdict("DRIFT", "labels", because("labels come late"))
+UNEASY = Verdict("WATCH", "world", because("amounts may have risen"))
 
 
 def replayed(policy: str, verdicts: dict[str, Verdict], failing: tuple[str, ...] = ()) -> tuple[Step, ...]:

@@ -22,6 +22,7 @@ from fraud_assets.core.decisions.alerts import (
     run_fact,
 )
 from fraud_assets.core.decisions.ledger import Event
+from fraud_assets_tests.sentences import because
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -74,7 +75,11 @@ def test_dropped_rows_do_not_count_against_the_month() -> None:
 
 
 def test_quarantine_says_how_much_of_what_and_where_the_limit_is() -> None:
-    [said] = rows(stored=960, quarantined=40, reasons=(("amount is missing", 30), ("amount is below 0", 10)))
+    [said] = rows(
+        stored=960,
+        quarantined=40,
+        reasons=tuple(zip(because("amount is missing", "amount is below 0"), (30, 10), strict=True)),
+    )
     assert said == (
         "40 of 1,000 rows of 2025-03 (4.0 %) break the contract and are held back; above 5.0 % the month is refused. "
         "amount is missing (30 rows); amount is below 0 (10 rows)."
@@ -131,7 +136,7 @@ def test_an_endless_error_is_cut() -> None:
 
 @pytest.mark.parametrize("kind", ["registered", "validated", "promoted", "rolled_back"])
 def test_only_a_refusal_in_the_ledger_is_a_fact(kind: str) -> None:
-    event = Event(4, NOW, kind, 7, "2025-03", "AP 0.60 against 0.66.", "alice")  # type: ignore[arg-type]
+    event = Event(4, NOW, kind, 7, "2025-03", because("AP 0.60", "against 0.66."), "alice")  # type: ignore[arg-type]
     assert promotion_fact(event, link=None) is None
     refused = promotion_fact(replace(event, kind="refused"), link=None)
     assert refused is not None
