@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fraud_assets.core.months import month_start
+from fraud_assets.core.reasons import Rule, reasons_from_json
 
 if TYPE_CHECKING:
-    from fraud_assets.core.reasons import Rule, reasons_from_json
-from fraud_assets_tests.worlds import World
+    from fraud_assets_tests.worlds import World
 
 pytest_plugins = ["fraud_assets_tests.worlds"]
 

@@ -71,6 +71,14 @@ class Rule(StrEnum):
     TRAINED = "trained"
     BY_HAND = "by_hand"
 
+    # A month of a backtest
+    POLICY_ASKS = "policy_asks"
+    NOT_TRAINED = "not_trained"
+    REPLAY_ENDS = "replay_ends"
+    NOT_JUDGED = "not_judged"
+    PARTLY_JUDGED = "partly_judged"
+    MONTHS_JUDGED = "months_judged"
+
     # From before rules were stored
     NEXT_STEP = "next_step"
     """What an earlier version said to do next. It is not shown: that is looked up now."""

@@ -51,5 +51,6 @@ def test_rules_are_stored_by_names_that_do_not_change() -> None:
         "no_challenger", "already_champion", "not_evaluated", "too_few_frauds", "decisions_unknown",
         "precision_unknown", "other_transactions", "difference_unknown", "useless", "better_than_chance",
         "not_better_than_chance", "maybe_chance", "better", "worse", "not_shown_better", "trained", "by_hand",
-        "next_step", "earlier_version",
+        "policy_asks", "not_trained", "replay_ends", "not_judged", "partly_judged", "months_judged", "next_step",
+        "earlier_version",
     }  # fmt: skip

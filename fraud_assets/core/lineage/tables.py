@@ -487,7 +487,12 @@ def backtest(contract: Contract) -> Table:  # noqa: ARG001 - all table functions
         ),
         _column("drift_alarms", pa.int64(), "Months whose report said DRIFT.", nullable=False),
         _column("watch_alarms", pa.int64(), "Months whose report said WATCH.", nullable=False),
-        _column("reason", pa.string(), "Why a model was trained, or why a month could not be judged.", nullable=False),
+        _column(
+            "reasons",
+            pa.string(),
+            f"Why a model was trained, or a month could not be judged, {AS_JSON}.",
+            nullable=False,
+        ),
         _column("n", pa.int64(), "Matured transactions that were judged; empty where none could be, as all below."),
         _column("n_fraud", pa.int64(), "Frauds among them."),
         _column("alerts_per_day", pa.float64(), "Cards a day to review, on average."),

@@ -86,13 +86,24 @@ OF_PROMOTIONS = (
     (r" is worse than the champion", "worse"),
 )
 
+OF_REPLAYS = (
+    (r"^the model is \d+ months old; |^the report says |^a month is over$", "policy_asks"),
+    (r"^not trained, the replay ends here$", "replay_ends"),
+    (r"^not trained: ", "not_trained"),
+    (r"^judged without [\d,]+ transactions ", "partly_judged"),
+    (r"^\d+ of \d+ months could be judged$", "months_judged"),
+    (r"^\d{4}-\d\d-\d\d to \S+ has [\d,]+ matured transactions", "not_judged"),
+)
+
 
 def upgrade() -> None:
     """Turns every reason that is stored, in the transaction of the upgrade."""
     connection = cast("Connection", op.get_bind().connection.driver_connection)
     _labels(connection)
     _ledger(connection)
-    changed = {**dict(_quarantined(connection)), **dict(_promotions(connection)), **dict(_reports(connection))}
+    changed: dict[tuple[str, str], Change] = {}
+    for migrate in (_quarantined, _promotions, _reports, _backtests):
+        changed |= dict(migrate(connection))
     _record(connection, changed)
 
 
@@ -219,6 +230,29 @@ def _reports(connection: Connection) -> Changes:
                 [json_of(reasons_of_verdict(joined, found)), *of_month],
             )
         yield (table, month), _digests(connection, table, month, ("kind", "feature", "segment"), len(verdicts))
+
+
+def _backtests(connection: Connection) -> Changes:
+    table = "backtest"
+    if "reason" in _columns(connection, table):
+        connection.execute("ALTER TABLE backtest RENAME COLUMN reason TO reasons")
+    for month in _months(connection, table):
+        of_month = [f"{month}-01"]
+        found = connection.execute("SELECT DISTINCT reasons FROM backtest WHERE month = %s", of_month).fetchall()
+        altered = 0
+        for (joined,) in found:
+            written = connection.execute(
+                "UPDATE backtest SET reasons = %s WHERE month = %s AND reasons = %s",
+                [json_of(reasons_of_replay(joined)), *of_month, joined],
+            )
+            altered += written.rowcount
+        yield (table, month), _digests(connection, table, month, ("kind", "policy"), altered)
+
+
+def reasons_of_replay(joined: str) -> list[Said]:
+    """Why a model was trained in a month of a backtest or not, and what of the month could be judged."""
+    pieces = re.split(r"; (?=not trained[,:] |judged without [\d,]+ |\d{4}-\d\d-\d\d to \S+ has [\d,]+ )", joined)
+    return [_told(text, OF_REPLAYS) for text in pieces if text]
 
 
 def reasons_of_verdict(joined: str, findings: Sequence[tuple[str, str, str]]) -> list[Said]:
