@@ -304,7 +304,7 @@ def test_an_unsigned_id_past_2_to_the_63_is_in_quarantine_and_text_takes_it(shop
 
 def test_a_month_with_decimal_commas_is_refused_with_the_remedy_and_loaded_with_it(shop):
     shop.write("id;at;who;paid;fraud;known\n1;2018-04-10;anna;12,5;0;\n2;2018-04-11;bert;3,0;0;\n")
-    with pytest.raises(IntakeError, match=r'2 of 2 rows.*csv\.decimal: "," .*first row 1 of 2018-04\.csv \(paid = '):
+    with pytest.raises(IntakeError, match=r'2 of 2 rows.*csv\.decimal: "," .*: row 1 of 2018-04\.csv \(paid = '):
         shop.load()
     assert [row["amount"] for row in shop.load(csv="{decimal: ','}").rows] == [12.5, 3.0]
 

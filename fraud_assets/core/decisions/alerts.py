@@ -14,6 +14,7 @@ from typing import Literal
 
 from fraud_assets.core.decisions.ledger import Event
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.intake.accept import FIRST_ROWS
 from fraud_assets.core.reasons import Reason, joined
 from fraud_assets.core.words import percent
 
@@ -169,7 +170,10 @@ def run_fact(
         said = refused[0].sentence
         key = f"refused:{month or ''}:{digest_text(refused[0].error_class, said)}"
         # The error shows the first bad value of each rule: a person's data, which a chat is no place for.
-        said = re.sub(r", first row .*?(?=; [^;]*: \d+ rows, first row |$)", "", said, flags=re.DOTALL)
+        said, ends, _ = said.partition(FIRST_ROWS)
+        if not ends:
+            # Of an earlier version, which wrote them between the rules.
+            said = re.sub(r", first row .*?(?=; [^;]*: \d+ rows, first row |$)", "", said, flags=re.DOTALL)
         return Fact("broken_data", key, month, _short(f"The data was refused, and is not used: {said}"), link, at)
     of_month = f" for {month}" if month else ""
     why = "; ".join(f"{failure.step}: {failure.sentence}" for failure in failures) or "outside its steps"

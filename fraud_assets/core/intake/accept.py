@@ -37,6 +37,8 @@ from fraud_assets.core.words import percent
 Booleans = npt.NDArray[np.bool_]
 
 ORDER = ("event_timestamp", "transaction_id")
+# Of a refusal: from here on, it shows values of rows, which may be a person's data.
+FIRST_ROWS = ". First rows, in this order: "
 
 
 class IntakeError(ValueError):
@@ -621,14 +623,14 @@ class _Taking:
         counts = dict(self.reasons.most_common())
         shares = Quarantined(self.n_delivered, n_broken, self.n_fraud, self.n_fraud_broken)
         if n_broken <= limit * self.n_delivered and (refusal := shares.refusal(limit)) is not None:
-            listed = "; ".join(f"{one.text}: {count} rows, first {self.first[one]}" for one, count in counts.items())
+            listed = self._listed(counts)
             raise IntakeError(
                 f"{origin}: {refusal} of contract {self.contract.name!r}, so {self.month} is refused and stays as it "
                 f"was: it would be a month with too few frauds. Correct the file, or the contract, and run the month "
                 f"again. {listed}"
             )
         if n_broken > limit * self.n_delivered:
-            listed = "; ".join(f"{one.text}: {count} rows, first {self.first[one]}" for one, count in counts.items())
+            listed = self._listed(counts)
             raise IntakeError(
                 f"{origin}: {n_broken} of {self.n_delivered} rows ({percent(n_broken / self.n_delivered)}) break "
                 f"contract {self.contract.name!r}, more than its quarantine_limit of {percent(limit)}, so {self.month} "
@@ -648,6 +650,11 @@ class _Taking:
             self.is_in_order,
             shares,
         )
+
+    def _listed(self, counts: dict[Reason, int]) -> str:
+        """How many rows each reason has, and after that the first of each, with its values."""
+        listed = "; ".join(f"{one.text}: {count} rows" for one, count in counts.items())
+        return f"{listed}{FIRST_ROWS}{'; '.join(self.first[one] for one in counts)}"
 
     def _take(self, rows: pa.RecordBatch, origin: str, numbers: npt.NDArray[np.int64]) -> None:
         if self.whole:

@@ -436,7 +436,9 @@ def test_a_value_of_several_lines_is_one_row_and_lines_that_may_be_rows_are_none
 
 
 def test_a_file_whose_lines_are_mostly_none_is_refused_with_the_first_of_them(tmp_path):
-    with pytest.raises(IntakeError, match=r"4 columns: 3 rows, first row 3 of 2024-01.csv, line 4 \('x'\)"):
+    with pytest.raises(
+        IntakeError, match=r"4 columns: 3 rows. First rows, in this order: row 3 of 2024-01.csv, line 4 \('x'\)"
+    ):
         taken(written(tmp_path, PLAIN + "x\n" * 3), contract(**SHORT, quarantine_limit=0.05))
 
 

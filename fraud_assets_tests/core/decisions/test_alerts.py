@@ -22,6 +22,7 @@ from fraud_assets.core.decisions.alerts import (
     run_fact,
 )
 from fraud_assets.core.decisions.ledger import Event
+from fraud_assets.core.intake.accept import FIRST_ROWS
 from fraud_assets_tests.sentences import because
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -102,7 +103,7 @@ def test_a_run_that_failed_because_the_data_was_refused_is_broken_data_and_the_s
     assert "9 of 10 rows break the contract" in one.sentence
 
 
-def test_a_refused_delivery_is_told_without_the_values_of_its_rows() -> None:
+def test_a_refusal_by_an_earlier_version_is_told_without_the_values_of_its_rows() -> None:
     said = (
         "f.csv: 9 of 10 rows break it. mail is odd: 5 rows, first row 3 of f.csv (mail = 'jo (x); @b.com'); "
         "amount is below 0: 4 rows, first row 7 of f.csv (amount = '-619.8')"
@@ -112,6 +113,13 @@ def test_a_refused_delivery_is_told_without_the_values_of_its_rows() -> None:
         "The data was refused, and is not used: f.csv: 9 of 10 rows break it. mail is odd: 5 rows; "
         "amount is below 0: 4 rows"
     )
+
+
+def test_a_refused_delivery_is_told_with_every_reason_whole_and_without_the_values_of_its_rows() -> None:
+    listed = "f.csv: 9 of 10 rows break it. kind is none of ['a; b: 2 rows, first row 1']: 5 rows; mail is odd: 4 rows"
+    values = "row 3 of f.csv (kind = 'x; y'); row 7 of f.csv (mail = 'jo (x); @b.com')"
+    fact = run_fact("a", "j", "2025-03", [Failure("x", "IntakeError", listed + FIRST_ROWS + values)], link=None, at=NOW)
+    assert fact.sentence == f"The data was refused, and is not used: {listed}"
 
 
 def test_any_other_failed_run_is_a_fact_of_its_own_that_says_where_and_why() -> None:

@@ -506,8 +506,9 @@ def test_a_refused_month_names_the_first_row_of_each_reason_with_the_delivered_v
         accepted(delivered(paid=["1", "2,50", "3,50"], channel=["web", "web", "fax"]), strict)
     assert "Correct the file, or the contract" in str(refusal.value)
     assert str(refusal.value).endswith(
-        'amount has a decimal comma (csv.decimal: "," reads those): 2 rows, first row 2 of april.csv '
-        "(paid = '2,50'); channel is none of ['web', 'shop']: 1 rows, first row 3 of april.csv (channel = 'fax')"
+        'amount has a decimal comma (csv.decimal: "," reads those): 2 rows; '
+        "channel is none of ['web', 'shop']: 1 rows. First rows, in this order: row 2 of april.csv (paid = '2,50'); "
+        "row 3 of april.csv (channel = 'fax')"
     )
 
 
