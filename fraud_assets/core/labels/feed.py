@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from fraud_assets.core.contracts.column_names import find_columns, plain_name
 from fraud_assets.core.contracts.contract import TIMESTAMP, Column, Contract, ContractError, Label, LabelFeed
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.intake.accept import FIRST_ROWS
 from fraud_assets.core.intake.conversions import Unreadable, given_values, label_times, to_column
 from fraud_assets.core.intake.rows import Rejected
 from fraud_assets.core.reasons import Reason, Rule, joined, reasons_from_json, reasons_to_json
@@ -159,10 +160,12 @@ def feed_refusal(read: Sequence[StatedRows], contract: Contract, month: str) -> 
     ):
         if bad > limit * n and (bad > 1 or bad == n):
             files = ", ".join(dict.fromkeys(refused["file"].to_pylist()))
+            most = by_reason(refused, 1)[0]
             return (
                 f"{files}: {bad:,} of {n:,} {what} ({percent(bad / n)}) cannot be used, more than the quarantine_limit "
                 f"of {percent(limit)}, so the labels of {month} are refused and stay as they were. "
-                f"{commonest_reason(refused)}. Correct the file, or label.feed in contract {contract.name!r}"
+                f"{most.rows:,} rows: {joined(most.reasons)}. Correct the file, or label.feed in contract "
+                f"{contract.name!r}{FIRST_ROWS}{_first(most)}"
             )
     return None
 
@@ -172,9 +175,13 @@ def commonest_reason(refused: pa.Table) -> str | None:
     if refused.num_rows == 0:
         return None
     most = by_reason(refused, 1)[0]
-    first = most.examples[0]
+    return f"{most.rows:,} rows: {joined(most.reasons)} (first {_first(most)})"
+
+
+def _first(refused: RefusedFor) -> str:
+    first = refused.examples[0]
     values = ", ".join(f"{name} = {str(value)[:40]!r}" for name, value in first["original"].items())
-    return f"{most.rows:,} rows: {joined(most.reasons)} (first row {first['row_number']} of {first['file']}: {values})"
+    return f"row {first['row_number']} of {first['file']}: {values}"
 
 
 def read_statements(
