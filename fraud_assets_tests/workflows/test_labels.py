@@ -9,8 +9,9 @@ import pytest
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.sources import FolderSource, SimulatorSource, SourceError
 from fraud_assets.core.contracts.contract import parse_contract
-from fraud_assets.core.labels.feed import ADDED_FILE, read_statements
+from fraud_assets.core.labels.feed import ADDED_FILE, commonest_reason, read_statements
 from fraud_assets.core.lineage.staleness import contract_inputs
+from fraud_assets.core.reasons import Rule
 from fraud_assets.core.simulator import SimulatorConfig
 from fraud_assets.workflows import labels as label_feed
 from fraud_assets.workflows.labels import (
@@ -21,9 +22,10 @@ from fraud_assets.workflows.labels import (
     quarantine,
     read_completeness,
     record_added,
+    refused_rows,
     seen_transactions,
 )
-from fraud_assets_tests.sentences import stored
+from fraud_assets_tests.sentences import all_said, stored
 
 COLUMN = """
 name: cards
@@ -176,6 +178,18 @@ def test_refused_rows_are_kept_once_until_their_file_is_read_anew(database):
     assert kept() == [("a", 1, "x; z"), ("b", 1, "y")]
     quarantine(database, bad.slice(0, 0), instead_of=("a",))
     assert kept() == [("b", 1, "y")]
+
+
+def test_a_row_that_is_refused_again_in_other_words_is_kept_once(database):
+    def refused(words, rule=Rule.UNKNOWN_LABEL):
+        reasons = [stored(words, rule=rule, column="verdict")]
+        return pa.table({"file": ["a"], "row_number": [1], "reasons": reasons, "original": ["{}"]})
+
+    for rows in (refused("one; way\n- or so"), refused("another way"), refused("another", Rule.MISSING_VALUE)):
+        quarantine(database, rows)
+    kept = refused_rows(database)
+    assert all_said(kept["reasons"]) == ["one; way\n- or so", "another"]
+    assert commonest_reason(kept) == "1 rows: one; way\n- or so (first row 1 of a: )"
 
 
 # Looking up
