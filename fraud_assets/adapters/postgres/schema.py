@@ -3,7 +3,9 @@
 These are the tables that say what was done and decided: versions of months, ledger, quarantine, labels that people
 added, alerts, retraining. They change with the platform, through the revisions in `migrations/`, and only when a
 database is opened for writing. The tables of months do not belong here: their columns follow the contract, which is
-the user's and changes without a new version of the platform, so `months.py` adds what a contract adds.
+the user's and changes without a new version of the platform, so `months.py` adds what a contract adds. A revision
+rewrites months only where the form of what is stored changes, in tables whose columns are the same for every contract,
+and gives them versions with their new digests (0003).
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeAlias, cast
 
 import psycopg
@@ -111,16 +112,16 @@ def upgrade() -> None:
 
 
 def _quarantined(connection: Connection) -> Changes:
-    table = "quarantined_transactions"
+    table, stored = "quarantined_transactions", "public.quarantined_transactions"
     names = {*_columns(connection, "raw_transactions"), *OWN_COLUMNS}
     for month in _months(connection, table):
         # Of a line that is no row, the number and the text are kept.
         found = connection.execute(
-            f"SELECT DISTINCT reasons, {IS_LINE} FROM {table} WHERE month = %s", [f"{month}-01"]
+            f"SELECT DISTINCT reasons, {IS_LINE} FROM {stored} WHERE month = %s", [f"{month}-01"]
         ).fetchall()
         said = [(reasons, is_line, json_of(reasons_of_row(reasons, names, is_line))) for reasons, is_line in found]
         written = connection.execute(
-            f"UPDATE {table} AS t SET reasons = said.now "
+            f"UPDATE {stored} AS t SET reasons = said.now "
             "FROM unnest(%s::text[], %s::boolean[], %s::text[]) AS said (was, is_line, now) "
             f"WHERE t.month = %s AND t.reasons = said.was AND {IS_LINE} = said.is_line",
             [*([list(column) for column in zip(*said, strict=True)] or [[], [], []]), f"{month}-01"],
@@ -133,9 +134,11 @@ IS_LINE = """(original ~ '^[{]"line": [0-9]+, "text": "')"""
 
 
 def _labels(connection: Connection) -> None:
-    found = connection.execute("SELECT number, file, row_number, reasons, original, refusal FROM quarantined_labels")
+    found = connection.execute(
+        "SELECT number, file, row_number, reasons, original, refusal FROM public.quarantined_labels"
+    )
     rows = found.fetchall()
-    connection.execute("ALTER TABLE quarantined_labels ALTER COLUMN reasons TYPE jsonb USING '[]'::jsonb")
+    connection.execute("ALTER TABLE public.quarantined_labels ALTER COLUMN reasons TYPE jsonb USING '[]'::jsonb")
     taken = {refusal for *_, refusal in rows}
     for number, file, row_number, joined, original, refusal in rows:
         said = reasons_of_label_row(joined, json.loads(original))
@@ -145,7 +148,8 @@ def _labels(connection: Connection) -> None:
         named = refusal if named in taken else named
         taken.add(named)
         connection.execute(
-            "UPDATE quarantined_labels SET reasons = %s, refusal = %s WHERE number = %s", [Jsonb(said), named, number]
+            "UPDATE public.quarantined_labels SET reasons = %s, refusal = %s WHERE number = %s",
+            [Jsonb(said), named, number],
         )
 
 
@@ -174,25 +178,32 @@ def reasons_of_label_row(joined: str, original: Mapping[str, Any]) -> list[Said]
 
 def _about_columns(joined: str, names: Iterable[str]) -> list[Said]:
     """Sentences that each begin with a column's name; a "; " before anything else is a part of one."""
-    known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    between, beginning = _patterns(tuple(names))
     said = []
-    for text in re.split(rf"; (?=(?:{known}) )", joined):
-        named = re.match(rf"({known}) ", text)
+    for text in between.split(joined):
+        named = beginning.match(text)
         rest = text[named.end() :] if named else text
         rule = next((rule for pattern, rule in OF_ROWS if re.match(pattern, rest, re.DOTALL)), EARLIER)
         said.append(_reason(rule if named else EARLIER, text, named and named.group(1)))
     return said
 
 
+@cache
+def _patterns(names: tuple[str, ...]) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What stands between two sentences, and the name that one begins with."""
+    known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return re.compile(rf"; (?=(?:{known}) )"), re.compile(rf"({known}) ")
+
+
 # Decisions and reports
 
 
 def _ledger(connection: Connection) -> None:
-    rows = connection.execute("SELECT number, kind, reasons, evidence FROM ledger").fetchall()
-    connection.execute("ALTER TABLE ledger ALTER COLUMN reasons TYPE jsonb USING '[]'::jsonb")
+    rows = connection.execute("SELECT number, kind, reasons, evidence FROM public.ledger").fetchall()
+    connection.execute("ALTER TABLE public.ledger ALTER COLUMN reasons TYPE jsonb USING '[]'::jsonb")
     for number, kind, joined, evidence in rows:
         said = reason_of_event(kind, joined, by_hand="by hand" in (evidence or {}))
-        connection.execute("UPDATE ledger SET reasons = %s WHERE number = %s", [Jsonb([said]), number])
+        connection.execute("UPDATE public.ledger SET reasons = %s WHERE number = %s", [Jsonb([said]), number])
 
 
 def reason_of_event(kind: str, joined: str, *, by_hand: bool) -> Said:
@@ -206,27 +217,27 @@ def _promotions(connection: Connection) -> Changes:
     table = "champion"
     for month in _months(connection, table):
         day = f"{month}-01"
-        for (joined,) in connection.execute("SELECT reasons FROM champion WHERE month = %s", [day]).fetchall():
+        for (joined,) in connection.execute("SELECT reasons FROM public.champion WHERE month = %s", [day]).fetchall():
             said = json_of([_told(text, OF_PROMOTIONS) for text in joined.split("\n")])
-            connection.execute("UPDATE champion SET reasons = %s WHERE month = %s", [said, day])
+            connection.execute("UPDATE public.champion SET reasons = %s WHERE month = %s", [said, day])
         yield (table, month), _digests(connection, table, month, (), 1)
 
 
 def _reports(connection: Connection) -> Changes:
     table = "drift_report"
     if _columns(connection, table):
-        connection.execute("ALTER TABLE drift_report ADD COLUMN IF NOT EXISTS reasons text")
+        connection.execute("ALTER TABLE public.drift_report ADD COLUMN IF NOT EXISTS reasons text")
     for month in _months(connection, table):
         of_month = [f"{month}-01"]
         found = connection.execute(
-            "SELECT kind, feature, reason FROM drift_report WHERE month = %s AND kind <> 'verdict'", of_month
+            "SELECT kind, feature, reason FROM public.drift_report WHERE month = %s AND kind <> 'verdict'", of_month
         ).fetchall()
         verdicts = connection.execute(
-            "SELECT reason FROM drift_report WHERE month = %s AND kind = 'verdict'", of_month
+            "SELECT reason FROM public.drift_report WHERE month = %s AND kind = 'verdict'", of_month
         ).fetchall()
         for (joined,) in verdicts:
             connection.execute(
-                "UPDATE drift_report SET reason = '', reasons = %s WHERE month = %s AND kind = 'verdict'",
+                "UPDATE public.drift_report SET reason = '', reasons = %s WHERE month = %s AND kind = 'verdict'",
                 [json_of(reasons_of_verdict(joined, found)), *of_month],
             )
         yield (table, month), _digests(connection, table, month, ("kind", "feature", "segment"), len(verdicts))
@@ -235,14 +246,14 @@ def _reports(connection: Connection) -> Changes:
 def _backtests(connection: Connection) -> Changes:
     table = "backtest"
     if "reason" in _columns(connection, table):
-        connection.execute("ALTER TABLE backtest RENAME COLUMN reason TO reasons")
+        connection.execute("ALTER TABLE public.backtest RENAME COLUMN reason TO reasons")
     for month in _months(connection, table):
         of_month = [f"{month}-01"]
-        found = connection.execute("SELECT DISTINCT reasons FROM backtest WHERE month = %s", of_month).fetchall()
+        found = connection.execute("SELECT DISTINCT reasons FROM public.backtest WHERE month = %s", of_month).fetchall()
         altered = 0
         for (joined,) in found:
             written = connection.execute(
-                "UPDATE backtest SET reasons = %s WHERE month = %s AND reasons = %s",
+                "UPDATE public.backtest SET reasons = %s WHERE month = %s AND reasons = %s",
                 [json_of(reasons_of_replay(joined)), *of_month, joined],
             )
             altered += written.rowcount
@@ -303,14 +314,16 @@ def _months(connection: Connection, table: str) -> list[str]:
     """The months of a table that are stored."""
     if not _columns(connection, table):
         return []
-    found = connection.execute("SELECT DISTINCT month FROM month_versions WHERE table_name = %s ORDER BY 1", [table])
+    found = connection.execute(
+        "SELECT DISTINCT month FROM public.month_versions WHERE table_name = %s ORDER BY 1", [table]
+    )
     return [month for (month,) in found]
 
 
 def _digests(connection: Connection, table: str, month: str, order: Sequence[str], altered: int) -> Change:
     """The digest that a month has in `month_versions`, the one of its rows as they are now, and the rows altered."""
     (before,) = connection.execute(
-        "SELECT digest FROM month_versions WHERE table_name = %s AND month = %s ORDER BY id DESC LIMIT 1",
+        "SELECT digest FROM public.month_versions WHERE table_name = %s AND month = %s ORDER BY id DESC LIMIT 1",
         [table, month],
     ).fetchone() or ("",)
     kinds = {
@@ -341,7 +354,7 @@ def _digests(connection: Connection, table: str, month: str, order: Sequence[str
 def _record(connection: Connection, changed: Mapping[tuple[str, str], Change]) -> None:
     """Versions of the months that have changed, and of those that were made of them."""
     current = connection.execute(
-        "SELECT DISTINCT ON (table_name, month) table_name, month, digest, n_rows, inputs FROM month_versions "
+        "SELECT DISTINCT ON (table_name, month) table_name, month, digest, n_rows, inputs FROM public.month_versions "
         "ORDER BY table_name, month, id DESC"
     ).fetchall()
     for table, month, digest, n_rows, inputs in current:
@@ -349,7 +362,8 @@ def _record(connection: Connection, changed: Mapping[tuple[str, str], Change]) -
         named = _renamed(inputs, changed)
         if (now, named) != (digest, inputs):
             connection.execute(
-                "INSERT INTO month_versions (table_name, month, digest, n_rows, inputs, added, removed, altered) "
+                "INSERT INTO public.month_versions "
+                "(table_name, month, digest, n_rows, inputs, added, removed, altered) "
                 "VALUES (%s, %s, %s, %s, %s, 0, 0, %s)",
                 [table, month, now, n_rows, None if named is None else Jsonb(named), altered if now != digest else 0],
             )
