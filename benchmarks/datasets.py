@@ -163,14 +163,16 @@ def _why(status: dict[str, Any] | None) -> str:
 
 
 VERDICTS = """
-SELECT to_char(month, 'YYYY-MM') AS month, drift_status, coalesce(blame, 'nobody') AS blame, reason FROM drift_report
+SELECT to_char(month, 'YYYY-MM') AS month, drift_status, coalesce(blame, 'nobody') AS blame,
+    (SELECT string_agg(one ->> 'text', '; ') FROM jsonb_array_elements(reasons::jsonb) AS one) AS reasons
+FROM drift_report
 WHERE kind = 'verdict' AND drift_status IN ('DRIFT', 'WATCH') ORDER BY month
 """
 
 
 def _verdicts(project: Path, environment: dict[str, str]) -> list[str]:
     done = _run(project, environment, "db", "--query", VERDICTS, "--json")
-    return ["{month} {drift_status}, blames {blame}: {reason}".format(**row) for row in json.loads(done.stdout)]
+    return ["{month} {drift_status}, blames {blame}: {reasons}".format(**row) for row in json.loads(done.stdout)]
 
 
 # --- Out of time, beside plain models ---------------------------------------------------------------------------

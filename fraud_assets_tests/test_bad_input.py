@@ -17,6 +17,7 @@ from fraud_assets.core.intake.accept import IntakeError
 from fraud_assets.defs.partitions import month_column
 from fraud_assets.defs.raw_transactions import _Streams
 from fraud_assets.workflows.arrivals import arriving
+from fraud_assets_tests.sentences import said
 
 SHOP = """
 name: tests
@@ -51,7 +52,7 @@ class Loaded:
     @property
     def reasons(self):
         """By row number."""
-        return {row["row_number"]: row["reasons"] for row in self.quarantined}
+        return {row["row_number"]: said(row["reasons"]) for row in self.quarantined}
 
 
 class Shop:
@@ -235,7 +236,7 @@ def test_a_bad_row_is_in_quarantine_with_reason_file_row_and_values_and_the_good
     loaded = shop.load()
     assert loaded.ids == [1, 2]
     (bad,) = loaded.quarantined
-    assert (bad["source"], bad["row_number"], bad["reasons"], bad["status"]) == (
+    assert (bad["source"], bad["row_number"], said(bad["reasons"]), bad["status"]) == (
         "2018-04.csv", 3, reason, "quarantined",
     )  # fmt: skip
     values = [value or None for value in row.replace('"12,50"', "12;50").split(",")]
@@ -303,7 +304,7 @@ def test_an_unsigned_id_past_2_to_the_63_is_in_quarantine_and_text_takes_it(shop
 
 def test_a_month_with_decimal_commas_is_refused_with_the_remedy_and_loaded_with_it(shop):
     shop.write("id;at;who;paid;fraud;known\n1;2018-04-10;anna;12,5;0;\n2;2018-04-11;bert;3,0;0;\n")
-    with pytest.raises(IntakeError, match=r'2 of 2 rows.*csv\.decimal: "," .*first row 1 of 2018-04\.csv \(paid = '):
+    with pytest.raises(IntakeError, match=r'2 of 2 rows.*csv\.decimal: "," .*: row 1 of 2018-04\.csv \(paid = '):
         shop.load()
     assert [row["amount"] for row in shop.load(csv="{decimal: ','}").rows] == [12.5, 3.0]
 

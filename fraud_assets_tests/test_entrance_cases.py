@@ -92,7 +92,7 @@ def test_a_line_that_is_no_row_stays_in_its_place_without_a_score(database, tmp_
     assert [position for position, score in enumerate(scored["score"].to_pylist()) if score is None] == [2]
     assert scored["tx_id"][2].as_py() == lines[3]
     assert len(problems) == 1
-    assert problems[0].startswith("row 3 of tx_2024-01.csv: line 4 ")
+    assert problems[0].sentence.startswith("row 3 of tx_2024-01.csv: line 4 ")
 
 
 @pytest.mark.parametrize(

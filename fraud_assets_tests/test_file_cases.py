@@ -14,6 +14,7 @@ from fraud_assets.core.contracts.contract import load_contract
 from fraud_assets.core.intake.accept import IntakeError, accept
 from fraud_assets.core.labels.feed import ADDED_FILE, read_statements
 from fraud_assets.workflows.new_source.contract_files import check_contract
+from fraud_assets_tests.sentences import all_said, counted
 
 CASES = Path(__file__).parent / "cases"
 MONTH = "2024-01"
@@ -49,7 +50,7 @@ def test_an_open_quote_costs_the_line_that_opens_it_and_no_other(folder, broken)
         {"line": number, "text": file[number - 1]} for number in broken
     ]
     assert intake.quarantined["row_number"].to_pylist() == [number - 1 for number in broken]
-    assert set(intake.quarantined["reasons"].to_pylist()) == {"opens a quote that is not closed"}
+    assert set(all_said(intake.quarantined["reasons"])) == {"opens a quote that is not closed"}
     expected = [row.split(",") for number, row in enumerate(file, 1) if number > 1 and number not in broken]
     assert [(row["transaction_id"], row["goods"]) for row in stored(intake)] == [(row[0], row[8]) for row in expected]
 
@@ -61,7 +62,7 @@ def test_an_open_quote_costs_the_line_that_opens_it_and_no_other(folder, broken)
 def test_a_line_of_another_length_is_quarantined_with_its_text(folder, n, line, reason):
     intake = taken("ragged-row", folder)
     assert (intake.n_delivered, intake.n_transactions) == (n, n - 1)
-    assert intake.reason_counts == {reason: 1}
+    assert counted(intake) == {reason: 1}
     (original,) = map(json.loads, intake.quarantined["original"].to_pylist())
     assert original == {"line": line, "text": lines("ragged-row", f"{folder}/tx_2024-01.csv")[line - 1]}
 
@@ -188,4 +189,4 @@ def test_the_time_of_a_label_feed_has_a_format_of_its_own(field, n_taken):
     if n_taken:
         assert read.taken["label_timestamp"].to_pylist() == [dt.datetime(2024, 1, 17, 10, 30, tzinfo=dt.UTC)]
     else:
-        assert "booked is no ISO 8601 time" in read.refused["reasons"][0].as_py()
+        assert "booked is no ISO 8601 time" in all_said(read.refused["reasons"])[0]

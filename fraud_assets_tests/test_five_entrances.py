@@ -213,7 +213,9 @@ def test_run_stores_the_values_that_the_file_means(shop):
         row["transaction_id"] for row in shop.meant
         if row["is_fraud"] and row["event_timestamp"] + dt.timedelta(days=5) < end
     }  # fmt: skip
-    quarantined = shop.fraud("db", "--query", "SELECT reasons FROM quarantined_transactions ORDER BY row_number")
+    quarantined = shop.fraud(
+        "db", "--query", "SELECT reasons::jsonb -> 0 ->> 'text' FROM quarantined_transactions ORDER BY row_number"
+    )
     assert quarantined.splitlines()[0] == "amount is below 0"
     assert quarantined.splitlines()[1].startswith("event_timestamp is no time in the format")
 
@@ -226,7 +228,7 @@ def test_score_keeps_the_file_s_own_columns_and_scores_the_same_rows(shop, score
     assert [row["fraud_score"] is None or row["fraud_score"] == "" for row in rows] == [False] * len(shop.meant) + [
         True
     ] * 2
-    assert [problem.split(": ")[0] for problem in problems] == [
+    assert [problem.place for problem in problems] == [
         f"row {len(shop.meant) + number} of umsatz_2024-01.csv" for number in (1, 2)
     ]
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from fraud_assets.adapters.postgres.database import embedded_binary, locate_database
+from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.adapters.postgres.schema import CONTROL_TABLES, REVISIONS, VERSION_TABLE
+from fraud_assets.core.digests import digest_table
 from fraud_assets_tests.worlds import World, new_home, remove_home
 
 DUMP = Path(__file__).parent / "old_databases" / "before_migrations.sql.gz"
@@ -27,6 +29,22 @@ COUNTS = {
     "alerts": 1,
     "alert_attempts": 2,
 }
+# The month had no bad row; these are written as that version did.
+QUARANTINED = """
+INSERT INTO public.quarantined_transactions (month, source, row_number, reasons, original, row_digest, status) VALUES
+    ('2025-02-01', 'a; b.csv', 1, 'amount is below 0; merchant_segment is none of [''food; fun'', ''travel'']',
+        '{"TX_AMOUNT": -1.0}', 'aa11', 'quarantined'),
+    ('2025-02-01', 'a; b.csv', 2, 'has 2 values for 6 columns', '{"line": 3, "text": "x,y"}', 'bb22', 'quarantined'),
+    ('2025-02-01', 'a; b.csv', 3, 'amount smells odd', '{"TX_AMOUNT": 1.0}', 'cc33', 'dropped')
+"""
+# What the upgrade rewrites: where reasons were, and the versions of months that are in another form now.
+REWRITTEN = {
+    "quarantined_transactions", "quarantined_labels", "ledger", "champion", "drift_report", "month_versions",
+}  # fmt: skip
+
+
+def reason(rule: str, text: str, column: str | None = None) -> dict[str, str | None]:
+    return {"rule": rule, "text": text, "column": column}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +57,8 @@ def old() -> Iterator[World]:
         url = locate_database(world.settings).url
         subprocess.run(
             [embedded_binary("psql"), "--quiet", "--set", "ON_ERROR_STOP=1", url],
-            input=gzip.decompress(DUMP.read_bytes()), check=True, stdout=subprocess.DEVNULL,
+            input=gzip.decompress(DUMP.read_bytes()) + QUARANTINED.encode() + b";", check=True,
+            stdout=subprocess.DEVNULL,
         )  # fmt: skip
         yield world
     finally:
@@ -65,7 +84,98 @@ def upgraded(old: World) -> tuple[World, dict[str, str]]:
 def test_every_row_is_there_after_the_upgrade(upgraded: tuple[World, dict[str, str]]) -> None:
     world, before = upgraded
     assert set(COUNTS) == {table.name for table in CONTROL_TABLES.sorted_tables}
-    assert {name: digest for name, digest in world.digests().items() if name != VERSION_TABLE} == before
+    same = {name: digest for name, digest in world.digests().items() if name not in {VERSION_TABLE, *REWRITTEN}}
+    assert same == {name: digest for name, digest in before.items() if name not in REWRITTEN}
+    for name in REWRITTEN & COUNTS.keys() - {"month_versions"}:
+        assert world.query(f"SELECT count(*) FROM {name}")[0][0] == COUNTS[name]
+
+
+def test_reasons_that_were_joined_are_apart_after_the_upgrade(upgraded: tuple[World, dict[str, str]]) -> None:
+    world, _ = upgraded
+    quarantined = world.query("SELECT row_number, reasons FROM quarantined_transactions ORDER BY 1")
+    assert {number: json.loads(reasons) for number, reasons in quarantined} == {
+        1: [
+            reason("below_minimum", "amount is below 0", "amount"),
+            reason(
+                "unknown_category", "merchant_segment is none of ['food; fun', 'travel']", "merchant_segment",
+            ),
+        ],
+        2: [reason("not_a_row", "has 2 values for 6 columns")],
+        3: [reason("earlier_version", "amount smells odd", "amount")],
+    }  # fmt: skip
+    labels = world.query("SELECT reasons FROM quarantined_labels ORDER BY row_number")
+    assert labels == [
+        ([reason(
+            "unreadable_value", "transaction_id is not a whole number: write the id as the transactions have it",
+            "transaction_id",
+        )],),
+        ([reason(
+            "unknown_label",
+            "is_fraud is none of true, 1, yes, fraud, false, 0, no, genuine, legit, withdrawn, withdraw, retracted: "
+            "write one of them",
+            "is_fraud",
+        )],),
+    ]  # fmt: skip
+    assert world.query("SELECT reasons FROM ledger ORDER BY number") == [
+        ([reason("trained", "trained by hand for this fixture")],),
+        ([reason("earlier_version", "no better than the reference")],),
+    ]
+    decided = world.query("SELECT reasons FROM champion ORDER BY month")
+    assert [[one["rule"] for one in json.loads(reasons)] for (reasons,) in decided] == [["no_challenger"]] * 2
+    first, second = (
+        json.loads(reasons)
+        for (reasons,) in world.query("SELECT reasons FROM drift_report WHERE kind = 'verdict' ORDER BY month")
+    )
+    assert first == [
+        reason("nothing_compared", "there is no champion yet, and no earlier month is there that could be compared")
+    ]
+    assert [(one["rule"], one["column"]) for one in second] == [
+        ("nothing_moved", None), ("multivariate", "all_columns"), ("label", "delay_days"), ("label", "known_frauds"),
+        ("label", "fraud_rate"), ("other_reference", None), ("features_not_compared", None),
+    ]  # fmt: skip
+    assert second[0]["text"] == ("none of 5 things that were looked at moved beyond chance (smallest adjusted p 0.117)")
+
+
+def test_a_month_in_another_form_has_a_version_with_the_digest_of_its_rows(
+    upgraded: tuple[World, dict[str, str]],
+) -> None:
+    world, _ = upgraded
+    store = open_store(world.settings)
+    for name in ("quarantined_transactions", "champion", "drift_report"):
+        there = {column for (column,) in world.query(
+            f"SELECT column_name::text FROM information_schema.columns WHERE table_name = '{name}'"
+        )}  # fmt: skip
+        for month, digest in store.months(name).items():
+            rows = store.read(name, first_month=month, last_month=month)
+            rows = rows.select([column for column in rows.column_names if column in there])
+            if rows.num_rows:
+                assert digest_table(rows) == digest, (name, month)
+    # What was built on them names it, so that nothing is stale that was not.
+    inputs = {one: made for one, (_, made) in store.current().items()}
+    assert inputs["fraud_bento", "2025-02"]["champion"] == {"2025-02": store.months("champion")["2025-02"]}
+    assert inputs["drift_report", "2025-02"]["drift_report"] == {"2025-01": store.months("drift_report")["2025-01"]}
+    added = world.query("SELECT table_name, month, run_id, altered FROM month_versions WHERE id > 23 ORDER BY 1, 2")
+    assert added == [
+        ("champion", "2025-01", None, 1), ("champion", "2025-02", None, 1),
+        ("drift_report", "2025-01", None, 1), ("drift_report", "2025-02", None, 1),
+        ("fraud_bento", "2025-01", None, 0), ("fraud_bento", "2025-02", None, 0),
+        ("quarantined_transactions", "2025-02", None, 3),
+    ]  # fmt: skip
+
+
+def test_what_was_joined_is_shown_again_by_the_commands(upgraded: tuple[World, dict[str, str]]) -> None:
+    world, _ = upgraded
+    listed = json.loads(world.fraud("quarantine", "list", "--json").stdout)
+    assert [(one["rule"], one["column"], one["rows"], one["status"]) for one in listed["counts"]] == [
+        ("below_minimum", "amount", 1, "quarantined"),
+        ("earlier_version", "amount", 1, "dropped"),
+        ("not_a_row", None, 1, "quarantined"),
+        ("unknown_category", "merchant_segment", 1, "quarantined"),
+    ]
+    assert "amount is below 0; merchant_segment is none of ['food; fun', 'travel']" in (
+        world.fraud("quarantine", "list").stdout
+    )
+    assert "moved beyond chance (smallest adjusted p 0.117)" in world.fraud("drift", "2025-02").stdout
 
 
 def test_the_platform_goes_on_with_what_an_earlier_version_stored(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fraud_assets.core.months import month_start
+from fraud_assets.core.reasons import Rule, reasons_from_json
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World
@@ -98,9 +99,11 @@ def test_why_a_promotion_was_refused_is_said(told: tuple[World, dict[str, dict[s
         "SELECT reasons, promoted, challenger_version FROM champion WHERE month = '2024-04-01'"
     )
     assert not promoted
-    assert "decides nothing worth having" in reasons
-    assert "where reviewing nobody costs" in reasons
-    assert f"version {version} was not promoted: {plain(reasons).rstrip('.')}" in plain(said["2024-04"][place])
+    [why] = reasons_from_json(reasons)
+    assert why.rule is Rule.USELESS
+    assert "decides nothing worth having" in why.text
+    assert "where reviewing nobody costs" in why.text
+    assert f"version {version} was not promoted: {plain(why.text).rstrip('.')}" in plain(said["2024-04"][place])
 
 
 def test_the_ledger_and_the_assets_of_the_ui_have_the_same_reasons(
@@ -124,14 +127,16 @@ def test_the_ledger_and_the_assets_of_the_ui_have_the_same_reasons(
         [(absent,)] = world.query("SELECT reason FROM trained_model WHERE month = '2024-01-01'")
         assert shown("trained_model", "2024-01", "outcome") == absent
         [(refused,)] = world.query("SELECT reasons FROM champion WHERE month = '2024-04-01'")
-        assert refused in shown("champion", "2024-04", "reasons")
-        assert world.query("SELECT reasons FROM ledger WHERE kind = 'refused' AND month = '2024-04'") == [(refused,)]
+        [why] = reasons_from_json(refused)
+        assert why.text in shown("champion", "2024-04", "reasons")
+        [(kept,)] = world.query("SELECT reasons FROM ledger WHERE kind = 'refused' AND month = '2024-04'")
+        assert kept == [why.to_dict()]
         # The month after the first: why nothing could be judged is a row, and the decision carries the reason on.
         [(role, reason)] = world.query("SELECT role, reason FROM evaluation WHERE month = '2024-02-01'")
         assert (role, shown("evaluation", "2024-02", "outcome")) == ("none", reason)
         assert f"in 2024-01: {absent.rstrip('.')}" in reason
         [(carried,)] = world.query("SELECT reasons FROM champion WHERE month = '2024-02-01'")
-        assert carried.startswith("There is no challenger in 2024-02: ")
+        assert reasons_from_json(carried)[0].text.startswith("There is no challenger in 2024-02: ")
 
 
 def test_the_marks_of_the_lines_say_where_to_look(told: tuple[World, dict[str, dict[str, str]]]) -> None:
@@ -177,7 +182,8 @@ def test_where_a_model_is_live_its_rule_is_stated_with_what_it_promised(tmp_path
     assert decisions["figures"]["alerts_per_day"]["share"] == 2.0
     assert decisions["figures"]["recall"]["share"] == 0.5
     champion = {
-        "version": 3, "since": month_start("2024-02"), "month": "2024-01", "reasons": "It is better.", "model": None,
+        "version": 3, "since": month_start("2024-02"), "month": "2024-01", "model": None,
+        "reasons": [{"rule": "better", "text": "It is better.", "column": None}],
         "evaluation": None, "reference": None, "bento_tag": None, "decisions": decisions,
     }  # fmt: skip
     shown = io.StringIO()

@@ -93,7 +93,7 @@ class TransactionReader:
         if converted.reasons:
             raise _refusal(
                 [
-                    _problem("contract", position, called.get(reason.split(" ", 1)[0], reason.split(" ", 1)[0]), reason)
+                    _problem("contract", position, called.get(reason.column or "", reason.column or ""), reason.text)
                     for position, reasons in sorted(converted.reasons.items())
                     for reason in reasons
                 ]

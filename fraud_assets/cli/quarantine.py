@@ -19,7 +19,9 @@ Month = Annotated[str | None, typer.Option("--month", help="Only rows of this mo
 
 All = Annotated[bool, typer.Option("--all", help="All rows, or all that the other options choose.")]
 
-Containing = Annotated[str | None, typer.Option("--reason-contains", help="All rows whose reason contains this.")]
+Containing = Annotated[
+    str | None, typer.Option("--reason-contains", help="All rows whose reason contains this, or is of this rule.")
+]
 
 Because = Annotated[str, typer.Option("--because", help="Why; stored with the decision.")]
 
@@ -27,7 +29,9 @@ Because = Annotated[str, typer.Option("--because", help="Why; stored with the de
 @quarantine.command("list")
 def list_quarantine(
     month: Month = None,
-    reason: Annotated[str | None, typer.Option("--reason", help="Only rows whose reason contains this.")] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Only rows whose reason contains this, or is of this rule.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Show at most this many rows.")] = 20,
     as_json: Json = False,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +60,10 @@ def backtest(
             save_picture(found, plot)
         if csv_file is not None:
             save_rows(rows, csv_file)
-        print_json(found) if as_json else show_backtest(console, found)
+        if as_json:
+            print_json([row | {"reasons": json.loads(row["reasons"])} for row in found])
+        else:
+            show_backtest(console, found)
 
 
 @app.command()

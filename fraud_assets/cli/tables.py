@@ -17,6 +17,8 @@ from rich.text import Text
 from fraud_assets.core.contracts.contract import Column, Contract
 from fraud_assets.core.lineage.staleness import in_words
 from fraud_assets.core.models.decision_rule import figure
+from fraud_assets.core.monitoring.verdict import in_sentences
+from fraud_assets.core.reasons import joined, read_reasons
 from fraud_assets.core.words import number, percent
 
 COLOURS = {"OK": "green", "WATCH": "yellow", "DRIFT": "red", "INSUFFICIENT_DATA": "dim"}
@@ -120,7 +122,7 @@ def _live(champion: dict[str, Any] | None) -> Text:
             f"Trained on {model['n']:,} transactions, {model['n_fraud']:,} frauds, "
             f"{model['training_from']:%Y-%m-%d} to {model['training_to']:%Y-%m-%d}\n"
         )
-    text.append(f"Why:  {champion['reasons']}\n")
+    text.append(f"Why:  {joined(read_reasons(champion['reasons']), ' ')}\n")
     text.append(f"Bento: {champion['bento_tag'] or 'not packaged yet'}")
     return text
 
@@ -177,15 +179,20 @@ def _drift_line(verdict: dict[str, Any] | None) -> Text:
     colour = COLOURS[verdict["drift_status"]]
     return Text.from_markup(
         f"[bold]Drift[/] in {verdict['month']:%Y-%m}: [{colour}]{verdict['drift_status']}[/]. "
-    ).append(verdict["reason"].split("\n")[0])
+    ).append(next(iter(_sentences(verdict)), ""))
+
+
+def _sentences(verdict: dict[str, Any]) -> list[str]:
+    has_champion = verdict["champion_version"] is not None
+    return in_sentences(verdict["blame"], read_reasons(verdict["reasons"]), has_champion=has_champion)
 
 
 def show_drift(console: Console, rows: list[dict[str, Any]]) -> None:
     """A month's drift report."""
     verdict, *findings = rows
     console.print(_drift_line(verdict))
-    for reason in verdict["reason"].split("\n")[1:]:
-        console.print(Padding(Text(reason), (0, 0, 0, 2)), highlight=False)
+    for sentence in _sentences(verdict)[1:]:
+        console.print(Padding(Text(sentence), (0, 0, 0, 2)), highlight=False)
     if not findings:
         return
     title = f"against {verdict['reference_from']} to {verdict['reference_to']}"
@@ -237,7 +244,7 @@ def show_quarantine(console: Console, listed: dict[str, Any]) -> None:
         place = f"{row['month']}  row {row['row_number']:,} of {row['source']}"
         # In lines and not in columns: on a narrow screen, columns would cut what the row is about.
         console.print(Text.assemble((row["row"], "bold"), f"  {place}{mark}"), soft_wrap=True)
-        console.print(Text(f"  {row['reasons']}"), soft_wrap=True)
+        console.print(Text(f"  {joined(read_reasons(row['reasons']))}"), soft_wrap=True)
         # The values may be cut, because the table has them whole.
         console.print(Text(f"  {values}", style="dim"), no_wrap=True, overflow="ellipsis")
 
@@ -458,9 +465,10 @@ def show_feed(console: Console, feed: dict[str, Any]) -> None:
 
 def show_refused(console: Console, reasons: list[dict[str, Any]]) -> None:
     """Why rows of label files cannot be used, with the first rows of each reason."""
-    for reason in reasons:
-        console.print(f"[yellow]{reason['rows']:,}[/] {escape(reason['reason'])}", highlight=False, soft_wrap=True)
-        for row in reason["examples"]:
+    for one in reasons:
+        said = escape(joined(read_reasons(one["reasons"])))
+        console.print(f"[yellow]{one['rows']:,}[/] {said}", highlight=False, soft_wrap=True)
+        for row in one["examples"]:
             values = ", ".join(f"{name}={value}" for name, value in row["original"].items())
             line = Text(f"    row {row['row_number']} of {row['file']}: {values}", no_wrap=True, overflow="ellipsis")
             console.print(line)

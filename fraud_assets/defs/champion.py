@@ -9,7 +9,8 @@ from fraud_assets.core.decisions.promotion import decide_promotion, promotion_si
 from fraud_assets.core.decisions.why import why_no_challenger
 from fraud_assets.core.lineage.staleness import champion_inputs, evidence_inputs, inputs_of, maturity_inputs
 from fraud_assets.core.months import shift_month
-from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, describe, picture, single_month
+from fraud_assets.core.reasons import reasons_to_json
+from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, bullets, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
 from fraud_assets.workflows.promote import apply_verdict
@@ -44,7 +45,7 @@ def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: 
         "validation_status": verdict.validation_status,
         # What a person has decided about the month stands.
         "promoted": verdict.promote and live == signals.challenger_version,
-        "reasons": "\n".join(verdict.reasons),
+        "reasons": reasons_to_json(verdict.reasons),
         "challenger_version": signals.challenger_version,
         "champion_version": live,
     }
@@ -60,6 +61,6 @@ def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: 
             "champion_version": live,
             "validation_status": verdict.validation_status,
             "fraud_rate": signals.challenger.prevalence if signals.challenger else None,
-            "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in verdict.reasons)),
+            "reasons": bullets(one.text for one in verdict.reasons),
         },
     )

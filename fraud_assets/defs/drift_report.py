@@ -20,17 +20,20 @@ from fraud_assets.core.monitoring.month import (
 )
 from fraud_assets.core.monitoring.pictures import completeness_needs, completeness_of
 from fraud_assets.core.monitoring.plan import Champion, Subject, first_needs, plan_report
+from fraud_assets.core.monitoring.verdict import in_sentences
 from fraud_assets.defs.partitions import (
     AFTER_ITS_INPUTS,
     CONTRACT,
     MONTH_BY_MONTH,
     MONTHS,
+    bullets,
     describe,
     picture,
     single_month,
 )
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
+from fraud_assets.workflows.alerts import REASONS
 from fraud_assets.workflows.report_page import page_file, page_link, publish_report, write_report
 
 
@@ -71,7 +74,9 @@ def drift_report(
             "inputs": inputs,
             "drift_status": verdict.drift_status,
             **({"blame": verdict.blame} if verdict.blame else {}),
-            "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in verdict.reasons)),
+            "reasons": bullets(in_sentences(verdict.blame, verdict.reasons, has_champion=version is not None)),
+            # What a program reads back: the alerts.
+            REASONS: dg.MetadataValue.json([one.to_dict() for one in verdict.reasons]),
             "champion_version": version,
             "report": dg.MetadataValue.url(link)
             if link

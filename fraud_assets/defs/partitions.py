@@ -10,6 +10,7 @@ command of `fraud` builds it on its own (`definitions.py`), and takes only the c
 """
 
 import base64
+from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
@@ -64,6 +65,11 @@ def describe(name: str, group: str, kinds: set[str]) -> dict[str, Any]:
 def picture(png: bytes) -> dg.MarkdownMetadataValue:
     """A plot that the Dagster UI opens on a click."""
     return dg.MetadataValue.md(f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def bullets(sentences: Iterable[str]) -> dg.MarkdownMetadataValue:
+    """Sentences as a list in the Dagster UI; for people, and never to be read back."""
+    return dg.MetadataValue.md("\n".join("- " + sentence.replace("\n", "\n  ") for sentence in sentences))
 
 
 def single_month(context: dg.AssetExecutionContext) -> str:

@@ -14,6 +14,7 @@ from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.intake.accept import Intake
 from fraud_assets.core.labels.as_of import fraud_rate_of
 from fraud_assets.core.lineage.tables import TIMESTAMP
+from fraud_assets.core.reasons import Reason
 from fraud_assets.defs.partitions import MONTHS, RANGE_IN_ONE_RUN, describe, month_column, picture
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
@@ -95,8 +96,13 @@ class _Streams(dict[str, pa.RecordBatchReader]):
 
 def _reasons(intakes: Mapping[str, Intake]) -> dict[str, Any]:
     reasons = sum((Counter(intake.reason_counts) for intake in intakes.values()), Counter())
-    counts = {rule: float(rows) for rule, rows in reasons.most_common()}
-    return {"plot": picture(plots.bars(counts, "Quarantined rows by reason")), "reasons": dict(reasons)}
+    counts = {one.text: float(rows) for one, rows in reasons.most_common()}
+    return {"plot": picture(plots.bars(counts, "Quarantined rows by reason")), "reasons": _counted(reasons)}
+
+
+def _counted(reasons: Mapping[Reason, int]) -> list[dict[str, Any]]:
+    """Reasons as plain values, each with its number of rows."""
+    return [one.to_dict() | {"rows": rows} for one, rows in reasons.items()]
 
 
 def _labelled(stated: pa.Table, n: int, contract: Contract) -> dict[str, Any]:
@@ -117,7 +123,7 @@ def _figures(intakes: Mapping[str, Intake], contract: Contract) -> dict[str, Any
 
 
 def _checks(store: MonthStore, intakes: Mapping[str, Intake]) -> Iterator[dg.AssetCheckResult]:
-    bad = {month: intake.reason_counts for month, intake in intakes.items() if intake.quarantined.num_rows}
+    bad = {month: _counted(intake.reason_counts) for month, intake in intakes.items() if intake.quarantined.num_rows}
     yield _result("keeps_contract", not bad, dg.AssetCheckSeverity.WARN, {"reasons": bad})
     rows = {
         month: {"delivered": intake.n_delivered}

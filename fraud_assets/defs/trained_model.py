@@ -15,6 +15,7 @@ from fraud_assets.core.models.decision_rule import promise_in_words
 from fraud_assets.core.models.scoring import ModelManifest
 from fraud_assets.core.models.train_month import train_month
 from fraud_assets.core.models.training import TrainingError, TrainingResult, in_words
+from fraud_assets.core.reasons import Reason, Rule
 from fraud_assets.core.windows import training_months
 from fraud_assets.defs.partitions import (
     CONTRACT,
@@ -76,7 +77,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         "registered",
         manifest.model_version,
         month,
-        reason,
+        [Reason(Rule.TRAINED, reason)],
         actor=f"dagster run {context.run.run_id}",
         evidence=evidence,
     )

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fraud_assets.core.backtest.judge import MONTH, TOTAL, BacktestError
+from fraud_assets.core.reasons import joined, reasons_from_json
 from fraud_assets.core.words import percent
 from fraud_assets.pages import plots
 
@@ -63,8 +64,8 @@ def show_backtest(console: Console, rows: Sequence[dict[str, Any]]) -> None:
             _number(row["value_detection_rate"], PERCENT), _number(row["alerts_per_day"], ".0f"),
             _number(row["expected_cost"], ",.0f"), f"{status}\n{row['blame'] or ''}".rstrip(),
         )  # fmt: skip
-        if row["reason"]:
-            decided.append(f"{month} {row['policy']}: {'trained: ' if row['retrainings'] else ''}{row['reason']}")
+        if said := joined(reasons_from_json(row["reasons"])):
+            decided.append(f"{month} {row['policy']}: {'trained: ' if row['retrainings'] else ''}{said}")
     console.print(months)
     for line in decided:
         console.print(line, highlight=False)

@@ -26,7 +26,8 @@ from fraud_assets.core.lineage.staleness import Inputs
 from fraud_assets.core.models.scoring import ModelManifest
 from fraud_assets.core.monitoring.month import VERDICT, earlier_reports
 from fraud_assets.core.monitoring.pictures import MOST_COLUMNS, Pictures, in_order, stored_pictures
-from fraud_assets.core.monitoring.verdict import NEXT_STEPS, Blame
+from fraud_assets.core.monitoring.verdict import Blame, in_sentences, next_step
+from fraud_assets.core.reasons import reasons_from_json
 from fraud_assets.core.words import number, percent
 from fraud_assets.pages.charts import Point, by_month, delays, shares, shares_by_bin
 
@@ -191,11 +192,13 @@ def _verdict(month: str, verdicts: Mapping[str, Mapping[str, Any]], moved: Seque
     row = verdicts[month]
     status: DriftStatus = row["drift_status"]
     blame: Blame | None = row["blame"]
-    reasons = [reason for reason in row["reason"].split("\n") if reason not in NEXT_STEPS.values()]
+    # What comes of it stands above them.
+    reasons = in_sentences(None, reasons_from_json(row["reasons"]), has_champion=True)
+    step = next_step(blame, has_champion=row["champion_version"] is not None)
     first = min((one.since for one in moved if one.status == status and one.since is not None), default=None)
     return {
         **_status(status),
-        "headline": _sentence(NEXT_STEPS[blame]) if blame and status == "DRIFT" else HEADLINES[status],
+        "headline": _sentence(step) if step and status == "DRIFT" else HEADLINES[status],
         "next": _next(status, blame),
         "reasons": reasons,
         "first": first,

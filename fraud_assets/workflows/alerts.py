@@ -39,10 +39,14 @@ from fraud_assets.core.decisions.alerts import (
     run_fact,
     run_of,
 )
+from fraud_assets.core.monitoring.verdict import in_sentences
+from fraud_assets.core.reasons import Reason, Rule, read_reasons
 from fraud_assets.workflows.quarantine import count_reasons
 from fraud_assets.workflows.run_months import error_in_words
 
 REPORT = dg.AssetKey("drift_report")
+REASONS = "reasons_as_data"
+"""What a report's reasons are called in its metadata; `reasons` there is for people."""
 PAGE = 100
 # Dagster gives a sensor 60 s, and one message to a channel that does not answer takes up to 15.
 SECONDS = 30
@@ -413,12 +417,21 @@ def _drift(record: dg.EventLogRecord, links: _Links) -> Fact | None:
     # One that was reported by hand in the UI may say nothing.
     if record.partition_key is None or not {"drift_status", "digest"} <= said.keys():
         return None
-    reasons = [line.removeprefix("- ") for line in said.get("reasons", "").splitlines()]
     link = links.month("drift_report", record.partition_key)
     return drift_fact(
-        record.partition_key, said["drift_status"], said.get("blame"), said["digest"], reasons,
+        record.partition_key, said["drift_status"], said.get("blame"), said["digest"], _sentences(written),
         link=link, at=_time(record),
     )  # fmt: skip
+
+
+def _sentences(written: dg.AssetMaterialization | None) -> list[str]:
+    """What a report says, from what was written with it."""
+    metadata: dict[str, Any] = {name: value.value for name, value in (written.metadata if written else {}).items()}
+    if (reasons := metadata.get(REASONS)) is None:
+        # Reported by an earlier version, which wrote the sentences for people only: they are told as they are.
+        return [str(said)] if (said := metadata.get("reasons")) else []
+    has_champion = metadata.get("champion_version") is not None
+    return in_sentences(metadata.get("blame"), read_reasons(reasons), has_champion=has_champion)
 
 
 def _data(
@@ -457,7 +470,11 @@ def _counted(rows: Any, database: Database) -> Iterator[tuple[str, MonthRows]]:
                 stored=counts["raw_transactions"],
                 quarantined=counts["quarantined_transactions"],
                 dropped=_dropped(database, month) if counts["quarantined_transactions"] else 0,
-                reasons=tuple((row["reason"], row["rows"]) for row in listed if row["status"] == "quarantined"),
+                reasons=tuple(
+                    (Reason(Rule(row["rule"]), row["reason"], row["column"]), row["rows"])
+                    for row in listed
+                    if row["status"] == "quarantined"
+                ),
             ),
         )
 

@@ -6,8 +6,9 @@ be used stay in `quarantined_labels`. How a file's rows are read belongs to `cor
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from fraud_assets.adapters.files.dialects import open_by_header
 from fraud_assets.adapters.files.reader import OpenedFile, SourceError, open_rows, together
@@ -45,6 +47,7 @@ from fraud_assets.core.labels.feed import (
 )
 from fraud_assets.core.lineage.staleness import Inputs, contract_inputs, inputs_of
 from fraud_assets.core.months import months_between, shift_month
+from fraud_assets.core.reasons import read_reasons, reasons_from_json, reasons_to_json
 from fraud_assets.settings import Settings
 from fraud_assets.workflows.run_months import materialize_months
 
@@ -136,15 +139,25 @@ def quarantine(database: Database, refused: pa.Table, *, instead_of: tuple[str, 
         connection.cursor().executemany(
             "INSERT INTO quarantined_labels (file, row_number, reasons, original, refusal) VALUES (%s, %s, %s, %s, %s) "
             "ON CONFLICT (refusal) DO NOTHING",
-            [(*row.values(), digest_text(*map(str, row.values()))) for row in refused.to_pylist()],
+            [
+                [row["file"], row["row_number"], Jsonb(json.loads(row["reasons"])), row["original"], _refusal(row)]
+                for row in refused.to_pylist()
+            ],
         )
 
 
+def _refusal(row: Mapping[str, Any]) -> str:
+    """Names a refused row: by its file, its values and the rules that it breaks, however these are worded."""
+    broken = [part for one in reasons_from_json(row["reasons"]) for part in (one.rule, one.column or "")]
+    return digest_text(row["file"], str(row["row_number"]), row["original"], *broken)
+
+
 def refused_rows(database: Database) -> pa.Table:
-    """The rows of label files that could not be used: `file`, `row_number`, `reasons`, `original`."""
+    """The rows of label files that could not be used, as `StatedRows.refused`."""
     names = ("file", "row_number", "reasons", "original")
     statement = f"SELECT {', '.join(names)} FROM quarantined_labels ORDER BY file, row_number"
-    rows = database.rows("quarantined_labels", statement)
+    found = database.rows("quarantined_labels", statement)
+    rows = [(file, number, reasons_to_json(read_reasons(why)), original) for file, number, why, original in found]
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
     kinds = (pa.string(), pa.int64(), pa.string(), pa.string())
     return pa.table({name: pa.array(column, kind) for name, column, kind in zip(names, columns, kinds, strict=True)})
@@ -397,7 +410,7 @@ class Added:
         taken: statements that are new.
         repeated: rows that say what had been said.
         unseen: new statements about transactions that have not been seen.
-        refused: rows that cannot be used: `row_number`, `reasons`, `original`.
+        refused: rows that cannot be used: `row_number`, `reasons` (each with `rule`, `text` and `column`), `original`.
         refused_for: the same by their reasons, with the first rows of each.
         months: new statements by the month in which they became known.
         materialized: those of the months that were rebuilt.
@@ -461,7 +474,9 @@ def add_file(
         taken=new.num_rows,
         repeated=read.taken.num_rows - new.num_rows,
         unseen=int(pc.sum(unseen).as_py() or 0),
-        refused=read.refused.drop_columns("file").to_pylist(),
+        refused=[
+            row | {"reasons": json.loads(row["reasons"])} for row in read.refused.drop_columns("file").to_pylist()
+        ],
         refused_for=by_reason(read.refused),
         months=dict(sorted(months.items())),
         materialized=[month for month in concerned if month not in failed],

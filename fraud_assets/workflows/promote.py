@@ -8,6 +8,7 @@ from fraud_assets.core.decisions.ledger import BY_HAND, EventKind, champion_even
 from fraud_assets.core.decisions.promotion import PromotionSignals, PromotionVerdict
 from fraud_assets.core.lineage.staleness import Inputs
 from fraud_assets.core.months import shift_month
+from fraud_assets.core.reasons import Reason, Rule
 
 
 def apply_verdict(
@@ -32,11 +33,10 @@ def apply_verdict(
         standing = champion_event([event for event in ledger.events() if event.month == month])
         version = standing.model_version if standing and not standing.by_hand else None
     if version is not None and version != signals.champion_version:
-        reasons = " ".join(verdict.reasons)
         outcome: EventKind = "validated" if verdict.promote else "refused"
-        ledger.record(outcome, version, month, reasons, actor=actor, evidence=evidence)
+        ledger.record(outcome, version, month, verdict.reasons, actor=actor, evidence=evidence)
         if verdict.promote:
-            ledger.record("promoted", version, month, reasons, actor=actor, evidence=evidence)
+            ledger.record("promoted", version, month, verdict.reasons, actor=actor, evidence=evidence)
     follow_ledger(ledger, registry)
     return champion_version(ledger.events(), before_month=shift_month(month, 1))
 
@@ -51,7 +51,8 @@ def promote_by_hand(
     """
     registry.fetch(version)
     number = len(ledger.events())
-    ledger.record("promoted", version, month, reason, actor=actor, evidence={BY_HAND: {"after event": str(number)}})
+    reasons = [Reason(Rule.BY_HAND, reason)]
+    ledger.record("promoted", version, month, reasons, actor=actor, evidence={BY_HAND: {"after event": str(number)}})
     follow_ledger(ledger, registry)
 
 

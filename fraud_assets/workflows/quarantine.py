@@ -18,7 +18,9 @@ from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.intake.accept import Decision
+from fraud_assets.core.intake.quarantine import remedy_of
 from fraud_assets.core.months import check_month
+from fraud_assets.core.reasons import Reason, joined, reasons_from_json
 from fraud_assets.settings import Settings
 from fraud_assets.workflows.run_months import materialize_months
 
@@ -34,7 +36,7 @@ class QuarantinedRow:
         month: the month whose delivery it came with.
         row_digest: names it; people use the first 12 digits.
         source, row_number: the file, and the row in it, counted from 1 below the header.
-        reasons: the rules it breaks.
+        reasons: why it is there.
         original: its values as they were delivered.
         status: `quarantined`, or `dropped` when a person has decided so.
     """
@@ -43,7 +45,7 @@ class QuarantinedRow:
     row_digest: str
     source: str
     row_number: int
-    reasons: str
+    reasons: tuple[Reason, ...]
     original: dict[str, Any]
     status: str
 
@@ -103,27 +105,31 @@ def record_decisions(
         )
 
 
+# Whether one of a row's reasons is asked for: by a part of its sentence, or by its rule.
+SAYS = "(one ->> 'rule' = %(reason)s OR position(lower(%(reason)s) IN lower(one ->> 'text')) > 0)"
+
+
 def count_reasons(database: Database, month: str | None = None, reason: str | None = None) -> list[dict[str, Any]]:
     """How many rows break which rule.
 
     Args:
         database: where the rows are.
         month: of one month; of all when absent.
-        reason: only rules that contain this text.
+        reason: only reasons whose sentence contains this text, or whose rule it is.
 
     Returns:
-        `month`, `status`, `reason`, `rows`, by month and falling number. A row that breaks two rules counts in both.
+        `month`, `status`, `rule`, `column`, `reason` (the sentence), `rows`, by month and falling number. A row that
+        breaks two rules counts in both.
     """
     rows = database.rows(
         "quarantined_transactions",
-        "SELECT to_char(month, 'YYYY-MM') AS month, status, rule, count(*) FROM quarantined_transactions, "
-        "unnest(string_to_array(reasons, '; ')) AS rule "
+        "SELECT to_char(month, 'YYYY-MM') AS month, status, one ->> 'rule' AS rule, one ->> 'column' AS about, "
+        "one ->> 'text' AS said, count(*) FROM quarantined_transactions, jsonb_array_elements(reasons::jsonb) AS one "
         "WHERE (%(month)s::text IS NULL OR month = to_date(%(month)s, 'YYYY-MM')) "
-        "AND position(lower(%(reason)s) IN lower(rule)) > 0 "
-        "GROUP BY 1, 2, 3 ORDER BY 1, 4 DESC, 3, 2",
+        f"AND {SAYS} GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 6 DESC, 5, 2",
         {"month": month, "reason": reason or ""},
     )
-    return [dict(zip(("month", "status", "reason", "rows"), row, strict=True)) for row in rows]
+    return [dict(zip(("month", "status", "rule", "column", "reason", "rows"), row, strict=True)) for row in rows]
 
 
 def quarantined_rows(
@@ -138,7 +144,7 @@ def quarantined_rows(
     Args:
         database: where the rows are.
         month: of one month; of all when absent.
-        reason: only rows of which a rule contains this text.
+        reason: only rows with a reason whose sentence contains this text, or whose rule it is.
         limit: at most so many.
         digests: only rows with one of these `row_digest`.
     """
@@ -147,7 +153,7 @@ def quarantined_rows(
         "SELECT to_char(month, 'YYYY-MM'), row_digest, source, row_number, reasons, original, status "
         "FROM quarantined_transactions "
         "WHERE (%(month)s::text IS NULL OR month = to_date(%(month)s, 'YYYY-MM')) "
-        "AND position(lower(%(reason)s) IN lower(reasons)) > 0 "
+        f"AND EXISTS (SELECT FROM jsonb_array_elements(reasons::jsonb) AS one WHERE {SAYS}) "
         "AND (%(digests)s::text[] IS NULL OR row_digest = ANY(%(digests)s)) "
         "ORDER BY 1, source, row_number LIMIT %(limit)s",
         {
@@ -158,7 +164,7 @@ def quarantined_rows(
         },
     )
     return [
-        QuarantinedRow(month, digest, source, number, reasons, json.loads(original), status)
+        QuarantinedRow(month, digest, source, number, reasons_from_json(reasons), json.loads(original), status)
         for month, digest, source, number, reasons, original, status in rows
     ]
 
@@ -183,7 +189,7 @@ def choose_rows(
         database: where the rows are.
         identifiers: rows by the beginning of their digest; see `find_rows`.
         month: only rows of this month.
-        reason: instead of identifiers, all undecided rows of which a rule contains this text.
+        reason: instead of identifiers, all undecided rows with such a reason (`quarantined_rows`).
         everything: instead of identifiers, all undecided rows.
 
     Returns:
@@ -310,15 +316,9 @@ def decide(
 
 def remedy(row: QuarantinedRow) -> str:
     """What to correct in a row that cannot be stored, whatever is decided about it."""
-    advice = {
-        r"event_timestamp lies": "correct its time, or deliver it with the month it belongs to",
-        r"transaction_id (appears|is already)": "give it a transaction_id of its own, or leave one of the two out",
-        r"label_timestamp lies before": "correct the time of the label",
-        r" is missing": "fill in what is missing, or say nullable: true in the contract",
-    }
-    found = [step for pattern, step in advice.items() if re.search(pattern, row.reasons)]
-    steps = " and ".join(found) or "correct what cannot be read"
-    return f"{row.reasons}: {steps}, in row {row.row_number} of {row.source}, and deliver {row.month} again"
+    steps = remedy_of(row.reasons)
+    place = f"row {row.row_number} of {row.source}"
+    return f"{joined(row.reasons)}: {steps}, in {place}, and deliver {row.month} again"
 
 
 def take_in_again(job: dg.JobDefinition, settings: Settings, months: Sequence[str]) -> dict[str, str]:

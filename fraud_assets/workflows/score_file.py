@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,14 @@ from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.history import History, features_with_history
 from fraud_assets.core.contracts.column_names import find_columns
 from fraud_assets.core.contracts.contract import Contract, ContractError
-from fraud_assets.core.intake.accept import convert
+from fraud_assets.core.intake.accept import BrokenRow, convert
 from fraud_assets.core.intake.physical import plain_array
-from fraud_assets.core.intake.rows import Rejected
+from fraud_assets.core.intake.rows import Rejected, not_a_row
 from fraud_assets.core.models.scoring import Scorer
+from fraud_assets.core.reasons import Reason, joined
 
 
-def score_file(path: Path, scorer: Scorer, database: Database) -> tuple[pa.Table, list[str]]:
+def score_file(path: Path, scorer: Scorer, database: Database) -> tuple[pa.Table, list[BrokenRow]]:
     """Scores a file of raw transactions, or of features.
 
     Args:
@@ -39,8 +41,8 @@ def score_file(path: Path, scorer: Scorer, database: Database) -> tuple[pa.Table
 
     Returns:
         The file's rows and columns, as they are in it, plus `score`, `decision`, `model_version` (`fraud_score` and so
-        on where the file has such a column of its own), and one sentence for each row that breaks the contract or is
-        none: its score and decision are empty.
+        on where the file has such a column of its own), and each row that breaks the contract or is none: its score and
+        decision are empty.
 
     Raises:
         ValueError: when the file cannot be read, or has neither the contract's columns nor the features.
@@ -53,11 +55,12 @@ def score_file(path: Path, scorer: Scorer, database: Database) -> tuple[pa.Table
     rows = together([piece.rows for piece in pieces], opened.names)
     numbers = np.concatenate([np.array([], np.int64), *(piece.numbers for piece in pieces)])
     if features <= set(rows.column_names):
-        scored, problems = scorer.score_table(_features(rows, scorer, path.name)), list[str]()
+        scored, problems = scorer.score_table(_features(rows, scorer, path.name)), list[BrokenRow]()
     else:
         scored, problems = _score_transactions(rows, scorer, database, path.name, numbers)
     for line in opened.rejected:
-        problems.append(f"row {line.number} of {path.name}: line {line.line} {line.reason}: {line.text[:80]!r}")
+        said = replace(not_a_row(line), text=f"line {line.line} {line.reason}: {line.text[:80]!r}")
+        problems.append(BrokenRow(f"row {line.number} of {path.name}", (said,)))
     return _with_rejected(_beside(rows, scored, contract), numbers, opened.rejected), problems
 
 
@@ -71,8 +74,8 @@ def _has_columns(names: Sequence[str], contract: Contract) -> bool:
 
 def _score_transactions(
     rows: pa.Table, scorer: Scorer, database: Database, file: str, numbers: npt.NDArray[np.int64]
-) -> tuple[pa.Table, list[str]]:
-    """Scores of raw transactions, null for those that break the contract, and a sentence for each of these."""
+) -> tuple[pa.Table, list[BrokenRow]]:
+    """Scores of raw transactions, null for those that break the contract, and these."""
     contract = scorer.manifest.contract
     converted = convert(rows, contract, file, numbers)
     good = converted.transactions
@@ -89,20 +92,22 @@ def _score_transactions(
     return scored.take(position), converted.problems
 
 
-def by_reason(problems: Sequence[str], examples: int = 3) -> list[str]:
-    """What is wrong with rows, in so many lines as can be read: the first of each reason, and how many more.
+def by_reason(problems: Sequence[BrokenRow], examples: int = 3) -> list[str]:
+    """What is wrong with rows, in so many lines as can be read: the first with the same reasons, and how many more.
 
-    >>> by_reason(["row 1 of f: amount is missing", "row 2 of f: amount is missing"], 1)
+    >>> from fraud_assets.core.reasons import Rule
+    >>> missing = (Reason(Rule.MISSING_VALUE, "amount is missing", "amount"),)
+    >>> by_reason([BrokenRow("row 1 of f", missing), BrokenRow("row 2 of f", missing)], 1)
     ['row 1 of f: amount is missing', '... and 1 more: amount is missing']
     """
-    found: dict[str, list[str]] = {}
+    found: dict[tuple[Reason, ...], list[BrokenRow]] = {}
     for problem in problems:
-        found.setdefault(problem.partition(": ")[2], []).append(problem)
+        found.setdefault(problem.reasons, []).append(problem)
     lines = []
-    for reason, mine in sorted(found.items(), key=lambda one: -len(one[1])):
-        lines += mine[:examples]
+    for reasons, mine in sorted(found.items(), key=lambda one: -len(one[1])):
+        lines += [problem.sentence for problem in mine[:examples]]
         if len(mine) > examples:
-            lines.append(f"... and {len(mine) - examples:,} more: {reason}")
+            lines.append(f"... and {len(mine) - examples:,} more: {joined(reasons)}")
     return lines
 
 

@@ -128,7 +128,7 @@ def _champion(
         "version": version,
         "since": event.recorded_at,
         "month": event.month,
-        "reasons": event.reasons,
+        "reasons": [one.to_dict() for one in event.reasons],
         "actor": event.actor,
         "model": models[-1] if models else None,
         "evaluation": judged[-1] if judged else None,
@@ -163,7 +163,7 @@ def _last(store: MonthStore, name: str, kind: str | None = None) -> dict[str, An
 
 
 def _rows(store: MonthStore, name: str, month: str) -> list[dict[str, Any]]:
-    """A month's rows, without what only the page of a report is drawn from."""
+    """A month's rows, with reasons as plain values, and without what only the page of a report is drawn from."""
     columns = [column for column in store.table(name).schema.names if column != PICTURES]
     rows: list[dict[str, Any]] = store.read(name, columns, first_month=month, last_month=month).to_pylist()
-    return rows
+    return [row | {name: json.loads(row[name]) for name in {"reasons"} & row.keys() if row[name]} for row in rows]

@@ -10,6 +10,7 @@ from typing import Any
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.decisions.why import LabelFacts, MonthFacts, Remark, month_remarks, next_judged
+from fraud_assets.core.reasons import Reason, read_reasons, reasons_from_json
 
 KNOWN = """
 SELECT count(DISTINCT transaction_id) FILTER (WHERE is_fraud), count(DISTINCT transaction_id) FROM fraud_labels
@@ -64,11 +65,12 @@ def _count(store: MonthStore, name: str, month: str) -> int | None:
     return int(versions["n_rows"][-1].as_py()) if versions.num_rows else None
 
 
-def _quarantined(store: MonthStore, month: str) -> dict[str, int]:
+def _quarantined(store: MonthStore, month: str) -> dict[tuple[Reason, ...], int]:
     if not _count(store, "quarantined_transactions", month):
         return {}
     with store.database.session() as connection:
-        return dict(connection.execute(QUARANTINED, [f"{month}-01"]).fetchall())
+        counted = connection.execute(QUARANTINED, [f"{month}-01"]).fetchall()
+    return {reasons_from_json(reasons): n for reasons, n in counted}
 
 
 def _labels(store: MonthStore, month: str) -> LabelFacts | None:
@@ -96,12 +98,12 @@ def _labels(store: MonthStore, month: str) -> LabelFacts | None:
     )
 
 
-def _refused(database: Database, pattern: str) -> dict[str, int]:
-    """Rows of a month's feed that cannot be used, by reason."""
-    counts: Counter[str] = Counter()
+def _refused(database: Database, pattern: str) -> dict[tuple[Reason, ...], int]:
+    """Rows of a month's feed that cannot be used, by their reasons."""
+    counts: Counter[tuple[Reason, ...]] = Counter()
     rows = database.rows("quarantined_labels", "SELECT file, reasons, count(*) FROM quarantined_labels GROUP BY 1, 2")
     name = pattern.rpartition("/")[2]
     for file, reasons, n in rows:
         if fnmatch(file, name):
-            counts[reasons] += n
+            counts[read_reasons(reasons)] += n
     return dict(counts)

@@ -16,9 +16,12 @@ from fraud_assets.adapters.postgres.database import Database, open_database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.cli import app
 from fraud_assets.core.intake.accept import IntakeError
+from fraud_assets.core.reasons import Rule
 from fraud_assets.defs.alerts import alerts
 from fraud_assets.defs.resources import Platform
 from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows.alerts import REASONS
+from fraud_assets_tests.sentences import because
 
 if TYPE_CHECKING:
     from fraud_assets_tests.inboxes import Inbox
@@ -43,6 +46,10 @@ def broken() -> None:
 JOB = dg.Definitions(assets=[refused, broken]).resolve_implicit_global_asset_job_def()
 
 
+# What once stood between reasons, in one of them.
+DOUBLED = "Amounts doubled; - or so"
+
+
 class World:
     """Things happen in it, and the sensor ticks."""
 
@@ -50,7 +57,10 @@ class World:
         self.instance, self.database, self.cursor = instance, database, None
 
     def report(self, month: str, status: str, digest: str) -> None:
-        metadata = {"drift_status": status, "digest": digest, "reasons": dg.MetadataValue.md("- Amounts doubled.")}
+        metadata = {
+            "drift_status": status, "digest": digest, "reasons": dg.MetadataValue.md("- For people."),
+            REASONS: dg.MetadataValue.json([one.to_dict() for one in because(f"{DOUBLED}.", rule=Rule.COVARIATE)]),
+        }  # fmt: skip
         self.instance.report_runless_asset_event(
             dg.AssetMaterialization("drift_report", partition=month, metadata=metadata)
         )
@@ -115,8 +125,8 @@ def test_what_happened_is_told_once_with_its_links_and_nothing_else_is(happening
     happening.count("2025-02", delivered=1000, stored=999, quarantined=1)
     happening.count("2025-03", delivered=1000, stored=960, quarantined=40)
     ledger = LedgerStore(happening.database)
-    ledger.record("validated", 2, "2025-02", "AP 0.70 against 0.66.", actor="dagster run 77")
-    ledger.record("refused", 3, "2025-03", "AP 0.60 against 0.66.", actor="dagster run 78")
+    ledger.record("validated", 2, "2025-02", because("AP 0.70", "against 0.66."), actor="dagster run 77")
+    ledger.record("refused", 3, "2025-03", because("AP 0.60", "against 0.66."), actor="dagster run 78")
     happening.tick(keep_cursor=False)
     happening.tick()
     assert happening.tick() == "0 new facts, nothing due"
@@ -136,7 +146,7 @@ def test_what_happened_is_told_once_with_its_links_and_nothing_else_is(happening
     for said in (
         "The data was refused, and is not used: cards.csv: 9 of 10 rows break contract 'alerting'",
         "A run of the asset graph for 2025-03 failed. broken: no space left, at postgresql://fraud:***@db/fraud",
-        "Amounts doubled.",
+        f"{DOUBLED}.",
         "40 of 1,000 rows of 2025-03 (4.0 %)",
         "Model version 3 does not go live. AP 0.60 against 0.66.",
     ):
@@ -149,10 +159,24 @@ def test_of_what_lies_before_it_was_first_turned_on_only_the_newest_month_s_drif
     happening.report("2025-03", "DRIFT", "a")
     happening.report("2025-04", "DRIFT", "b")
     happening.fail("broken", "2025-03")
-    LedgerStore(happening.database).record("refused", 3, "2025-03", "AP 0.60 against 0.66.", actor="alice")
+    LedgerStore(happening.database).record("refused", 3, "2025-03", because("AP 0.60", "against 0.66."), actor="alice")
     happening.tick()
     happening.tick()
     assert [subject for subject, _ in web.messages] == ["[fraud] drift in 2025-04"]
+
+
+def test_a_report_of_an_earlier_version_is_told_with_its_sentences_as_they_are(happening: World, web: Inbox) -> None:
+    reasons = dg.MetadataValue.md("- Amounts doubled.\n- Hours moved.")
+    happening.instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            "drift_report",
+            partition="2025-04",
+            metadata={"drift_status": "DRIFT", "blame": "world", "digest": "a", "reasons": reasons},
+        )
+    )
+    happening.tick()
+    [(_, body)] = web.messages
+    assert "- Amounts doubled. - Hours moved." in body
 
 
 def test_what_was_open_and_is_so_no_longer_is_not_told(happening: World, web: Inbox) -> None:
@@ -217,12 +241,12 @@ def test_the_command_lists_what_was_told_and_where_it_stands(happening: World, w
     happening.report("2025-04", "DRIFT", "a")
     happening.tick()
     [alert] = json.loads(CliRunner().invoke(app, ["alerts", "list", "--json"]).stdout)
-    assert (alert["kind"], alert["month"], alert["sentence"]) == ("drift", "2025-04", "Amounts doubled.")
+    assert (alert["kind"], alert["month"], alert["sentence"]) == ("drift", "2025-04", f"{DOUBLED}.")
     assert [(one["channel"], one["state"]) for one in alert["deliveries"]] == [
         (f"json://127.0.0.1:{web.port}", "delivered")
     ]
     shown = CliRunner().invoke(app, ["alerts", "list"], env={"COLUMNS": "200"}).stdout
-    assert "Amounts doubled." in shown
+    assert f"{DOUBLED}." in shown
     assert f"delivered: json://127.0.0.1:{web.port} at " in shown
 
 

@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 
 from fraud_assets.settings import Settings
+from fraud_assets_tests.sentences import said
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World
@@ -51,7 +52,7 @@ def test_the_command_prints_what_the_evaluation_of_the_same_models_found_and_sto
     row = found["monthly", "2025-04-01"]
     assert (row["n"], row["trained_month"]) == (n, "2025-03")
     assert (row["average_precision"], row["expected_cost"]) == pytest.approx((precision, cost))
-    assert "transactions that have not matured" in row["reason"]
+    assert "transactions that have not matured" in said(row["reasons"])
 
 
 def test_the_asset_replaces_its_table_with_each_run_and_is_never_stale(in_spare_world: World) -> None:

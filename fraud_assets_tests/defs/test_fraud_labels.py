@@ -203,7 +203,9 @@ def test_the_same_file_again_changes_nothing(two_months: MonthStore, tmp_path: P
 def test_a_statement_from_before_its_transaction_is_refused(two_months: MonthStore, tmp_path: Path) -> None:
     added = add(two_months, tmp_path, "transaction_id,is_fraud,label_timestamp\n1001,true,2025-01-31\n")
     assert added.taken == 0
-    assert added.refused[0]["reasons"].startswith("label_timestamp lies before its transaction")
+    (reason,) = added.refused[0]["reasons"]
+    assert (reason["rule"], reason["column"]) == ("label_before_transaction", "label_timestamp")
+    assert reason["text"].startswith("label_timestamp lies before its transaction")
 
 
 def test_the_command_tells_what_it_took_and_what_is_stale_now(

@@ -25,6 +25,7 @@ from fraud_assets.core.monitoring.pictures import Pictures, features_to_draw
 from fraud_assets.core.monitoring.verdict import Verdict, judge_month
 from fraud_assets.core.windows import Window
 from fraud_assets.pages.report import ChampionFacts, ReportFacts, monthly_report
+from fraud_assets_tests.sentences import because
 
 SCHEMAS = {name: TABLES[name](Contract.model_construct()).schema for name in ("drift_report", "evaluation")}
 WINDOW = Window(datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 3, 1, tzinfo=UTC))
@@ -250,7 +251,7 @@ def test_labels_show_what_is_known_and_what_is_still_to_come() -> None:
 
 
 def test_a_month_without_a_champion_says_so_and_shows_nothing_it_does_not_know() -> None:
-    nothing = Verdict("INSUFFICIENT_DATA", None, ("there is no champion yet",))
+    nothing = Verdict("INSUFFICIENT_DATA", None, because("there is no champion yet"))
     rows = drift_rows(MonthReport(nothing, (), None, None), "2025-04", SCHEMAS["drift_report"])
     html = monthly_report(facts(rows=rows, champion=None))
     assert "? NOT ENOUGH DATA The month could not be compared." in top(html)

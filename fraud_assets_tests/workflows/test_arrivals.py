@@ -12,6 +12,7 @@ from fraud_assets.core.lineage.staleness import contract_inputs
 from fraud_assets.workflows import arrivals
 from fraud_assets.workflows.arrivals import arriving, months_with_ids_among, months_with_ids_of, remember_ids
 from fraud_assets.workflows.quarantine import decisions_digest, record_decisions
+from fraud_assets_tests.sentences import all_said
 
 APRIL, MAY, JUNE = "2018-04", "2018-05", "2018-06"
 
@@ -61,7 +62,7 @@ def take(store, source, *months, remembered=True):
         for month, arrival in taken.items():
             rows = arrival.intake.transactions().read_all()
             ids = sorted(map(int, rows["transaction_id"].to_pylist()))
-            found[month] = (ids, arrival.intake.quarantined["reasons"].to_pylist(), arrival.inputs)
+            found[month] = (ids, all_said(arrival.intake.quarantined["reasons"]), arrival.inputs)
             now = pa.array([dt.datetime(2019, 1, 1, tzinfo=dt.UTC)] * rows.num_rows, pa.timestamp("us", "UTC"))
             store.replace_months("raw_transactions", rows.append_column("ingested_at", now), [month])
         if remembered:

@@ -20,6 +20,7 @@ from fraud_assets.pages.backtest import save_picture, save_rows, show_backtest, 
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows import backtest as module
 from fraud_assets.workflows.backtest import backtest_stored
+from fraud_assets_tests.sentences import stored
 
 CONTRACT = load_contract(PROJECT_ROOT / "contracts" / "simulator.yaml")
 SCHEMA = TABLES["backtest"](CONTRACT).schema
@@ -75,7 +76,7 @@ def row(month: int, kind: str, policy: str, **given: Any) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "month": dt.date(2025, month, 1), "kind": kind, "policy": policy, "trained_month": "2025-02",
-        "drift_status": "OK", "blame": None, "retrainings": 0, "drift_alarms": 0, "watch_alarms": 0, "reason": "",
+        "drift_status": "OK", "blame": None, "retrainings": 0, "drift_alarms": 0, "watch_alarms": 0, "reasons": "[]",
         "n": 1000, "n_fraud": 10, "alerts_per_day": 99.6,
         **{f"{name}{end}": one for name, three in intervals.items()
            for end, one in zip(("", "_low", "_high"), three, strict=True)},
@@ -87,7 +88,7 @@ ROWS = [
     row(3, "month", "never"),
     row(4, "month", "never", drift_status="DRIFT", blame="world", drift_alarms=1),
     row(4, "total", "never", drift_alarms=1),
-    row(3, "month", "on-drift", drift_status="DRIFT", retrainings=1, reason="the report says DRIFT"),
+    row(3, "month", "on-drift", drift_status="DRIFT", retrainings=1, reasons=stored("the report says DRIFT")),
     row(4, "month", "on-drift", **{f"average_precision{end}": None for end in ("", "_low", "_high")}, cost_saved=None),
     row(4, "total", "on-drift", retrainings=1, cost_saved_low=None),
 ]

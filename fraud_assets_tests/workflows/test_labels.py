@@ -9,8 +9,9 @@ import pytest
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.sources import FolderSource, SimulatorSource, SourceError
 from fraud_assets.core.contracts.contract import parse_contract
-from fraud_assets.core.labels.feed import ADDED_FILE, read_statements
+from fraud_assets.core.labels.feed import ADDED_FILE, commonest_reason, read_statements
 from fraud_assets.core.lineage.staleness import contract_inputs
+from fraud_assets.core.reasons import Rule
 from fraud_assets.core.simulator import SimulatorConfig
 from fraud_assets.workflows import labels as label_feed
 from fraud_assets.workflows.labels import (
@@ -21,8 +22,10 @@ from fraud_assets.workflows.labels import (
     quarantine,
     read_completeness,
     record_added,
+    refused_rows,
     seen_transactions,
 )
+from fraud_assets_tests.sentences import all_said, stored
 
 COLUMN = """
 name: cards
@@ -160,17 +163,33 @@ def test_text_ids_come_back_as_they_were(database, identifier):
 
 
 def test_refused_rows_are_kept_once_until_their_file_is_read_anew(database):
-    bad = pa.table({"file": ["a", "b"], "row_number": [1, 1], "reasons": ["x", "y"], "original": ["{}", "{}"]})
+    bad = pa.table(
+        {"file": ["a", "b"], "row_number": [1, 1], "reasons": [stored("x; z"), stored("y")], "original": ["{}", "{}"]}
+    )
 
     def kept():
         with database.session() as connection:
-            return connection.execute("SELECT file, row_number, reasons FROM quarantined_labels ORDER BY 1").fetchall()
+            return connection.execute(
+                "SELECT file, row_number, reasons -> 0 ->> 'text' FROM quarantined_labels ORDER BY 1"
+            ).fetchall()
 
     quarantine(database, bad)
     quarantine(database, bad)
-    assert kept() == [("a", 1, "x"), ("b", 1, "y")]
+    assert kept() == [("a", 1, "x; z"), ("b", 1, "y")]
     quarantine(database, bad.slice(0, 0), instead_of=("a",))
     assert kept() == [("b", 1, "y")]
+
+
+def test_a_row_that_is_refused_again_in_other_words_is_kept_once(database):
+    def refused(words, rule=Rule.UNKNOWN_LABEL):
+        reasons = [stored(words, rule=rule, column="verdict")]
+        return pa.table({"file": ["a"], "row_number": [1], "reasons": reasons, "original": ["{}"]})
+
+    for rows in (refused("one; way\n- or so"), refused("another way"), refused("another", Rule.MISSING_VALUE)):
+        quarantine(database, rows)
+    kept = refused_rows(database)
+    assert all_said(kept["reasons"]) == ["one; way\n- or so", "another"]
+    assert commonest_reason(kept) == "1 rows: one; way\n- or so (first row 1 of a: )"
 
 
 # Looking up
@@ -279,7 +298,9 @@ def test_a_feed_s_file_gives_the_month_s_statements_and_its_bad_rows_stay(fed, t
         kept = connection.execute("SELECT file, row_number, reasons, original FROM quarantined_labels").fetchall()
     assert kept == [
         (
-            "labels_2018-05.csv", 2, "verdict is none of 1, true, 0, false, withdrawn: write one of them",
+            "labels_2018-05.csv", 2,
+            [{"rule": "unknown_label", "column": "verdict",
+              "text": "verdict is none of 1, true, 0, false, withdrawn: write one of them"}],
             '{"tx": "2", "verdict": "perhaps", "at": "2018-05-02"}',
         )
     ]  # fmt: skip

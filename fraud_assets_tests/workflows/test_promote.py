@@ -12,10 +12,12 @@ from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.core.decisions.promotion import PromotionSignals, PromotionVerdict
 from fraud_assets.core.lineage.staleness import Inputs
+from fraud_assets.core.reasons import Rule
 from fraud_assets.workflows.promote import apply_verdict, follow_ledger, promote_by_hand
+from fraud_assets_tests.sentences import because
 
-PASSED = PromotionVerdict("passed", True, ("It is better.",))
-REFUSED = PromotionVerdict("inconclusive", False, ("It is not shown to be better.",))
+PASSED = PromotionVerdict("passed", True, because("It is better."))
+REFUSED = PromotionVerdict("inconclusive", False, because("It is not shown to be better."))
 
 
 @dataclass
@@ -155,7 +157,7 @@ def test_a_person_can_promote_a_version_and_go_back(ledger: LedgerStore, registr
         promote_by_hand(version, "2025-03", "try", ledger, cast("Registry", registry), actor="ada")
     assert registry.moves == [2, 1, 2]
     assert [(event.model_version, event.actor, event.reasons) for event in ledger.events()] == [
-        (version, "ada", "try") for version in (2, 1, 2)
+        (version, "ada", because("try", rule=Rule.BY_HAND)) for version in (2, 1, 2)
     ]
 
 

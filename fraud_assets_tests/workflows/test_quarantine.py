@@ -14,6 +14,8 @@ from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.intake.accept import Decision
+from fraud_assets.core.intake.quarantine import remedy_of
+from fraud_assets.core.reasons import Reason, Rule, reasons_to_json
 from fraud_assets.workflows.quarantine import (
     QuarantinedRow,
     count_reasons,
@@ -27,7 +29,10 @@ from fraud_assets.workflows.quarantine import (
 
 APRIL, MAY = "2025-04", "2025-05"
 FIRST, SECOND, THIRD = "aaaa1" + "0" * 59, "aaaa2" + "0" * 59, "bbbb" + "0" * 60
-BELOW, CATEGORY = "amount is below 0", "channel is none of ['web']"
+BELOW = Reason(Rule.BELOW_MINIMUM, "amount is below 0", "amount")
+# With all that sentences were once parted by.
+CATEGORY = Reason(Rule.UNKNOWN_CATEGORY, "channel is none of ['web; app', 'a\\n- b']", "channel")
+UNREADABLE = Reason(Rule.UNREADABLE_VALUE, "amount is not a number", "amount")
 
 
 @pytest.fixture
@@ -35,8 +40,8 @@ def filled(database: Database, simulator_contract: Contract) -> Database:
     """Three rows of April and one of May, of which the second has broken two rules."""
     store = MonthStore(database, simulator_contract)
     rows = {
-        APRIL: [(FIRST, 1, BELOW), (SECOND, 2, f"{BELOW}; {CATEGORY}"), (THIRD, 30, "amount is not a number")],
-        MAY: [(FIRST, 4, BELOW)],
+        APRIL: [(FIRST, 1, [BELOW]), (SECOND, 2, [BELOW, CATEGORY]), (THIRD, 30, [UNREADABLE])],
+        MAY: [(FIRST, 4, [BELOW])],
     }
     table = pa.Table.from_pylist(
         [
@@ -44,7 +49,7 @@ def filled(database: Database, simulator_contract: Contract) -> Database:
                 "month": date.fromisoformat(f"{month}-01"),
                 "source": f"cards_{month}.csv",
                 "row_number": number,
-                "reasons": reasons,
+                "reasons": reasons_to_json(reasons),
                 "original": json.dumps({"amount": "-1", "note": "50% 'off'"}),
                 "row_digest": digest,
                 "status": "dropped" if digest == THIRD else "quarantined",
@@ -131,7 +136,7 @@ def test_before_the_first_run_nothing_is_in_quarantine(database: Database) -> No
 def test_a_row_comes_with_its_original_values(filled: Database) -> None:
     (row,) = quarantined_rows(filled, MAY)
     assert row == QuarantinedRow(
-        MAY, FIRST, "cards_2025-05.csv", 4, BELOW, {"amount": "-1", "note": "50% 'off'"}, "quarantined"
+        MAY, FIRST, "cards_2025-05.csv", 4, (BELOW,), {"amount": "-1", "note": "50% 'off'"}, "quarantined"
     )
     assert row.short == "aaaa10000000"
 
@@ -153,12 +158,18 @@ def test_rows_are_chosen_by_month_reason_and_digest(filled: Database, given: dic
     assert [row.row_number for row in quarantined_rows(filled, **given)] == numbers
 
 
+def test_a_row_s_reasons_come_back_as_they_were_whatever_is_in_them(filled: Database) -> None:
+    (row,) = quarantined_rows(filled, digests=[SECOND])
+    assert row.reasons == (BELOW, CATEGORY)
+    assert json.loads(json.dumps(row.to_dict()))["reasons"] == [one.to_dict() for one in (BELOW, CATEGORY)]
+
+
 def test_a_row_that_breaks_two_rules_counts_in_both(filled: Database) -> None:
     assert count_reasons(filled, APRIL) == [
-        {"month": APRIL, "status": "quarantined", "reason": BELOW, "rows": 2},
-        {"month": APRIL, "status": "dropped", "reason": "amount is not a number", "rows": 1},
-        {"month": APRIL, "status": "quarantined", "reason": CATEGORY, "rows": 1},
+        {"month": APRIL, "status": status, "rule": one.rule, "column": one.column, "reason": one.text, "rows": rows}
+        for status, one, rows in (("quarantined", BELOW, 2), ("dropped", UNREADABLE, 1), ("quarantined", CATEGORY, 1))
     ]
+    assert [row["rule"] for row in count_reasons(filled, APRIL, "unknown_category")] == ["unknown_category"]
     assert [(row["month"], row["rows"]) for row in count_reasons(filled, reason="below")] == [(APRIL, 2), (MAY, 1)]
 
 
@@ -205,18 +216,29 @@ def test_a_row_of_another_month_is_not_found(filled: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reasons", "advice"),
+    ("rule", "advice"),
     [
-        ("event_timestamp lies outside 2025-04", "deliver it with the month it belongs to"),
-        ("transaction_id appears earlier in the delivery", "a transaction_id of its own"),
-        ("transaction_id is already in 2025-03", "a transaction_id of its own"),
-        ("customer_id is missing", "fill in what is missing, or say nullable: true"),
-        ("amount is not a number", "correct what cannot be read"),
-        ("label_timestamp lies before the transaction", "correct the time of the label"),
+        (Rule.OUTSIDE_MONTH, "deliver it with the month it belongs to"),
+        (Rule.OUTSIDE_CONTRACT, "deliver it with the month it belongs to"),
+        (Rule.AMBIGUOUS_TIME, "correct its time"),
+        (Rule.REPEATED_ID, "a transaction_id of its own"),
+        (Rule.ID_OF_EARLIER_MONTH, "a transaction_id of its own"),
+        (Rule.MISSING_VALUE, "fill in what is missing, or say nullable: true"),
+        (Rule.UNREADABLE_VALUE, "correct what cannot be read"),
+        (Rule.NOT_A_ROW, "correct what cannot be read"),
+        (Rule.LABEL_BEFORE_TRANSACTION, "correct the time of the label"),
+        (Rule.LABEL_TIME_MISSING, "fill in the time of the label"),
+        (Rule.EARLIER_VERSION, "correct what breaks the contract"),
     ],
 )
-def test_what_cannot_be_stored_comes_with_what_to_correct(reasons: str, advice: str) -> None:
-    sentence = remedy(QuarantinedRow(APRIL, FIRST, "cards.csv", 7, reasons, {}, "quarantined"))
-    assert sentence.startswith(f"{reasons}: ")
-    assert advice in sentence
-    assert sentence.endswith(", in row 7 of cards.csv, and deliver 2025-04 again")
+def test_what_to_correct_is_told_by_the_rule_however_the_sentence_is_worded(rule: Rule, advice: str) -> None:
+    # The sentence of another rule, to be sure that it decides nothing.
+    words = "label_timestamp is missing; transaction_id appears earlier, event_timestamp lies outside 2025-04"
+    row = QuarantinedRow(APRIL, FIRST, "c; a\n- rds.csv", 7, (Reason(rule, words, "amount"),), {}, "quarantined")
+    assert remedy(row) == f"{words}: {remedy_of(row.reasons)}, in row 7 of c; a\n- rds.csv, and deliver 2025-04 again"
+    assert advice in remedy_of(row.reasons)
+
+
+def test_rules_that_a_person_may_waive_need_no_remedy_beside_one_that_cannot_be_waived() -> None:
+    missing = Reason(Rule.MISSING_VALUE, "customer_id is missing", "customer_id")
+    assert remedy_of([BELOW, missing, missing]) == remedy_of([missing])

@@ -21,6 +21,7 @@ from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.quarantine import decisions_digest, record_decisions
 from fraud_assets.workflows.refresh import CURSOR, evaluate_up_to_date, open_stale, refresh_months, untold
 from fraud_assets.workflows.run_months import QUIET
+from fraud_assets_tests.sentences import stored
 
 MONTHS = ("2025-01", "2025-02", "2025-03")
 TABLES = ("trained_model", "champion", "fraud_bento")
@@ -74,7 +75,7 @@ class Graph:
         def champion(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
             inputs = inputs_of(read("trained_model", context.partition_key, 1))
             said = self.says("champion", context.partition_key)
-            return write(context, "champion", inputs, validation_status="passed", promoted=True, reasons=said)
+            return write(context, "champion", inputs, validation_status="passed", promoted=True, reasons=stored(said))
 
         @dg.asset(partitions_def=PARTITIONS, deps=[champion])
         def fraud_bento(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:

@@ -19,6 +19,7 @@ from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.cli.tables import show_retrainings
 from fraud_assets.core.decisions.retraining import DriftSignal, ModelFacts, RetrainingPolicy, Showing, decide_retraining
 from fraud_assets.workflows.retraining import RetrainingStore, list_decisions, read_models
+from fraud_assets_tests.sentences import because
 
 NOW = datetime(2025, 8, 1, tzinfo=UTC)
 DRIFT = DriftSignal("2025-07", "DRIFT", "abc", "world")
@@ -154,8 +155,8 @@ def test_where_nothing_was_trained_nothing_is_known(tables):
 def test_the_promise_is_what_the_champion_showed_first_and_the_present_what_it_shows_in_the_month(tables):
     ledger = LedgerStore(tables.database)
     for version, month in ((1, "2025-01"), (2, "2025-04")):
-        ledger.record("registered", version, month, "because", actor="test")
-    ledger.record("promoted", 1, "2025-03", "because", actor="test")
+        ledger.record("registered", version, month, because("because"), actor="test")
+    ledger.record("promoted", 1, "2025-03", because("because"), actor="test")
     judge(tables, "2025-03", ("challenger", 1, 0.6, 0.7, 0.8), ("reference", 1, 0.1, 0.2, 0.3))
     judge(tables, "2025-04", ("champion", 1, 0.5, 0.6, 0.7), ("challenger", 2, 0.8, 0.9, 0.9))
     found = read_models(tables, ["2025-03", "2025-04", "2025-05"])

@@ -14,9 +14,12 @@ from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.features.declarations import feature_names
+from fraud_assets.core.intake.accept import BrokenRow
 from fraud_assets.core.models.encoding import Encoder, TextEncoding
 from fraud_assets.core.models.scoring import SCORES_SCHEMA, ModelManifest, Scorer
-from fraud_assets.workflows.score_file import score_file, write_table
+from fraud_assets.core.reasons import Rule
+from fraud_assets.workflows.score_file import by_reason, score_file, write_table
+from fraud_assets_tests.sentences import because
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 START = datetime(2025, 3, 10, tzinfo=UTC)
@@ -114,15 +117,29 @@ def test_a_row_that_breaks_the_contract_has_no_score_and_a_sentence(
 ) -> None:
     rows = transactions([(100, START, 1, 5.0), (101, START, 1, -1.0), (102, START, 1, 5.0)])
     scores, problems = score(rows, tmp_path, scorer, store.database)
-    assert problems == ["row 2 of rows.parquet: amount is below 0"]
+    assert [problem.sentence for problem in problems] == ["row 2 of rows.parquet: amount is below 0"]
     assert scores[1] is None
     assert None not in (scores[0], scores[2])
+
+
+def test_rows_are_taken_together_by_their_reasons_whatever_the_file_is_called() -> None:
+    below, missing = because("amount is below 0", rule=Rule.BELOW_MINIMUM), because("a: b; c", rule=Rule.MISSING_VALUE)
+    rows = [BrokenRow(f"row {n} of a: b; c.csv", below if n < 4 else missing) for n in range(1, 6)]
+    assert by_reason(rows, examples=2) == [
+        "row 1 of a: b; c.csv: amount is below 0",
+        "row 2 of a: b; c.csv: amount is below 0",
+        "... and 1 more: amount is below 0",
+        "row 4 of a: b; c.csv: a: b; c",
+        "row 5 of a: b; c.csv: a: b; c",
+    ]
 
 
 def test_a_row_that_comes_twice_is_scored_once_and_named(store: MonthStore, scorer: Scorer, tmp_path: Path) -> None:
     rows = transactions([(100, START, 1, 5.0), (100, START, 1, 5.0)])
     scores, problems = score(rows, tmp_path, scorer, store.database)
-    assert problems == ["row 2 of rows.parquet: transaction_id appears earlier in the delivery"]
+    assert [problem.sentence for problem in problems] == [
+        "row 2 of rows.parquet: transaction_id appears earlier in the delivery"
+    ]
     assert scores[1] is None
 
 

@@ -17,6 +17,7 @@ from fraud_assets.cli.tables import show_versions, stale_table
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.lineage.staleness import Stale
 from fraud_assets.workflows.status import as_row, read_drift, read_status, read_versions
+from fraud_assets_tests.sentences import because, said
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World
@@ -49,9 +50,9 @@ def test_an_empty_platform_has_no_drift_report_and_says_what_to_do(empty: MonthS
 
 def test_a_promoted_version_that_no_table_knows_is_still_named(empty: MonthStore) -> None:
     ledger = LedgerStore(empty.database)
-    ledger.record("promoted", 7, "2025-03", "by hand", actor="ada")
+    ledger.record("promoted", 7, "2025-03", because("by hand"), actor="ada")
     champion = read_status(empty, ledger)["champion"]
-    assert (champion["version"], champion["actor"], champion["reasons"]) == (7, "ada", "by hand")
+    assert (champion["version"], champion["actor"], said(champion["reasons"])) == (7, "ada", "by hand")
     assert (champion["model"], champion["evaluation"], champion["reference"], champion["bento_tag"]) == (None,) * 4
 
 

@@ -13,6 +13,7 @@ from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.workflows.labels import quarantine
 from fraud_assets.workflows.why import newest_remarks, read_remarks
+from fraud_assets_tests.sentences import stored
 
 CONTRACT = """
 name: fed
@@ -77,9 +78,9 @@ def test_a_missing_label_file_is_named(store: MonthStore) -> None:
 def test_label_rows_that_all_were_refused_are_counted_with_their_reason(store: MonthStore) -> None:
     labels(store, [], True)
     refused = [
-        {"file": "labels_2024-02_a.csv", "row_number": row, "reasons": "known: no time", "original": "{}"}
+        {"file": "labels_2024-02_a.csv", "row_number": row, "reasons": stored("known: no time"), "original": "{}"}
         for row in range(1, 4)
-    ] + [{"file": "labels_2024-03.csv", "row_number": 1, "reasons": "of another month", "original": "{}"}]
+    ] + [{"file": "labels_2024-03.csv", "row_number": 1, "reasons": stored("of another month"), "original": "{}"}]
     quarantine(store.database, pa.Table.from_pylist(refused))
     assert said(store) == ["0.0 % fraud: all 3 label rows were refused: known: no time"]
 
@@ -100,7 +101,8 @@ def test_known_frauds_need_no_remark(store: MonthStore) -> None:
 def test_rows_in_quarantine_are_counted_without_those_that_a_person_dropped(store: MonthStore) -> None:
     labels(store, ["a"], True)
     columns = {
-        "month": [date(2024, 2, 1)] * 3, "source": ["f"] * 3, "row_number": [1, 2, 3], "reasons": ["at is no time"] * 3,
+        "month": [date(2024, 2, 1)] * 3, "source": ["f"] * 3, "row_number": [1, 2, 3],
+        "reasons": [stored("at is no time")] * 3,
         "original": ["{}"] * 3, "row_digest": ["1", "2", "3"], "status": ["quarantined", "dropped", "quarantined"],
     }  # fmt: skip
     write(store, "quarantined_transactions", columns)
@@ -115,7 +117,7 @@ def test_the_reasons_of_training_and_promotion_are_those_that_are_stored(store: 
     })  # fmt: skip
     write(store, "champion", {
         "month": [date(2024, 2, 1)], "validation_status": ["insufficient_data"], "promoted": [False],
-        "reasons": ["There is no challenger in 2024-02: no model has been trained."],
+        "reasons": [stored("There is no challenger in 2024-02: no model has been trained.")],
     })  # fmt: skip
     assert said(store) == [
         "no model: 1 fraud is known",

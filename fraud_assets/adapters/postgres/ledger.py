@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from psycopg.types.json import Jsonb
 
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.core.decisions.ledger import BY_HAND, Event, EventKind
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.reasons import Reason, read_reasons
 
 # The newest decision on a month that was made on other evidence, by the platform: what is decided after it is another
 # fact than what was decided before, even when the evidence has come back to what it had been.
@@ -32,7 +33,7 @@ class LedgerStore:
         kind: EventKind,
         model_version: int,
         month: str,
-        reasons: str,
+        reasons: Sequence[Reason],
         *,
         actor: str,
         evidence: Mapping[str, Mapping[str, str | None]] | None = None,
@@ -59,7 +60,7 @@ class LedgerStore:
             written = connection.execute(
                 "INSERT INTO ledger (kind, model_version, month, reasons, actor, fact, evidence) "
                 "VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (fact) DO NOTHING",
-                [kind, model_version, month, reasons, actor, fact, Jsonb(named)],
+                [kind, model_version, month, Jsonb([one.to_dict() for one in reasons]), actor, fact, Jsonb(named)],
             )
             return written.rowcount == 1
 
@@ -71,4 +72,7 @@ class LedgerStore:
             "SELECT number, recorded_at, kind, model_version, month, reasons, actor, coalesce(evidence, '{}') "
             "FROM ledger ORDER BY number",
         )
-        return [Event(*row) for row in rows]
+        return [
+            Event(number, recorded_at, kind, version, month, read_reasons(reasons), actor, evidence)
+            for number, recorded_at, kind, version, month, reasons, actor, evidence in rows
+        ]

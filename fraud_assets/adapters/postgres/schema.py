@@ -3,7 +3,9 @@
 These are the tables that say what was done and decided: versions of months, ledger, quarantine, labels that people
 added, alerts, retraining. They change with the platform, through the revisions in `migrations/`, and only when a
 database is opened for writing. The tables of months do not belong here: their columns follow the contract, which is
-the user's and changes without a new version of the platform, so `months.py` adds what a contract adds.
+the user's and changes without a new version of the platform, so `months.py` adds what a contract adds. A revision
+rewrites months only where the form of what is stored changes, in tables whose columns are the same for every contract,
+and gives them versions with their new digests (0003).
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 VERSION_TABLE = "fraud_schema_version"
 
 # Oldest first. Here, and not asked of alembic, because whoever only reads should not wait until that is imported.
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 
 State = Literal["empty", "behind", "current", "ahead"]
 
@@ -70,7 +72,7 @@ sa.Table(
     _text("kind"),
     _count("model_version"),
     _text("month"),
-    _text("reasons"),
+    sa.Column("reasons", JSONB, nullable=False),
     _text("actor"),
     _text("fact", unique=True),
     sa.Column("evidence", JSONB),
@@ -133,7 +135,7 @@ sa.Table(
     _moment("recorded_at", now=True),
     _text("file"),
     _count("row_number"),
-    _text("reasons"),
+    sa.Column("reasons", JSONB, nullable=False),
     _text("original"),
     _text("refusal", unique=True),
 )

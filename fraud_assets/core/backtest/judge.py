@@ -46,6 +46,7 @@ from fraud_assets.core.monitoring.plan import (
     plan_report,
 )
 from fraud_assets.core.months import months_between, shift_month
+from fraud_assets.core.reasons import Reason, Rule, reasons_to_json
 from fraud_assets.core.statistics.bootstrap import (
     Bools,
     Codes,
@@ -445,7 +446,7 @@ class Backtest:
     """The outcome of every policy, and by month why it could not be judged, or not as a whole."""
 
     outcomes: tuple[Outcome, ...]
-    notes: Mapping[str, str]
+    notes: Mapping[str, Reason]
 
 
 def run_backtest(history: History, first: str, last: str, policies: Sequence[Policy], *, known: str) -> Backtest:
@@ -485,14 +486,15 @@ def run_backtest(history: History, first: str, last: str, policies: Sequence[Pol
         try:
             scored[month] = score_month(history, month, sorted({initial, *live}), known)
         except EvaluationError as error:
-            notes[month] = str(error)
+            notes[month] = Reason(Rule.NOT_JUDGED, str(error))
             continue
         if scored[month].n_open:
-            notes[month] = f"judged without {scored[month].n_open:,} transactions that have not matured"
+            said = f"judged without {scored[month].n_open:,} transactions that have not matured"
+            notes[month] = Reason(Rule.PARTLY_JUDGED, said)
     if not scored:
         raise BacktestError(
             f"no month from {first} to {last} can be judged with what was known at the end of {known}: "
-            f"{next(iter(notes.values()))}"
+            f"{next(iter(notes.values())).text}"
         )
     history.tell("drawing cards and terminals for intervals")
     judge = Judge(scored, history.costs)
@@ -541,7 +543,7 @@ def backtest_rows(found: Backtest, schema: pa.Schema) -> pa.Table:
     rows: list[dict[str, Any]] = []
     for outcome in found.outcomes:
         for step in outcome.steps:
-            reasons = [step.reason, found.notes.get(step.month, "")]
+            reasons = [*step.reasons, *([found.notes[step.month]] if step.month in found.notes else [])]
             verdict = step.report.verdict
             rows.append(
                 {
@@ -554,10 +556,11 @@ def backtest_rows(found: Backtest, schema: pa.Schema) -> pa.Table:
                     "retrainings": int(step.retrained),
                     "drift_alarms": int(verdict.drift_status == "DRIFT"),
                     "watch_alarms": int(verdict.drift_status == "WATCH"),
-                    "reason": "; ".join(filter(None, reasons)),
+                    "reasons": reasons_to_json(reasons),
                     **_flat(outcome.months.get(step.month)),
                 }
             )
+        said = f"{len(outcome.months)} of {len(outcome.steps)} months could be judged"
         rows.append(
             {
                 "month": date.fromisoformat(f"{outcome.steps[-1].month}-01"),
@@ -566,7 +569,7 @@ def backtest_rows(found: Backtest, schema: pa.Schema) -> pa.Table:
                 "retrainings": outcome.retrainings,
                 "drift_alarms": outcome.alarms("DRIFT"),
                 "watch_alarms": outcome.alarms("WATCH"),
-                "reason": f"{len(outcome.months)} of {len(outcome.steps)} months could be judged",
+                "reasons": reasons_to_json([Reason(Rule.MONTHS_JUDGED, said)]),
                 **_flat(outcome.total),
             }
         )

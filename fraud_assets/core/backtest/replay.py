@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fraud_assets.core.monitoring.month import MonthReport
 from fraud_assets.core.monitoring.verdict import Verdict
 from fraud_assets.core.months import months_between
+from fraud_assets.core.reasons import Reason, Rule
 
 CHOICES = "never, monthly, every-N (as every-3), on-drift, on-watch"
 
@@ -101,14 +102,14 @@ class Step:
         trained: the month at whose end the model that is live in it was trained.
         report: the month's drift report about that model.
         retrained: whether a new model was trained at the month's end; it is live from the next month on.
-        reason: why, or why not although the policy asked; empty when it did not ask.
+        reasons: why the policy asked, and why nothing was trained all the same; none when it did not ask.
     """
 
     month: str
     trained: str
     report: MonthReport
     retrained: bool
-    reason: str
+    reasons: tuple[Reason, ...]
 
 
 # The steps before a month, the month and the month of the live model; gives the report as of the month's end.
@@ -134,14 +135,15 @@ def replay(policy: Policy, months: Sequence[str], trained: str, *, monitor: Moni
     for month in months:
         report = monitor(steps, month, trained)
         age = len(months_between(trained, month)) - 1
-        reason = policy.asks(Situation(age, report.verdict)) or ""
+        asked = policy.asks(Situation(age, report.verdict))
+        reasons = [Reason(Rule.POLICY_ASKS, asked)] if asked else []
         retrained = False
-        if reason and month == months[-1]:
-            reason += "; not trained, the replay ends here"
-        elif reason and (problem := train(month)) is not None:
-            reason += f"; not trained: {problem}"
-        elif reason:
+        if asked and month == months[-1]:
+            reasons.append(Reason(Rule.REPLAY_ENDS, "not trained, the replay ends here"))
+        elif asked and (problem := train(month)) is not None:
+            reasons.append(Reason(Rule.NOT_TRAINED, f"not trained: {problem}"))
+        elif asked:
             retrained = True
-        steps.append(Step(month, trained, report, retrained, reason))
+        steps.append(Step(month, trained, report, retrained, tuple(reasons)))
         trained = month if retrained else trained
     return tuple(steps)

@@ -14,6 +14,8 @@ from typing import Literal
 
 from fraud_assets.core.decisions.ledger import Event
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.intake.accept import FIRST_ROWS
+from fraud_assets.core.reasons import Reason, joined
 from fraud_assets.core.words import percent
 
 FactKind = Literal["drift", "broken_data", "refused_promotion", "failed_run"]
@@ -86,14 +88,14 @@ class MonthRows:
         stored: in `raw_transactions`.
         quarantined: in quarantine, dropped ones included.
         dropped: of these, the ones that a person has dropped for good; they do not count against the month.
-        reasons: the rules that undecided rows break, with their number, the most frequent first.
+        reasons: why undecided rows are there, each with its number of rows, the most frequent first.
     """
 
     delivered: int
     stored: int
     quarantined: int
     dropped: int = 0
-    reasons: tuple[tuple[str, int], ...] = ()
+    reasons: tuple[tuple[Reason, int], ...] = ()
 
 
 def drift_fact(
@@ -101,7 +103,7 @@ def drift_fact(
     drift_status: str,
     blame: str | None,
     report_digest: str,
-    reasons: Sequence[str],
+    sentences: Sequence[str],
     *,
     link: str | None,
     at: datetime,
@@ -112,7 +114,7 @@ def drift_fact(
     """
     if drift_status != "DRIFT":
         return None
-    said = "; ".join(reasons) or "The report gives no reasons."
+    said = "; ".join(sentences) or "The report gives no reasons."
     kind: FactKind = "broken_data" if blame == "data" else "drift"
     return Fact(kind, f"drift:{month}:{report_digest}", month, _short(said), link, at)
 
@@ -146,7 +148,7 @@ def data_facts(
         )
     broken = rows.quarantined - rows.dropped
     if rows.delivered and broken > quarantine_limit / 2 * rows.delivered:
-        listed = "; ".join(f"{rule} ({count:,} rows)" for rule, count in rows.reasons[:3])
+        listed = "; ".join(f"{one.text} ({count:,} rows)" for one, count in rows.reasons[:3])
         found(
             "quarantine",
             f"{broken:,} of {rows.delivered:,} rows of {month} ({percent(broken / rows.delivered)}) break the "
@@ -168,7 +170,10 @@ def run_fact(
         said = refused[0].sentence
         key = f"refused:{month or ''}:{digest_text(refused[0].error_class, said)}"
         # The error shows the first bad value of each rule: a person's data, which a chat is no place for.
-        said = re.sub(r", first row .*?(?=; [^;]*: \d+ rows, first row |$)", "", said, flags=re.DOTALL)
+        said, ends, _ = said.partition(FIRST_ROWS)
+        if not ends:
+            # Of an earlier version, which wrote them between the rules.
+            said = re.sub(r", first row .*?(?=; [^;]*: \d+ rows, first row |$)", "", said, flags=re.DOTALL)
         return Fact("broken_data", key, month, _short(f"The data was refused, and is not used: {said}"), link, at)
     of_month = f" for {month}" if month else ""
     why = "; ".join(f"{failure.step}: {failure.sentence}" for failure in failures) or "outside its steps"
@@ -180,7 +185,7 @@ def promotion_fact(event: Event, *, link: str | None) -> Fact | None:
     """The fact that a new model was refused; None for any other event of the ledger."""
     if event.kind != "refused":
         return None
-    said = f"Model version {event.model_version} does not go live. {event.reasons}"
+    said = f"Model version {event.model_version} does not go live. {joined(event.reasons, ' ')}"
     key = f"refused_promotion:{event.number}"
     return Fact("refused_promotion", key, event.month, _short(said), link, event.recorded_at)
 

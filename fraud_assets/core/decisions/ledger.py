@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 from fraud_assets.core.lineage.staleness import Inputs
+from fraud_assets.core.reasons import Reason
 
 EventKind = Literal["registered", "validated", "refused", "approved", "promoted", "rolled_back", "retired"]
 
@@ -28,7 +29,7 @@ class Event:
         kind: what happened.
         model_version: to which version.
         month: the month on whose evidence; a model trained at the end of M is decided on in a later month.
-        reasons: why, as sentences.
+        reasons: why.
         actor: who or what did it.
         evidence: what it was decided on, by name: table to month to digest (`lineage/staleness.py`). A version of a
         month
@@ -40,7 +41,7 @@ class Event:
     kind: EventKind
     model_version: int
     month: str
-    reasons: str
+    reasons: tuple[Reason, ...]
     actor: str
     evidence: Inputs = field(default_factory=dict)
 

@@ -1,6 +1,6 @@
 """Whether a challenger shall become the champion: from measured evidence to a verdict with its reasons.
 
-The signals are a frozen dataclass, the verdict lists sentences, and what is unknown counts against promotion.
+The signals are a frozen dataclass, the verdict lists its reasons, and what is unknown counts against promotion.
 Computing the metrics belongs to `evaluation/evaluation.py`; moving the alias and writing the ledger to the champion
 asset and the registry; whether to train at all to `retraining.py`.
 """
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from fraud_assets.core.evaluation.evaluation import NOBODY
 from fraud_assets.core.months import check_month
+from fraud_assets.core.reasons import Reason, Rule
 from fraud_assets.core.statistics.bootstrap import Interval
 from fraud_assets.core.windows import MINIMUM_FRAUDS
 
@@ -127,12 +128,12 @@ class PromotionVerdict:
         validation_status: passed, failed (shown to be worse), inconclusive (not shown to be better) or
             insufficient_data (cannot be judged).
         promote: whether the challenger shall become champion; true only when it passed.
-        reasons: sentences with the figures, for the ledger and for people.
+        reasons: rules, and sentences with the figures, for the ledger and for people.
     """
 
     validation_status: ValidationStatus
     promote: bool
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
 
 
 def decide_promotion(signals: PromotionSignals, policy: PromotionPolicy | None = None) -> PromotionVerdict:
@@ -153,17 +154,14 @@ def decide_promotion(signals: PromotionSignals, policy: PromotionPolicy | None =
     challenger, champion_version = signals.challenger, signals.champion_version
     if signals.challenger_version is None:
         why = signals.why_none or "nothing to promote"
-        return _refuse("insufficient_data", f"There is no challenger in {signals.month}: {why.rstrip('.')}.")
+        said = f"There is no challenger in {signals.month}: {why.rstrip('.')}."
+        return _refuse("insufficient_data", Reason(Rule.NO_CHALLENGER, said))
     if signals.challenger_version == champion_version:
-        return _refuse(
-            "inconclusive",
-            f"Version {champion_version} is already the champion in {signals.month}: nothing to decide.",
-        )
+        said = f"Version {champion_version} is already the champion in {signals.month}: nothing to decide."
+        return _refuse("inconclusive", Reason(Rule.ALREADY_CHAMPION, said))
     if challenger is None:
-        return _refuse(
-            "insufficient_data",
-            f"The challenger, version {signals.challenger_version}, was not evaluated in {signals.month}.",
-        )
+        said = f"The challenger, version {signals.challenger_version}, was not evaluated in {signals.month}."
+        return _refuse("insufficient_data", Reason(Rule.NOT_EVALUATED, said))
     difference = signals.ap_difference or _UNKNOWN
     missing = _too_few_frauds(challenger, policy) + _unknown_decisions(challenger)
     champion, champion_is_useless = signals.champion, None
@@ -176,7 +174,8 @@ def decide_promotion(signals: PromotionSignals, policy: PromotionPolicy | None =
     if missing:
         return _refuse("insufficient_data", *missing)
     if useless := uselessness(challenger):
-        return _refuse("failed", f"{_named(challenger)} decides nothing worth having: {useless}.")
+        said = f"{_named(challenger)} decides nothing worth having: {useless}."
+        return _refuse("failed", Reason(Rule.USELESS, said))
     if champion_version is None:
         return _judge_alone(challenger, policy, "There is no champion")
     if champion_is_useless:
@@ -213,23 +212,25 @@ def uselessness(evidence: ModelEvidence) -> str | None:
 _UNKNOWN = Interval(math.nan, math.nan, math.nan)
 
 
-def _too_few_frauds(challenger: ModelEvidence, policy: PromotionPolicy) -> list[str]:
+def _too_few_frauds(challenger: ModelEvidence, policy: PromotionPolicy) -> list[Reason]:
     if challenger.n_fraud >= policy.minimum_frauds:
         return []
     until = challenger.reason or "wait until more labels have matured"
-    return [
+    said = (
         f"The window holds {_window(challenger)}; {policy.minimum_frauds} frauds are needed to judge a "
         f"model: {until.rstrip('.')}."
-    ]
+    )
+    return [Reason(Rule.TOO_FEW_FRAUDS, said)]
 
 
-def _unknown_decisions(challenger: ModelEvidence) -> list[str]:
+def _unknown_decisions(challenger: ModelEvidence) -> list[Reason]:
     if None not in _decisions(challenger):
         return []
-    return [
+    said = (
         f"What the decisions of version {challenger.version} are worth is unknown: the evaluation does not hold their "
         "cost; rebuild it."
-    ]
+    )
+    return [Reason(Rule.DECISIONS_UNKNOWN, said)]
 
 
 def _decisions(evidence: ModelEvidence) -> tuple[float | None, ...]:
@@ -243,32 +244,36 @@ def _decisions(evidence: ModelEvidence) -> tuple[float | None, ...]:
     return tuple(None if value is None or not math.isfinite(value) else value for value in values)
 
 
-def _missing_alone(challenger: ModelEvidence) -> list[str]:
+def _missing_alone(challenger: ModelEvidence) -> list[Reason]:
     trust = f"How far the AP of version {challenger.version} can be trusted is unknown"
     reasons = []
     if not _ap(challenger).is_known:
-        reasons.append(f"{trust}: it has no interval, as when all frauds lie on one card.")
+        said = f"{trust}: it has no interval, as when all frauds lie on one card."
+        reasons.append(Reason(Rule.PRECISION_UNKNOWN, said))
     if not math.isfinite(challenger.prevalence):
-        reasons.append(f"{trust}: the prevalence of the window is not known.")
+        reasons.append(Reason(Rule.PRECISION_UNKNOWN, f"{trust}: the prevalence of the window is not known."))
     return reasons
 
 
 def _missing_in_pair(
     challenger: ModelEvidence, champion: ModelEvidence | None, champion_version: int, difference: Interval
-) -> list[str]:
+) -> list[Reason]:
     reasons = []
     if champion is None:
-        reasons.append(f"The champion, version {champion_version}, was not evaluated on the same window.")
+        said = f"The champion, version {champion_version}, was not evaluated on the same window."
+        reasons.append(Reason(Rule.NOT_EVALUATED, said))
     elif (challenger.n, challenger.n_fraud) != (champion.n, champion.n_fraud):
-        reasons.append(
+        said = (
             "The two models were not measured on the same transactions: the challenger on "
             f"{_window(challenger)}, the champion on {_window(champion)}."
         )
+        reasons.append(Reason(Rule.OTHER_TRANSACTIONS, said))
     if not difference.is_known:
-        reasons.append(
+        said = (
             f"The difference in AP between version {challenger.version} and the champion, version "
             f"{champion_version}, has no interval, so it may be chance."
         )
+        reasons.append(Reason(Rule.DIFFERENCE_UNKNOWN, said))
     return reasons
 
 
@@ -280,10 +285,12 @@ def _judge_alone(challenger: ModelEvidence, policy: PromotionPolicy, because: st
     )
     model = f"{because}, and version {challenger.version} (trained in {challenger.trained_month})"
     if ap.low > needed:
-        return PromotionVerdict("passed", True, (f"{model} is clearly better than chance: {figures}.",))
+        return _promote(Reason(Rule.BETTER_THAN_CHANCE, f"{model} is clearly better than chance: {figures}."))
     if ap.high < needed:
-        return _refuse("failed", f"{model} is too close to chance: {figures}.")
-    return _refuse("inconclusive", f"{model} is not shown to be better than chance: {figures}.")
+        said = f"{model} is too close to chance: {figures}."
+        return _refuse("failed", Reason(Rule.NOT_BETTER_THAN_CHANCE, said))
+    said = f"{model} is not shown to be better than chance: {figures}."
+    return _refuse("inconclusive", Reason(Rule.MAYBE_CHANCE, said))
 
 
 def _judge_pair(
@@ -294,14 +301,18 @@ def _judge_pair(
     beyond = f" by more than {policy.tolerance:g}" if policy.tolerance else ""
     figures = f"AP {difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}] on {_window(challenger)}"
     if difference.low > policy.tolerance:
-        reason = f"{model} is better than {champion}{beyond}: {figures}."
-        return PromotionVerdict("passed", True, (reason,))
+        return _promote(Reason(Rule.BETTER, f"{model} is better than {champion}{beyond}: {figures}."))
     if difference.high < -policy.tolerance:
-        return _refuse("failed", f"{model} is worse than {champion}{beyond}: {figures}.")
-    return _refuse("inconclusive", f"{model} is not shown to be better than {champion}{beyond}: {figures}.")
+        return _refuse("failed", Reason(Rule.WORSE, f"{model} is worse than {champion}{beyond}: {figures}."))
+    said = f"{model} is not shown to be better than {champion}{beyond}: {figures}."
+    return _refuse("inconclusive", Reason(Rule.NOT_SHOWN_BETTER, said))
 
 
-def _refuse(status: ValidationStatus, *reasons: str) -> PromotionVerdict:
+def _promote(reason: Reason) -> PromotionVerdict:
+    return PromotionVerdict("passed", promote=True, reasons=(reason,))
+
+
+def _refuse(status: ValidationStatus, *reasons: Reason) -> PromotionVerdict:
     return PromotionVerdict(status, promote=False, reasons=reasons)
 
 

@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, tzinfo
 from typing import Any, Literal
 
+from fraud_assets.core.monitoring.verdict import in_sentences
 from fraud_assets.core.months import shift_month
+from fraud_assets.core.reasons import Reason, joined, reasons_from_json
 from fraud_assets.core.windows import TrainedMonth, choose_challenger
 from fraud_assets.core.words import percent
 
@@ -51,7 +53,7 @@ class LabelFacts:
             nobody has seen.
         n_delivered: statements that came with the month's transactions, whenever they become known.
         absent_files: files of the label feed that were looked for and are not there.
-        refused: rows of the feed that cannot be used, by reason.
+        refused: rows of the feed that cannot be used, by their reasons.
         delay_days: after how many days labels become known; None where each row says so itself.
     """
 
@@ -61,7 +63,7 @@ class LabelFacts:
     n_unseen: int
     n_delivered: int
     absent_files: tuple[str, ...]
-    refused: Mapping[str, int]
+    refused: Mapping[tuple[Reason, ...], int]
     delay_days: float | None
 
 
@@ -72,7 +74,7 @@ class MonthFacts:
     Attributes:
         month: YYYY-MM.
         n_transactions: rows taken in.
-        quarantined: rows in quarantine, by reason.
+        quarantined: rows in quarantine, by their reasons.
         labels: its labels.
         drift: the verdict's row of the drift report.
         trained: the row of `trained_model`.
@@ -82,7 +84,7 @@ class MonthFacts:
 
     month: str
     n_transactions: int | None = None
-    quarantined: Mapping[str, int] | None = None
+    quarantined: Mapping[tuple[Reason, ...], int] | None = None
     labels: LabelFacts | None = None
     drift: Mapping[str, Any] | None = None
     trained: Mapping[str, Any] | None = None
@@ -209,8 +211,10 @@ def _labels(facts: MonthFacts) -> Iterable[Remark]:
 
 def _drift(facts: MonthFacts) -> Iterable[Remark]:
     if facts.drift is not None and facts.drift["drift_status"] in ("WATCH", "DRIFT"):
-        said = str(facts.drift["reason"]).split("\n")[0]
-        yield Remark(facts.month, "drift", f"{facts.drift['drift_status']}: {said}")
+        reasons = reasons_from_json(facts.drift["reasons"])
+        has_champion = facts.drift["champion_version"] is not None
+        first, *_ = in_sentences(facts.drift["blame"], reasons, has_champion=has_champion)
+        yield Remark(facts.month, "drift", f"{facts.drift['drift_status']}: {first}")
 
 
 def _training(facts: MonthFacts) -> Iterable[Remark]:
@@ -223,7 +227,7 @@ def _promotion(facts: MonthFacts) -> Iterable[Remark]:
     if decision is None or decision["promoted"]:
         return
     live, challenger = decision["champion_version"], decision["challenger_version"]
-    reasons = " ".join(str(decision["reasons"]).split("\n"))
+    reasons = joined(reasons_from_json(decision["reasons"]), " ")
     if challenger is not None and challenger != live:
         is_usual = live is not None and decision["validation_status"] == "inconclusive"
         yield Remark(facts.month, "promotion", f"version {challenger} was not promoted: {reasons}", is_usual)
@@ -231,8 +235,8 @@ def _promotion(facts: MonthFacts) -> Iterable[Remark]:
         yield Remark(facts.month, "promotion", f"nothing is live: {reasons}", facts.is_waiting)
 
 
-def _most_frequent(reasons: Mapping[str, int]) -> str:
+def _most_frequent(reasons: Mapping[tuple[Reason, ...], int]) -> str:
     first = max(reasons, key=lambda reason: reasons[reason])
     others = len(reasons) - 1
     more = f", and {others} more reason{'s' if others > 1 else ''}" if others else ""
-    return f"{first.rstrip('.')}{more}"
+    return f"{joined(first).rstrip('.')}{more}"

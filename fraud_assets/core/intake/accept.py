@@ -28,14 +28,17 @@ from fraud_assets.core.contracts.column_names import find_columns
 from fraud_assets.core.contracts.contract import TIMESTAMP, Column, Contract
 from fraud_assets.core.intake.conversions import Unreadable, canonical_columns, event_times, label_columns
 from fraud_assets.core.intake.quarantine import QUARANTINED, Quarantined
-from fraud_assets.core.intake.rows import Piece, Rejected
+from fraud_assets.core.intake.rows import Piece, Rejected, not_a_row
 from fraud_assets.core.intake.spool import BATCH_ROWS, MEMORY, Spool
+from fraud_assets.core.reasons import Reason, Rule, joined, reasons_to_json
 from fraud_assets.core.units import MICROSECONDS_PER_DAY
 from fraud_assets.core.words import percent
 
 Booleans = npt.NDArray[np.bool_]
 
 ORDER = ("event_timestamp", "transaction_id")
+# Of a refusal: from here on, it shows values of rows, which may be a person's data.
+FIRST_ROWS = ". First rows, in this order: "
 
 
 class IntakeError(ValueError):
@@ -97,7 +100,8 @@ class Intake:
         n_transactions: rows accepted.
         statements: columns of `Contract.labels_schema`, about the accepted rows.
         quarantined: columns of `QUARANTINED`: `row_number` counts a source's data rows from 1, `original` is JSON,
-            `row_digest` names the delivered values wherever they come from, `status` is quarantined or dropped.
+            `row_digest` names the delivered values wherever they come from, `status` is quarantined or dropped,
+            `reasons` is JSON (`core/reasons.py`).
         reason_counts: how many rows broke each rule, most frequent first.
         daily_counts: accepted rows by days since 1970-01-01, UTC.
         id_range: the smallest and the largest accepted id; None without rows.
@@ -110,7 +114,7 @@ class Intake:
     n_transactions: int
     statements: pa.Table
     quarantined: pa.Table
-    reason_counts: dict[str, int]
+    reason_counts: dict[Reason, int]
     daily_counts: dict[int, int]
     id_range: tuple[Any, Any] | None
     accepted: Spool
@@ -173,20 +177,38 @@ def accept(
 
 
 @dataclass(frozen=True)
+class BrokenRow:
+    """A row that breaks the contract, or a line that is no row.
+
+    Attributes:
+        place: the row and the file, as in "row 3 of march.csv".
+        reasons: what is wrong with it.
+    """
+
+    place: str
+    reasons: tuple[Reason, ...]
+
+    @property
+    def sentence(self) -> str:
+        """All of it, for people."""
+        return f"{self.place}: {joined(self.reasons)}"
+
+
+@dataclass(frozen=True)
 class Converted:
     """Rows to score, after the contract.
 
     Attributes:
         transactions: the rows that keep it.
         transaction_ids: one value per delivered row; null where the row breaks the contract.
-        problems: a sentence for each row that breaks it.
-        reasons: what is wrong with each of these, by its position; each begins with the platform's name of a column.
+        problems: the rows that break it.
+        reasons: what is wrong with each of these, by its position; columns under the platform's names.
     """
 
     transactions: pa.Table
     transaction_ids: pa.Array
-    problems: list[str]
-    reasons: dict[int, list[str]]
+    problems: list[BrokenRow]
+    reasons: dict[int, list[Reason]]
 
 
 def convert(rows: pa.Table, contract: Contract, origin: str, numbers: npt.NDArray[np.int64] | None = None) -> Converted:
@@ -212,7 +234,7 @@ def convert(rows: pa.Table, contract: Contract, origin: str, numbers: npt.NDArra
     return Converted(
         pa.Table.from_batches([checked.transactions(contract, good)]),
         pc.if_else(pa.array(good), checked.ids(), pa.scalar(None, contract.transaction_id_type)),
-        [f"row {numbers[position]} of {origin}: {'; '.join(reasons[position])}" for position in sorted(reasons)],
+        [BrokenRow(f"row {numbers[position]} of {origin}", tuple(reasons[position])) for position in sorted(reasons)],
         reasons,
     )
 
@@ -226,7 +248,7 @@ class Surveyed:
         numbers: of the rows in it, from 1.
         columns: canonical columns, and `is_fraud` and `label_timestamp` where the label is a column.
         broken: the rows that break a rule.
-        rules: each rule that is broken, in words, and where.
+        rules: each rule that is broken, and where.
         rows: as delivered, under the contract's names.
         rejected: lines that are no rows.
     """
@@ -235,7 +257,7 @@ class Surveyed:
     numbers: npt.NDArray[np.int64]
     columns: dict[str, Any]
     broken: Booleans
-    rules: list[tuple[str, Booleans]]
+    rules: list[tuple[Reason, Booleans]]
     rows: pa.RecordBatch
     rejected: Sequence[Rejected]
 
@@ -263,7 +285,7 @@ def survey(part: Part, contract: Contract) -> Iterator[Surveyed]:
             some = rows.slice(start, BATCH_ROWS)
             numbers = piece.numbers[start : start + BATCH_ROWS]
             checked = rules.check(some, part.origin, numbers)
-            broken = [(rule.words, mask) for rule, mask in checked.masks]
+            broken = [(rule.reason, mask) for rule, mask in checked.masks]
             # With the last of them, each once.
             rejected = piece.rejected if start + BATCH_ROWS >= rows.num_rows else ()
             yield Surveyed(part.origin, numbers, checked.columns, checked.broken, broken, some, rejected)
@@ -311,11 +333,14 @@ def _by_purpose(purpose: str, columns: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Rule:
-    """A rule about a column in words, and whether a person may waive it."""
+    """What is said of a row that breaks a rule about a column, and whether a person may waive it."""
 
-    column: str
-    words: str
+    reason: Reason
     can_be_waived: bool = False
+
+    @property
+    def column(self) -> str | None:
+        return self.reason.column
 
 
 @dataclass
@@ -336,12 +361,12 @@ class _Checked:
         """The transaction ids."""
         return self.columns["transaction_id"]
 
-    def reasons(self) -> dict[int, list[str]]:
+    def reasons(self) -> dict[int, list[Reason]]:
         """What is wrong with each row that breaks a rule, by its position."""
-        found: dict[int, list[str]] = {}
+        found: dict[int, list[Reason]] = {}
         for rule, mask in self.masks:
             for position in np.flatnonzero(mask).tolist():
-                found.setdefault(position, []).append(rule.words)
+                found.setdefault(position, []).append(rule.reason)
         return found
 
     def may_say_fraud(self) -> Booleans:
@@ -370,11 +395,11 @@ class _Checked:
 
 
 class _Rules:
-    """The contract's rules for a month: as a dataframely schema, and in words."""
+    """The contract's rules for a month: as a dataframely schema, and as reasons."""
 
     def __init__(self, contract: Contract, month: str | None, *, labels: bool, whole: bool = False) -> None:
         self.contract, self.labels = contract, labels and contract.label.column is not None
-        self.words: dict[str, _Rule] = {}
+        self.rules: dict[str, _Rule] = {}
         self._members: dict[str, Any] = {"#row": dy.UInt32(nullable=False)}
         self._add_moment(month, whole)
         self._add_column("transaction_id", contract.transaction_id or Column(column="made of file and row"))
@@ -401,20 +426,20 @@ class _Rules:
         # Under a sign that no name has: a column may be called like a method of the schema's class, or like a rule.
         frame = pl.DataFrame({f"@{name}": pl.Series(values) for name, values in columns.items()})
         failure = self.schema.filter(frame.with_row_index("#row")).failure
-        masks = [(_Rule(column, words), mask) for column, words, mask in unreadable.reasons]
+        masks = [(_Rule(reason), mask) for reason, mask in unreadable.reasons]
         if len(failure):
             details = failure.details()
-            for name, rule in self.words.items():
+            for name, rule in self.rules.items():
                 mask = np.zeros(rows.num_rows, bool)
                 mask[details["#row"].to_numpy()] = (details[name] == "invalid").to_numpy()
-                if rule.words.startswith(f"{rule.column} is missing"):
+                if rule.reason.rule in (Rule.MISSING_VALUE, Rule.LABEL_TIME_MISSING):
                     # A value that is there but unreadable has a reason of its own.
-                    for column, _, unread in unreadable.reasons:
-                        mask &= ~unread if column == rule.column else True
+                    for reason, unread in unreadable.reasons:
+                        mask &= ~unread if reason.column == rule.column else True
                 masks.append((rule, mask))
         order = ["event_timestamp", "transaction_id", *self.contract.columns, "is_fraud", "label_timestamp"]
         masks = sorted(
-            ((rule, mask) for rule, mask in masks if mask.any()), key=lambda found: order.index(found[0].column)
+            ((rule, mask) for rule, mask in masks if mask.any()), key=lambda found: order.index(found[0].column or "")
         )
         broken = np.zeros(rows.num_rows, bool)
         for _, mask in masks:
@@ -423,31 +448,31 @@ class _Rules:
 
     def _add_moment(self, month: str | None, whole: bool) -> None:
         first, last = month, month
-        words = f"event_timestamp lies outside {month}"
+        reason = outside_month(month or "")
         if whole and month == self.contract.first_month:
             last = self.contract.last_month
-            words = f"event_timestamp lies in no month of the contract ({month} to {last or 'now'})"
+            reason = outside_contract(self.contract)
         bounds = {
             "min": self.contract.month_start(first) if first else None,
             "max_exclusive": self.contract.month_end(last) if last else None,
         }
         for rule, bound in bounds.items():
             if bound is not None:
-                self.words[f"@event_timestamp|{rule}"] = _Rule("event_timestamp", words)
+                self.rules[f"@event_timestamp|{rule}"] = _Rule(reason)
         self._add("event_timestamp", _moments(nullable=False, **bounds))
 
     def _add_column(self, name: str, column: Column) -> None:
         words = {}
         if column.minimum is not None:
-            words["min"] = f"is below {column.minimum:g}"
+            words["min"] = Rule.BELOW_MINIMUM, f"is below {column.minimum:g}"
         if column.maximum is not None:
-            words["max"] = f"is above {column.maximum:g}"
+            words["max"] = Rule.ABOVE_MAXIMUM, f"is above {column.maximum:g}"
         if column.categories is not None:
-            words["check__categories"] = f"is none of {list(column.categories)}"
+            words["check__categories"] = Rule.UNKNOWN_CATEGORY, f"is none of {list(column.categories)}"
         if column.pattern is not None:
-            words["regex"] = f"does not match {column.pattern!r}"
-        for rule, text in words.items():
-            self.words[f"@{name}|{rule}"] = _Rule(name, f"{name} {text}", can_be_waived=True)
+            words["regex"] = Rule.PATTERN_MISMATCH, f"does not match {column.pattern!r}"
+        for check, (rule, text) in words.items():
+            self.rules[f"@{name}|{check}"] = _Rule(Reason(rule, f"{name} {text}", name), can_be_waived=True)
         given: dict[str, Any] = {"nullable": column.nullable}
         if column.categories is not None:
             given["check"] = {"categories": _among(column.categories)}
@@ -472,17 +497,20 @@ class _Rules:
         fraud, known, event = pl.col("@is_fraud"), pl.col("@label_timestamp"), pl.col("@event_timestamp")
         longest = self.contract.label.max_delay_days
         stated, what = (fraud.is_not_null(), "label") if _states_genuine(self.contract) else (fraud, "fraud")
-        for name, rule, words, can_be_waived in (
-            ("#known", ~(stated & known.is_null()), f"is missing for a {what}", False),
-            ("#after", known >= event, "lies before the transaction", False),
-            ("#soon", known <= event + timedelta(days=longest), f"lies over {longest:g} days late", True),
-        ):
-            self.words[name] = _Rule("label_timestamp", f"label_timestamp {words}", can_be_waived)
-            self._members[name] = dy.rule()(_constant(rule))
+        for name, check, rule, words, can_be_waived in (
+            ("#known", ~(stated & known.is_null()), Rule.LABEL_TIME_MISSING, f"is missing for a {what}", False),
+            ("#after", known >= event, Rule.LABEL_BEFORE_TRANSACTION, "lies before the transaction", False),
+            (
+                "#soon", known <= event + timedelta(days=longest),
+                Rule.LABEL_TOO_LATE, f"lies over {longest:g} days late", True,
+            ),
+        ):  # fmt: skip
+            self.rules[name] = _Rule(Reason(rule, f"label_timestamp {words}", "label_timestamp"), can_be_waived)
+            self._members[name] = dy.rule()(_constant(check))
 
     def _add(self, name: str, column: dy.Column) -> None:
         if not column.nullable:
-            self.words[f"@{name}|nullability"] = _Rule(name, f"{name} is missing")
+            self.rules[f"@{name}|nullability"] = _Rule(Reason(Rule.MISSING_VALUE, f"{name} is missing", name))
         self._members[f"@{name}"] = column
 
 
@@ -498,6 +526,22 @@ def _among(categories: tuple[str, ...]) -> Callable[[pl.Expr], pl.Expr]:
     return lambda values: values.cast(pl.String).is_in(categories)
 
 
+def outside_month(month: str) -> Reason:
+    """What is said of a row whose time lies in another month than the one it was delivered for."""
+    return Reason(Rule.OUTSIDE_MONTH, f"event_timestamp lies outside {month}", "event_timestamp")
+
+
+def outside_contract(contract: Contract) -> Reason:
+    """What is said of a row whose time lies in no month that there can be."""
+    words = (
+        f"event_timestamp lies in no month of the contract ({contract.first_month} to {contract.last_month or 'now'})"
+    )
+    return Reason(Rule.OUTSIDE_CONTRACT, words, "event_timestamp")
+
+
+REPEATED_ID = Reason(Rule.REPEATED_ID, "transaction_id appears earlier in the delivery", "transaction_id")
+
+
 # Rows
 
 
@@ -507,13 +551,13 @@ class _Repeats:
     def __init__(self, ids: pa.Array) -> None:
         self._ids, self._seen = ids, np.zeros(len(ids), bool)
 
-    def among(self, ids: pa.Array, good: Booleans) -> dict[int, list[str]]:
+    def among(self, ids: pa.Array, good: Booleans) -> dict[int, list[Reason]]:
         """The reason for each good row that repeats an earlier one, by its position."""
         which = pc.fill_null(pc.index_in(ids, value_set=self._ids), -1).to_numpy(zero_copy_only=False)
         result = {}
         for position in np.flatnonzero((which >= 0) & good).tolist():
             if self._seen[which[position]]:
-                result[position] = ["transaction_id appears earlier in the delivery"]
+                result[position] = [REPEATED_ID]
             self._seen[which[position]] = True
         return result
 
@@ -540,8 +584,8 @@ class _Taking:
         self.quarantined = Spool(QUARANTINED, memory)
         self.statements: list[pa.RecordBatch] = []
         self.n_delivered = self.n_dropped = self.n_fraud = self.n_fraud_broken = 0
-        self.reasons: Counter[str] = Counter()
-        self.first: dict[str, str] = {}
+        self.reasons: Counter[Reason] = Counter()
+        self.first: dict[Reason, str] = {}
         self.days: Counter[int] = Counter()
         self.is_in_order = True
         self.ids_increase = True
@@ -579,14 +623,14 @@ class _Taking:
         counts = dict(self.reasons.most_common())
         shares = Quarantined(self.n_delivered, n_broken, self.n_fraud, self.n_fraud_broken)
         if n_broken <= limit * self.n_delivered and (refusal := shares.refusal(limit)) is not None:
-            listed = "; ".join(f"{words}: {count} rows, first {self.first[words]}" for words, count in counts.items())
+            listed = self._listed(counts)
             raise IntakeError(
                 f"{origin}: {refusal} of contract {self.contract.name!r}, so {self.month} is refused and stays as it "
                 f"was: it would be a month with too few frauds. Correct the file, or the contract, and run the month "
                 f"again. {listed}"
             )
         if n_broken > limit * self.n_delivered:
-            listed = "; ".join(f"{words}: {count} rows, first {self.first[words]}" for words, count in counts.items())
+            listed = self._listed(counts)
             raise IntakeError(
                 f"{origin}: {n_broken} of {self.n_delivered} rows ({percent(n_broken / self.n_delivered)}) break "
                 f"contract {self.contract.name!r}, more than its quarantine_limit of {percent(limit)}, so {self.month} "
@@ -606,6 +650,11 @@ class _Taking:
             self.is_in_order,
             shares,
         )
+
+    def _listed(self, counts: dict[Reason, int]) -> str:
+        """How many rows each reason has, and after that the first of each, with its values."""
+        listed = "; ".join(f"{one.text}: {count} rows" for one, count in counts.items())
+        return f"{listed}{FIRST_ROWS}{'; '.join(self.first[one] for one in counts)}"
 
     def _take(self, rows: pa.RecordBatch, origin: str, numbers: npt.NDArray[np.int64]) -> None:
         if self.whole:
@@ -640,14 +689,15 @@ class _Taking:
             mine |= ~_within(times, start, contract.month_end(contract.last_month) if contract.last_month else None)
         return mine
 
-    def _held_back(self, ids: pa.Array, good: Booleans) -> dict[int, list[str]]:
+    def _held_back(self, ids: pa.Array, good: Booleans) -> dict[int, list[Reason]]:
         """Good rows whose id another row has."""
-        result: dict[int, list[str]] = {}
+        result: dict[int, list[Reason]] = {}
         if self.earlier is not None:
             found = pc.index_in(ids, value_set=self.earlier["transaction_id"].combine_chunks())
             months = self.earlier["month"].combine_chunks().take(found)
             for position in np.flatnonzero(np.asarray(pc.is_valid(months)) & good).tolist():
-                result[position] = [f"transaction_id is already in {months[position]}"]
+                words = f"transaction_id is already in {months[position]}"
+                result[position] = [Reason(Rule.ID_OF_EARLIER_MONTH, words, "transaction_id")]
         if self.repeats is not None:
             good = good.copy()
             good[list(result)] = False
@@ -660,11 +710,11 @@ class _Taking:
             self.n_delivered -= len(rejected)
             return
         for line in rejected:
-            self._count(line.reason, f"row {line.number} of {origin}, line {line.line} ({line.text[:80]!r})")
+            self._count(not_a_row(line), f"row {line.number} of {origin}, line {line.line} ({line.text[:80]!r})")
         self._keep(
             origin,
             [line.number for line in rejected],
-            [line.reason for line in rejected],
+            [(not_a_row(line),) for line in rejected],
             [line.original for line in rejected],
             # A line that moved is the same line.
             [_row_digest({"text": line.text}) for line in rejected],
@@ -675,31 +725,31 @@ class _Taking:
         rows: pa.RecordBatch,
         origin: str,
         numbers: npt.NDArray[np.int64],
-        reasons: dict[int, list[str]],
+        reasons: dict[int, list[Reason]],
         says_fraud: Booleans,
     ) -> None:
         positions = sorted(reasons)
         originals = _originals(rows, positions)
         for position, original in zip(positions, originals, strict=True):
-            for rule in reasons[position]:
-                self._count(rule, f"row {numbers[position]} of {origin} ({self._delivered(original, rule)})")
+            for one in reasons[position]:
+                self._count(one, f"row {numbers[position]} of {origin} ({self._delivered(original, one)})")
         digests = [_row_digest(original) for original in originals]
         self.n_fraud_broken += sum(
             bool(says_fraud[position]) and self.actions.get(digest) != "drop"
             for position, digest in zip(positions, digests, strict=True)
         )
-        words = ["; ".join(reasons[position]) for position in positions]
-        self._keep(origin, numbers[positions].tolist(), words, originals, digests)
+        broken = [reasons[position] for position in positions]
+        self._keep(origin, numbers[positions].tolist(), broken, originals, digests)
 
-    def _count(self, words: str, where: str) -> None:
-        self.reasons[words] += 1
-        self.first.setdefault(words, where)
+    def _count(self, reason: Reason, where: str) -> None:
+        self.reasons[reason] += 1
+        self.first.setdefault(reason, where)
 
     def _keep(
         self,
         origin: str,
         numbers: Sequence[int],
-        reasons: Sequence[str],
+        reasons: Sequence[Sequence[Reason]],
         originals: Sequence[dict[str, Any]],
         digests: Sequence[str],
     ) -> None:
@@ -708,16 +758,16 @@ class _Taking:
         columns = [
             [origin] * len(numbers),
             numbers,
-            reasons,
+            [reasons_to_json(mine) for mine in reasons],
             [json.dumps(original, default=str, ensure_ascii=False) for original in originals],
             digests,
             ["dropped" if drop else "quarantined" for drop in dropped],
         ]
         self.quarantined.write(pa.record_batch(columns, schema=QUARANTINED))
 
-    def _delivered(self, original: dict[str, Any], words: str) -> str:
+    def _delivered(self, original: dict[str, Any], reason: Reason) -> str:
         """The source's column that a reason is about, with its value."""
-        contract, name = self.contract, words.split(" ", 1)[0]
+        contract, name = self.contract, reason.column or ""
         own: dict[str, tuple[str, ...]] = {
             "event_timestamp": contract.event_timestamp.columns,
             "transaction_id": (contract.transaction_id.column,) if contract.transaction_id else (),

@@ -21,6 +21,7 @@ from fraud_assets.core.intake.physical import exact_below, has_any, is_bare, pla
 from fraud_assets.core.intake.times import read_times, to_dates
 from fraud_assets.core.intake.unreadable import Unreadable as Unreadable
 from fraud_assets.core.intake.unreadable import missing_in
+from fraud_assets.core.reasons import Rule
 
 INTEGER = r"^[+-]?\d+$"
 LARGEST_INTEGER = str(2**63 - 1)
@@ -248,6 +249,7 @@ def to_label(
             f"is neither fraud ({', '.join(fraud_values)}) nor genuine ({', '.join(genuine_values)}) "
             "(label.fraud_values and label.genuine_values say which words mean what)",
             unknown.take(encoded.indices),
+            Rule.UNKNOWN_LABEL,
         )
     return pc.if_else(stated, fraud, pa.scalar(None, pa.bool_())).take(encoded.indices)
 

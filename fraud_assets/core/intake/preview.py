@@ -18,10 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.intake.accept import Part, Surveyed, survey
+from fraud_assets.core.intake.accept import REPEATED_ID, Part, Surveyed, outside_contract, outside_month, survey
 from fraud_assets.core.intake.quarantine import Quarantined
+from fraud_assets.core.intake.rows import not_a_row
 from fraud_assets.core.intake.usefulness import why_useless
 from fraud_assets.core.months import months_between
+from fraud_assets.core.reasons import Reason, Rule
 from fraud_assets.core.words import percent
 
 EXAMPLES = 3
@@ -30,9 +32,14 @@ MOST_COUNTED = 200_000  # different values of a column are counted up to here
 
 
 @dataclass(frozen=True)
-class Reason:
-    """A rule that rows break: how many, and the first of them with `source`, `row_number` and `original` values."""
+class BrokenRule:
+    """A rule that rows break, about a column and in words: how many, and the first of them.
 
+    Examples have `source`, `row_number` and `original` values.
+    """
+
+    rule: Rule
+    column: str | None
     reason: str
     rows: int
     examples: list[dict[str, Any]]
@@ -98,7 +105,7 @@ class Preview:
     """
 
     months: list[MonthPreview]
-    reasons: list[Reason]
+    reasons: list[BrokenRule]
     n_outside: int
     label_share: float | None
     columns: list[ColumnUse]
@@ -129,8 +136,8 @@ class _Looking:
     def __init__(self, contract: Contract, wanted: Callable[[str], bool]) -> None:
         self.contract, self.wanted = contract, wanted
         self.counts: dict[str, Counter[str]] = {}
-        self.reasons: Counter[str] = Counter()
-        self.examples: dict[str, list[dict[str, Any]]] = {}
+        self.reasons: Counter[Reason] = Counter()
+        self.examples: dict[Reason, list[dict[str, Any]]] = {}
         self.n_outside = self.n_rows = self.n_labelled = 0
         self.ids: set[Any] = set()
         self.uses = {name: _Use() for name in contract.columns}
@@ -148,25 +155,22 @@ class _Looking:
             known = np.full(len(months), of_month)
         broken = some.broken.copy()
         if of_month is not None:
-            self._outside(
-                some, broken, (months != of_month) & (months != ""), f"event_timestamp lies outside {of_month}"
-            )
+            self._outside(some, broken, (months != of_month) & (months != ""), outside_month(of_month))
         else:
             first, last = self.contract.first_month, self.contract.last_month
             outside = (months != "") & ((months < first) | (months > (last or "9999-12")))
-            words = f"event_timestamp lies in no month of the contract ({first} to {last or 'now'})"
-            self._outside(some, broken, outside, words)
+            self._outside(some, broken, outside, outside_contract(self.contract))
             known = np.where(outside, first, known)
         mine = np.array([self.wanted(month) for month in known.tolist()], bool)
-        for words, mask in some.rules:
-            self._note(words, some, mask & mine)
+        for reason, mask in some.rules:
+            self._note(reason, some, mask & mine)
         repeats = self._repeats(some, mine & ~broken)
-        self._note("transaction_id appears earlier in the delivery", some, repeats)
+        self._note(REPEATED_ID, some, repeats)
         broken |= repeats
         for line in some.rejected:
-            self.reasons[line.reason] += 1
+            self.reasons[not_a_row(line)] += 1
             row = {"source": some.origin, "row_number": line.number, "original": line.original}
-            self._example(line.reason, row)
+            self._example(not_a_row(line), row)
         labels = self._labels(some)
         self._count(known, mine, broken, labels, of_month, len(some.rejected))
         good = pa.array(mine & ~broken)
@@ -178,22 +182,24 @@ class _Looking:
         local = pc.local_timestamp(pc.cast(some.columns["event_timestamp"], pa.timestamp("us", self.contract.timezone)))
         return np.asarray(pc.fill_null(pc.strftime(local, "%Y-%m"), "").to_pylist(), np.str_)
 
-    def _outside(self, some: Surveyed, broken: npt.NDArray[np.bool_], rows: npt.NDArray[np.bool_], words: str) -> None:
+    def _outside(
+        self, some: Surveyed, broken: npt.NDArray[np.bool_], rows: npt.NDArray[np.bool_], reason: Reason
+    ) -> None:
         self.n_outside += int(rows.sum())
-        self._note(words, some, rows)
+        self._note(reason, some, rows)
         broken |= rows
 
-    def _note(self, words: str, some: Surveyed, rows: npt.NDArray[np.bool_]) -> None:
+    def _note(self, reason: Reason, some: Surveyed, rows: npt.NDArray[np.bool_]) -> None:
         if not rows.any():
             return
-        self.reasons[words] += int(rows.sum())
+        self.reasons[reason] += int(rows.sum())
         positions = np.flatnonzero(rows)[:EXAMPLES].tolist()
         for position, original in zip(positions, some.originals(positions), strict=True):
             shown = json.loads(json.dumps(original, default=str))
-            self._example(words, {"source": some.origin, "row_number": int(some.numbers[position]), "original": shown})
+            self._example(reason, {"source": some.origin, "row_number": int(some.numbers[position]), "original": shown})
 
-    def _example(self, words: str, row: dict[str, Any]) -> None:
-        kept = self.examples.setdefault(words, [])
+    def _example(self, reason: Reason, row: dict[str, Any]) -> None:
+        kept = self.examples.setdefault(reason, [])
         if len(kept) < EXAMPLES:
             kept.append(row)
 
@@ -246,7 +252,10 @@ class _Looking:
         between = months_between(months[0].month, months[-1].month) if months else []
         return Preview(
             months,
-            [Reason(words, n, self.examples[words]) for words, n in self.reasons.most_common()],
+            [
+                BrokenRule(one.rule, one.column, one.text, n, self.examples[one])
+                for one, n in self.reasons.most_common()
+            ],
             self.n_outside,
             (self.n_labelled / self.n_rows if self.n_rows else 0.0) if self.contract.label.column else None,
             self._columns(),

@@ -1,4 +1,4 @@
-"""What is kept of a quarantined row, and when so much of a delivery is quarantined that it is refused whole.
+"""What is kept of a quarantined row, what to do about it, and when so much is quarantined that all is refused.
 
 The same judgement for a month of transactions and for a file of labels, over all rows and over those that say fraud: a
 fault that hits only frauds hides among thousands of good rows, and leaves a month without fraud.
@@ -6,10 +6,12 @@ fault that hits only frauds hides among thousands of good rows, and leaves a mon
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from fraud_assets.core.reasons import Reason, Rule
 from fraud_assets.core.words import percent
 
 # So seldom would rows that are quarantined by chance be so many of the frauds.
@@ -26,6 +28,33 @@ QUARANTINED = pa.schema(
         pa.field("status", pa.string(), nullable=False),
     ]
 )
+
+
+# What to correct. Rules that a person may waive have nothing: a released row is stored all the same.
+REMEDIES = {
+    Rule.OUTSIDE_MONTH: "correct its time, or deliver it with the month it belongs to",
+    Rule.OUTSIDE_CONTRACT: "correct its time, or deliver it with the month it belongs to",
+    Rule.NO_SUCH_TIME: "correct its time",
+    Rule.AMBIGUOUS_TIME: "correct its time",
+    Rule.REPEATED_ID: "give it a transaction_id of its own, or leave one of the two out",
+    Rule.ID_OF_EARLIER_MONTH: "give it a transaction_id of its own, or leave one of the two out",
+    Rule.LABEL_BEFORE_TRANSACTION: "correct the time of the label",
+    Rule.LABEL_TIME_MISSING: "fill in the time of the label",
+    Rule.MISSING_VALUE: "fill in what is missing, or say nullable: true in the contract",
+    Rule.UNREADABLE_VALUE: "correct what cannot be read",
+    Rule.UNKNOWN_LABEL: "correct what cannot be read",
+    Rule.NOT_A_ROW: "correct what cannot be read",
+}
+
+
+def remedy_of(reasons: Iterable[Reason]) -> str:
+    """What to correct in a row that cannot be stored, by the rules that it breaks; the same thing once.
+
+    >>> remedy_of([Reason(Rule.LABEL_BEFORE_TRANSACTION, "however it is said", "label_timestamp")])
+    'correct the time of the label'
+    """
+    found = dict.fromkeys(REMEDIES[one.rule] for one in reasons if one.rule in REMEDIES)
+    return " and ".join(found) or "correct what breaks the contract"
 
 
 @dataclass(frozen=True)

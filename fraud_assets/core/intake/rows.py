@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fraud_assets.core.reasons import Reason, Rule
+
 
 @dataclass(frozen=True)
 class Rejected:
@@ -32,6 +34,11 @@ class Rejected:
     def original(self) -> dict[str, object]:
         """What is kept of it in quarantine."""
         return {"line": self.line, "text": self.text}
+
+
+def not_a_row(line: Rejected) -> Reason:
+    """What is said of a line that is no row."""
+    return Reason(Rule.NOT_A_ROW, line.reason)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.contract import TIMESTAMP, Column, Contract, ContractError, TimeColumn
 from fraud_assets.core.intake.unreadable import Unreadable, missing_in
+from fraud_assets.core.reasons import Rule
 from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
 NAIVE = pa.timestamp("us")
@@ -202,7 +203,9 @@ class _Reading:
         if unit == "excel":
             origin = EXCEL_START
             early = pc.fill_null(pc.less(given, EXCEL_FIRST), False)
-            self.unreadable.note(self.name, "is no day of Excel's, which count from 1900-03-01 on as 61", early)
+            self.unreadable.note(
+                self.name, "is no day of Excel's, which count from 1900-03-01 on as 61", early, Rule.NO_SUCH_TIME
+            )
             given = pc.if_else(early, pa.scalar(None, given.type), given)
         if origin.tzinfo is not None:
             origin = origin.astimezone(self.contract.zone).replace(tzinfo=None)
@@ -256,7 +259,8 @@ class _Reading:
 
     def _within(self, micro: pa.Array) -> pa.Array:
         outside = pc.or_(pc.less(micro, FIRST), pc.greater(micro, LAST))
-        self.unreadable.note(self.name, f"lies outside the years 1 to 9998 (is unit: {self.when.unit} right?)", outside)
+        words = f"lies outside the years 1 to 9998 (is unit: {self.when.unit} right?)"
+        self.unreadable.note(self.name, words, outside, Rule.NO_SUCH_TIME)
         return pc.if_else(outside, pa.scalar(None, pa.int64()), micro)
 
     def in_zone(self, naive: pa.Array) -> pa.Array:
@@ -273,7 +277,8 @@ class _Reading:
         differ = pc.not_equal(earliest, latest)
         # What no clock shows comes back as another time.
         skipped = pc.and_(differ, pc.not_equal(pc.local_timestamp(earliest), naive))
-        self.unreadable.note(name, f"lies in an hour that the clocks of {contract.timezone} skip", skipped)
+        words = f"lies in an hour that the clocks of {contract.timezone} skip"
+        self.unreadable.note(name, words, skipped, Rule.NO_SUCH_TIME)
         ambiguous = self.when.ambiguous
         if ambiguous == "quarantine":
             # Until it says otherwise, a label's clock is the transactions'.
@@ -287,6 +292,7 @@ class _Reading:
                 f"lies in an hour that the clocks of {contract.timezone} have twice (event_timestamp.ambiguous says "
                 "which is meant)",
                 pc.and_not(differ, skipped),
+                Rule.AMBIGUOUS_TIME,
             )
         return pc.if_else(unsure, pa.scalar(None, chosen.type), chosen).cast(TIMESTAMP)
 

@@ -7,23 +7,27 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraud_assets.core.reasons import Reason, Rule
+
 
 class Unreadable:
-    """Which rows have a value that cannot be read: reason by reason, each with its column."""
+    """Which rows have a value that cannot be read: reason by reason."""
 
     def __init__(self) -> None:
-        self.reasons: list[tuple[str, str, npt.NDArray[np.bool_]]] = []
+        self.reasons: list[tuple[Reason, npt.NDArray[np.bool_]]] = []
 
-    def note(self, column: str, reason: str, rows: pa.Array) -> None:
+    def note(self, column: str, words: str, rows: pa.Array, rule: Rule = Rule.UNREADABLE_VALUE) -> None:
         """Notes the rows where `rows` is true.
 
         Args:
             column: the platform's name of the column.
-            reason: what is wrong, after the column's name; where the contract could help, how, in brackets.
+            words: what is wrong, after the column's name; where the contract could help, how, in brackets.
             rows: a boolean for each row.
+            rule: the rule that they break.
         """
         if pc.any(rows).as_py():
-            self.reasons.append((column, f"{column} {reason}", np.asarray(pc.fill_null(rows, False))))
+            reason = Reason(rule, f"{column} {words}", column)
+            self.reasons.append((reason, np.asarray(pc.fill_null(rows, False))))
 
 
 def missing_in(values: pa.Array) -> pa.Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -21,8 +21,10 @@ import pyarrow.compute as pc
 from fraud_assets.core.contracts.column_names import find_columns, plain_name
 from fraud_assets.core.contracts.contract import TIMESTAMP, Column, Contract, ContractError, Label, LabelFeed
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.intake.accept import FIRST_ROWS
 from fraud_assets.core.intake.conversions import Unreadable, given_values, label_times, to_column
 from fraud_assets.core.intake.rows import Rejected
+from fraud_assets.core.reasons import Reason, Rule, joined, reasons_from_json, reasons_to_json
 from fraud_assets.core.words import percent
 
 Numbers = Sequence[int] | npt.NDArray[np.int64]
@@ -90,7 +92,8 @@ class StatedRows:
     Attributes:
         taken: `transaction_id`, `is_fraud` (null = withdrawn), `label_timestamp`, `label_source`, `file`,
             `row_number` (from 1), `is_dated` (whether the row itself says when it became known).
-        refused: `file`, `row_number`, `reasons`, `original` (JSON of the values as they came).
+        refused: `file`, `row_number`, `reasons` (JSON, `core/reasons.py`), `original` (JSON of the values as they
+            came).
         n_fraud: rows that say fraud, whether or not they can be used.
         n_fraud_refused: those among them that cannot.
     """
@@ -108,9 +111,9 @@ class StatedRows:
 
 @dataclass(frozen=True)
 class RefusedFor:
-    """A reason for which rows of label files cannot be used: how many, and the first of them."""
+    """Reasons for which rows of label files cannot be used: of how many, and the first of them."""
 
-    reason: str
+    reasons: tuple[Reason, ...]
     rows: int
     examples: list[dict[str, Any]]
 
@@ -123,18 +126,18 @@ def by_reason(refused: pa.Table, examples: int = 3) -> list[RefusedFor]:
         examples: how many rows to show of each.
     """
     found: dict[str, list[int]] = {}
-    for position, reason in enumerate(refused["reasons"].to_pylist()):
-        found.setdefault(reason, []).append(position)
+    for position, stored in enumerate(refused["reasons"].to_pylist()):
+        found.setdefault(stored, []).append(position)
     return [
         RefusedFor(
-            reason,
+            reasons_from_json(stored),
             len(positions),
             [
                 row | {"original": json.loads(row["original"])}
                 for row in refused.take(positions[:examples]).select(["file", "row_number", "original"]).to_pylist()
             ],
         )
-        for reason, positions in sorted(found.items(), key=lambda one: -len(one[1]))
+        for stored, positions in sorted(found.items(), key=lambda one: -len(one[1]))
     ]
 
 
@@ -157,10 +160,12 @@ def feed_refusal(read: Sequence[StatedRows], contract: Contract, month: str) -> 
     ):
         if bad > limit * n and (bad > 1 or bad == n):
             files = ", ".join(dict.fromkeys(refused["file"].to_pylist()))
+            most = by_reason(refused, 1)[0]
             return (
                 f"{files}: {bad:,} of {n:,} {what} ({percent(bad / n)}) cannot be used, more than the quarantine_limit "
                 f"of {percent(limit)}, so the labels of {month} are refused and stay as they were. "
-                f"{commonest_reason(refused)}. Correct the file, or label.feed in contract {contract.name!r}"
+                f"{most.rows:,} rows: {joined(most.reasons)}. Correct the file, or label.feed in contract "
+                f"{contract.name!r}{FIRST_ROWS}{_first(most)}"
             )
     return None
 
@@ -170,9 +175,13 @@ def commonest_reason(refused: pa.Table) -> str | None:
     if refused.num_rows == 0:
         return None
     most = by_reason(refused, 1)[0]
-    first = most.examples[0]
+    return f"{most.rows:,} rows: {joined(most.reasons)} (first {_first(most)})"
+
+
+def _first(refused: RefusedFor) -> str:
+    first = refused.examples[0]
     values = ", ".join(f"{name} = {str(value)[:40]!r}" for name, value in first["original"].items())
-    return f"{most.rows:,} rows: {most.reason} (first row {first['row_number']} of {first['file']}: {values})"
+    return f"row {first['row_number']} of {first['file']}: {values}"
 
 
 def read_statements(
@@ -223,7 +232,7 @@ def read_statements(
         }
     )
     positions = np.flatnonzero(faults.any)
-    reasons = ["; ".join(rule for rule, broken in faults.rules if broken[position]) for position in positions]
+    reasons = [[reason for reason, broken in faults.rules if broken[position]] for position in positions]
     refused = _refused(rows, positions, counted, reasons, file)
     fraud = np.asarray(pc.fill_null(is_fraud, False))
     return StatedRows(
@@ -263,13 +272,14 @@ def refuse_premature(
     bad = read.taken.filter(premature)
     if bad.num_rows == 0:
         return read
-    reason = "label_timestamp lies before its transaction: correct it, or the transaction_id, and add the row again"
+    words = "label_timestamp lies before its transaction: correct it, or the transaction_id, and add the row again"
+    reason = Reason(Rule.LABEL_BEFORE_TRANSACTION, words, "label_timestamp")
     happened_at = [f"{then:%Y-%m-%d %H:%M:%S}" for then in event.filter(premature).to_pylist()]
     numbers = bad["row_number"].to_numpy()
     counted = np.arange(1, rows.num_rows + 1) if row_numbers is None else np.asarray(row_numbers, np.int64)
     originals = rows.take(pa.array(np.searchsorted(counted, numbers), pa.int64())).to_pylist()
     originals = [row | {"transaction was at": at} for row, at in zip(originals, happened_at, strict=True)]
-    refused = _refused_table(bad["file"][0].as_py(), numbers, [reason] * bad.num_rows, originals)
+    refused = _refused_table(bad["file"][0].as_py(), numbers, [[reason]] * bad.num_rows, originals)
     together = pa.concat_tables([read.refused, refused]).sort_by("row_number")
     n_fraud = read.n_fraud_refused + int(pc.sum(bad["is_fraud"]).as_py() or 0)
     return StatedRows(read.taken.filter(pc.invert(premature)), together, read.n_fraud, n_fraud)
@@ -325,23 +335,24 @@ def _nullable(schema: pa.Schema) -> pa.Schema:
 
 
 class _Faults:
-    """Which rows break which rules; a rule names the column and says what to do."""
+    """Which rows break which rules; the sentence also says what to do."""
 
     def __init__(self, n: int) -> None:
-        self.rules: list[tuple[str, np.ndarray[Any, np.dtype[np.bool_]]]] = []
+        self.rules: list[tuple[Reason, np.ndarray[Any, np.dtype[np.bool_]]]] = []
         self.any = np.zeros(n, dtype=bool)
         self.unreadable = Unreadable()
 
-    def add(self, rule: str, broken: pa.Array) -> None:
+    def add(self, rule: Rule, column: str, words: str, broken: pa.Array) -> None:
         rows = np.asarray(pc.fill_null(broken, False).to_numpy(zero_copy_only=False), dtype=bool)
         if rows.any():
-            self.rules.append((rule, rows))
+            self.rules.append((Reason(rule, f"{column} {words}", column), rows))
             self.any |= rows
 
     def take_unreadable(self, remedy: str) -> None:
         """Makes rules of what the conversions have noted so far."""
-        for _, reason, rows in self.unreadable.reasons:
-            self.add(f"{reason}: {remedy}", pa.array(rows))
+        for reason, rows in self.unreadable.reasons:
+            self.rules.append((replace(reason, text=f"{reason.text}: {remedy}"), rows))
+            self.any |= rows
         self.unreadable = Unreadable()
 
 
@@ -354,7 +365,7 @@ def _as_text(values: pa.Array, contract: Contract) -> pa.Array:
 
 
 def _identifiers(values: pa.Array, name: str, contract: Contract, file: str, faults: _Faults) -> pa.Array:
-    faults.add(f"{name} is missing: name the transaction", pc.is_null(_as_text(values, contract)))
+    faults.add(Rule.MISSING_VALUE, name, "is missing: name the transaction", pc.is_null(_as_text(values, contract)))
     declared = contract.transaction_id
     column = Column(column=name, type=declared.type if declared else "string")
     identifiers = to_column(values, name, column, contract, file, faults.unreadable, is_id=True)
@@ -368,9 +379,11 @@ def _verdicts(values: pa.Array, layout: LabelFeed, contract: Contract, faults: _
     meanings = (layout.fraud_values, layout.genuine_values, layout.withdrawn_values)
     fraud, genuine, withdrawn = (pc.is_in(text, pa.array([word.lower() for word in words])) for words in meanings)
     allowed = ", ".join(word for words in meanings for word in words)
-    faults.add(f"{layout.is_fraud} is missing: write one of {allowed}", pc.is_null(text))
+    column = layout.is_fraud
+    faults.add(Rule.MISSING_VALUE, column, f"is missing: write one of {allowed}", pc.is_null(text))
     unknown = pc.invert(pc.or_(pc.or_(fraud, genuine), withdrawn))
-    faults.add(f"{layout.is_fraud} is none of {allowed}: write one of them", pc.and_(pc.is_valid(text), unknown))
+    words = f"is none of {allowed}: write one of them"
+    faults.add(Rule.UNKNOWN_LABEL, column, words, pc.and_(pc.is_valid(text), unknown))
     return pc.if_else(withdrawn, pa.scalar(None, pa.bool_()), fraud)
 
 
@@ -403,21 +416,27 @@ def _known(
         remedy += f", or say in the contract how it is written (label_timestamp: {{column: {name}, format: ...}})"
     faults.take_unreadable(remedy)
     if month is not None:
-        faults.add(f"{name} is missing: say when it became known", absent)
+        faults.add(Rule.LABEL_TIME_MISSING, name, "is missing: say when it became known", absent)
         faults.add(
-            f"{name} lies outside {month}, the month of the file: move the row to the file of its month",
+            Rule.OUTSIDE_MONTH,
+            name,
+            f"lies outside {month}, the month of the file: move the row to the file of its month",
             _outside(known, contract.month_start(month), contract.month_end(month)),
         )
     # Today, without a time of day, is known by its end, and may be said today.
     today = datetime.combine(now.astimezone(contract.zone).date(), time.min, contract.zone)
     end_of_today = (today + timedelta(days=1)).astimezone(UTC) - timedelta(microseconds=1)
     faults.add(
-        f"{name} lies in the future: correct it, or deliver the row when the time has come",
+        Rule.IN_THE_FUTURE,
+        name,
+        "lies in the future: correct it, or deliver the row when the time has come",
         pc.and_(pc.greater(known, pa.scalar(now, TIMESTAMP)), pc.not_equal(known, pa.scalar(end_of_today, TIMESTAMP))),
     )
     faults.add(
-        f"{name} lies outside the months of contract {contract.name!r}, {contract.first_month} to {last or 'now'}: say "
-        "when it became known, or change first_month and last_month in the contract",
+        Rule.OUTSIDE_CONTRACT,
+        name,
+        f"lies outside the months of contract {contract.name!r}, {contract.first_month} to {last or 'now'}: say when "
+        "it became known, or change first_month and last_month in the contract",
         _outside(
             pc.if_else(absent, pa.scalar(now, TIMESTAMP), known),
             contract.month_start(contract.first_month),
@@ -437,28 +456,35 @@ def _sources(given: pa.Array | None, layout: LabelFeed, contract: Contract, faul
         return pa.array([default] * len(faults.any), pa.string())
     text = pc.utf8_lower(_as_text(given, contract))
     unknown = pc.and_(pc.is_valid(text), pc.invert(pc.is_in(text, pa.array(SOURCES))))
-    faults.add(f"{name} is none of {', '.join(SOURCES)}: write one of them, or leave it empty", unknown)
+    words = f"is none of {', '.join(SOURCES)}: write one of them, or leave it empty"
+    faults.add(Rule.UNKNOWN_CATEGORY, name or "", words, unknown)
     return pc.fill_null(text, default)
 
 
 def _refused(
-    rows: pa.Table, positions: npt.NDArray[Any], numbers: npt.NDArray[Any], reasons: Sequence[str], file: str
+    rows: pa.Table,
+    positions: npt.NDArray[Any],
+    numbers: npt.NDArray[Any],
+    reasons: Sequence[Sequence[Reason]],
+    file: str,
 ) -> pa.Table:
     originals = rows.take(pa.array(positions, pa.int64())).to_pylist()
     return _refused_table(file, numbers[positions], reasons, originals)
 
 
 def _rejected(lines: Sequence[Rejected], file: str) -> pa.Table:
-    reasons = [f"the line {line.reason}: correct it" for line in lines]
+    reasons = [[Reason(Rule.NOT_A_ROW, f"the line {line.reason}: correct it")] for line in lines]
     return _refused_table(file, [line.number for line in lines], reasons, [line.original for line in lines])
 
 
-def _refused_table(file: str, numbers: Any, reasons: Sequence[str], originals: Sequence[dict[str, Any]]) -> pa.Table:
+def _refused_table(
+    file: str, numbers: Any, reasons: Sequence[Sequence[Reason]], originals: Sequence[dict[str, Any]]
+) -> pa.Table:
     return pa.table(
         {
             "file": pa.array([file] * len(originals), pa.string()),
             "row_number": pa.array(numbers, pa.int64()),
-            "reasons": pa.array(reasons, pa.string()),
+            "reasons": pa.array([reasons_to_json(mine) for mine in reasons], pa.string()),
             "original": pa.array([json.dumps(row, default=str, ensure_ascii=False) for row in originals], pa.string()),
         }
     )

@@ -23,6 +23,8 @@ TIMESTAMP = pa.timestamp("us", tz="UTC")
 Layer = Literal["raw", "labels", "features", "monitoring", "models", "serving"]
 # Words of the names of columns that hold personal data.
 PERSONAL = {"email", "mail", "ip", "phone", "iban", "pan", "ssn", "passport", "surname", "firstname", "lastname"}
+# How reasons are stored (`core/reasons.py`).
+AS_JSON = "as JSON: a list of objects with rule, text (the sentence) and column"
 # A column and what it means.
 Described: TypeAlias = tuple[pa.Field, str]
 
@@ -182,7 +184,7 @@ def raw_transactions(contract: Contract) -> Table:
 QUARANTINE_COLUMNS = {
     "source": "The file, or other source, that delivered the row.",
     "row_number": "Its number among the source's rows, from 1.",
-    "reasons": "The rules that it breaks, in words, with semicolons between them.",
+    "reasons": f"Why it is here, {AS_JSON}.",
     "original": "The row as it was delivered, as JSON; with whatever personal data it had.",
     "row_digest": "SHA-256 that names the row; people use its first 12 digits.",
     "status": "quarantined, or dropped where a person has decided so.",
@@ -308,7 +310,8 @@ def drift_report(contract: Contract) -> Table:  # noqa: ARG001 - all table funct
         ),
         _column("blame", pa.string(), "Of the verdict: world, data or labels; empty where nothing is wrong."),
         _column("since", pa.date32(), "The first day on which the change is seen."),
-        _column("reason", pa.string(), "The row's result in words; of the verdict, one reason a line.", nullable=False),
+        _column("reason", pa.string(), "The row's result in words; empty for the verdict.", nullable=False),
+        _column("reasons", pa.string(), f"Of the verdict: why, {AS_JSON}; a finding's rule is its kind."),
         _column("n_reference", pa.int64(), "Rows before that were compared."),
         _column("n_current", pa.int64(), "Rows of the month that were compared."),
         *(_column(name, pa.float64(), said) for name, said in DRIFT_NUMBERS.items()),
@@ -448,7 +451,7 @@ def champion(contract: Contract) -> Table:  # noqa: ARG001 - all table functions
             nullable=False,
         ),
         _column("promoted", pa.bool_(), "Whether the challenger became champion.", nullable=False),
-        _column("reasons", pa.string(), "The reasons against a promotion, or for it, one a line.", nullable=False),
+        _column("reasons", pa.string(), f"What is against a promotion, or for it, {AS_JSON}.", nullable=False),
         _column("challenger_version", pa.int64(), "Registry version of the challenger; empty without one."),
         _column("champion_version", pa.int64(), "Registry version that is live after the decision; empty without one."),
     ]
@@ -484,7 +487,12 @@ def backtest(contract: Contract) -> Table:  # noqa: ARG001 - all table functions
         ),
         _column("drift_alarms", pa.int64(), "Months whose report said DRIFT.", nullable=False),
         _column("watch_alarms", pa.int64(), "Months whose report said WATCH.", nullable=False),
-        _column("reason", pa.string(), "Why a model was trained, or why a month could not be judged.", nullable=False),
+        _column(
+            "reasons",
+            pa.string(),
+            f"Why a model was trained, or a month could not be judged, {AS_JSON}.",
+            nullable=False,
+        ),
         _column("n", pa.int64(), "Matured transactions that were judged; empty where none could be, as all below."),
         _column("n_fraud", pa.int64(), "Frauds among them."),
         _column("alerts_per_day", pa.float64(), "Cards a day to review, on average."),

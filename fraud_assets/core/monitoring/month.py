@@ -51,6 +51,7 @@ from fraud_assets.core.monitoring.plan import (
 )
 from fraud_assets.core.monitoring.verdict import Verdict, hold, judge_month
 from fraud_assets.core.months import shift_month
+from fraud_assets.core.reasons import Reason, Rule, reasons_to_json
 from fraud_assets.core.statistics.clusters import one_in
 from fraud_assets.core.statistics.metrics import Costs
 from fraud_assets.core.windows import FILLING_DAYS, Window, matured_window, month_window, rows_within
@@ -94,7 +95,8 @@ def report_month(plan: ReportPlan, rows: MonthRows, *, config: DriftConfig, cost
     subject = plan.subject
     version = subject.champion.version if subject.champion else None
     if plan.reference is None or plan.history is None:
-        return MonthReport(Verdict("INSUFFICIENT_DATA", None, (plan.remark,)), (), version, None)
+        why = Reason(Rule.NOTHING_COMPARED, plan.remark)
+        return MonthReport(Verdict("INSUFFICIENT_DATA", None, (why,)), (), version, None)
     month, contract, history = subject.month, subject.contract, plan.history
     this = month_window(month, contract.zone)
     compared, seen = _compared(plan, rows, config)
@@ -106,10 +108,10 @@ def report_month(plan: ReportPlan, rows: MonthRows, *, config: DriftConfig, cost
     before = subject.earlier.get(shift_month(month, -1))
     if before is not None and before.champion_version == version:
         findings = hold(findings, before.findings)
-    verdict = judge_month(findings, has_champion=subject.champion is not None)
+    verdict = judge_month(findings)
     later = [name for name in feature_days(contract) if name not in plan.full]
     remarks = [
-        *([plan.remark] if plan.remark else []),
+        *([Reason(Rule.OTHER_REFERENCE, plan.remark)] if plan.remark else []),
         *([_not_yet(later, subject.champion is not None and seen.scorer is None, history, this)] if later else []),
     ]
     return MonthReport(
@@ -289,7 +291,8 @@ def drift_rows(
         "method": "",
         "drift_status": verdict.drift_status,
         "blame": verdict.blame,
-        "reason": "\n".join(verdict.reasons),
+        "reason": "",
+        "reasons": reasons_to_json(verdict.reasons),
         PICTURES: replace(report.pictures, completeness=completeness).to_json(),
     }
     rows = [{**vars(finding), "drift_status": finding.status} for finding in report.findings]
@@ -306,19 +309,21 @@ def _scored(rows: pa.Table, scorer: Scorer | None, most: int | None) -> pa.Table
     return rows.append_column(SCORE, pa.array(scores))
 
 
-def _not_yet(features: Sequence[str], scores: bool, history: History, this: Window) -> str:
+def _not_yet(features: Sequence[str], scores: bool, history: History, this: Window) -> Reason:
     """What the report of a young platform, or after a gap, does not look at, and why."""
     what = f"{len(features)} feature{'' if len(features) == 1 else 's'}{', and so scores,' if scores else ''}"
     named = listed(features, len(features))
     gaps = history.disturbing(this, PAST_MONTHS * 31)
     if gaps:
-        return (
+        return Reason(
+            Rule.FEATURES_NOT_COMPARED,
             f"{what} could not be compared, because their windows reach into days that were not delivered, "
-            f"{', '.join(gap.words for gap in gaps)}: {named}"
+            f"{', '.join(gap.words for gap in gaps)}: {named}",
         )
-    return (
+    return Reason(
+        Rule.FEATURES_NOT_COMPARED,
         f"{what} could not be compared yet, because they were still filling when the reference began: "
-        f"{named}; a champion that is trained later has a later reference"
+        f"{named}; a champion that is trained later has a later reference",
     )
 
 

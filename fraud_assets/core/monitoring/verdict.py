@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from fraud_assets.core.drift.findings import DATA_CAUSES, LABEL_CAUSES, DriftKind, DriftStatus, Finding
+from fraud_assets.core.reasons import Reason, Rule
 from fraud_assets.core.words import adjusted_p
 
 # A changed world asks for another model; a broken feed for its owner, and labels that come otherwise than they did
@@ -38,17 +39,36 @@ class Verdict:
     Attributes:
         drift_status: OK, WATCH, DRIFT or INSUFFICIENT_DATA.
         blame: what it comes from, where the status is WATCH or DRIFT.
-        reasons: why, as sentences, the gravest first.
+        reasons: why, the gravest first. The rule of one that is a finding's is the finding's kind.
     """
 
     drift_status: DriftStatus
     blame: Blame | None
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
 
     @property
     def asks_for_retraining(self) -> bool:
         """Whether the world changed, so that another model may help; it would learn the fault of broken data."""
         return self.drift_status == "DRIFT" and self.blame == "world"
+
+
+def next_step(blame: Blame | None, *, has_champion: bool) -> str | None:
+    """What comes of a verdict, in words; None where nothing is wrong.
+
+    Args:
+        blame: what it comes from.
+        has_champion: whether there is a model that another one could replace.
+    """
+    if blame is None:
+        return None
+    return NO_CHAMPION if blame == "world" and not has_champion else NEXT_STEPS[blame]
+
+
+def in_sentences(blame: Blame | None, reasons: Iterable[Reason], *, has_champion: bool) -> list[str]:
+    """What people read of a verdict: what comes of it, and why."""
+    step = next_step(blame, has_champion=has_champion)
+    why = [one.text for one in reasons if one.rule is not Rule.NEXT_STEP]
+    return [step, *why] if step else why
 
 
 def hold(findings: Iterable[Finding], before: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -67,7 +87,7 @@ def hold(findings: Iterable[Finding], before: Iterable[Finding]) -> tuple[Findin
     )
 
 
-def judge_month(findings: Sequence[Finding], *, has_champion: bool = True) -> Verdict:
+def judge_month(findings: Sequence[Finding]) -> Verdict:
     """Joins a month's findings: the worst status, what it comes from, and why.
 
     Findings of broken data or late labels explain others of the same status, so they take the blame: frauds that are
@@ -75,10 +95,9 @@ def judge_month(findings: Sequence[Finding], *, has_champion: bool = True) -> Ve
 
     Args:
         findings: of every kind, in any order; each kind that could not be looked at has one that says so.
-        has_champion: whether there is a model that another one could replace.
     """
     if not findings:
-        return Verdict("INSUFFICIENT_DATA", None, ("nothing could be compared",))
+        return Verdict("INSUFFICIENT_DATA", None, (Reason(Rule.NOTHING_COMPARED, "nothing could be compared"),))
     worst = _worst(findings)
     grave = [finding for finding in findings if finding.status == worst]
     blame = _blame(grave) if worst in ("DRIFT", "WATCH") else None
@@ -86,21 +105,26 @@ def judge_month(findings: Sequence[Finding], *, has_champion: bool = True) -> Ve
         (finding for finding in findings if finding.status in ("DRIFT", "WATCH")),
         key=lambda finding: (finding.status != "DRIFT", finding not in _explaining(grave, blame), *_gravity(finding)),
     )
-    reasons = [finding.reason for finding in shown[:MOST_REASONS]]
+    reasons = [_reason(finding) for finding in shown[:MOST_REASONS]]
     if len(shown) > MOST_REASONS:
-        reasons.append(f"and {len(shown) - MOST_REASONS} more, in the rows of the report")
+        more = f"and {len(shown) - MOST_REASONS} more, in the rows of the report"
+        reasons.append(Reason(Rule.MORE_FINDINGS, more))
     if worst == "OK":
-        reasons.append(_quiet(findings))
-    if blame:
-        reasons.insert(0, NEXT_STEPS[blame] if has_champion or blame != "world" else NO_CHAMPION)
-    reasons += [finding.reason for finding in findings if finding.status == "INSUFFICIENT_DATA"][:MOST_REASONS]
+        reasons.append(Reason(Rule.NOTHING_MOVED, _quiet(findings)))
+    reasons += [_reason(finding) for finding in findings if finding.status == "INSUFFICIENT_DATA"][:MOST_REASONS]
     # What it does to money, and to what the model is there for, is said in quiet months, too.
     reasons += [
-        finding.reason
+        _reason(finding)
         for finding in findings
         if finding.status == "OK" and finding.kind == "concept" and finding.feature in ("average_precision", "cost")
     ]
-    return Verdict(worst, blame, tuple(dict.fromkeys(reasons)))
+    # Findings about several features may say the same.
+    each = {one.text: one for one in reversed(reasons)}
+    return Verdict(worst, blame, tuple(one for one in reasons if each[one.text] is one))
+
+
+def _reason(finding: Finding) -> Reason:
+    return Reason(Rule(finding.kind), finding.reason, finding.feature or None)
 
 
 def _worst(findings: Sequence[Finding]) -> DriftStatus:

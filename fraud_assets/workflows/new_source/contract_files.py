@@ -36,7 +36,7 @@ from fraud_assets.core.drafting.draft import (
 from fraud_assets.core.drafting.profiling import FileProfile, profile_rows
 from fraud_assets.core.drafting.roles import Choices
 from fraud_assets.core.intake.accept import Part
-from fraud_assets.core.intake.preview import ColumnUse, MonthPreview, Reason, preview
+from fraud_assets.core.intake.preview import BrokenRule, ColumnUse, MonthPreview, preview
 from fraud_assets.core.months import check_month, months_between
 from fraud_assets.settings import Settings
 from fraud_assets.workflows.new_source.feed_check import FeedCheck, check_feed
@@ -67,7 +67,7 @@ class DataCheck:
     n_delivered: int
     n_accepted: int
     n_quarantined: int
-    reasons: list[Reason]
+    reasons: list[BrokenRule]
     fraud_rate: float | None
     label_share: float | None
     columns: list[ColumnUse]

@@ -31,6 +31,7 @@ from fraud_assets.adapters.sources import FolderSource, matching_files
 from fraud_assets.core.contracts.contract import ContractError, parse_contract
 from fraud_assets.core.intake.accept import Delivery, IntakeError, Part, accept
 from fraud_assets.core.intake.rows import Piece
+from fraud_assets_tests.sentences import all_said, counted
 
 MONTH = "2024-01"
 NAMES = ["id", "at", "note", "paid", "items", "online", "born", "fraud"]
@@ -409,7 +410,7 @@ def test_a_line_that_is_no_row_is_quarantined_wherever_it_stands(tmp_path, line,
     lines.insert(at, line)
     intake = taken(written(tmp_path, "\n".join(lines)), contract(**SHORT))
     assert set(stored(intake)) == {"T1", "T2"}
-    assert intake.quarantined["reasons"].to_pylist() == [reason]
+    assert all_said(intake.quarantined["reasons"]) == [reason]
     assert json.loads(intake.quarantined["original"][0].as_py()) == {"line": at + 1, "text": line}
     assert (intake.n_delivered, intake.quarantined["row_number"].to_pylist()) == (3, [at])
 
@@ -417,7 +418,7 @@ def test_a_line_that_is_no_row_is_quarantined_wherever_it_stands(tmp_path, line,
 def test_a_byte_that_is_no_text_costs_its_line(tmp_path):
     content = PLAIN.encode() + "T3,2024-01-06,3,é\n".encode("cp1252")
     intake = taken(written(tmp_path, content), contract(**SHORT))
-    (reason,) = intake.quarantined["reasons"].to_pylist()
+    (reason,) = all_said(intake.quarantined["reasons"])
     assert reason == "has a byte 0xe9 that is no text in utf-8 (csv.encoding: cp1252 is that of Windows)"
     assert json.loads(intake.quarantined["original"][0].as_py())["text"] == "T3,2024-01-06,3,\\xe9"
 
@@ -431,11 +432,13 @@ def test_a_value_of_several_lines_is_one_row_and_lines_that_may_be_rows_are_none
     doubtful = 'T1,2024-01-05,1,"x,0\nT2,2024-01-05,2,y,0\nT3,2024-01-05,3,z",0\nT4,2024-01-05,4,x,0\n'
     intake = taken(written(tmp_path, head + doubtful), of)
     assert (set(stored(intake)), intake.n_delivered) == ({"T4"}, 4)
-    assert "open in line 2 and close in line 4" in intake.quarantined["reasons"][0].as_py()
+    assert "open in line 2 and close in line 4" in all_said(intake.quarantined["reasons"])[0]
 
 
 def test_a_file_whose_lines_are_mostly_none_is_refused_with_the_first_of_them(tmp_path):
-    with pytest.raises(IntakeError, match=r"4 columns: 3 rows, first row 3 of 2024-01.csv, line 4 \('x'\)"):
+    with pytest.raises(
+        IntakeError, match=r"4 columns: 3 rows. First rows, in this order: row 3 of 2024-01.csv, line 4 \('x'\)"
+    ):
         taken(written(tmp_path, PLAIN + "x\n" * 3), contract(**SHORT, quarantine_limit=0.05))
 
 
@@ -572,7 +575,7 @@ def test_numbers_of_a_workbook_are_identifiers_and_those_of_sixteen_digits_have_
     of = contract(**SHORT, csv="{decimal: ','}")
     intake = taken(workbook(tmp_path / f"{MONTH}.xlsx", cells), of)
     assert {name: row["amount"] for name, row in stored(intake).items()} == {"1003": 1.5}
-    (reason,) = intake.reason_counts
+    (reason,) = counted(intake)
     assert reason.startswith("transaction_id is written in scientific notation, which has lost digits")
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.core.decisions.ledger import champion_version
+from fraud_assets.core.reasons import Rule
+from fraud_assets_tests.sentences import because
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def test_a_ledger_that_was_never_written_is_empty(ledger):
 
 def test_an_event_is_read_back_as_it_was_recorded(ledger):
     before = dt.datetime.now(dt.UTC)
-    reasons = "AP 0.71 exceeds 0.66; it's \U0001f44d\nreally"
+    reasons = because("AP 0.71 exceeds 0.66; it's \U0001f44d\nreally", '- "all"; of it', rule=Rule.BETTER, column="ap")
     assert ledger.record("promoted", 3, "2018-07", reasons, actor="dagster run 1", evidence=named("abc"))
     (event,) = ledger.events()
     assert (event.number, event.kind, event.model_version, event.month) == (1, "promoted", 3, "2018-07")
@@ -34,10 +36,12 @@ def test_an_event_is_read_back_as_it_was_recorded(ledger):
 
 
 def test_the_same_fact_on_the_same_evidence_is_written_once_whoever_says_it_again(ledger):
-    assert ledger.record("promoted", 3, "2018-07", "because", actor="one", evidence=named("abc"))
-    assert not ledger.record("promoted", 3, "2018-07", "in other words", actor="another", evidence=named("abc"))
+    assert ledger.record("promoted", 3, "2018-07", because("because"), actor="one", evidence=named("abc"))
+    assert not ledger.record(
+        "promoted", 3, "2018-07", because("in other words"), actor="another", evidence=named("abc")
+    )
     (event,) = ledger.events()
-    assert (event.reasons, event.actor) == ("because", "one")
+    assert (event.reasons, event.actor) == (because("because"), "one")
 
 
 @pytest.mark.parametrize(
@@ -51,24 +55,24 @@ def test_the_same_fact_on_the_same_evidence_is_written_once_whoever_says_it_agai
     ids=["kind", "version", "month", "evidence"],
 )
 def test_another_kind_version_month_or_evidence_is_another_fact(ledger, other):
-    ledger.record("promoted", 3, "2018-07", "because", actor="one", evidence=named("abc"))
+    ledger.record("promoted", 3, "2018-07", because("because"), actor="one", evidence=named("abc"))
     kind, version, month, evidence = other
-    assert ledger.record(kind, version, month, "because", actor="one", evidence=named(evidence))
+    assert ledger.record(kind, version, month, because("because"), actor="one", evidence=named(evidence))
     assert [event.kind for event in ledger.events()] == ["promoted", kind]
 
 
 def test_events_come_in_the_order_in_which_they_were_written(ledger):
     for version in (5, 2, 9):
-        ledger.record("registered", version, "2018-07", "because", actor="one")
+        ledger.record("registered", version, "2018-07", because("because"), actor="one")
     events = ledger.events()
     assert [event.model_version for event in events] == [5, 2, 9]
     assert [event.number for event in events] == sorted(event.number for event in events)
 
 
 def test_the_champion_follows_from_what_was_stored(ledger):
-    ledger.record("promoted", 1, "2018-06", "better", actor="one", evidence=named("a"))
-    ledger.record("promoted", 2, "2018-07", "better", actor="one", evidence=named("b"))
-    ledger.record("rolled_back", 1, "2018-07", "it was not", actor="anna", evidence=named("c"))
+    ledger.record("promoted", 1, "2018-06", because("better"), actor="one", evidence=named("a"))
+    ledger.record("promoted", 2, "2018-07", because("better"), actor="one", evidence=named("b"))
+    ledger.record("rolled_back", 1, "2018-07", because("it was not"), actor="anna", evidence=named("c"))
     assert champion_version(ledger.events()) == 1
     assert champion_version(ledger.events(), before_month="2018-07") == 1
 
@@ -78,7 +82,7 @@ def test_many_who_record_at_once_write_each_fact_once(ledger):
 
     def record(version):
         try:
-            written.append(ledger.record("registered", version, "2018-07", "because", actor="one"))
+            written.append(ledger.record("registered", version, "2018-07", because("because"), actor="one"))
         except Exception as error:  # noqa: BLE001 - any error of a writer fails the test below
             failures.append(error)
 
@@ -96,21 +100,23 @@ def test_an_event_from_before_evidence_was_named_is_read_and_the_ledger_goes_on(
     with ledger.database.session() as connection:
         connection.execute(
             "INSERT INTO ledger (kind, model_version, month, reasons, actor, fact) "
-            "VALUES ('promoted', 1, '2018-06', 'better', 'one', 'x')"
+            "VALUES ('promoted', 1, '2018-06', '[]', 'one', 'x')"
         )
     assert [event.evidence for event in ledger.events()] == [{}]
-    ledger.record("promoted", 2, "2018-07", "better still", actor="one", evidence=named("abc"))
+    ledger.record("promoted", 2, "2018-07", because("better still"), actor="one", evidence=named("abc"))
     assert [(event.model_version, event.evidence) for event in ledger.events()] == [(1, {}), (2, named("abc"))]
 
 
 def test_evidence_that_has_come_back_after_another_decision_is_a_new_fact(ledger):
     for digest in ("abc", "other", "abc", "abc"):
-        ledger.record("refused", 3, "2018-07", "because", actor="one", evidence=named(digest))
+        ledger.record("refused", 3, "2018-07", because("because"), actor="one", evidence=named(digest))
     assert [event.evidence["evaluation"]["2018-07"] for event in ledger.events()] == ["abc", "other", "abc"]
 
 
 def test_a_person_s_decision_between_two_runs_on_the_same_evidence_adds_nothing(ledger):
-    ledger.record("promoted", 3, "2018-07", "because", actor="one", evidence=named("abc"))
-    ledger.record("promoted", 2, "2018-07", "I know better", actor="ada", evidence={"by hand": {"after event": "1"}})
-    assert not ledger.record("promoted", 3, "2018-07", "because", actor="one", evidence=named("abc"))
+    ledger.record("promoted", 3, "2018-07", because("because"), actor="one", evidence=named("abc"))
+    ledger.record(
+        "promoted", 2, "2018-07", because("I know better"), actor="ada", evidence={"by hand": {"after event": "1"}}
+    )
+    assert not ledger.record("promoted", 3, "2018-07", because("because"), actor="one", evidence=named("abc"))
     assert champion_version(ledger.events()) == 2

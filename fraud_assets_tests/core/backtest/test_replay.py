@@ -8,13 +8,14 @@ from fraud_assets.core.backtest.replay import PolicyError, Step, parse_policies,
 from fraud_assets.core.monitoring.month import MonthReport
 from fraud_assets.core.monitoring.verdict import Verdict
 from fraud_assets.core.months import months_between
+from fraud_assets_tests.sentences import because, texts
 
 YEAR = months_between("2025-03", "2025-08")
-QUIET = Verdict("OK", None, ("nothing moved",))
-CHANGED = Verdict("DRIFT", "world", ("amounts rose",))
-BROKEN = Verdict("DRIFT", "data", ("amounts are missing",))
-LATE = Verdict("DRIFT", "labels", ("labels come late",))
-UNEASY = Verdict("WATCH", "world", ("amounts may have risen",))
+QUIET = Verdict("OK", None, because("nothing moved"))
+CHANGED = Verdict("DRIFT", "world", because("amounts rose"))
+BROKEN = Verdict("DRIFT", "data", because("amounts are missing"))
+LATE = Verdict("DRIFT", "labels", because("labels come late"))
+UNEASY = Verdict("WATCH", "world", because("amounts may have risen"))
 
 
 def replayed(policy: str, verdicts: dict[str, Verdict], failing: tuple[str, ...] = ()) -> tuple[Step, ...]:
@@ -58,12 +59,15 @@ def test_a_new_model_is_live_from_the_month_after_its_training_on() -> None:
 def test_nothing_is_trained_at_the_last_month_s_end_and_the_reason_says_so() -> None:
     last = replayed("on-drift", {YEAR[-1]: CHANGED})[-1]
     assert not last.retrained
-    assert last.reason == "the report says DRIFT, and blames the world; not trained, the replay ends here"
+    assert texts(last.reasons) == (
+        "the report says DRIFT, and blames the world",
+        "not trained, the replay ends here",
+    )
 
 
 def test_a_training_that_is_not_possible_leaves_the_old_model_live_and_is_asked_for_again() -> None:
     steps = replayed("every-2", {}, failing=("2025-04",))
-    assert steps[1].reason == "the model is 2 months old; every-2 asks for 2; not trained: too few frauds"
+    assert texts(steps[1].reasons) == ("the model is 2 months old; every-2 asks for 2", "not trained: too few frauds")
     assert [step.trained for step in steps] == ["2025-02"] * 3 + ["2025-05"] * 2 + ["2025-07"]
 
 

@@ -22,6 +22,8 @@ from fraud_assets.core.decisions.alerts import (
     run_fact,
 )
 from fraud_assets.core.decisions.ledger import Event
+from fraud_assets.core.intake.accept import FIRST_ROWS
+from fraud_assets_tests.sentences import because
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -74,7 +76,11 @@ def test_dropped_rows_do_not_count_against_the_month() -> None:
 
 
 def test_quarantine_says_how_much_of_what_and_where_the_limit_is() -> None:
-    [said] = rows(stored=960, quarantined=40, reasons=(("amount is missing", 30), ("amount is below 0", 10)))
+    [said] = rows(
+        stored=960,
+        quarantined=40,
+        reasons=tuple(zip(because("amount is missing", "amount is below 0"), (30, 10), strict=True)),
+    )
     assert said == (
         "40 of 1,000 rows of 2025-03 (4.0 %) break the contract and are held back; above 5.0 % the month is refused. "
         "amount is missing (30 rows); amount is below 0 (10 rows)."
@@ -97,7 +103,7 @@ def test_a_run_that_failed_because_the_data_was_refused_is_broken_data_and_the_s
     assert "9 of 10 rows break the contract" in one.sentence
 
 
-def test_a_refused_delivery_is_told_without_the_values_of_its_rows() -> None:
+def test_a_refusal_by_an_earlier_version_is_told_without_the_values_of_its_rows() -> None:
     said = (
         "f.csv: 9 of 10 rows break it. mail is odd: 5 rows, first row 3 of f.csv (mail = 'jo (x); @b.com'); "
         "amount is below 0: 4 rows, first row 7 of f.csv (amount = '-619.8')"
@@ -107,6 +113,13 @@ def test_a_refused_delivery_is_told_without_the_values_of_its_rows() -> None:
         "The data was refused, and is not used: f.csv: 9 of 10 rows break it. mail is odd: 5 rows; "
         "amount is below 0: 4 rows"
     )
+
+
+def test_a_refused_delivery_is_told_with_every_reason_whole_and_without_the_values_of_its_rows() -> None:
+    listed = "f.csv: 9 of 10 rows break it. kind is none of ['a; b: 2 rows, first row 1']: 5 rows; mail is odd: 4 rows"
+    values = "row 3 of f.csv (kind = 'x; y'); row 7 of f.csv (mail = 'jo (x); @b.com')"
+    fact = run_fact("a", "j", "2025-03", [Failure("x", "IntakeError", listed + FIRST_ROWS + values)], link=None, at=NOW)
+    assert fact.sentence == f"The data was refused, and is not used: {listed}"
 
 
 def test_any_other_failed_run_is_a_fact_of_its_own_that_says_where_and_why() -> None:
@@ -131,7 +144,7 @@ def test_an_endless_error_is_cut() -> None:
 
 @pytest.mark.parametrize("kind", ["registered", "validated", "promoted", "rolled_back"])
 def test_only_a_refusal_in_the_ledger_is_a_fact(kind: str) -> None:
-    event = Event(4, NOW, kind, 7, "2025-03", "AP 0.60 against 0.66.", "alice")  # type: ignore[arg-type]
+    event = Event(4, NOW, kind, 7, "2025-03", because("AP 0.60", "against 0.66."), "alice")  # type: ignore[arg-type]
     assert promotion_fact(event, link=None) is None
     refused = promotion_fact(replace(event, kind="refused"), link=None)
     assert refused is not None

@@ -15,6 +15,7 @@ from fraud_assets.core.decisions.promotion import (
     decide_promotion,
 )
 from fraud_assets.core.statistics.bootstrap import Interval
+from fraud_assets_tests.sentences import texts
 
 CHALLENGER = ModelEvidence(
     version=7,
@@ -57,7 +58,7 @@ def with_challenger(signals: PromotionSignals, **changes: Any) -> PromotionSigna
 def test_a_challenger_shown_to_be_better_is_promoted_and_the_figures_are_told() -> None:
     verdict = decide_promotion(BETTER)
     assert (verdict.validation_status, verdict.promote) == ("passed", True)
-    assert verdict.reasons == (
+    assert texts(verdict.reasons) == (
         "Version 7 (trained in 2018-07) is better than the champion, version 5: "
         "AP +0.040 [+0.010, +0.070] on 50 frauds among 1,000 matured transactions.",
     )
@@ -197,13 +198,13 @@ def test_a_challenger_shown_to_be_better_is_promoted_and_the_figures_are_told() 
 )
 def test_one_thing_amiss_refuses_with_its_reason(signals: PromotionSignals, status: str, reason: str) -> None:
     verdict = decide_promotion(signals)
-    assert (verdict.validation_status, verdict.promote, verdict.reasons) == (status, False, (reason,))
+    assert (verdict.validation_status, verdict.promote, texts(verdict.reasons)) == (status, False, (reason,))
 
 
 def test_a_first_model_well_above_chance_is_promoted_without_a_champion() -> None:
     verdict = decide_promotion(FIRST)
     assert (verdict.validation_status, verdict.promote) == ("passed", True)
-    assert verdict.reasons == (
+    assert texts(verdict.reasons) == (
         "There is no champion, and version 7 (trained in 2018-07) is clearly better than chance: "
         "AP 0.700 [0.600, 0.800] against 0.1000, which is 2 times the prevalence, on 50 frauds among 1,000 "
         "matured transactions.",
@@ -227,7 +228,7 @@ def test_a_champion_that_decides_nothing_counts_as_none_even_where_it_ranks_bett
     champion = dataclasses.replace(CHAMPION, **useless)
     verdict = decide_promotion(dataclasses.replace(BETTER, champion=champion, ap_difference=WORSE))
     assert (verdict.validation_status, verdict.promote) == ("passed", True)
-    [reason] = verdict.reasons
+    [reason] = texts(verdict.reasons)
     assert reason.startswith("The champion, version 5, counts as none: at its threshold, 0.04, ")
     assert f"{why}, and version 7 (trained in 2018-07) is clearly better than chance: AP 0.700" in reason
 
@@ -247,7 +248,7 @@ def test_a_useless_champion_is_not_replaced_by_what_may_be_chance() -> None:
 def test_a_champion_whose_decisions_are_unknown_is_compared_as_ever() -> None:
     champion = dataclasses.replace(CHAMPION, expected_cost=None, alerts_per_day=0.0)
     verdict = decide_promotion(dataclasses.replace(BETTER, champion=champion, ap_difference=WORSE))
-    assert verdict.reasons[0].startswith("Version 7 (trained in 2018-07) is worse than the champion")
+    assert verdict.reasons[0].text.startswith("Version 7 (trained in 2018-07) is worse than the champion")
 
 
 @pytest.mark.parametrize("base", [BETTER, FIRST], ids=["with a champion", "without"])
@@ -261,7 +262,7 @@ def test_twenty_frauds_are_enough_and_nineteen_are_not(base: PromotionSignals, n
     assert verdict.promote is enough
     assert verdict.validation_status == ("passed" if enough else "insufficient_data")
     if not enough:
-        assert verdict.reasons == (
+        assert texts(verdict.reasons) == (
             "The window holds 19 frauds among 1,000 matured transactions; 20 frauds are needed to judge a "
             "model: wait until more labels have matured.",
         )
@@ -269,7 +270,7 @@ def test_twenty_frauds_are_enough_and_nineteen_are_not(base: PromotionSignals, n
         assert (
             decide_promotion(dataclasses.replace(signals, challenger=told))
             .reasons[0]
-            .endswith("20 frauds are needed to judge a model: at the present rate of 4 a month, about 2018-09.")
+            .text.endswith("20 frauds are needed to judge a model: at the present rate of 4 a month, about 2018-09.")
         )
 
 
@@ -277,7 +278,7 @@ def test_every_missing_piece_is_named_at_once() -> None:
     signals = with_challenger(
         dataclasses.replace(BETTER, champion=None, ap_difference=None), n_fraud=1, n=10, prevalence=0.1
     )
-    reasons = decide_promotion(signals).reasons
+    reasons = texts(decide_promotion(signals).reasons)
     assert len(reasons) == 3
     assert reasons[0].startswith("The window holds 1 fraud among 10 matured transactions;")
     assert reasons[1].startswith("The champion, version 5, was not evaluated")
@@ -296,7 +297,7 @@ def test_every_missing_piece_is_named_at_once() -> None:
 def test_a_difference_within_the_tolerance_counts_as_none(difference: Interval, status: str) -> None:
     verdict = decide_promotion(dataclasses.replace(BETTER, ap_difference=difference), PromotionPolicy(tolerance=0.02))
     assert verdict.validation_status == status
-    assert "the champion, version 5 by more than 0.02:" in verdict.reasons[0]
+    assert "the champion, version 5 by more than 0.02:" in verdict.reasons[0].text
 
 
 def test_a_stricter_multiple_of_the_prevalence_holds_a_first_model_back() -> None:

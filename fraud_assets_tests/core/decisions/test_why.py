@@ -16,6 +16,7 @@ from fraud_assets.core.decisions.why import (
     why_no_challenger,
     why_no_model,
 )
+from fraud_assets_tests.sentences import because, stored
 
 LABELS = LabelFacts(
     n_fraud=12, n_known=400, n_statements=412, n_unseen=0, n_delivered=0, absent_files=(), refused={}, delay_days=None
@@ -25,11 +26,14 @@ GOOD = MonthFacts(
     n_transactions=1000,
     quarantined={},
     labels=LABELS,
-    drift={"drift_status": "OK", "reason": "none of 12 features moved beyond chance"},
+    drift={
+        "drift_status": "OK", "blame": None, "champion_version": 3,
+        "reasons": stored("none of 12 features moved beyond chance"),
+    },
     trained={"month": date(2024, 2, 1), "model_version": 4, "reason": "the best validation AP"},
     decision={
-        "promoted": True, "validation_status": "passed", "reasons": "Version 3 is better.", "challenger_version": 3,
-        "champion_version": 3,
+        "promoted": True, "validation_status": "passed", "reasons": stored("Version 3 is better."),
+        "challenger_version": 3, "champion_version": 3,
     },
 )  # fmt: skip
 
@@ -41,6 +45,11 @@ def with_labels(**changes: Any) -> MonthFacts:
 def with_decision(**changes: Any) -> MonthFacts:
     assert GOOD.decision is not None
     return dataclasses.replace(GOOD, decision={**GOOD.decision, "promoted": False, **changes})
+
+
+def drifted(blame: str | None) -> dict[str, Any]:
+    reasons = stored("amount moved; or\nnot", "more")
+    return {"drift_status": "DRIFT", "blame": blame, "champion_version": 3, "reasons": reasons}
 
 
 def said(facts: MonthFacts) -> list[tuple[str, str, bool]]:
@@ -67,7 +76,9 @@ NONE_KNOWN = {"n_fraud": 0, "n_known": 0, "n_statements": 0}
             id="no transaction",
         ),
         pytest.param(
-            dataclasses.replace(GOOD, quarantined={"amount: is no number.": 200, "card: is missing": 50}),
+            dataclasses.replace(
+                GOOD, quarantined={because("amount: is no number."): 200, because("card: is missing"): 50}
+            ),
             ("transactions", "250 rows (20.0 %) in quarantine: amount: is no number, and 1 more reason", False),
             id="quarantine",
         ),
@@ -77,7 +88,9 @@ NONE_KNOWN = {"n_fraud": 0, "n_known": 0, "n_statements": 0}
             id="the label file is missing",
         ),
         pytest.param(
-            with_labels(**NONE_KNOWN, refused={"known_at is no time": 200, "is_fraud is missing": 12}),
+            with_labels(
+                **NONE_KNOWN, refused={because("known_at is no time"): 200, because("is_fraud is missing"): 12}
+            ),
             (
                 "labels",
                 "0.0 % fraud: all 212 label rows were refused: known_at is no time, and 1 more reason",
@@ -86,8 +99,8 @@ NONE_KNOWN = {"n_fraud": 0, "n_known": 0, "n_statements": 0}
             id="all label rows refused",
         ),
         pytest.param(
-            with_labels(refused={"known_at is no time": 12}),
-            ("labels", "12 label rows were refused: known_at is no time", False),
+            with_labels(refused={because("known_at is no time", "is_fraud is empty"): 12}),
+            ("labels", "12 label rows were refused: known_at is no time; is_fraud is empty", False),
             id="some label rows refused",
         ),
         pytest.param(
@@ -124,9 +137,14 @@ NONE_KNOWN = {"n_fraud": 0, "n_known": 0, "n_statements": 0}
             id="only genuine ones",
         ),
         pytest.param(
-            dataclasses.replace(GOOD, drift={"drift_status": "DRIFT", "reason": "amount moved\nmore"}),
-            ("drift", "DRIFT: amount moved", False),
+            dataclasses.replace(GOOD, drift=drifted("world")),
+            ("drift", "DRIFT: the world changed: another model may help", False),
             id="drift",
+        ),
+        pytest.param(
+            dataclasses.replace(GOOD, drift=drifted(None)),
+            ("drift", "DRIFT: amount moved; or\nnot", False),
+            id="drift that nothing is said to do about",
         ),
         pytest.param(
             dataclasses.replace(GOOD, trained={"model_version": None, "reason": "19 frauds are known, 30 are needed"}),
@@ -134,28 +152,32 @@ NONE_KNOWN = {"n_fraud": 0, "n_known": 0, "n_statements": 0}
             id="no model",
         ),
         pytest.param(
-            with_decision(champion_version=2, validation_status="inconclusive", reasons="Not shown to be better."),
+            with_decision(
+                champion_version=2, validation_status="inconclusive", reasons=stored("Not shown to be better.")
+            ),
             ("promotion", "version 3 was not promoted: Not shown to be better.", True),
             id="a challenger that is not shown to be better",
         ),
         pytest.param(
-            with_decision(champion_version=2, validation_status="failed", reasons="It flags nothing.\nMore."),
+            with_decision(champion_version=2, validation_status="failed", reasons=stored("It flags nothing.", "More.")),
             ("promotion", "version 3 was not promoted: It flags nothing. More.", False),
             id="a challenger that is useless",
         ),
         pytest.param(
-            with_decision(champion_version=None, validation_status="inconclusive", reasons="It may be chance."),
+            with_decision(champion_version=None, validation_status="inconclusive", reasons=stored("It may be chance.")),
             ("promotion", "version 3 was not promoted: It may be chance.", False),
             id="a challenger that may be chance, and nothing is live",
         ),
         pytest.param(
-            with_decision(champion_version=None, challenger_version=None, reasons="There is no challenger."),
+            with_decision(champion_version=None, challenger_version=None, reasons=stored("There is no challenger.")),
             ("promotion", "nothing is live: There is no challenger.", False),
             id="nothing live",
         ),
         pytest.param(
             dataclasses.replace(
-                with_decision(champion_version=None, challenger_version=None, reasons="There is no challenger."),
+                with_decision(
+                    champion_version=None, challenger_version=None, reasons=stored("There is no challenger.")
+                ),
                 is_waiting=True,
             ),
             ("promotion", "nothing is live: There is no challenger.", True),
@@ -170,12 +192,15 @@ def test_what_is_not_as_it_should_be_is_said_with_its_reason(
 
 
 def test_without_a_challenger_beside_a_champion_nothing_is_said() -> None:
-    assert said(with_decision(champion_version=2, challenger_version=None, reasons="There is no challenger.")) == []
+    assert (
+        said(with_decision(champion_version=2, challenger_version=None, reasons=stored("There is no challenger.")))
+        == []
+    )
 
 
 def test_why_nothing_can_be_scored_names_model_promotion_and_labels() -> None:
     facts = dataclasses.replace(
-        with_decision(champion_version=None, challenger_version=None, reasons="There is no challenger."),
+        with_decision(champion_version=None, challenger_version=None, reasons=stored("There is no challenger.")),
         trained={"model_version": None, "reason": "no fraud is known"},
         labels=dataclasses.replace(LABELS, **NONE_KNOWN, absent_files=("l.csv",)),
     )

@@ -18,6 +18,7 @@ from fraud_assets.core.monitoring.verdict import judge_month
 from fraud_assets.core.statistics import clusters as clusters_module
 from fraud_assets.core.words import percent
 from fraud_assets_tests.core.quiet_months import World, amounts, compare, replaced, status, told
+from fraud_assets_tests.sentences import texts
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_months_in_which_nothing_moved_are_ok_and_say_so(months):
     findings = compare(*months, "amount", "customer_level", "noise")
     verdict = judge_month(findings)
     assert verdict.drift_status == "OK"
-    assert verdict.reasons[0].startswith("none of the 4 checks found a change to act on (smallest adjusted p ")
+    assert verdict.reasons[0].text.startswith("none of the 4 checks found a change to act on (smallest adjusted p ")
     assert [finding.feature for finding in findings] == ["amount", "customer_level", "noise", "rows_a_day"]
     assert all(finding.reason for finding in findings)
 
@@ -504,7 +505,7 @@ def test_a_column_that_the_reference_lacks_is_a_remark_and_no_standing_watch(mon
     assert told(findings, "amount").status == "INSUFFICIENT_DATA"
     verdict = judge_month(findings)
     assert verdict.drift_status == "OK"
-    assert reason in verdict.reasons
+    assert reason in texts(verdict.reasons)
 
 
 def test_a_column_that_changed_from_numbers_to_texts_is_lost(months):

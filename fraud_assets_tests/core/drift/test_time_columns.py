@@ -86,7 +86,7 @@ def test_a_column_that_follows_time_is_a_remark_and_no_change_of_the_world(which
     )
     assert {one.status for one in findings if one.feature == "x"} == {"INSUFFICIENT_DATA"}
     assert judge_month(findings).drift_status not in ("DRIFT", "WATCH")
-    assert any(f"months cannot be compared by x: {found['x']}" in reason for reason in judge_month(findings).reasons)
+    assert any(f"months cannot be compared by x: {found['x']}" in one.text for one in judge_month(findings).reasons)
 
 
 ORDINARY: dict[str, Make] = {

@@ -25,6 +25,7 @@ from fraud_assets.core.models.scoring import ModelManifest, Scorer, digest_model
 from fraud_assets.core.statistics.metrics import Costs
 from fraud_assets.core.windows import Window
 from fraud_assets.settings import PROJECT_ROOT
+from fraud_assets_tests.sentences import texts
 
 UTC = dt.UTC
 WINDOW = Window(dt.datetime(2018, 6, 1, tzinfo=UTC), dt.datetime(2018, 6, 24, tzinfo=UTC))
@@ -321,7 +322,7 @@ def test_signals_of_a_month_without_a_challenger_promote_nothing(schema):
 def test_signals_of_a_month_that_could_not_be_judged_promote_nothing_and_carry_the_reason_on(schema):
     row = nothing_judged("2018-06", AS_OF, "12 matured transactions, 0 of them fraud", schema)
     signals = promotion_signals(row, "2018-06", champion=3)
-    assert decide_promotion(signals).reasons == (
+    assert texts(decide_promotion(signals).reasons) == (
         "There is no challenger in 2018-06: 12 matured transactions, 0 of them fraud.",
     )
     assert promotion_signals(row, "2018-06", 3, "no model has been trained").why_none == "no model has been trained"

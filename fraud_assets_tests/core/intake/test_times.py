@@ -26,14 +26,14 @@ def event(said, timezone="UTC", **columns):
     """The one event time, and what is wrong with it."""
     unreadable = Unreadable()
     (found,) = event_times(rows(**columns), contract(said, timezone), "x.csv", unreadable).to_pylist()
-    return found, [reason for _, reason, _ in unreadable.reasons]
+    return found, [reason.text for reason, _ in unreadable.reasons]
 
 
 def known(said, timezone="UTC", event_said="{column: at}", **columns):
     of = contract(event_said, timezone, known_at=said)
     unreadable = Unreadable()
     (found,) = label_times(rows(**columns), of.label.known, "label_timestamp", of, "x.csv", unreadable).to_pylist()
-    return found, [reason for _, reason, _ in unreadable.reasons]
+    return found, [reason.text for reason, _ in unreadable.reasons]
 
 
 def utc(*moment):
@@ -171,7 +171,7 @@ def date(value, form=None, timezone="UTC"):
     values = value if isinstance(value, pa.Array) else pa.array([value])
     column = Column(column="born", type="date", format=form)
     (found,) = to_column(values, "born", column, contract(timezone=timezone), "x.csv", unreadable).to_pylist()
-    return found, [reason for _, reason, _ in unreadable.reasons]
+    return found, [reason.text for reason, _ in unreadable.reasons]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,9 @@ from fraud_assets.core.labels.feed import (
     refuse_premature,
     statement_digest,
 )
+from fraud_assets.core.reasons import Rule
+from fraud_assets_tests.sentences import all_said
+from fraud_assets_tests.sentences import said as said_of
 
 CONTRACT = parse_contract("""
 name: cards
@@ -57,7 +60,7 @@ def reason(**columns):
     assert found.taken.num_rows == 0
     (row,) = found.refused.to_pylist()
     assert (row["file"], row["row_number"]) == ("labels.csv", 1)
-    return row["reasons"]
+    return said_of(row["reasons"])
 
 
 def test_a_row_becomes_a_statement():
@@ -105,8 +108,8 @@ def test_good_rows_are_taken_and_bad_ones_are_kept_with_number_reasons_and_value
     assert found.taken["row_number"].to_pylist() == [1, 3]
     (row,) = found.refused.to_pylist()
     assert row["row_number"] == 2
-    assert row["reasons"].startswith("transaction_id is not a whole number")
-    assert "; is_fraud is none of true, 1, yes, fraud, false" in row["reasons"]
+    assert said_of(row["reasons"]).startswith("transaction_id is not a whole number")
+    assert "; is_fraud is none of true, 1, yes, fraud, false" in said_of(row["reasons"])
     assert json.loads(row["original"]) == {"transaction_id": "x", "is_fraud": "perhaps", "note": "b"}
 
 
@@ -131,7 +134,7 @@ def test_a_float_that_has_lost_digits_names_no_transaction():
     rows = pa.table({"transaction_id": [7.0, 2.0**53, 1.5, None], "is_fraud": ["1"] * 4})
     found = read(rows=rows)
     assert found.taken["transaction_id"].to_pylist() == [7]
-    assert [row["reasons"].split(":")[0] for row in found.refused.to_pylist()] == [
+    assert [said_of(row["reasons"]).split(":")[0] for row in found.refused.to_pylist()] == [
         "transaction_id was delivered as a floating-point number past 2^53, which has lost digits (deliver it as text)",
         "transaction_id is not a whole number",
         "transaction_id is missing",
@@ -214,7 +217,7 @@ def test_a_feed_s_row_must_have_a_time_within_its_month():
         at=[None, "2018-04-30T22:00:00Z", "2018-05-31T22:00:00Z"],
     )  # fmt: skip
     assert found.taken["transaction_id"].to_pylist() == [2]
-    assert [row["reasons"].split(":")[0] for row in found.refused.to_pylist()] == [
+    assert [said_of(row["reasons"]).split(":")[0] for row in found.refused.to_pylist()] == [
         "at is missing",
         "at lies outside 2018-05, the month of the file",
     ]
@@ -237,7 +240,7 @@ def test_a_statement_from_before_its_transaction_is_refused_and_one_of_its_insta
     found = refuse_premature(read(rows=rows), happened, rows)
     assert found.taken["transaction_id"].to_pylist() == [2, 3]
     assert found.refused["row_number"].to_pylist() == [1, 3]
-    assert found.refused["reasons"][0].as_py().startswith("label_timestamp lies before its transaction: correct it")
+    assert all_said(found.refused["reasons"])[0].startswith("label_timestamp lies before its transaction: correct it")
     original = json.loads(found.refused["original"][0].as_py())
     assert (original["transaction_id"], original["transaction was at"]) == ("1", "2018-05-01 00:00:01")
     assert (found.n_read, found.n_fraud, found.n_fraud_refused) == (4, 4, 2)
@@ -392,7 +395,8 @@ def test_refused_rows_are_counted_by_their_reasons():
     )
     first, second = by_reason(found.refused)
     assert (first.rows, second.rows) == (9990, 3)
-    assert first.reason.startswith("is_fraud is none of")
+    assert [one.rule for one in first.reasons] == [Rule.UNKNOWN_LABEL]
+    assert first.reasons[0].text.startswith("is_fraud is none of")
     assert [one["row_number"] for one in second.examples] == [n - 2, n - 1, n]
     assert first.examples[0] == {
         "file": "labels.csv", "row_number": 1,

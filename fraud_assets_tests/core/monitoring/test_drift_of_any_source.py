@@ -15,7 +15,9 @@ from fraud_assets.core.drift.findings import DRIFT_STATUSES, Finding
 from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.core.monitoring.month import MonthReport, drift_rows, earlier_reports
 from fraud_assets.core.monitoring.plan import EarlierReport
+from fraud_assets.core.monitoring.verdict import in_sentences
 from fraud_assets_tests.core.streams import FIRST, Rng, Stream, Values, contract_of
+from fraud_assets_tests.sentences import texts
 
 
 def found(report: MonthReport, feature: str, kind: str) -> Finding:
@@ -43,14 +45,16 @@ def test_without_a_champion_quiet_months_are_ok_and_say_what_they_were_compared_
     assert (report.verdict.drift_status, report.verdict.blame) == ("OK", None)
     assert any(
         reason == "there is no champion yet, so the month was compared with the months before: 2023-02-01 to 2023-04-30"
-        for reason in report.verdict.reasons
+        for reason in texts(report.verdict.reasons)
     )
 
 
 def test_the_first_month_of_all_has_nothing_to_be_compared_with_and_says_so() -> None:
     report = plain([300] * 3).report(FIRST)
     assert report.verdict.drift_status == "INSUFFICIENT_DATA"
-    assert report.verdict.reasons == ("there is no champion yet, and no earlier month is there that could be compared",)
+    assert texts(report.verdict.reasons) == (
+        "there is no champion yet, and no earlier month is there that could be compared",
+    )
 
 
 def test_a_column_that_has_gone_empty_is_blamed_on_the_data() -> None:
@@ -73,7 +77,8 @@ def test_a_category_that_came_or_vanished_is_said(before: str, now: str) -> None
 
     report = Stream(contract_of({"channel": "type: string"}), [300] * 5, {"channel": replaced}).report()
     assert (report.verdict.drift_status, report.verdict.blame) == ("DRIFT", "world")
-    assert report.verdict.reasons[0] == "the world changed: what a model learns from earlier months may not hold"
+    said = in_sentences(report.verdict.blame, report.verdict.reasons, has_champion=False)
+    assert said[0] == "the world changed: what a model learns from earlier months may not hold"
     assert moved(report) <= {("channel", "category"), ("channel", "covariate"), ("all_columns", "multivariate")}
     if now == "app":
         assert "channel has 1 new value in" in found(report, "channel", "category").reason
@@ -113,7 +118,8 @@ def test_a_month_that_was_not_delivered_is_blamed_on_the_data_and_those_after_it
         assert (report.verdict.drift_status, report.verdict.blame) == ("DRIFT", "data")
         assert found(report, "transactions", "missing").cause == "missing_rows"
         assert (
-            "hardly any transactions were delivered of 2023-08-01 to 2023-08-31 (12 rows" in report.verdict.reasons[1]
+            "hardly any transactions were delivered of 2023-08-01 to 2023-08-31 (12 rows"
+            in report.verdict.reasons[0].text
         )
     for month in (after, later):
         report = stream.report(month)
@@ -122,7 +128,7 @@ def test_a_month_that_was_not_delivered_is_blamed_on_the_data_and_those_after_it
     names = {one.feature for one in stream.report(after).findings}
     assert "amount" in names
     assert not any(name.startswith("customer_") for name in names)
-    assert "2023-08-01 to 2023-08-31" in stream.report(after).verdict.reasons[-1]
+    assert "2023-08-01 to 2023-08-31" in stream.report(after).verdict.reasons[-1].text
     assert "customer_count_7d" in {one.feature for one in stream.report(later).findings}
 
 
@@ -141,7 +147,7 @@ def test_of_days_that_are_missing_those_at_the_end_are_a_remark(first: str, end:
     report = stream.report()
     assert (report.verdict.drift_status, report.verdict.blame) == (status, "data" if status == "DRIFT" else None)
     last = f"{stop - dt.timedelta(days=1):%Y-%m-%d}"
-    assert any(f"delivered of {first} to {last} (0 rows" in reason for reason in report.verdict.reasons)
+    assert any(f"delivered of {first} to {last} (0 rows" in reason for reason in texts(report.verdict.reasons))
 
 
 # Any columns.
@@ -234,7 +240,7 @@ def test_any_table_gives_a_report(
     report = Stream(contract, every, values, fraud=fraud, ids=ids).report()
     assert report.verdict.drift_status in DRIFT_STATUSES
     assert (report.verdict.blame is None) == (report.verdict.drift_status in ("OK", "INSUFFICIENT_DATA"))
-    assert all(report.verdict.reasons)
+    assert all(texts(report.verdict.reasons))
     assert all(one.status in DRIFT_STATUSES and one.reason for one in report.findings)
     stored = drift_rows(report, month, TABLES["drift_report"](contract).schema)
     assert earlier_reports(stored) == {month: EarlierReport(None, report.verdict.drift_status, report.findings)}
@@ -274,7 +280,7 @@ def test_a_column_that_is_never_or_hardly_ever_there_is_named_and_the_others_are
         finding = found(report, "extra", "covariate")
         if share:
             assert finding.status == "INSUFFICIENT_DATA"
-            assert finding.reason in report.verdict.reasons
+            assert finding.reason in texts(report.verdict.reasons)
             assert "only its share of missing was looked at" in finding.reason
         else:
             assert finding.reason == "extra is missing in every row of both windows: nothing could move"

@@ -34,8 +34,10 @@ from fraud_assets.core.monitoring.plan import (
 )
 from fraud_assets.core.monitoring.verdict import Verdict
 from fraud_assets.core.months import months_between
+from fraud_assets.core.reasons import reasons_from_json
 from fraud_assets.core.statistics.metrics import Costs
 from fraud_assets.core.windows import Window
+from fraud_assets_tests.sentences import because, texts
 
 TEXT = """
 name: cards
@@ -91,17 +93,18 @@ def test_a_stored_report_is_read_back_as_it_was() -> None:
         cause="missing_values", since=dt.date(2018, 7, 3), n_current=5, p_adjusted=0.001, value_low=0.5,
     )  # fmt: skip
     whole = MonthReport(
-        Verdict("DRIFT", "data", ("a", "b")), (finding,), 3, Window(day("2018-05-01"), day("2018-06-01"))
+        Verdict("DRIFT", "data", because("a", "b; c\n- d")), (finding,), 3, Window(day("2018-05-01"), day("2018-06-01"))
     )
     stored = drift_rows(whole, "2018-07", SCHEMA)
     assert earlier_reports(stored) == {"2018-07": EarlierReport(3, "DRIFT", (finding,))}
     (verdict,) = [row for row in stored.to_pylist() if row["kind"] == "verdict"]
-    assert (verdict["blame"], verdict["reason"], verdict["reference_to"]) == ("data", "a\nb", "2018-06-01")
+    assert (verdict["blame"], verdict["reason"], verdict["reference_to"]) == ("data", "", "2018-06-01")
+    assert reasons_from_json(verdict["reasons"]) == whole.verdict.reasons
 
 
 def test_a_report_without_findings_is_read_back_as_one() -> None:
     stored = drift_rows(
-        MonthReport(Verdict("INSUFFICIENT_DATA", None, ("no champion",)), (), None, None), "2018-07", SCHEMA
+        MonthReport(Verdict("INSUFFICIENT_DATA", None, because("no champion")), (), None, None), "2018-07", SCHEMA
     )
     assert earlier_reports(stored) == {"2018-07": EarlierReport(None, "INSUFFICIENT_DATA", ())}
 
@@ -192,7 +195,7 @@ def test_an_old_platform_compares_every_feature_the_columns_made_for_it_and_the_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked, report, _ = asked_of(monkeypatch)
-    assert "could not be compared yet" not in " ".join(report.verdict.reasons)
+    assert "could not be compared yet" not in " ".join(texts(report.verdict.reasons))
     assert set(asked["features"]) == set(NAMES) - {"is_weekend"} | {"amount_over_recent_mean"}
     for table in (asked["reference"], asked["current"], *asked["past"]):
         assert table["score"].to_pylist() == [0.25] * table.num_rows
@@ -203,7 +206,7 @@ def test_a_young_platform_compares_what_was_full_44_days_after_its_first_transac
 ) -> None:
     asked, report, _ = asked_of(monkeypatch, first_event=day("2018-01-01"))
     missed = set(NAMES) - set(asked["features"]) - {"is_weekend"}
-    assert f"{len(missed)} features, and so scores, could not be compared yet" in report.verdict.reasons[-1]
+    assert f"{len(missed)} features, and so scores, could not be compared yet" in report.verdict.reasons[-1].text
     assert set(asked["features"]) - {"hour"} == {
         "amount", "customer_count_1d", "customer_count_7d", "customer_count_30d",
         "customer_known_fraud_share_7d", "amount_over_recent_mean",
@@ -293,10 +296,10 @@ def test_without_a_champion_s_window_the_months_before_are_the_reference_and_the
     asked, report, _ = asked_of(
         monkeypatch, month=month, live=live, stored_from="2018-02", first_event=day("2018-02-01T12:00")
     )
-    assert words in report.verdict.reasons[-1 - (month > "2018-02")]
+    assert words in report.verdict.reasons[-1 - (month > "2018-02")].text
     if month == "2018-02":
         assert report.verdict.drift_status == "INSUFFICIENT_DATA"
-        assert "no earlier month is there" in report.verdict.reasons[0]
+        assert "no earlier month is there" in report.verdict.reasons[0].text
         assert report.reference is None
     else:
         assert report.reference == Window(day("2018-02-01"), day("2018-03-01"))
