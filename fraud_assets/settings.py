@@ -16,8 +16,8 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fraud_assets.core.contracts.contract import Contract, load_contract
-from fraud_assets.core.costs import Costs
 from fraud_assets.core.drift.limits import DriftConfig
+from fraud_assets.core.statistics.costs import Costs
 
 if TYPE_CHECKING:
     from fraud_assets.core.decisions.retraining import RetrainingPolicy

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fraud_assets.cli import app
-from fraud_assets.core.costs import Costs
 from fraud_assets.core.drift.limits import DriftConfig
+from fraud_assets.core.statistics.costs import Costs
 from fraud_assets.settings import PROJECT_ROOT, Settings, read_settings
 
 LIMITS = [name for name in Settings.model_fields if name.startswith("drift_")]

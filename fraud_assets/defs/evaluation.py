@@ -6,7 +6,6 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from fraud_assets.core.costs import Costs
 from fraud_assets.core.decisions.why import why_no_challenger
 from fraud_assets.core.evaluation.evaluation import (
     EvaluationError,
@@ -30,6 +29,7 @@ from fraud_assets.core.lineage.configuration import setting_inputs
 from fraud_assets.core.lineage.staleness import champion_inputs, inputs_of, maturity_inputs
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.core.months import shift_month
+from fraud_assets.core.statistics.costs import Costs
 from fraud_assets.core.windows import MINIMUM_FRAUDS, Comparison, TrainedMonth, choose_comparison, when_enough
 from fraud_assets.defs.partitions import (
     CONTRACT,

@@ -11,8 +11,8 @@ import re
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from fraud_assets.core.costs import Costs
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.statistics.costs import Costs
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from fraud_assets.core.costs import Costs
 from fraud_assets.core.models.decision_rule import DecisionRule, Estimate
 from fraud_assets.core.statistics.bootstrap import (
     Bools,
@@ -28,6 +27,7 @@ from fraud_assets.core.statistics.bootstrap import (
     integers,
     same_length,
 )
+from fraud_assets.core.statistics.costs import Costs
 from fraud_assets.core.statistics.metrics import decision_metrics
 
 # At so many frauds, the labels and the scores have the same say in where the cost is lowest. As many as calibration

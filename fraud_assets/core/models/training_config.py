@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
-from fraud_assets.core.costs import Costs
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.models.encoding import EncodingConfig
 from fraud_assets.core.models.scoring import Family
+from fraud_assets.core.statistics.costs import Costs
 
 Imbalance = Literal["undersample", "none", "class_weight", "smote", "borderline_smote"]
 """What is done about frauds being rare, to the rows a model is fitted on and never to those that judge it.

@@ -24,8 +24,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fraud_assets.core.costs import Costs as Costs
-from fraud_assets.core.costs import is_value
 from fraud_assets.core.statistics.bootstrap import (
     Bools,
     CardDays,
@@ -46,6 +44,8 @@ from fraud_assets.core.statistics.bootstrap import (
     same_length,
     with_rare_errors,
 )
+from fraud_assets.core.statistics.costs import Costs as Costs
+from fraud_assets.core.statistics.costs import is_value
 
 FALSE_POSITIVE_RATE = 0.01
 

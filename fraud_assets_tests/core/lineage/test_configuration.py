@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.costs import Costs
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.lineage.configuration import DIGEST, setting_inputs, setting_values
 from fraud_assets.core.lineage.staleness import contract_inputs, maturity_inputs
 from fraud_assets.core.models.training_config import TrainingConfig
+from fraud_assets.core.statistics.costs import Costs
 
 COST = st.floats(0, 1e9)
 PARTS = {"costs": Costs(), "drift": DriftConfig(), "training": TrainingConfig()}

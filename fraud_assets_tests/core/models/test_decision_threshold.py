@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud_assets.core.costs import Costs
 from fraud_assets.core.models.decision_rule import PROMISED, DecisionRule
 from fraud_assets.core.models.decision_threshold import BELIEF_FRAUDS, choose_threshold
 from fraud_assets.core.models.scoring import ModelManifest
 from fraud_assets.core.statistics.bootstrap import MetricsError
+from fraud_assets.core.statistics.costs import Costs
 from fraud_assets.core.statistics.metrics import evaluate_scores
 
 # Ten transactions of ten cards on two days; the frauds are the first, third and fourth by score.
