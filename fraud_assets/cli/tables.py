@@ -17,7 +17,7 @@ from rich.text import Text
 from fraud_assets.core.contracts.contract import Column, Contract
 from fraud_assets.core.lineage.staleness import in_words
 from fraud_assets.core.models.decision_rule import figure
-from fraud_assets.core.monitoring.verdict import in_sentences
+from fraud_assets.core.monitoring.verdict import in_sentences, in_short
 from fraud_assets.core.reasons import joined, read_reasons
 from fraud_assets.core.words import number, percent
 
@@ -176,22 +176,24 @@ def _interval(row: dict[str, Any] | None, name: str) -> str:
 def _drift_line(verdict: dict[str, Any] | None) -> Text:
     if verdict is None:
         return Text.from_markup("[bold]Drift:[/] no report yet.")
-    colour = COLOURS[verdict["drift_status"]]
-    return Text.from_markup(
-        f"[bold]Drift[/] in {verdict['month']:%Y-%m}: [{colour}]{verdict['drift_status']}[/]. "
-    ).append(next(iter(_sentences(verdict)), ""))
-
-
-def _sentences(verdict: dict[str, Any]) -> list[str]:
     has_champion = verdict["champion_version"] is not None
-    return in_sentences(verdict["blame"], read_reasons(verdict["reasons"]), has_champion=has_champion)
+    return _drift_head(verdict).append(
+        in_short(verdict["blame"], read_reasons(verdict["reasons"]), has_champion=has_champion)
+    )
+
+
+def _drift_head(verdict: dict[str, Any]) -> Text:
+    status = verdict["drift_status"]
+    return Text.from_markup(f"[bold]Drift[/] in {verdict['month']:%Y-%m}: [{COLOURS[status]}]{status}[/]. ")
 
 
 def show_drift(console: Console, rows: list[dict[str, Any]]) -> None:
     """A month's drift report."""
     verdict, *findings = rows
-    console.print(_drift_line(verdict))
-    for sentence in _sentences(verdict)[1:]:
+    has_champion = verdict["champion_version"] is not None
+    first, *more = in_sentences(verdict["blame"], read_reasons(verdict["reasons"]), has_champion=has_champion) or [""]
+    console.print(_drift_head(verdict).append(first))
+    for sentence in more:
         console.print(Padding(Text(sentence), (0, 0, 0, 2)), highlight=False)
     if not findings:
         return

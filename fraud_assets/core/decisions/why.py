@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, tzinfo
 from typing import Any, Literal
 
-from fraud_assets.core.monitoring.verdict import in_sentences
+from fraud_assets.core.monitoring.verdict import in_short
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.reasons import Reason, joined, reasons_from_json
 from fraud_assets.core.windows import TrainedMonth, choose_challenger
@@ -213,8 +213,8 @@ def _drift(facts: MonthFacts) -> Iterable[Remark]:
     if facts.drift is not None and facts.drift["drift_status"] in ("WATCH", "DRIFT"):
         reasons = reasons_from_json(facts.drift["reasons"])
         has_champion = facts.drift["champion_version"] is not None
-        first, *_ = in_sentences(facts.drift["blame"], reasons, has_champion=has_champion)
-        yield Remark(facts.month, "drift", f"{facts.drift['drift_status']}: {first}")
+        said = in_short(facts.drift["blame"], reasons, has_champion=has_champion)
+        yield Remark(facts.month, "drift", f"{facts.drift['drift_status']}: {said}")
 
 
 def _training(facts: MonthFacts) -> Iterable[Remark]:

@@ -71,6 +71,12 @@ def in_sentences(blame: Blame | None, reasons: Iterable[Reason], *, has_champion
     return [step, *why] if step else why
 
 
+def in_short(blame: Blame | None, reasons: Iterable[Reason], *, has_champion: bool) -> str:
+    """What comes of a verdict, and the first reason for it, as one line."""
+    shown = 1 if next_step(blame, has_champion=has_champion) is None else 2
+    return "; ".join(in_sentences(blame, reasons, has_champion=has_champion)[:shown])
+
+
 def hold(findings: Iterable[Finding], before: Iterable[Finding]) -> tuple[Finding, ...]:
     """Hysteresis: what drifted stays drifted until it is back within the limits of WATCH.
 

@@ -138,7 +138,7 @@ NONE_KNOWN = {"n_fraud": 0, "n_known": 0, "n_statements": 0}
         ),
         pytest.param(
             dataclasses.replace(GOOD, drift=drifted("world")),
-            ("drift", "DRIFT: the world changed: another model may help", False),
+            ("drift", "DRIFT: the world changed: another model may help; amount moved; or\nnot", False),
             id="drift",
         ),
         pytest.param(
