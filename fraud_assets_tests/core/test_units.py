@@ -44,7 +44,7 @@ def test_numbers_count_from_their_origin(time: str, numbers: list[str], expected
 def test_half_a_month_is_no_month() -> None:
     rows = pa.table({"at": ["1.5"], "amount": ["1.5"]})
     (problem,) = convert(rows, contract("{column: at, unit: months, origin: 2024-01-01}"), "file").problems
-    assert "event_timestamp is no number of a month" in problem
+    assert "event_timestamp is no number of a month" in problem.sentence
 
 
 def test_serial_numbers_of_workbooks_have_their_own_origin() -> None:
@@ -59,5 +59,5 @@ def test_a_number_is_taken_from_between_the_signs_of_a_currency() -> None:
     found = convert(rows, contract("{column: at}", amount), "file")
     assert found.transactions["amount"].to_pylist() == [134.09, -99.0, 12.0, 7.5]
     # A minus before the sign would be lost, and so the row is held back.
-    assert [problem.partition(" of ")[0] for problem in found.problems] == ["row 5", "row 6"]
-    assert "has nothing that extract" in found.problems[0]
+    assert [problem.place for problem in found.problems] == ["row 5 of file", "row 6 of file"]
+    assert "has nothing that extract" in found.problems[0].sentence
