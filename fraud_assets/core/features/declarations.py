@@ -393,6 +393,8 @@ def compute_features(
     else:
         # What does not fit into memory goes to disk, by default into the folder in which the command runs.
         with TemporaryDirectory() as folder, duckdb.connect(config={"temp_directory": folder}) as connection:
+            # It would be drawn to stdout where DuckDB takes the process for an interactive one, as `python -c` is.
+            connection.execute("SET enable_progress_bar = false")
             connection.register(ROWS, rows)
             connection.register(REPORTS, reports)
             arrow = connection.sql(_duckdb_query(key)).to_arrow_table()

@@ -104,6 +104,8 @@ class Spool:
             duckdb.connect(config={"memory_limit": f"{2 * MEMORY}B", "temp_directory": overflow}) as connection,
         ):
             connection.execute("SET TimeZone = 'UTC'")
+            # Else one is drawn to stdout where DuckDB takes the process for an interactive one.
+            connection.execute("SET enable_progress_bar = false")
             rows = self._columns(columns)
             connection.register("spooled", rows)
             if other is not None:

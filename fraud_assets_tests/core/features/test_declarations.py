@@ -2,6 +2,9 @@
 
 import datetime as dt
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import ibis
 import numpy as np
@@ -629,3 +632,34 @@ def test_the_expression_is_compiled_once_for_a_contract_whatever_is_asked(monkey
         compute_features(transactions(*HISTORY), statements(), renamed, start=START, end=end)
     compute_features(transactions(), statements(), renamed, start=START, end=END)
     assert len(compiled) == 1
+
+
+QUIETLY = """
+import datetime as dt, duckdb, pyarrow as pa
+from fraud_assets.core.features import declarations
+from fraud_assets_tests.core.features.test_declarations import CONTRACT, END, START
+
+def at_once(connect=duckdb.connect, **given):
+    connection = connect(**given)
+    connection.execute("SET progress_bar_time = 5")
+    return connection
+
+duckdb.connect, declarations.PREPARED_ROWS = at_once, 0
+columns = {"transaction_id": int, "customer_id": lambda n: n % 50, "terminal_id": str, "amount": float}
+rows = [
+    {"event_timestamp": START + dt.timedelta(minutes=n)} | {name: make(n) for name, make in columns.items()}
+    for n in range(20_000)
+]
+declarations.compute_features(
+    pa.Table.from_pylist(rows, schema=CONTRACT.transactions_schema()), CONTRACT.labels_schema().empty_table(), CONTRACT,
+    start=START, end=END,
+)
+"""
+
+
+def test_nothing_is_drawn_into_what_a_command_prints():
+    # DuckDB draws a progress bar to stdout where it takes the process for an interactive one, as `python -c` is.
+    done = subprocess.run(
+        [sys.executable, "-c", QUIETLY], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]
+    )
+    assert done.stdout == ""
