@@ -83,7 +83,7 @@ class Rule(StrEnum):
     NEXT_STEP = "next_step"
     """What an earlier version said to do next. It is not shown: that is looked up now."""
     EARLIER_VERSION = "earlier_version"
-    """A sentence of an earlier version that could not be told."""
+    """A sentence of an earlier version that was not recognised."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Literal
 
 from fraud_assets.core.decisions.ledger import Event
 from fraud_assets.core.digests import digest_text
-from fraud_assets.core.intake.accept import FIRST_ROWS
+from fraud_assets.core.intake.quarantine import FIRST_ROWS
 from fraud_assets.core.reasons import Reason, joined
 from fraud_assets.core.words import percent
 

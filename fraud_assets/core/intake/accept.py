@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 from fraud_assets.core.contracts.column_names import find_columns
 from fraud_assets.core.contracts.contract import TIMESTAMP, Column, Contract
 from fraud_assets.core.intake.conversions import Unreadable, canonical_columns, event_times, label_columns
-from fraud_assets.core.intake.quarantine import QUARANTINED, Quarantined
+from fraud_assets.core.intake.quarantine import FIRST_ROWS, QUARANTINED, Quarantined
 from fraud_assets.core.intake.rows import Piece, Rejected, not_a_row
 from fraud_assets.core.intake.spool import BATCH_ROWS, MEMORY, Spool
 from fraud_assets.core.reasons import Reason, Rule, joined, reasons_to_json
@@ -37,8 +37,6 @@ from fraud_assets.core.words import percent
 Booleans = npt.NDArray[np.bool_]
 
 ORDER = ("event_timestamp", "transaction_id")
-# Of a refusal: from here on, it shows values of rows, which may be a person's data.
-FIRST_ROWS = ". First rows, in this order: "
 
 
 class IntakeError(ValueError):

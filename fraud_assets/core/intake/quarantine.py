@@ -16,6 +16,8 @@ from fraud_assets.core.words import percent
 
 # So seldom would rows that are quarantined by chance be so many of the frauds.
 BY_CHANCE = 0.01
+# Of a refusal: from here on, it shows values of rows, which may be a person's data.
+FIRST_ROWS = ". First rows, in this order: "
 
 # A quarantined row as intake leaves it; the table adds the month.
 QUARANTINED = pa.schema(
@@ -28,7 +30,6 @@ QUARANTINED = pa.schema(
         pa.field("status", pa.string(), nullable=False),
     ]
 )
-
 
 # What to correct. Rules that a person may waive have nothing: a released row is stored all the same.
 REMEDIES = {

@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 from fraud_assets.core.contracts.column_names import find_columns, plain_name
 from fraud_assets.core.contracts.contract import TIMESTAMP, Column, Contract, ContractError, Label, LabelFeed
 from fraud_assets.core.digests import digest_text
-from fraud_assets.core.intake.accept import FIRST_ROWS
 from fraud_assets.core.intake.conversions import Unreadable, given_values, label_times, to_column
+from fraud_assets.core.intake.quarantine import FIRST_ROWS
 from fraud_assets.core.intake.rows import Rejected
 from fraud_assets.core.reasons import Reason, Rule, joined, reasons_from_json, reasons_to_json
 from fraud_assets.core.words import percent

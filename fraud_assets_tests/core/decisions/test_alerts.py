@@ -22,7 +22,7 @@ from fraud_assets.core.decisions.alerts import (
     run_fact,
 )
 from fraud_assets.core.decisions.ledger import Event
-from fraud_assets.core.intake.accept import FIRST_ROWS
+from fraud_assets.core.intake.quarantine import FIRST_ROWS
 from fraud_assets_tests.sentences import because
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
