@@ -297,8 +297,10 @@ def compared_columns(world: World, champion: Champion, window: Window, identifie
     table = table.append_column(SCORE, pa.array(champion.scorer.score(rows)))
     raw = world.read(RAW, None, first, last)
     places = pc.index_in(rows["transaction_id"], value_set=raw["transaction_id"].combine_chunks())
+    # Those that the model is given as text are there already.
     for name in segment_attributes(contract):
-        table = table.append_column(name, raw[name].take(places))
+        if name not in table.column_names:
+            table = table.append_column(name, raw[name].take(places))
     return table
 
 

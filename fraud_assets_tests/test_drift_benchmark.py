@@ -13,14 +13,27 @@ import pyarrow.compute as pc
 import pytest
 
 from benchmarks import drift as benchmark
-from benchmarks.drift import Case, Outcome, Task, figures, interval, judge_task, names_it, plans
+from benchmarks.drift import (
+    Case,
+    Outcome,
+    Task,
+    champion_of,
+    compared_columns,
+    figures,
+    interval,
+    judge_task,
+    names_it,
+    plans,
+)
 from benchmarks.drift_peers import psi_columns, rejected_columns
 from benchmarks.drift_worlds import (
     CHANGED,
     CHANGES,
     FEATURES,
+    FILLED,
     LABELS,
     ROWS,
+    TRAINED,
     Change,
     Plan,
     World,
@@ -40,6 +53,7 @@ from fraud_assets.core.contracts.contract import load_contract
 from fraud_assets.core.drift.findings import Cause, DriftStatus, Finding
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.simulator import NEW_SEGMENT, SimulatorConfig, simulate_month
+from fraud_assets.core.windows import month_window
 from fraud_assets.settings import PROJECT_ROOT
 
 BY_NAME = {change.name: change for change in CHANGES}
@@ -157,6 +171,13 @@ def test_statements_are_of_the_month_in_which_they_become_known(world: World) ->
         if table == LABELS and rows.num_rows:
             assert world.contract.month_of(pc.min(rows["label_timestamp"]).as_py()) == month
             assert world.contract.month_of(pc.max(rows["label_timestamp"]).as_py()) == month
+
+
+def test_peers_see_each_column_once(world: World) -> None:
+    champion = champion_of(world, FILLED, TRAINED)
+    assert "merchant_segment" in champion.scorer.manifest.features
+    names = compared_columns(world, champion, month_window(CHANGED, world.contract.zone)).column_names
+    assert len(names) == len(set(names))
 
 
 def test_shocks_are_shared_by_all_rows_of_a_day(rows: pa.Table) -> None:
