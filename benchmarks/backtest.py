@@ -20,7 +20,7 @@ from fraud_assets.core.backtest.judge import Backtest, History, run_backtest
 from fraud_assets.core.backtest.replay import parse_policies
 from fraud_assets.core.contracts.contract import Contract, parse_contract
 from fraud_assets.core.drift.limits import DriftConfig
-from fraud_assets.core.features.declarations import compute_features
+from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.lineage.needs import MonthRows, Needed
 from fraud_assets.core.models.training_config import TrainingConfig
 from fraud_assets.core.months import months_between

@@ -32,7 +32,8 @@ from fraud_assets.core.evaluation.evaluation import (
     evaluation_rows,
     score_window,
 )
-from fraud_assets.core.features.declarations import compute_features, forced_texts, history_days, model_columns
+from fraud_assets.core.features.declarations import forced_texts, history_days, model_columns
+from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.intake.accept import accept
 from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.lineage.needs import MonthRows, Needed

@@ -22,7 +22,8 @@ from benchmarks.handbook import load_cards
 from fraud_assets.core import simulator
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.drift.findings import Cause, DriftKind
-from fraud_assets.core.features.declarations import TIMESTAMP, compute_features
+from fraud_assets.core.features.arrays import TIMESTAMP
+from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.lineage.needs import MonthRows, Needed
 from fraud_assets.core.monitoring.verdict import Blame
 from fraud_assets.core.months import months_between, shift_month

@@ -30,7 +30,9 @@ from xgboost import XGBClassifier
 
 from benchmarks.reporting import Row, argument_parser, report
 from fraud_assets.core.contracts.contract import Contract, load_contract
-from fraud_assets.core.features.declarations import TIMESTAMP, compute_features, feature_names
+from fraud_assets.core.features.arrays import TIMESTAMP
+from fraud_assets.core.features.declarations import feature_names
+from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.models.scoring import feature_matrix
 from fraud_assets.core.models.training import TrainingConfig, TrainingError, train
 from fraud_assets.core.statistics.metrics import average_precision, roc_auc

@@ -34,7 +34,8 @@ from threadpoolctl import threadpool_limits
 from benchmarks.reporting import Row, argument_parser, at_least, report
 from fraud_assets.adapters.files.reader import SourceError, open_rows
 from fraud_assets.core.contracts.contract import TIMESTAMP, Contract, ContractError, load_contract
-from fraud_assets.core.features.declarations import compute_features, forced_texts, model_columns
+from fraud_assets.core.features.declarations import forced_texts, model_columns
+from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.intake.accept import Delivery, IntakeError, Part, accept
 from fraud_assets.core.intake.conversions import event_times
 from fraud_assets.core.intake.rows import Piece

@@ -65,8 +65,10 @@ class Settings(BaseSettings):
     simulator_drift: str = Field(
         "", description="Drifts of the simulated world: kind@YYYY-MM[:strength], comma-separated."
     )
-    engine: Literal["duckdb", "spark", "postgres"] = Field(
-        "duckdb", description="What computes features: DuckDB in process, Spark, or the platform's own Postgres."
+    engine: Literal["kernel", "duckdb", "spark", "postgres"] = Field(
+        "kernel",
+        description="What computes features: a kernel in this process, DuckDB in it, Spark, or the platform's own "
+        "Postgres.",
     )
     families: str = Field(
         "logistic_regression,hist_gradient_boosting",

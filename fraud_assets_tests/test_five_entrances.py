@@ -23,7 +23,7 @@ from fraud_assets.adapters.postgres.database import stop_embedded
 from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.cli import app
 from fraud_assets.core.contracts.contract import load_contract
-from fraud_assets.core.features.declarations import compute_features
+from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.score_file import score_file, write_table

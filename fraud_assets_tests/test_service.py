@@ -34,7 +34,8 @@ from bentos.fraud_scorer.requests import MAX_ROWS
 from fraud_assets.adapters.bento import build_bento, serve_command, to_onnx
 from fraud_assets.adapters.postgres.history import History, HistoryError
 from fraud_assets.core.contracts.contract import parse_contract
-from fraud_assets.core.features.declarations import compute_features, feature_names, history_days, text_features
+from fraud_assets.core.features.declarations import feature_names, history_days, text_features
+from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.models.encoding import Encoder, EncodingConfig, learn_texts
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, digest_model, model_matrix
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.evaluation import evaluation
-from fraud_assets.core.features.declarations import compute_features
+from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.models import training
 from fraud_assets.core.models.calibration import CalibratedClassifier, Calibrator

@@ -29,7 +29,8 @@ from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
 from bentos.fraud_scorer.requests import RowChecker, ScoreRequest, ScoreResponse
 from bentos.fraud_scorer.transactions import Names, RequestError, TransactionReader
 from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE, History, HistoryError, features_with_history
-from fraud_assets.core.features.declarations import compute_features, model_columns
+from fraud_assets.core.features.declarations import model_columns
+from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, ScoringError
 
 logger = logging.getLogger("bentoml.fraud_scorer")
@@ -89,7 +90,7 @@ class FraudScorer:
     def settle(self) -> None:
         """What only a server needs, once: a quiet log, warm libraries, and memory at rest."""
         logging.getLogger("bentoml._internal.server.http_app").addFilter(WithoutRefusals())
-        # The first call loads DuckDB and Ibis, for two seconds that no caller shall wait.
+        # The first call loads what it needs, compiled for this machine: no caller shall wait for that.
         epoch = datetime(1970, 1, 1, tzinfo=UTC)
         compute_features(
             self.contract.transactions_schema().empty_table(),

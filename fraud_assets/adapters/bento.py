@@ -47,7 +47,7 @@ SERVING_PACKAGES = (
     "adbc-driver-postgresql",
     "dataframely",
     "duckdb",
-    "ibis-framework",
+    "numba",
     "numpy",
     "onnxruntime",
     "pandas",
@@ -58,7 +58,6 @@ SERVING_PACKAGES = (
     "pyyaml",
     "starlette",
 )
-PACKAGE_EXTRAS = {"ibis-framework": "[duckdb]"}
 
 
 class PackagingError(RuntimeError):
@@ -428,9 +427,7 @@ def serving_requirements() -> list[str]:
         PackagingError: when one of them is not installed.
     """
     try:
-        return [
-            f"{name}{PACKAGE_EXTRAS.get(name, '')}=={importlib.metadata.version(name)}" for name in SERVING_PACKAGES
-        ]
+        return [f"{name}=={importlib.metadata.version(name)}" for name in SERVING_PACKAGES]
     except importlib.metadata.PackageNotFoundError as error:
         raise PackagingError(f"{error.name} is not installed, and serving needs it; install the project") from error
 

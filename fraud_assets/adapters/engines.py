@@ -1,7 +1,8 @@
-"""Engines that run the one expression of `core/features/declarations.py`: DuckDB in process, Spark, and Postgres.
+"""Engines that make the features of `core/features/declarations.py`: the kernel in this process, and SQL.
 
-DuckDB is the default and what everything is measured on. Spark is for data past one machine; Postgres is for a few
-rows beside the data. All give the same features, to the precision of the sums that they make in another order.
+The kernel is the default and what everything is measured on. Spark is for data past one machine, Postgres for rows
+beside the data, DuckDB what the others are compared with. All give the same features, to the precision of the sums that
+they make in another order.
 """
 
 from __future__ import annotations
@@ -12,22 +13,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
-import ibis
 import pyarrow as pa
 
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.errors import PlatformError
-from fraud_assets.core.features.declarations import (
-    REPORTS,
-    ROWS,
-    TIMESTAMP,
-    compute_features,
-    feature_expression,
-    feature_inputs,
-    feature_types,
-)
+from fraud_assets.core.features.declarations import feature_types
 
-Engine = Literal["duckdb", "spark", "postgres"]
+Engine = Literal["kernel", "duckdb", "spark", "postgres"]
 Compute = Callable[..., pa.Table]
 
 
@@ -48,12 +40,35 @@ def open_engine(engine: Engine, database_url: str | None = None) -> Compute:
         if database_url is None:
             raise EngineError("the engine postgres needs the URL of a database")
         return partial(_on_postgres, database_url)
-    return compute_features
+    return _on_duckdb if engine == "duckdb" else _in_process
+
+
+# Each brings its own libraries, for a second or two, and a command needs one of them at most.
+
+
+def _in_process(
+    transactions: pa.Table, statements: pa.Table, contract: Contract, *, start: datetime, end: datetime
+) -> pa.Table:
+    from fraud_assets.core.features.kernel import compute_features
+
+    return compute_features(transactions, statements, contract, start=start, end=end)
+
+
+def _on_duckdb(
+    transactions: pa.Table, statements: pa.Table, contract: Contract, *, start: datetime, end: datetime
+) -> pa.Table:
+    from fraud_assets.core.features.ibis_expression import compute_with_duckdb
+
+    return compute_with_duckdb(transactions, statements, contract, start=start, end=end)
 
 
 def _on_spark(
     transactions: pa.Table, statements: pa.Table, contract: Contract, *, start: datetime, end: datetime
 ) -> pa.Table:
+    import ibis
+
+    from fraud_assets.core.features.ibis_expression import REPORTS, ROWS, feature_expression, feature_inputs
+
     spark = _spark_session()
     rows, reports = feature_inputs(transactions, statements, contract, start=start, end=end)
     for name, table in ((ROWS, rows), (REPORTS, reports)):
@@ -100,8 +115,10 @@ def _on_postgres(
     start: datetime,
     end: datetime,
 ) -> pa.Table:
-    # Where it is used: it brings pandas, for two seconds that no other engine shall wait.
     import adbc_driver_postgresql.dbapi as adbc
+    import ibis
+
+    from fraud_assets.core.features.ibis_expression import REPORTS, ROWS, feature_expression, feature_inputs
 
     rows, reports = feature_inputs(transactions, statements, contract, start=start, end=end)
     sql = str(ibis.to_sql(feature_expression(contract), dialect="postgres"))
@@ -120,7 +137,7 @@ def _as_from_duckdb(table: pa.Table, contract: Contract) -> pa.Table:
     transactions = contract.transactions_schema()
     columns = {
         "transaction_id": transactions.field("transaction_id").type,
-        "event_timestamp": TIMESTAMP,
+        "event_timestamp": pa.timestamp("us", tz="UTC"),
         **{entity: transactions.field(entity).type for entity in contract.entities},
         **feature_types(contract),
     }

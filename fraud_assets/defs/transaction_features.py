@@ -33,7 +33,7 @@ RAW_COLUMNS = [name for name in raw_transactions(CONTRACT).schema.names if name 
             description="Every earlier month that the features need was stored.",
         )
     ],
-    **describe("transaction_features", "features", {"postgres", "duckdb"}),
+    **describe("transaction_features", "features", {"postgres", "python"}),
 )
 def transaction_features(
     context: dg.AssetExecutionContext, platform: Platform

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.contract import Contract, parse_contract
 from fraud_assets.core.drift.limits import DriftConfig
-from fraud_assets.core.features.declarations import compute_features
+from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.lineage.needs import MonthRows, Needed
 from fraud_assets.core.monitoring.month import MonthReport, report_month
 from fraud_assets.core.monitoring.plan import EarlierReport, Subject, plan_report

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.features.declarations import WINDOW_DAYS, compute_features, history_days, spending_entity
+from fraud_assets.core.features.declarations import history_days, spending_entity
 
 logger = logging.getLogger("bentoml.fraud_scorer")
 
@@ -86,7 +86,7 @@ class History:
             statements.append(known)
         if spender := spending_entity(self._contract):
             frauds = pa.concat_tables(statements).filter(pc.field("is_fraud"))
-            rows, known = self._of(spender, frauds, WINDOW_DAYS + self._contract.maturity_days)
+            rows, known = self._of(spender, frauds, self._contract.window_days + self._contract.maturity_days)
             stored.append(rows)
             statements.append(known)
         transactions = _distinct(pa.concat_tables(stored), ["transaction_id"])
@@ -219,6 +219,9 @@ def features_with_history(batch: pa.Table, contract: Contract, history: History 
         HistoryError: when history cannot be read.
         ValueError: when there is none, and the contract has entities.
     """
+    # Where it is used: it loads numba, for a second that whoever only looks a table up shall not wait.
+    from fraud_assets.core.features.kernel import compute_features
+
     statements = contract.labels_schema().empty_table()
     transactions = batch
     if contract.entities:

@@ -24,7 +24,10 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from fraud_assets.core.contracts.extra_features import ExtraFeature, check_extra_features
+from fraud_assets.core.contracts.feature_names import WINDOW_DAYS
 from fraud_assets.core.contracts.limits import (
+    LONGEST_WINDOW,
     SYSTEM_DATABASES,
     check_apart,
     check_entity,
@@ -359,6 +362,8 @@ class Contract(_Section):
         maturity_days: a transaction without a fraud report after so many days counts as genuine; where blank labels
             are unknown, a label that was given is believed from then on, and without one nothing is.
         quarantine_limit: the largest share of a month's rows that may be quarantined before the month is refused.
+        window_days: the longest window of features. More of them read more history, and features are stable later.
+        features: features beside those that every contract has.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
@@ -378,6 +383,8 @@ class Contract(_Section):
     label: Label
     maturity_days: Annotated[float, Field(gt=0, allow_inf_nan=False)]
     quarantine_limit: Annotated[float, Field(ge=0, le=1)] = 0.05
+    window_days: Annotated[int, Field(ge=31, le=LONGEST_WINDOW)] = WINDOW_DAYS
+    features: tuple[ExtraFeature, ...] = ()
 
     @field_validator("first_month", "last_month", mode="before")
     @classmethod
@@ -424,7 +431,9 @@ class Contract(_Section):
 
     @model_validator(mode="after")
     def _later_steps_can(self) -> Self:
-        check_apart(self.entities, self.attributes)
+        types = {name: column.type for name, column in self.columns.items() if name not in self.entities}
+        check_extra_features(self.features, list(self.entities), types, self.window_days)
+        check_apart(self.entities, self.attributes, self.window_days, [extra.name for extra in self.features])
         amount = [] if self.amount is None else [self.amount.type]
         seen = [column for column in self.attributes.values() if column.feature is not False]
         check_tables(
@@ -432,6 +441,7 @@ class Contract(_Section):
             [*amount, *(column.type for column in self.attributes.values())],
             ["string" if one.type == "string" else "real" for one in seen],
             spends=self.amount is not None,
+            n_extra=len(self.features),
         )
         return self
 
@@ -486,8 +496,8 @@ class Contract(_Section):
 
     @property
     def digest_without_maturity(self) -> str:
-        """The same of all but the maturity, which transactions and labels do not depend on."""
-        return self._digest({"maturity_days": True})
+        """The same of what transactions and labels depend on: not the maturity, and nothing about features."""
+        return self._digest(dict.fromkeys(("maturity_days", "window_days", "features"), True))
 
     def _digest(self, left_out: dict[str, Any]) -> str:
         unimportant: dict[str, Any] = dict.fromkeys(("name", "description", "file_pattern", "quarantine_limit"), True)

@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from fraud_assets.core.contracts.feature_names import OF_ENTITIES
+from fraud_assets.core.contracts.feature_names import OF_ENTITIES, in_full
 
 # PostgreSQL cuts longer names, and then two of them may be one.
 LONGEST_NAME = 63
@@ -39,9 +39,10 @@ SYSTEM_DATABASES = frozenset({"postgres", "template0", "template1"})
 
 # What each entity's features add to its name, and the drift report's column of values that were not there before.
 ENTITY_SUFFIXES = (*OF_ENTITIES, "new")
+LONGEST_WINDOW = 3_650  # days; ten years
 DERIVED_NAMES = ("amount_over_recent_mean",)
 OF_AMOUNT = 7  # of the suffixes, for the one entity that spends
-LONGEST_ENTITY = LONGEST_NAME - 1 - max(map(len, ENTITY_SUFFIXES))
+LONGEST_ENTITY = LONGEST_NAME - 1 - max(len(in_full(suffix, LONGEST_WINDOW)) for suffix in ENTITY_SUFFIXES)
 
 
 def check_name(name: str) -> str:
@@ -79,12 +80,16 @@ def check_entity(name: str) -> str:
     return name
 
 
-def check_apart(entities: Iterable[str], attributes: Iterable[str]) -> None:
+def check_apart(
+    entities: Iterable[str], attributes: Iterable[str], window_days: int, extra_features: Iterable[str] = ()
+) -> None:
     """Makes sure that no two columns have one name; upper and lower case are the same to DuckDB and Spark.
 
     Args:
         entities: their names.
         attributes: their names.
+        window_days: the longest window, which is in the names of features.
+        extra_features: names of those that the contract adds.
 
     Raises:
         ValueError: naming what has one name, and where it comes from.
@@ -97,15 +102,24 @@ def check_apart(entities: Iterable[str], attributes: Iterable[str]) -> None:
     for entity in entities:
         origins[entity.lower()].append(f"entity {entity!r}")
         for suffix in ENTITY_SUFFIXES:
-            feature = f"{entity.removesuffix('_id')}_{suffix}"
+            feature = f"{entity.removesuffix('_id')}_{in_full(suffix, window_days)}"
             origins[feature.lower()].append(f"the feature {feature!r} of entity {entity!r}")
+    for feature in extra_features:
+        if len(feature) > LONGEST_NAME:
+            raise ValueError(
+                f"the feature {feature!r} has a name of {len(feature)} characters, and Postgres keeps {LONGEST_NAME}: "
+                "give what it is made of shorter names"
+            )
+        origins[feature.lower()].append(f"the feature {feature!r} of `features`")
     for attribute in attributes:
         origins[attribute.lower()].append(f"attribute {attribute!r}")
     if clash := next((found for found in origins.values() if len(found) > 1), None):
         raise ValueError(f"{' and '.join(clash)} would be one column: change a name")
 
 
-def check_tables(entities: Sequence[str], others: Sequence[str], features: Sequence[str], *, spends: bool) -> None:
+def check_tables(
+    entities: Sequence[str], others: Sequence[str], features: Sequence[str], *, spends: bool, n_extra: int = 0
+) -> None:
     """Makes sure that Postgres can hold the rows of `raw_transactions` and `transaction_features`.
 
     Args:
@@ -113,6 +127,7 @@ def check_tables(entities: Sequence[str], others: Sequence[str], features: Seque
         others: the types of the amount and the attributes.
         features: the types of the attributes that models see.
         spends: whether there is an amount.
+        n_extra: features that the contract adds.
 
     Raises:
         ValueError: naming the table, what it needs and what there is.
@@ -121,7 +136,7 @@ def check_tables(entities: Sequence[str], others: Sequence[str], features: Seque
     of_entities = len(entities) * (len(ENTITY_SUFFIXES) - 1 - OF_AMOUNT) + OF_AMOUNT * (spends and bool(entities))
     tables = {
         "raw_transactions": [*first, *entities, *others, "time"],
-        "transaction_features": [*first, *entities, *["real"] * (2 + spends + of_entities), *features],
+        "transaction_features": [*first, *entities, *["real"] * (2 + spends + of_entities + n_extra), *features],
     }
     for table, types in tables.items():
         if len(types) > MOST_COLUMNS:

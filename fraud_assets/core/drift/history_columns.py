@@ -7,7 +7,7 @@ what models learn from is in `features/declarations.py`, what is tested in `cova
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.features.declarations import AGGREGATES, ENTITY_FEATURES, Windows, feature_names
+from fraud_assets.core.features.declarations import declared_features
 from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
 RECENT_DAYS = 30
@@ -76,29 +76,12 @@ def with_history_columns(rows: pa.Table, contract: Contract) -> pa.Table:
 
 def counting_features(contract: Contract) -> frozenset[str]:
     """The features that are more, or less, when there are more rows: counts, sums and times since the last one."""
-    # Of known frauds it is their number that matters, however many rows there are.
-    return _features_of(
-        contract, lambda asked: bool(asked & {"count", "last", "last_genuine", "excess"}) and "frauds" not in asked
-    )
+    return frozenset(one.name for one in declared_features(contract) if one.feature.counts)
 
 
 def label_features(contract: Contract) -> frozenset[str]:
     """The features that are made of labels: of known frauds, and of what matured without one."""
-    return _features_of(
-        contract, lambda asked: any(AGGREGATES[name].of_labels or AGGREGATES[name].matured for name in asked)
-    )
-
-
-def _features_of(contract: Contract, wanted: Callable[[set[str]], bool]) -> frozenset[str]:
-    """The features of entities whose aggregates are wanted."""
-    found = set()
-    for entity in contract.entities:
-        for feature in ENTITY_FEATURES:
-            windows = Windows(entity)
-            feature.value(windows)
-            if wanted({aggregate for aggregate, _ in windows.asked}):
-                found.add(f"{entity.removesuffix('_id')}_{feature.name}")
-    return frozenset(found & set(feature_names(contract)))
+    return frozenset(one.name for one in declared_features(contract) if one.feature.of_labels)
 
 
 def delivered_columns(contract: Contract, columns: Collection[str]) -> frozenset[str]:

@@ -28,7 +28,7 @@ from fraud_assets.core.backtest.replay import parse_policies, replay
 from fraud_assets.core.contracts.contract import Contract, load_contract
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.evaluation.evaluation import EvaluationError
-from fraud_assets.core.features.declarations import compute_features
+from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.lineage.needs import MonthRows, Needed, NotKnownError
 from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.core.models.training_config import TrainingConfig

@@ -9,9 +9,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from fraud_assets.core.contracts.contract import ContractError, parse_contract
+from fraud_assets.core.contracts.feature_names import in_full
 from fraud_assets.core.contracts.limits import DERIVED_NAMES, ENTITY_SUFFIXES, OF_AMOUNT, row_bytes
 from fraud_assets.core.drift.history_columns import history_columns
-from fraud_assets.core.features.declarations import compute_features, feature_names
+from fraud_assets.core.features.declarations import feature_names
+from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.lineage.tables import TABLES
 
 HEAD = """
@@ -37,9 +39,9 @@ def test_the_names_of_features_are_those_that_are_looked_out_for():
     spends, plain = contract(("card", "shop")), contract(("card", "shop"), amount=False)
     made = {name for name in feature_names(spends) if name.startswith(("card_", "shop_"))}
     shown = {name for name in history_columns(spends) if name not in DERIVED_NAMES}
-    of_card = {f"card_{suffix}" for suffix in ENTITY_SUFFIXES}
+    of_card = {f"card_{in_full(suffix, spends.window_days)}" for suffix in ENTITY_SUFFIXES}
     assert {name for name in made if name.startswith("card_")} | {"card_new"} == of_card
-    assert made | shown <= of_card | {f"shop_{suffix}" for suffix in ENTITY_SUFFIXES}
+    assert made | shown <= {one.replace("card_", found) for one in of_card for found in ("card_", "shop_")}
     assert set(history_columns(spends)) - shown == set(DERIVED_NAMES)
     assert (
         len([name for name in feature_names(plain) if name.startswith("card_")]) == len(ENTITY_SUFFIXES) - 1 - OF_AMOUNT

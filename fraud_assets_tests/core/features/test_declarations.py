@@ -19,9 +19,10 @@ from fraud_assets.core.contracts.feature_names import OF_ENTITIES
 from fraud_assets.core.digests import digest_table
 from fraud_assets.core.features.declarations import (
     ENTITY_FEATURES,
+    MOMENT,
+    OVER_MAX,
     Feature,
     FeatureError,
-    compute_features,
     feature_days,
     feature_names,
     feature_types,
@@ -30,6 +31,9 @@ from fraud_assets.core.features.declarations import (
     model_columns,
     text_features,
 )
+from fraud_assets.core.features.expressions import Aggregate, Column
+from fraud_assets.core.features.ibis_expression import compute_with_duckdb
+from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.intake.accept import Delivery, Part, accept
 from fraud_assets.core.months import month_end, month_start, months_between
 from fraud_assets.core.simulator import SimulatorConfig, simulate_month
@@ -262,8 +266,12 @@ def test_days_are_those_of_the_contract_s_own_calendar():
     assert (row["hour"], row["is_weekend"], row["customer_days_since_known_genuine"]) == (1.5, 1, 9)
 
 
+def counted(days):
+    return Aggregate("count", Column(MOMENT), 24 * days)
+
+
 def test_a_new_feature_is_one_line(monkeypatch):
-    line = Feature("busiest", lambda w: w("count", 3) / w("count", 30), "A share.")
+    line = Feature("busiest", counted(3) / counted(30), "A share.")
     monkeypatch.setattr("fraud_assets.core.features.declarations.ENTITY_FEATURES", (*ENTITY_FEATURES, line))
     contract = CONTRACT.model_copy(update={"name": "one_line_more"})
     assert {"customer_busiest", "terminal_busiest"} <= set(feature_names(contract))
@@ -286,20 +294,26 @@ def test_a_month_s_first_transaction_knows_the_oldest_fraud_by_what_was_usual_be
     assert found[3]["terminal_known_fraud_share_90d"] == share(0, 0)
 
 
+@pytest.mark.parametrize("compute", [compute_features, compute_with_duckdb])
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (lambda _: ibis._.no_such_column + 1, "customer_wrong refers to a column that contract wrong_line"),
-        (lambda w: w("count", 91), "'count' over 91 days: history is read for 90"),
-        (lambda w: w("over_max", 31), "'over_max' over 31 days: history is read for 30"),
-        (lambda w: w("median"), "there is no aggregate 'median'"),
+        (
+            Column("no_such_column") + 1,
+            "customer_wrong is made of a column that contract wrong_line does not have",
+        ),
+        (counted(91), "customer_wrong looks back 2184 hours, and history is read for 90 days"),
+        (
+            Aggregate("max", Column(OVER_MAX), 24 * 31),
+            "customer_wrong looks back 744 hours, and history is read for 30 days",
+        ),
     ],
-)  # fmt: skip
-def test_a_feature_that_cannot_be_made_is_refused_by_name(monkeypatch, value, said):
+)
+def test_a_feature_that_cannot_be_made_is_refused_by_name(monkeypatch, value, said, compute):
     monkeypatch.setattr("fraud_assets.core.features.declarations.ENTITY_FEATURES", (Feature("wrong", value, "Wrong."),))
     contract = CONTRACT.model_copy(update={"name": "wrong_line"})
     with pytest.raises(FeatureError, match=said):
-        compute_features(transactions(*HISTORY), statements(), contract, start=START, end=END)
+        compute(transactions(*HISTORY), statements(), contract, start=START, end=END)
 
 
 def test_history_is_as_long_as_what_features_look_back_at():
@@ -629,14 +643,14 @@ def test_the_expression_is_compiled_once_for_a_contract_whatever_is_asked(monkey
     monkeypatch.setattr(ibis, "to_sql", lambda *given, **options: compiled.append(1) or to_sql(*given, **options))
     renamed = CONTRACT.model_copy(update={"name": "compiled_once"})
     for end in (at(5), at(10)):
-        compute_features(transactions(*HISTORY), statements(), renamed, start=START, end=end)
-    compute_features(transactions(), statements(), renamed, start=START, end=END)
+        compute_with_duckdb(transactions(*HISTORY), statements(), renamed, start=START, end=end)
+    compute_with_duckdb(transactions(), statements(), renamed, start=START, end=END)
     assert len(compiled) == 1
 
 
 QUIETLY = """
 import datetime as dt, duckdb, pyarrow as pa
-from fraud_assets.core.features import declarations
+from fraud_assets.core.features.ibis_expression import compute_with_duckdb
 from fraud_assets_tests.core.features.test_declarations import CONTRACT, END, START
 
 def at_once(connect=duckdb.connect, **given):
@@ -644,13 +658,13 @@ def at_once(connect=duckdb.connect, **given):
     connection.execute("SET progress_bar_time = 5")
     return connection
 
-duckdb.connect, declarations.PREPARED_ROWS = at_once, 0
+duckdb.connect = at_once
 columns = {"transaction_id": int, "customer_id": lambda n: n % 50, "terminal_id": str, "amount": float}
 rows = [
     {"event_timestamp": START + dt.timedelta(minutes=n)} | {name: make(n) for name, make in columns.items()}
     for n in range(20_000)
 ]
-declarations.compute_features(
+compute_with_duckdb(
     pa.Table.from_pylist(rows, schema=CONTRACT.transactions_schema()), CONTRACT.labels_schema().empty_table(), CONTRACT,
     start=START, end=END,
 )

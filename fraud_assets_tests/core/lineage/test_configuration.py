@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.drift.limits import DriftConfig
+from fraud_assets.core.features.declarations import features_digest
 from fraud_assets.core.lineage.configuration import DIGEST, setting_inputs, setting_values
 from fraud_assets.core.lineage.staleness import contract_inputs, maturity_inputs
 from fraud_assets.core.models.training_config import TrainingConfig
@@ -80,3 +81,9 @@ def test_maturity_is_an_input_of_its_own_and_the_rest_of_the_contract_another(si
     assert longer.digest != simulator_contract.digest
     assert contract_inputs(longer) == contract_inputs(simulator_contract) != contract_inputs(elsewhere)
     assert maturity_inputs(elsewhere) == maturity_inputs(simulator_contract) != maturity_inputs(longer)
+
+
+def test_features_of_a_contract_are_no_input_of_its_transactions(simulator_contract: Contract) -> None:
+    further = simulator_contract.model_copy(update={"window_days": 365})
+    assert contract_inputs(further) == contract_inputs(simulator_contract)
+    assert features_digest(further) != features_digest(simulator_contract)
