@@ -135,14 +135,15 @@ def one_transaction(cards: Cards, contract: Contract) -> float:
     rows = cards.transactions
     last = rows.slice(rows.num_rows - 1).to_pylist()[0]
 
-    def of_its_own(table: pa.Table) -> pa.Table:
-        mine = [pc.equal(table[entity], pa.scalar(last[entity])) for entity in contract.entities]
-        return table.filter(reduce(pc.or_, mine)).combine_chunks()
+    def own(table: pa.Table) -> pa.ChunkedArray:
+        return reduce(pc.or_, [pc.equal(table[entity], pa.scalar(last[entity])) for entity in contract.entities])
 
-    history, statements = of_its_own(rows), of_its_own(cards.statements)
-    # As many rows for everybody: those before are of other customers, whose codes cost as much.
-    wanted = HISTORY_ROWS + 1 - history.num_rows
-    history = pa.concat_tables([rows.slice(rows.num_rows - 100_000, max(wanted, 0)), history]).combine_chunks()
+    history, statements = (table.filter(own(table)) for table in (rows, cards.statements))
+    # Filled up with the newest rows of others, whose codes cost as much.
+    others = rows.filter(pc.invert(own(rows)))
+    wanted = min(max(HISTORY_ROWS + 1 - history.num_rows, 0), others.num_rows)
+    history = pa.concat_tables([others.slice(others.num_rows - wanted), history]).combine_chunks()
+    statements = statements.combine_chunks()
     moment = last["event_timestamp"]
     span = {"start": moment, "end": moment + timedelta(microseconds=1)}
     seconds = [_timed(lambda: compute_features(history, statements, contract, **span)) for _ in range(ONES)]

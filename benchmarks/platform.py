@@ -4,7 +4,9 @@ Both are whole processes, from start to exit, in fresh folders: the platform's t
 database, Dagster's and MLflow's tables, plots, the registry and the bento. Both must reach the same decisions, or
 there is nothing to compare. Bytecode is cached, as in any installation, whatever the caller's environment says.
 
-    python -m benchmarks.platform [--data DIR] [--only demo|handbook] [--repeats N] [--json FILE]
+A third part runs sixty small months in one command: once windows are full, a month should cost what the others do.
+
+    python -m benchmarks.platform [--data DIR] [--only demo|handbook|months] [--repeats N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import io
 import itertools
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -30,13 +33,17 @@ import psutil  # type: ignore[import-untyped] # publishes no type information (7
 from dotenv import dotenv_values
 
 from benchmarks.reporting import Row, argument_parser, at_most, report
+from fraud_assets.core.months import months_between
 from fraud_assets.settings import PROJECT_ROOT
 
 HANDBOOK = PROJECT_ROOT.parent / "shared" / "data" / "handbook"
 DEMO_MONTHS = ("2025-01", "2025-06")
 HANDBOOK_MONTHS = ("2018-04", "2018-08")
-DEMO_SECONDS = 180.0
-OVER_BARE = 1.5
+DEMO_SECONDS = 75.0
+OVER_BARE = 1.4
+MANY_MONTHS = ("2020-01", "2024-12")
+SMALL = {"FRAUD_SIMULATOR_CUSTOMERS": "60", "FRAUD_SIMULATOR_TERMINALS": "120"}
+LAST_OVER_SECOND_YEAR = 1.3
 SAME_AVERAGE_PRECISION = 1e-6
 SAMPLE_SECONDS = 0.2
 # Finding the processes, and adding up what Postgres' share, takes 30 ms of a core that the measured work needs too.
@@ -83,15 +90,17 @@ class ComparisonError(RuntimeError):
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argument_parser("The platform against a bare script that does the same computing.")
     parser.add_argument("--data", type=Path, default=HANDBOOK, help="folder of the Handbook's months")
-    parser.add_argument("--only", choices=("demo", "handbook"), help="one of the two parts")
+    parser.add_argument("--only", choices=("demo", "handbook", "months"), help="one of the three parts")
     parser.add_argument("--repeats", type=int, default=1, help="runs of each; medians are reported")
     options = parser.parse_args(arguments)
     require_default_settings()
     rows: list[Row] = []
-    if options.only != "handbook":
+    if options.only in (None, "demo"):
         rows += _demo(options.repeats)
-    if options.only != "demo":
+    if options.only in (None, "handbook"):
         rows += _handbook(options.data, options.repeats)
+    if options.only in (None, "months"):
+        rows += _months()
     return report("platform", rows, options.json)
 
 
@@ -126,6 +135,34 @@ def _handbook(data: Path, repeats: int) -> list[Row]:
         Row("bare_handbook_peak_mib", bare.peak_mib, "MiB"),
         Row("handbook_cpu_over_bare", platform.cpu_seconds / bare.cpu_seconds, "times"),
         at_most("platform_over_bare", platform.seconds / bare.seconds, "times", OVER_BARE),
+    ]
+
+
+def _months() -> list[Row]:
+    """What a month costs in the second year and in the fifth, of one run of both."""
+    first, last = MANY_MONTHS
+    with tempfile.TemporaryDirectory() as folder:
+        contract = Path(folder, "simulator.yaml")
+        text = (PROJECT_ROOT / "contracts" / "simulator.yaml").read_text(encoding="utf-8")
+        contract.write_text(re.sub(r"(?m)^first_month: .*$", f"first_month: {first}", text), encoding="utf-8")
+        settings = {"FRAUD_SOURCE": "simulator", "FRAUD_CONTRACT": str(contract), **SMALL}
+        with scratch_home(settings) as environment:
+            measure([*fraud(), "run", "--from", first, "--to", last], environment, Path(environment["FRAUD_HOME"]))
+            written = _query(
+                environment,
+                "SELECT extract(epoch FROM min(written_at)) FROM month_versions WHERE table_name = 'raw_transactions' "
+                "GROUP BY month ORDER BY month",
+            )
+    began = [float(moment) for (moment,) in written]
+    if len(began) != len(months_between(first, last)):
+        raise ComparisonError(f"{len(began)} months were stored of {len(months_between(first, last))}")
+    seconds = [after - before for before, after in itertools.pairwise(began)]
+    second_year, last_year = statistics.median(seconds[12:24]), statistics.median(seconds[-12:])
+    return [
+        Row("small_months", float(len(began)), "months"),
+        Row("small_month_seconds_second_year", second_year, "s"),
+        Row("small_month_seconds_last_year", last_year, "s"),
+        at_most("month_60_over_month_24", last_year / second_year, "times", LAST_OVER_SECOND_YEAR),
     ]
 
 
