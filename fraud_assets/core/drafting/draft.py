@@ -14,15 +14,18 @@ import numpy as np
 import yaml
 
 from fraud_assets.core.contracts.contract import Csv, Excel
+from fraud_assets.core.contracts.feature_names import WINDOW_DAYS
 from fraud_assets.core.drafting.event_times import EventTime
 from fraud_assets.core.drafting.label_columns import LabelTime
 from fraud_assets.core.drafting.naming import ID_WORDS, MINOR_UNITS, TRANSACTION_WORDS, has_fraud_word, name_words, slug
 from fraud_assets.core.drafting.profiling import ColumnProfile, FileProfile
 from fraud_assets.core.drafting.roles import Choices, Part, Roles, assign_roles
 from fraud_assets.core.months import check_month
+from fraud_assets.core.units import SECONDS_PER_DAY
 from fraud_assets.core.words import percent
 
 USUAL_DELAY, USUAL_MATURITY, USUAL_LONGEST = 14, 30, 62  # days
+SELDOM, LONGER_WINDOW = 5, 365  # rows of an entity in the usual window, and the days of a longer one
 MONTH_IN_NAME = re.compile(r"(?<!\d)\d{4}-(?:0[1-9]|1[0-2])(?!\d)")
 
 
@@ -101,6 +104,7 @@ def draft_contract(
         *_left_out(roles),
         *_label_lines(roles, choices),
         *_maturity(roles.label_time),
+        *_window(roles),
         "quarantine_limit: 0.05  # a month of which more rows break the contract is refused",
     ]
     return Draft("\n".join(lines) + "\n", roles, profile)
@@ -392,6 +396,28 @@ def _maturity(known: LabelTime) -> list[str]:
     days = max(USUAL_MATURITY, int(np.ceil(known.usual)))
     return [
         f"maturity_days: {days}  # to confirm: after how many days without a report a transaction counts as genuine"
+    ]
+
+
+def _window(roles: Roles) -> list[str]:
+    """A longer window than usual, where the usual one holds next to nothing of an entity's past.
+
+    Chosen on other people's files, out of time: with 1 to 4 rows of an entity in 90 days, a year gave 0.02 to 0.05 more
+    of average precision than 90 days.
+    """
+    days = (roles.event.last - roles.event.first).total_seconds() / SECONDS_PER_DAY
+    if not roles.entities or days < WINDOW_DAYS:
+        return []
+    seen = {
+        name: (part.column.n - part.column.n_missing) / max(part.column.n_distinct, 1) * WINDOW_DAYS / days
+        for name, part in roles.entities.items()
+    }
+    name, most = max(seen.items(), key=lambda one: one[1])
+    if most >= SELDOM:
+        return []
+    return [
+        f"window_days: {LONGER_WINDOW}  # how far back features look: a usual {name} has {most:.1f} rows in "
+        f"{WINDOW_DAYS} days"
     ]
 
 

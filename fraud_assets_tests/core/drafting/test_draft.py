@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -337,3 +338,18 @@ def test_the_contract_is_called_like_the_file(file_name: str, name: str) -> None
 
 def test_a_name_that_is_given_is_kept() -> None:
     assert contract_for(rows(), name="mine").name == "mine"
+
+
+# Features
+
+
+@pytest.mark.parametrize(
+    ("customers", "days", "window"),
+    [(50, 360, 365), (10, 360, 90), (50, 60, 90)],
+    ids=["one row in 90 days", "five rows in 90 days", "too few days to tell"],
+)
+def test_where_identifiers_come_back_seldom_features_look_back_a_year(customers: int, days: int, window: int) -> None:
+    first = datetime(2024, 1, 1)
+    times = [str(first + timedelta(days=number * days / (N - 1))) for number in range(N)]
+    contract = contract_for(rows(event_time=times, customer_id=[f"C{number % customers}" for number in range(N)]))
+    assert contract.window_days == window
