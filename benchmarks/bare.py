@@ -1,7 +1,8 @@
-"""The platform's computing as a bare script: one process, Parquet files, no Dagster, MLflow, ledger or Postgres.
+"""The platform's computing as a bare script: Parquet files, no Dagster, MLflow, ledger or Postgres.
 
 What the platform is measured against, so it calls the same functions on the same rows and reaches the same
-decisions; it keeps no history of them, draws nothing, serves nothing, and a crash leaves half a month.
+decisions, training in as many processes; it keeps no history of them, draws nothing, serves nothing, and a crash
+leaves half a month.
 
     python -m benchmarks.bare --from 2025-01 --to 2025-06 --folder DIR --json FILE
 """
@@ -94,6 +95,7 @@ class BareRun:
         contract_yaml: its text, which goes into manifests.
         folder: where months are kept, one Parquet file a table and month.
         config: how models are trained.
+        workers: processes that may fit at once.
     """
 
     source: Source
@@ -101,6 +103,7 @@ class BareRun:
     contract_yaml: str
     folder: Path
     config: TrainingConfig
+    workers: int = 1
     _models: list[_Model] = field(default_factory=list)
     _delivered: list[pa.Table] = field(default_factory=list)
     _champion: int | None = None
@@ -182,7 +185,7 @@ class BareRun:
         try:
             result = train(
                 features, labels, names, maturity_days=maturity, config=self.config, card=self.contract.card,
-                forced=forced_texts(self.contract),
+                forced=forced_texts(self.contract), workers=self.workers,
             )  # fmt: skip
         except TrainingError as error:
             print(f"{month}: {error}", file=sys.stderr)
@@ -280,11 +283,12 @@ def bare_run(settings: Settings, folder: Path) -> BareRun:
         contract_yaml=settings.contract_path.read_text(encoding="utf-8"),
         folder=folder,
         config=settings.training,
+        workers=settings.training_workers,
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="The platform's computing in one process, without the platform.")
+    parser = argparse.ArgumentParser(description="The platform's computing in a script, without the platform.")
     parser.add_argument("--from", dest="first", required=True, metavar="YYYY-MM", help="the contract's first month")
     parser.add_argument("--to", dest="last", required=True, metavar="YYYY-MM")
     parser.add_argument("--folder", type=Path, required=True, help="an empty folder for the months")

@@ -322,7 +322,7 @@ def _fitted_scores(model: Any, raw: Raw, most: int, cut: Split) -> Floats:
     for table in (raw.numbers, raw.clock):
         columns |= {name: table[name] for name in table.column_names}
     frame = pa.table(columns).to_pandas()
-    # One thread, as the platform trains.
+    # One thread, as each fit of the platform has.
     with threadpool_limits(1):
         model.fit(frame.iloc[cut.training], cut.learned)
         return np.asarray(model.predict_proba(frame.iloc[cut.test])[:, 1])

@@ -83,6 +83,11 @@ class Settings(BaseSettings):
     half_life_days: float | None = Field(
         None, gt=0, description="Training rows count half as much for every so many days of age."
     )
+    workers: int | None = Field(
+        None,
+        ge=1,
+        description="Processes that training keeps busy at once; without it, one for each core that it may use.",
+    )
     review_capacity: int = Field(
         100,
         ge=1,
@@ -188,6 +193,14 @@ class Settings(BaseSettings):
             review_capacity=self.review_capacity,
             costs=self.costs,
         )
+
+    @property
+    def training_workers(self) -> int:
+        """How many processes training may keep busy: as it is set, or the cores that affinity and container leave."""
+        # Where it is used, as above. `os.process_cpu_count` needs Python 3.13, and knows nothing of containers.
+        from joblib import cpu_count
+
+        return self.workers or int(cpu_count())
 
     @property
     def costs(self) -> Costs:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +44,7 @@ LIMITS = [name for name in Settings.model_fields if name.startswith("drift_")]
             "FRAUD_DRIFT_MIN_TOTAL_VARIATION (0.1) is at most FRAUD_DRIFT_TOTAL_VARIATION (0.018)",
         ),
         ({"REVIEW_CAPACITY": "0"}, "FRAUD_REVIEW_CAPACITY is '0': Input should be greater than or equal to 1"),
+        ({"WORKERS": "0"}, "FRAUD_WORKERS is '0': Input should be greater than or equal to 1"),
         ({"SERVE_PORT": "65536"}, "FRAUD_SERVE_PORT is '65536': Input should be less than or equal to 65535"),
         ({"SIMULATOR_CUSTOMERS": "0"}, "FRAUD_SIMULATOR_CUSTOMERS is '0': Input should be greater than or equal to 1"),
         ({"FAMILIES": "perceptron"}, "FRAUD_FAMILIES is 'perceptron': no setting for perceptron; the families are"),
@@ -69,6 +73,20 @@ def test_a_setting_that_cannot_be_is_refused_by_its_name_and_nothing_is_written(
         assert (ended.exit_code, said in ended.stderr) == (1, True), ended.output
     assert not home.exists()
     assert not out.exists()
+
+
+def test_training_keeps_as_many_processes_busy_as_are_set() -> None:
+    assert Settings(workers=3).training_workers == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system cannot bind a process to cores")
+def test_by_default_training_keeps_no_more_processes_busy_than_there_are_cores_for_it() -> None:
+    code = (
+        "import os; os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1]); "
+        "from fraud_assets.settings import Settings; print(Settings().training_workers)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PROJECT_ROOT)
+    assert said.stdout == "1\n"
 
 
 def test_by_default_costs_and_limits_are_those_that_are_measured() -> None:

@@ -73,6 +73,7 @@ SETTINGS = {
     "imbalance": Changed("none", TRAINED, "the treatment of imbalance was undersample and is none"),
     "window_months": Changed(0, TRAINED, "the training window in months was 12 and is none"),
     "half_life_days": Changed(90.0, TRAINED, "the half-life of training rows in days was none and is 90"),
+    "workers": none(3, "any number of processes fits the same models"),
     "review_capacity": Changed(77, TRAINED, "the review capacity was 100 and is 77"),
     "review_cost": Changed(12.0, COSTED, "the review cost was 5 and is 12"),
     "loss_share": Changed(0.5, COSTED, "the share of a missed fraud's amount that is lost was 1 and is 0.5"),

@@ -61,7 +61,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         outcome = "inputs unchanged; the earlier version was kept"
         return dg.Output(kept, metadata={"outcome": outcome, "inputs": inputs})
     try:
-        result = train_month(month, features, statements, contract, config)
+        result = train_month(month, features, statements, contract, config, workers=settings.training_workers)
     except TrainingError as error:
         context.log.warning(f"{month}: {error}")
         row = base | {"status": "insufficient_data", "reason": str(error)}

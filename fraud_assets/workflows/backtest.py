@@ -72,6 +72,7 @@ def backtest_stored(
         costs=settings.costs,
         to_onnx=to_onnx,
         tell=tell,
+        workers=settings.training_workers,
     )
     found: Backtest = run_backtest(history, first, last, policies, known=stored[-1])
     return backtest_rows(found, store.table("backtest").schema)

@@ -127,6 +127,7 @@ class History:
         drift: limits of the drift tests.
         to_onnx: makes of an estimator with so many features what is served.
         tell: is told what is being done.
+        workers: processes that may fit at once.
     """
 
     rows: MonthRows
@@ -138,6 +139,7 @@ class History:
     costs: Costs
     to_onnx: ToOnnx
     tell: Tell = lambda _: None
+    workers: int = 1
     _models: dict[str, Champion | str] = field(default_factory=dict, init=False)
     _reports: dict[tuple[str, ...], MonthReport] = field(default_factory=dict, init=False)
     _first_event: datetime | None = field(default=None, init=False)
@@ -204,7 +206,7 @@ class History:
         features = rows.of(self._features(first, last))
         statements = rows.of(Needed("fraud_labels", STATEMENT, first, last))
         try:
-            result = train_month(month, features, statements, self.contract, self.config)
+            result = train_month(month, features, statements, self.contract, self.config, workers=self.workers)
         except TrainingError as error:
             return str(error)
         onnx = self.to_onnx(result.chosen.estimator, len(result.encoder.columns))

@@ -16,7 +16,13 @@ from fraud_assets.core.models.training_config import TrainingConfig
 
 
 def train_month(
-    month: str, features: pa.Table, statements: pa.Table, contract: Contract, config: TrainingConfig
+    month: str,
+    features: pa.Table,
+    statements: pa.Table,
+    contract: Contract,
+    config: TrainingConfig,
+    *,
+    workers: int = 1,
 ) -> TrainingResult:
     """Trains with what was known at a month's end.
 
@@ -26,6 +32,7 @@ def train_month(
         statements: rows of `fraud_labels` of the same months.
         contract: of the source.
         config: how models are trained.
+        workers: processes that may fit at once.
 
     Raises:
         TrainingError: when too little has matured.
@@ -45,6 +52,7 @@ def train_month(
         config=config,
         card=contract.card,
         forced=forced_texts(contract),
+        workers=workers,
     )
 
 

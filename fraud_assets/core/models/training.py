@@ -1,37 +1,34 @@
 """Training: a challenger chosen by out-of-time validation among families and settings, and the reference beside it.
 
 Rows come with labels as they were known at the as-of time (`labels.labels_as_of`); only matured ones are used. How
-models are trained, as values, is in `training_config.py`; logging and registering the result in `adapters/mlflow.py`.
+models are trained, as values, is in `training_config.py`; one fit in `fitting.py`; logging and registering the result
+in `adapters/mlflow.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.special import expit
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from fraud_assets.core.intake.usefulness import why_useless
-from fraud_assets.core.models.calibration import CalibratedClassifier, Calibration, Calibrator, calibrate, log_odds
+from fraud_assets.core.models.calibration import CalibratedClassifier, Calibration, calibrate
 from fraud_assets.core.models.decision_rule import DecisionRule
 from fraud_assets.core.models.decision_threshold import choose_threshold
 from fraud_assets.core.models.encoding import Encoder, Learned, learn_texts
+from fraud_assets.core.models.fitting import Fit, Sample, Staged, beside, first_trees
 from fraud_assets.core.models.scoring import Family, feature_matrix
 from fraud_assets.core.models.training_config import REFERENCE, Setting
 from fraud_assets.core.models.training_config import TrainingConfig as TrainingConfig
 from fraud_assets.core.models.validation import (
-    Block,
     Bools,
     Doubles,
     Floats,
@@ -41,11 +38,17 @@ from fraud_assets.core.models.validation import (
     precision_interval,
 )
 from fraud_assets.core.models.validation import TrainingError as TrainingError
+from fraud_assets.core.models.workers import work_off
 from fraud_assets.core.statistics.bootstrap import Codes, Interval, identifier_codes
 from fraud_assets.core.statistics.metrics import average_precision
 from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
-STAGE = 25  # boosting is judged after every so many trees: fewer make no visible difference
+# What a fit costs, in trees of boosting times rows times columns, of which a core does 365 million a second: a logistic
+# regression as much as 40 trees of boosting, a tree of a forest as much as 20. To score a row with a tree takes as long
+# as to learn from 7 columns of it. Measured on 200,000 Handbook rows with 30 columns.
+LOGISTIC_TREES, FOREST_TREES, SCORED_COLUMNS = 40, 20, 7
+WORTH_A_WORKER = 700e6
+"""Of that cost, what makes another process worth its while: two seconds, where its start takes 1.3."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,7 @@ def train(
     config: TrainingConfig,
     card: str | None,
     forced: Collection[str] = (),
+    workers: int = 1,
 ) -> TrainingResult:
     """Trains every family and chooses one by prequential validation.
 
@@ -171,6 +175,8 @@ def train(
         card: the entity whose days are reviewed, for the threshold; None where each transaction is. Losses are those
             of `amount`, where the features have it.
         forced: texts among `names` that are used even if nothing can be learned from them.
+        workers: processes that may fit at once, this one among them; fewer are used where there is little to do. The
+            result is the same, byte for byte.
 
     Raises:
         TrainingError: when there are too few matured rows or frauds, it says how many there are and when there may be
@@ -194,15 +200,16 @@ def train(
             minimum_genuine=min(config.few_genuine, config.minimum_genuine),
         )
     texts = _Texts.of(features, labels, names, rows, maturity_days, config, forced)
-    parts = [_Part(rows, block, texts.encoded(block.fit).encoded) for block in planned.blocks]
-    encoder, rows = texts.learned(rows, numbers)
-    # One thread: sums come out the same on every machine, and on a busy one OpenMP's waiting costs five times
-    # what a second core brings.
+    parts = [_Part(rows, texts.encoded(block.fit).encoded, block.fit, block.validation) for block in planned.blocks]
+    learned = texts.encoded(np.ones(len(rows.y), dtype=np.bool_))
+    encoder = Encoder(numbers, learned.texts, learned.unused | _idle(rows.X, numbers))
+    whole = _Part(rows, learned.encoded, np.ones(len(rows.y), dtype=np.bool_))
+    contests = [_Contest(group, parts, whole, config, planned.pooled) for group in _groups(config, planned.few)]
+    fits = _Fits(contests)
+    work_off(fits, min(workers, fits.worth_workers))
+    # One thread: on a busy machine those of BLAS wait for each other longer than they compute.
     with threadpool_limits(1):
-        competed = [
-            _compete(group, rows, parts, judged, config, pooled=planned.pooled)
-            for group in _groups(config, planned.few)
-        ]
+        competed = [_competed(contest, judged) for contest in contests]
     ranked = sorted(competed, key=lambda one: -one.candidate.average_precision)
     chosen = next(one for one in ranked if one.group.can_win)
     moment = features["event_timestamp"]
@@ -306,15 +313,19 @@ class _Judged:
         )  # fmt: skip
 
 
-def _compete(
-    group: _Group, rows: Rows, parts: list[_Part], judged: _Judged, config: TrainingConfig, *, pooled: bool
-) -> _Competed:
-    """Tries the settings of a group, and fits the one that validates best on all rows."""
-    tried = [_tried(setting, parts, config, pooled=pooled) for setting in group.settings]
-    best, scores = max(tried, key=lambda one: one[0].average_precision)
+Tried = list[tuple[Trial, Doubles]]
+"""What settings showed, each with its log odds of all blocks, block after block."""
+
+
+def _competed(contest: _Contest, judged: _Judged) -> _Competed:
+    """A group's candidate, from what its settings showed and the best one fitted on all rows."""
+    tried, model, config = contest.tried, contest.model, contest.config
+    assert tried is not None  # noqa: S101 - all work is done
+    assert model is not None  # noqa: S101
+    best, scores = _best(tried)
+    model = first_trees(model, best.trees)
     calibration = calibrate(scores, judged.y, judged.times, minimum_frauds=config.calibration_frauds)
     shown = expit(calibration.calibrator(scores))
-    model = _fitted(best.setting, rows, config, best.trees)
     candidate = Candidate(
         best.setting.family,
         CalibratedClassifier(model.estimator, model.offset, calibration.calibrator),
@@ -322,16 +333,17 @@ def _compete(
         judged.rule(shown, config),
         best,
         calibration,
-        precision_interval(judged.y, shown, judged.cards, config.seed) if pooled else None,
+        precision_interval(judged.y, shown, judged.cards, config.seed) if contest.pooled else None,
     )
-    return _Competed(group, candidate, shown, [trial for trial, _ in tried])
+    return _Competed(contest.group, candidate, shown, [trial for trial, _ in tried])
 
 
-def _tried(setting: Setting, parts: list[_Part], config: TrainingConfig, *, pooled: bool) -> tuple[Trial, Doubles]:
+def _best(tried: Tried) -> tuple[Trial, Doubles]:
+    return max(tried, key=lambda one: one[0].average_precision)
+
+
+def _tried(setting: Setting, truth: list[Bools], staged: list[Staged], *, pooled: bool) -> tuple[Trial, Doubles]:
     """What a setting shows on the blocks, and its log odds there, block after block."""
-    truth = [part.rows.y[part.block.validation] for part in parts]
-    # Of each block, log odds by number of trees.
-    staged = [_staged(_fitted(setting, part.fit, config), part.validation.X) for part in parts]
     weights = [len(y) if pooled else 1 for y in truth]
 
     def loss(trees: int | None) -> float:
@@ -351,22 +363,173 @@ def _tried(setting: Setting, parts: list[_Part], config: TrainingConfig, *, pool
     return Trial(setting, trees, shown, tuple(reached)), together
 
 
-def _staged(model: CalibratedClassifier, X: Floats) -> Mapping[int | None, Doubles]:
-    estimator = model.estimator
-    if isinstance(estimator, Pipeline) and isinstance(estimator[-1], HistGradientBoostingClassifier):
-        X, estimator = estimator[:-1].transform(X), estimator[-1]
-    if not isinstance(estimator, HistGradientBoostingClassifier):
-        return {None: log_odds(estimator, X) + model.offset}
-    last = estimator.n_iter_
-    return {
-        n: scores.ravel() + model.offset
-        for n, scores in enumerate(estimator.staged_decision_function(X), start=1)
-        if n % STAGE == 0 or n == last
-    }
-
-
 def _log_loss(y: Bools, score: Doubles) -> float:
     return float(np.logaddexp(0, np.where(y, -score, score)).mean())
+
+
+# Which fits there are
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Rows to learn from and, of a block, rows to judge; put together when asked for, so that no copy lies around.
+
+    Attributes:
+        rows: all there are.
+        encoded: the texts' columns of all of them, as those that are learned from taught.
+        fit: which are learned from.
+        validation: which judge; none outside of a block.
+    """
+
+    rows: Rows
+    encoded: Floats
+    fit: Bools
+    validation: Bools | None = None
+
+    @property
+    def judged(self) -> Floats | None:
+        return None if self.validation is None else beside(self.rows.X, self.encoded, self.validation)
+
+    @cached_property
+    def n(self) -> int:
+        return int(self.fit.sum())
+
+    @cached_property
+    def truth(self) -> Bools:
+        return self.rows.y[self.fit if self.validation is None else self.validation]
+
+    @cached_property
+    def n_judged(self) -> int:
+        return 0 if self.validation is None else int(self.validation.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A fit that is not put together yet.
+
+    Attributes:
+        contest: whose.
+        part: the block; or all rows, for the candidate.
+        setting: which.
+        trees: of boosting; None for as many as there may be.
+    """
+
+    contest: _Contest
+    part: _Part
+    setting: Setting
+    trees: int | None = None
+
+    def prepared(self) -> Fit:
+        part, config = self.part, self.contest.config
+        sample = Sample.of(part.rows, part.encoded, part.fit, config)
+        return Fit(self.setting, config, sample, self.trees, part.judged)
+
+    @cached_property
+    def cost(self) -> float:
+        """What it takes, about; see `LOGISTIC_TREES`."""
+        config, part = self.contest.config, self.part
+        n = float(part.n)
+        if config.imbalance not in ("none", "class_weight"):
+            n = min(n, max(config.genuine_share * n, config.minimum_genuine), config.maximum_genuine)
+        cells, parameters = n * (part.rows.X.shape[1] + part.encoded.shape[1]), self.setting.parameters
+        cost: float = (self.trees or config.maximum_trees) * (cells + SCORED_COLUMNS * part.n_judged)
+        if self.setting.family == "logistic_regression":
+            cost = LOGISTIC_TREES * cells
+        elif self.setting.family == "random_forest":
+            cost = FOREST_TREES * float(parameters.get("n_estimators", 100)) * cells
+        return cost
+
+
+@dataclass(eq=False)
+class _Contest:
+    """The fits of a group: of every setting before each block, and of the best one on all rows.
+
+    Attributes:
+        left: fits before blocks that have not begun.
+        staged: the scores of those that are done.
+        tried: what the settings showed; None before all are done.
+        model: the best setting, fitted on all rows, maybe with more trees than are kept.
+    """
+
+    group: _Group
+    parts: list[_Part]
+    whole: _Part
+    config: TrainingConfig
+    pooled: bool
+    staged: dict[_Job, Staged] = field(default_factory=dict, init=False)
+    tried: Tried | None = field(default=None, init=False)
+    model: CalibratedClassifier | None = field(default=None, init=False)
+    _is_begun: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self._jobs = [[_Job(self, part, setting) for part in self.parts] for setting in self.group.settings]
+        self.left = [job for jobs in self._jobs for job in jobs]
+
+    def options(self) -> list[tuple[bool, _Job]]:
+        """The fits that can begin, each with whether others had better begin before it.
+
+        How many trees of boosting are kept is only known when its blocks are done. It can begin before, with as many as
+        there may be, of which the first ones are kept; but not where the blocks are about to be done.
+        """
+        found = [(False, job) for job in self.left]
+        if self._is_begun:
+            return found
+        if self.tried is not None:
+            best = _best(self.tried)[0]
+            return [*found, (False, _Job(self, self.whole, best.setting, best.trees))]
+        if len(self.group.settings) > 1:
+            return found
+        (setting,) = self.group.settings
+        early = setting.family == "hist_gradient_boosting"
+        return [*found, (early and bool(self.left or self.staged), _Job(self, self.whole, setting))]
+
+    def begin(self, job: _Job) -> None:
+        if job.part is self.whole:
+            self._is_begun = True
+        else:
+            self.left.remove(job)
+
+    def give(self, job: _Job, result: Any) -> None:
+        if job.part is self.whole:
+            self.model = result
+            return
+        self.staged[job] = result
+        if len(self.staged) == len(self.parts) * len(self.group.settings):
+            truth = [part.truth for part in self.parts]
+            self.tried = [
+                _tried(setting, truth, [self.staged[one] for one in jobs], pooled=self.pooled)
+                for setting, jobs in zip(self.group.settings, self._jobs, strict=True)
+            ]
+
+
+@dataclass(frozen=True)
+class _Fits:
+    """Every fit that training needs, each once: `workers.Work`."""
+
+    contests: list[_Contest]
+
+    @property
+    def is_done(self) -> bool:
+        return all(contest.tried is not None and contest.model is not None for contest in self.contests)
+
+    @property
+    def worth_workers(self) -> int:
+        """How many processes there is enough to do for."""
+        jobs = [job for contest in self.contests for job in contest.left]
+        jobs += [_Job(contest, contest.whole, contest.group.settings[0]) for contest in self.contests]
+        return min(1 + int(sum(job.cost for job in jobs) / WORTH_A_WORKER), len(jobs))
+
+    def take(self) -> _Job | None:
+        """The longest of those that can begin: what is begun last, others wait for."""
+        options = [option for contest in self.contests for option in contest.options()]
+        if not options:
+            return None
+        _, job = min(options, key=lambda option: (option[0], -option[1].cost))
+        job.contest.begin(job)
+        return job
+
+    def give(self, job: _Job, result: Any) -> None:
+        job.contest.give(job, result)
 
 
 # What models see of texts
@@ -401,37 +564,6 @@ class _Texts:
             config=self.config.encoding, forced=self.forced,
         )  # fmt: skip
 
-    def learned(self, rows: Rows, numbers: tuple[str, ...]) -> tuple[Encoder, Rows]:
-        """What all rows teach, and the rows encoded."""
-        learned = self.encoded(np.ones(len(rows.y), dtype=np.bool_))
-        encoder = Encoder(numbers, learned.texts, learned.unused | _idle(rows.X, numbers))
-        return encoder, replace(rows, X=_beside(rows.X, learned.encoded))
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A block, with all rows as those that could be learned from taught; put together anew when asked for."""
-
-    rows: Rows
-    block: Block
-    encoded: Floats
-
-    @property
-    def fit(self) -> Rows:
-        return self._of(self.block.fit)
-
-    @property
-    def validation(self) -> Rows:
-        return self._of(self.block.validation)
-
-    def _of(self, which: Bools) -> Rows:
-        rows = self.rows[which]
-        return replace(rows, X=_beside(rows.X, self.encoded[which]))
-
-
-def _beside(X: Floats, encoded: Floats) -> Floats:
-    return np.hstack([X, encoded]) if encoded.shape[1] else X
-
 
 def _idle(X: Floats, numbers: tuple[str, ...]) -> dict[str, str]:
     """The numbers that told a model nothing, with why."""
@@ -442,80 +574,6 @@ def _idle(X: Floats, numbers: tuple[str, ...]) -> dict[str, str]:
         for place, name in enumerate(numbers)
         if (why := why_useless(len(X), int(given[place]), float(lowest[place]), float(highest[place])))
     }
-
-
-# What is fitted
-
-
-def _fitted(setting: Setting, rows: Rows, config: TrainingConfig, trees: int | None = None) -> CalibratedClassifier:
-    """A setting fitted on rows: its odds are right for all of them, however many were used."""
-    kept, weight = _taken(rows, config)
-    X, y = rows.X[kept], rows.y[kept]
-    synthetic = "smote" in config.imbalance
-    steps: list[tuple[str, Any]] = []
-    if setting.family == "logistic_regression" or synthetic:
-        steps.append(("impute", SimpleImputer(strategy="median", keep_empty_features=True)))
-    else:
-        # scikit-learn 1.9 fails on a column without a single value; on a constant one no tree ever splits.
-        X = np.where(np.isnan(X).all(axis=0), np.float32(0), X)
-    if setting.family == "logistic_regression":
-        steps.append(("scale", StandardScaler()))
-    for _, step in steps:
-        X = step.fit_transform(X)
-    if synthetic:
-        X, y = _with_synthetic_frauds(X, y, config)
-    model = _model(setting, config, trees).fit(X, y, sample_weight=weight)
-    offset = _log_odds_of_rate(rows.y, _decay(rows.times, config)) - _log_odds_of_rate(y, weight)
-    return CalibratedClassifier(
-        Pipeline([*steps, ("classify", model)]) if steps else model, float(offset), Calibrator()
-    )
-
-
-def _model(setting: Setting, config: TrainingConfig, trees: int | None) -> Any:
-    if setting.family == "logistic_regression":
-        return LogisticRegression(**setting.parameters, max_iter=1000)
-    if setting.family == "random_forest":
-        return RandomForestClassifier(**setting.parameters, random_state=config.seed, n_jobs=1)
-    return HistGradientBoostingClassifier(
-        **setting.parameters, max_iter=trees or config.maximum_trees, early_stopping=False, random_state=config.seed
-    )
-
-
-def _taken(rows: Rows, config: TrainingConfig) -> tuple[Bools, Doubles | None]:
-    """Which rows are fitted, and their weights; None where all count alike."""
-    kept = np.ones(len(rows.y), dtype=np.bool_)
-    genuine = int((~rows.y).sum())
-    if config.imbalance not in ("none", "class_weight"):
-        wanted = min(max(config.genuine_share * genuine, config.minimum_genuine), config.maximum_genuine)
-        kept = rows.y | (np.random.default_rng(config.seed).random(len(rows.y)) < wanted / genuine)
-    weight = _decay(rows.times, config)
-    if weight is not None:
-        weight = weight[kept]
-    if config.imbalance == "class_weight":
-        weight = np.ones(len(rows.y)) if weight is None else weight
-        weight = np.where(rows.y, weight * weight[~rows.y].sum() / weight[rows.y].sum(), weight)
-    return kept, weight
-
-
-def _decay(times: Integers, config: TrainingConfig) -> Doubles | None:
-    if config.half_life_days is None:
-        return None
-    return np.asarray(np.exp2((times - times.max()) / (config.half_life_days * MICROSECONDS_PER_DAY)))
-
-
-def _with_synthetic_frauds(X: Floats, y: Bools, config: TrainingConfig) -> tuple[Floats, Bools]:
-    from imblearn.over_sampling import SMOTE, BorderlineSMOTE
-
-    method = SMOTE if config.imbalance == "smote" else BorderlineSMOTE
-    n = int(min(y.sum(), (~y).sum()))
-    if n < 2:
-        raise TrainingError(f"{config.imbalance} makes frauds between two of them, and there is {n}; add months")
-    return method(random_state=config.seed, k_neighbors=min(5, n - 1)).fit_resample(X, y)  # type: ignore[no-any-return]
-
-
-def _log_odds_of_rate(y: Bools, weight: Doubles | None) -> float:
-    weight = np.ones(len(y)) if weight is None else weight
-    return float(np.log(weight[y].sum()) - np.log(weight[~y].sum()))
 
 
 def _require_finite(X: Floats, names: tuple[str, ...], features: pa.Table) -> None:

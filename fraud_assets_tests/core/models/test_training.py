@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fraud_assets.adapters.bento import to_onnx
-from fraud_assets.core.models import training
+from fraud_assets.core.models import fitting, training, workers
 from fraud_assets.core.models.scoring import Family, ModelManifest, Scorer, digest_model, feature_matrix, model_matrix
 from fraud_assets.core.models.training import TrainingError, train
 from fraud_assets.core.models.training_config import FEW_GRID, GRID, REFERENCE, Setting, TrainingConfig
@@ -269,10 +270,9 @@ def test_each_way_with_imbalance_gives_another_model_and_the_same_one_again(line
 def test_undersampling_keeps_every_fraud_and_the_share_of_the_genuine_within_its_bounds():
     """Of 10,000 genuine rows a fifth is 2,000; at least 4,000 or at most 1,000 of them say otherwise."""
     y = np.arange(10_100) < 100
-    data = Rows(np.zeros((10_100, 1), np.float32), y, np.arange(10_100))
     config = dataclasses.replace(CONFIG, genuine_share=0.2, minimum_genuine=0)
     for changes, expected in (({}, 2000), ({"minimum_genuine": 4000}, 4000), ({"maximum_genuine": 1000}, 1000)):
-        kept, weight = training._taken(data, dataclasses.replace(config, **changes))
+        kept, weight = fitting._taken(y, np.arange(10_100), dataclasses.replace(config, **changes))
         assert kept[:100].all()
         assert kept[100:].sum() == pytest.approx(expected, rel=0.1)
         assert weight is None
@@ -280,8 +280,7 @@ def test_undersampling_keeps_every_fraud_and_the_share_of_the_genuine_within_its
 
 def test_class_weights_balance_the_classes():
     y = np.arange(100) < 10
-    data = Rows(np.zeros((100, 1), np.float32), y, np.arange(100))
-    kept, weight = training._taken(data, dataclasses.replace(CONFIG, imbalance="class_weight"))
+    kept, weight = fitting._taken(y, np.arange(100), dataclasses.replace(CONFIG, imbalance="class_weight"))
     assert kept.all()
     assert weight[:10].tolist() == pytest.approx([9.0] * 10)
     assert weight[10:].tolist() == [1.0] * 90
@@ -289,8 +288,7 @@ def test_class_weights_balance_the_classes():
 
 def test_rows_count_half_as_much_for_every_half_life_of_age():
     days = np.array([0, 15, 30]) * MICROSECONDS_PER_DAY
-    data = Rows(np.zeros((3, 1), np.float32), np.array([True, False, False]), days)
-    _, weight = training._taken(data, dataclasses.replace(CONFIG, half_life_days=15.0))
+    _, weight = fitting._taken(np.array([True, False, False]), days, dataclasses.replace(CONFIG, half_life_days=15.0))
     assert weight.tolist() == [0.25, 0.5, 1.0]
 
 
@@ -729,15 +727,17 @@ def test_validation_rows_teach_nothing_about_texts(monkeypatch):
     features, labels = with_texts()
     names = (*NAMES, "channel", "shop")
     seen = []
-    original = training._tried
+    original = training._Job.prepared
 
-    def spied(setting, parts, *rest, **more):
-        seen.append((parts[0].fit.X, parts[0].validation.X, parts[0].block))
-        return original(setting, parts, *rest, **more)
+    def spied(job):
+        fit = original(job)
+        if job.part.validation is not None:
+            seen.append((fit.sample.X, fit.judged, job.part.validation))
+        return fit
 
-    monkeypatch.setattr(training, "_tried", spied)
+    monkeypatch.setattr(training._Job, "prepared", spied)
     train(features, labels, names, maturity_days=5.0, config=CONFIG, card=None)
-    block = seen[0][2].validation
+    block = seen[0][2]
     y = labels["is_fraud"].to_numpy()
     other = labels.set_column(0, "is_fraud", pa.array(np.where(block, ~y, y)))
     train(features, other, names, maturity_days=5.0, config=CONFIG, card=None)
@@ -759,3 +759,144 @@ def test_a_wide_table_is_trained_on_in_seconds():
     result = train(features, labels, (*NAMES, *wide), maturity_days=5.0, config=config, card=None)
     assert time.process_time() - started < 60
     assert len(result.encoder.columns) <= 3 + 300 + config.encoding.columns + 20 * 3
+
+
+# On all cores
+
+
+def in_bytes(result):
+    """Everything that a training gives: what is served, the validation table, and all else as pickle takes it apart."""
+    onnx = [to_onnx(candidate.estimator, len(result.encoder.columns)) for candidate in result.candidates]
+    table = pa.BufferOutputStream()
+    with pa.ipc.new_stream(table, result.validation.schema) as writer:
+        writer.write_table(result.validation)
+    return onnx, table.getvalue().to_pybytes(), plain([result.candidates, result.trials, result.encoder])
+
+
+def plain(value):
+    """A value as pickle takes it apart. Unlike the pickle, it does not tell whether equal parts are one object."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.flags.f_contiguous, value.tobytes()
+    if value is None or isinstance(value, str | bytes | int | float | np.dtype | type):
+        return repr(value)
+    if isinstance(value, dict):
+        return [(plain(key), plain(one)) for key, one in value.items()]
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if callable(value) and hasattr(value, "__qualname__"):
+        return value.__qualname__
+    return [plain(one) for one in value.__reduce_ex__(4)]
+
+
+def one_block():
+    config = dataclasses.replace(CONFIG, families=get_args(Family), grid=SMALL_FOREST)
+    return lambda workers: train(
+        *rows(straight), NAMES, maturity_days=7.0, config=config, card="customer_id", workers=workers
+    )
+
+
+def two_blocks_and_two_settings():
+    grid = (*GRID, Setting("hist_gradient_boosting", "6 leaves", {"max_leaf_nodes": 6}))
+    data = rows(corners, days=230, per_day=40)
+    config = dataclasses.replace(CONFIG, grid=grid)
+    return lambda workers: train(*data, NAMES, maturity_days=7.0, config=config, card=None, workers=workers)
+
+
+def few_frauds():
+    return lambda workers: train(*sparse(60), NAMES, maturity_days=7.0, config=FEW, card="customer_id", workers=workers)
+
+
+def texts():
+    names = (*NAMES, "channel", "shop")
+    config = dataclasses.replace(CONFIG, imbalance="smote", minimum_genuine=500)
+    return lambda workers: train(*with_texts(), names, maturity_days=5.0, config=config, card=None, workers=workers)
+
+
+@pytest.mark.parametrize("case", [one_block, two_blocks_and_two_settings, few_frauds, texts])
+def test_any_number_of_processes_gives_the_same_bytes(case, monkeypatch):
+    monkeypatch.setattr(training, "WORTH_A_WORKER", 1.0)
+    taken = []
+    monkeypatch.setattr(workers._Helper, "do", spy(workers._Helper.do, taken))
+    trained_by = case()
+    alone = trained_by(1)
+    assert not taken
+    for n in (2, 8):
+        assert in_bytes(trained_by(n)) == in_bytes(alone)
+        assert taken
+        taken.clear()
+    workers.end_idle()
+
+
+def spy(function, seen):
+    def spied(*arguments):
+        seen.append(arguments)
+        return function(*arguments)
+
+    return spied
+
+
+def test_boosting_that_is_begun_before_its_blocks_are_done_keeps_as_many_trees_as_they_ask_for(line):
+    """The fit of 50 trees, cut to 25, is the fit of 25."""
+    features, labels = line
+    X, y = feature_matrix(features, ("a", "b")), labels["is_fraud"].to_numpy()
+    sample = fitting.Sample(X, y, None, 0.0)
+    long, short = (fitting.Fit(GRID[1], CONFIG, sample, trees)() for trees in (None, 25))
+    assert pickle.dumps(long) != pickle.dumps(short)
+    assert pickle.dumps(fitting.first_trees(long, 25)) == pickle.dumps(short)
+
+
+def fits_of(config=CONFIG, settings=None, n_blocks=1, n=400_000, columns=30, judged=10_000):
+    """The fits of a training in the order in which one process takes them; each as family, block and trees."""
+    table = Rows(np.zeros((n, columns), np.float32), np.arange(n) % 100 == 0, np.arange(n))
+    nothing = np.empty((n, 0), np.float32)
+    blocks = [
+        training._Part(table, nothing, np.arange(n) < n // 2 + k, np.arange(n) >= n - judged) for k in range(n_blocks)
+    ]
+    whole = training._Part(table, nothing, np.ones(n, bool))
+    groups = [training._Group((setting,), True, False) for setting in settings or GRID[:2]]
+    return training._Fits([training._Contest(group, blocks, whole, config, False) for group in groups])
+
+
+def named(job):
+    return job.setting.family[0], job.part.validation is not None
+
+
+def test_the_longest_fit_begins_first_and_boosting_on_all_rows_beside_its_only_block():
+    taken = [named(fits.take()) for fits in [fits_of()] for _ in range(4)]
+    assert taken == [("h", True), ("h", False), ("l", False), ("l", True)]
+
+
+def test_boosting_on_all_rows_begins_last_where_its_blocks_are_about_to_be_done():
+    fits = fits_of(n_blocks=2)
+    blocks = [fits.take(), fits.take()]
+    assert [named(job) for job in blocks] == [("h", True)] * 2
+    fits.give(blocks[0], {25: np.zeros(10_000), 50: np.zeros(10_000)})
+    assert [named(fits.take()) for _ in range(4)] == [("l", False), ("l", True), ("l", True), ("h", False)]
+    assert fits.take() is None
+
+
+def test_boosting_on_all_rows_is_fitted_with_the_trees_that_its_blocks_ask_for():
+    fits = fits_of(settings=GRID[1:2])
+    fits.give(fits.take(), {25: np.full(10_000, -5.0), 50: np.zeros(10_000)})
+    job = fits.take()
+    assert (named(job), job.trees) == (("h", False), 25)
+
+
+def test_nothing_is_fitted_twice(monkeypatch):
+    fitted = []
+    monkeypatch.setattr(fitting, "_fitted", spy(fitting._fitted, fitted))
+    two_blocks_and_two_settings()(1)
+    # Of the logistic regression two blocks and all rows; of two settings of boosting two blocks, and of one all rows.
+    assert len(fitted) == 3 + 4 + 1
+    asked = {(setting.family, setting.name, len(sample.y), trees) for setting, sample, _, trees in fitted}
+    assert len(asked) == len(fitted)
+
+
+@pytest.mark.parametrize(
+    ("n", "most"),
+    [(3_000, 1), (60_000, 2), (2_000_000, 4)],
+)
+def test_processes_are_started_only_where_there_is_enough_to_do(n, most):
+    """Of 50,000 rows and 250 trees, boosting takes a second or two for each of two fits."""
+    config = TrainingConfig()
+    assert fits_of(config, n=n, columns=30, judged=n // 4).worth_workers == most
