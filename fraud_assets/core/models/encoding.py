@@ -209,11 +209,15 @@ def learn_texts(
         config: how.
         forced: texts that are used whatever they say.
     """
-    unused = {name: reason for name in texts.column_names if (reason := _useless(texts[name].filter(fit), config))}
-    for name in forced:
-        unused.pop(name, None)
-    used = [name for name in texts.column_names if name not in unused]
-    counts = {name: _counts(texts[name].filter(fit)) for name in used}
+    unused, counts = {}, {}
+    for name in texts.column_names:
+        taught = texts[name].filter(fit)
+        counted = _counts(taught)
+        if (reason := _useless(taught, counted, config)) and name not in forced:
+            unused[name] = reason
+        else:
+            counts[name] = counted
+    used = list(counts)
     left, learned, encoded = config.columns, {}, {}
     for name in sorted(used, key=lambda name: counts[name].num_rows):
         base = _own_columns(name, texts[name].filter(fit), counts[name], min(config.own_column, left), config)
@@ -225,11 +229,10 @@ def learn_texts(
     return Learned(tuple(learned[name] for name in used), unused, np.hstack([empty, *(encoded[name] for name in used)]))
 
 
-def _useless(values: pa.Array | pa.ChunkedArray, config: EncodingConfig) -> str | None:
+def _useless(values: pa.Array | pa.ChunkedArray, counts: pa.Table, config: EncodingConfig) -> str | None:
     """Why nothing can be learned from a text; None where something may be."""
     n_given = len(values) - values.null_count
     lowest, highest = pc.min_max(values).as_py().values() if n_given else (None, None)
-    counts = _counts(values)
     repeated = pc.sum(counts.filter(pc.greater(counts["count"], 1))["count"]).as_py() or 0
     return why_useless(len(values), n_given, lowest, highest, n_repeated=repeated, least_repeated=config.repeated)
 

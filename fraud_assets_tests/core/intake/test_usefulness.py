@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from fraud_assets.core.intake.preview import _Use
-from fraud_assets.core.models.encoding import EncodingConfig, _useless
+from fraud_assets.core.models.encoding import EncodingConfig, _counts, _useless
 from fraud_assets.core.models.training import _idle
 
 N = 200
@@ -32,7 +32,7 @@ def test_a_check_and_a_training_say_the_same_of_a_text(values: list[str | None],
     use = _Use()
     for start in range(0, N, 50):
         use.add(text.slice(start, 50))
-    assert _useless(text, EncodingConfig()) == why
+    assert _useless(text, _counts(text), EncodingConfig()) == why
     assert use.why_not("string", is_entity=False) == (f"it {why}" if why else "")
 
 
