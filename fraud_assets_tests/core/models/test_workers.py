@@ -208,23 +208,24 @@ print("begun", flush=True)
 # A result that does not fit into a pipe is what a caller that is gone leaves unread.
 results([partial(bytes, 10_000_000), *[partial(time.sleep, float(sys.argv[1]))] * 3, partial(bytes, 10_000_000)], 3)
 print("done", flush=True)
+time.sleep(float(sys.argv[2]))
 """
 
 
 @pytest.fixture
 def script():
-    def start(seconds):
+    def start(seconds, afterwards=0.0):
         process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(seconds)], cwd=PROJECT_ROOT, stdout=subprocess.PIPE,
+            [sys.executable, "-c", SCRIPT, str(seconds), str(afterwards)], cwd=PROJECT_ROOT, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
+        started.append(process)
         assert process.stdout.readline() == "begun\n"
         end = time.monotonic() + 30
         while len(found := psutil.Process(process.pid).children()) < 2:
             assert time.monotonic() < end
             time.sleep(0.05)
         time.sleep(4)
-        started.append(process)
         return process, found
 
     started = []
@@ -252,7 +253,9 @@ def test_busy_workers_end_with_a_command_that_is_killed(script, how):
 
 
 def test_workers_that_wait_end_with_a_command_that_is_killed(script):
-    process, found = script(0.0)
+    process, found = script(0.0, afterwards=60.0)
+    assert process.stdout.readline() == "done\n"
+    assert len(running(found)) == 2
     process.kill()
     process.wait(10)
     gone_within(5, lambda: found)
