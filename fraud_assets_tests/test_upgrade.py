@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fraud_assets.adapters.postgres.database import embedded_binary, locate_database
+from fraud_assets.adapters.postgres.database import locate_database
+from fraud_assets.adapters.postgres.embedded import embedded_binary
 from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.adapters.postgres.schema import CONTROL_TABLES, REVISIONS, VERSION_TABLE
 from fraud_assets.core.digests import digest_table

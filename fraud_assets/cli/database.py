@@ -28,7 +28,8 @@ def database(
         return
     import psycopg
 
-    from fraud_assets.adapters.postgres.database import embedded_binary, locate_database
+    from fraud_assets.adapters.postgres.database import locate_database
+    from fraud_assets.adapters.postgres.embedded import embedded_binary
 
     with clear_errors():
         url = locate_database(open_settings()).url

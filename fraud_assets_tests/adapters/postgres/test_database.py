@@ -16,13 +16,8 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from fraud_assets.adapters.postgres import database as module
-from fraud_assets.adapters.postgres.database import (
-    Database,
-    DatabaseError,
-    embedded_binary,
-    open_database,
-    stop_embedded,
-)
+from fraud_assets.adapters.postgres.database import Database, DatabaseError, open_database, stop_embedded
+from fraud_assets.adapters.postgres.embedded import embedded_binary
 from fraud_assets.settings import Settings
 
 

@@ -17,10 +17,10 @@ from fraud_assets.adapters.postgres import schema
 from fraud_assets.adapters.postgres.database import (
     Database,
     DatabaseError,
-    embedded_binary,
     locate_database,
     open_database,
 )
+from fraud_assets.adapters.postgres.embedded import embedded_binary
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.settings import PROJECT_ROOT, Settings
