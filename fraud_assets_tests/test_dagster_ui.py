@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -199,6 +201,39 @@ def test_a_backfill_of_a_range_is_one_run_and_features_and_reports_follow_once_w
     features = ([{"path": ["transaction_features"]}], months[0], months[-1], "SUCCESS")
     assert sorted(made, key=str) == [*reports, features]
     assert world.digests() == before
+
+
+def status_of(request: urllib.request.Request) -> int:
+    """The status of an answer, whatever it is."""
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+def test_a_foreign_page_commands_neither_dagster_nor_mlflow(platform: Platform) -> None:
+    launch = json.dumps({"query": BACKFILL, "variables": {"params": {"assetSelection": [{"path": ["champion"]}]}}})
+    rename = json.dumps({"name": "fraud", "new_name": "gone"})
+    for url, body in (
+        (f"{platform.dagster}/graphql", launch), (f"{platform.mlflow}/api/2.0/mlflow/registered-models/rename", rename)
+    ):  # fmt: skip
+        for header in ({"Origin": "https://evil.example"}, {"Host": "10.evil.example"}):
+            request = urllib.request.Request(url, body.encode(), {"Content-Type": "application/json", **header})
+            assert status_of(request) == 403
+    address = f"{platform.dagster}/graphql?{urllib.parse.urlencode({'query': 'mutation { setNuxSeen }'})}"
+    assert status_of(urllib.request.Request(address)) == 405
+
+
+def test_nobody_writes_over_a_model_s_file_through_mlflow_s_server(platform: Platform) -> None:
+    [model, *_] = sorted(platform.world.settings.artifacts.rglob("serving/model.onnx"))
+    before = model.read_bytes()
+    path = model.relative_to(platform.world.settings.artifacts).as_posix()
+    for prefix in ("api", "ajax-api"):
+        url = f"{platform.mlflow}/{prefix}/2.0/mlflow-artifacts/artifacts/{path}"
+        assert status_of(urllib.request.Request(url, b"broken", method="PUT")) >= 400
+    assert model.read_bytes() == before
 
 
 def test_the_lineage_page_shows_every_asset(platform: Platform, browser: WebDriver) -> None:

@@ -7,6 +7,7 @@ class in each of its own processes and hands nothing in, so the settings are rea
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -16,6 +17,7 @@ import yaml
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres.storage import DagsterPostgresStorage
 
+from fraud_assets.adapters.dagster_webserver import guard_webserver
 from fraud_assets.adapters.postgres.database import open_database
 from fraud_assets.settings import PROJECT_ROOT, Settings, read_settings
 
@@ -32,8 +34,11 @@ class FraudStorage(DagsterPostgresStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:  # noqa: ARG003
-        """Opens the settings' database."""
-        return cls(open_database(read_settings(), writing=True).schema_url("dagster"), inst_data=inst_data)
+        """Opens the settings' database; in a webserver, which opens it first of all, lets no foreign page ask."""
+        settings = read_settings()
+        if "dagster_webserver.app" in sys.modules:
+            guard_webserver(settings.ui_url)
+        return cls(open_database(settings, writing=True).schema_url("dagster"), inst_data=inst_data)
 
     @property
     def event_storage_data(self) -> ConfigurableClassData:

@@ -58,22 +58,9 @@ def run_together(settings: Settings, tell: Tell) -> int:
     if settings.mlflow_uri is None:
         registry = Registry(settings)
         registry.client()
-        commands.append(
-            [
-                _script("mlflow"),
-                "server",
-                "--host",
-                "127.0.0.1",
-                "--port",
-                str(settings.mlflow_port),
-                "--backend-store-uri",
-                registry.tracking_uri,
-                "--artifacts-destination",
-                settings.artifacts.as_uri(),
-                "--workers",
-                "1",
-            ]
-        )
+        # Not as an argument: everyone on the machine sees those, and it may hold a password.
+        environment["MLFLOW_BACKEND_STORE_URI"] = registry.tracking_uri
+        commands.append(_mlflow_server(settings))
     tell(f"Dagster: http://127.0.0.1:{settings.dagster_port}")
     tell(f"MLflow:  {settings.mlflow_uri or f'http://127.0.0.1:{settings.mlflow_port}'}")
     processes: list[subprocess.Popen[bytes]] = []
@@ -96,6 +83,23 @@ def run_together(settings: Settings, tell: Tell) -> int:
             continue
     stop()
     return max(_ended(process) for process in processes)
+
+
+def _mlflow_server(settings: Settings) -> list[str]:
+    """MLflow's server, for this machine alone: it has no login."""
+    port = settings.mlflow_port
+    return [
+        _script("mlflow"), "server",
+        "--host", "127.0.0.1",
+        "--port", str(port),
+        # Without it, names that begin like a private address are answered too.
+        "--allowed-hosts", f"127.0.0.1:{port},localhost:{port}",
+        # Runs name their files' place in the home themselves. A server that hands files on also takes them, from anyone
+        # and over those of a model.
+        "--no-serve-artifacts",
+        "--default-artifact-root", settings.artifacts.as_uri(),
+        "--workers", "1",
+    ]  # fmt: skip
 
 
 def _ended(process: subprocess.Popen[bytes]) -> int:
