@@ -556,6 +556,42 @@ def test_a_promotion_by_hand_outlasts_a_repeated_run_of_its_month(in_spare_world
     assert live()["version"] == chosen
 
 
+def alias(world: World) -> list[tuple[Any, ...]]:
+    return world.query("SELECT alias, version FROM mlflow.registered_model_aliases ORDER BY 1")
+
+
+@pytest.mark.parametrize(
+    ("file", "broken"),
+    [
+        ("serving/model.onnx", "flipped"), ("serving/manifest.json", "flipped"), ("reference/model.onnx", "flipped"),
+        ("serving/model.onnx", "gone"),
+    ],
+)  # fmt: skip
+def test_a_version_with_a_broken_file_is_not_promoted_and_what_is_live_stays(
+    spare_world: World, file: str, broken: str
+) -> None:
+    [(live,)] = spare_world.query("SELECT champion_version FROM champion ORDER BY month DESC LIMIT 1")
+    chosen = 1 if live != 1 else 2
+    # Where they were when the world was copied.
+    [(uri,)] = spare_world.query(
+        f"SELECT artifact_uri FROM mlflow.runs JOIN mlflow.model_versions ON run_uuid = run_id WHERE version = {chosen}"
+    )
+    path = Path(uri.removeprefix("file://")) / file
+    whole, before, pointed = path.read_bytes(), spare_world.digests(), alias(spare_world)
+    middle = len(whole) // 2
+    if broken == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 0xFF]) + whole[middle + 1 :])
+    try:
+        said = spare_world.fraud("promote", str(chosen), "--reason", "a try", fails=True)
+        assert "error:" in said.stderr
+        assert spare_world.digests() == before
+        assert alias(spare_world) == pointed
+    finally:
+        path.write_bytes(whole)
+
+
 # The command in a process of its own
 
 

@@ -28,6 +28,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fraud_assets.core.errors import PlatformError
 from fraud_assets.core.models.calibration import SMALLEST, CalibratedClassifier
 from fraud_assets.core.models.scoring import INPUT_NAME, OUTPUT_NAME, ModelManifest, ScoringError, digest_model
 
@@ -60,7 +61,7 @@ SERVING_PACKAGES = (
 )
 
 
-class PackagingError(RuntimeError):
+class PackagingError(PlatformError):
     """A bento that cannot be built; the message carries what the build said."""
 
 

@@ -238,16 +238,20 @@ class Registry:
             part: `serving` for the model itself, `reference` for the logistic regression trained beside it.
 
         Raises:
-            RegistryError: when there is no such version.
+            RegistryError: when there is no such version, or not all of its files.
         """
         if (known := self._fetched.get((version, part))) is not None:
             return known
         client = self.client()
         run_id = self._run_of(client, version)
         with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(client.download_artifacts(run_id, part, scratch))
-            onnx = (folder / "model.onnx").read_bytes()
-            manifest = ModelManifest.from_json((folder / "manifest.json").read_bytes())
+            try:
+                folder = Path(client.download_artifacts(run_id, part, scratch))
+                onnx = (folder / "model.onnx").read_bytes()
+                text = (folder / "manifest.json").read_bytes()
+            except OSError as error:
+                raise RegistryError(f"the registry has not all files of version {version}: {error}") from error
+            manifest = ModelManifest.from_json(text)
         # A registered version never changes.
         self._fetched[version, part] = onnx, manifest
         return onnx, manifest

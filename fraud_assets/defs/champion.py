@@ -1,6 +1,7 @@
 """`champion`: the promotion decision of a month, and what was live after it."""
 
 from datetime import date
+from functools import partial
 
 import dagster as dg
 import pyarrow as pa
@@ -13,7 +14,7 @@ from fraud_assets.core.reasons import reasons_to_json
 from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, bullets, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
-from fraud_assets.workflows.promote import apply_verdict
+from fraud_assets.workflows.promote import apply_verdict, package_version
 
 
 @dg.asset(
@@ -37,7 +38,8 @@ def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: 
     decided_on = inputs_of(evaluation, champion_inputs(month, before))
     evidence = inputs_of(evidence_inputs(CONTRACT), decided_on)
     actor = f"dagster run {context.run.run_id}"
-    live = apply_verdict(verdict, signals, platform.ledger, platform.registry, actor=actor, evidence=evidence)
+    package = partial(package_version, registry=platform.registry, settings=platform.settings)
+    live = apply_verdict(verdict, signals, platform.ledger, platform.registry, package, actor=actor, evidence=evidence)
     # Why there is no challenger is told from the models there are, and from when their months mature.
     told = [trained, maturity_inputs(CONTRACT)] if signals.challenger_version is None else []
     row = {

@@ -5,11 +5,10 @@ from datetime import date
 import dagster as dg
 import pyarrow as pa
 
-from fraud_assets.adapters.bento import build_bento
 from fraud_assets.defs.partitions import MONTH_BY_MONTH, MONTHS, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
-from fraud_assets.settings import PROJECT_ROOT
+from fraud_assets.workflows.promote import package_version
 
 
 @dg.asset(
@@ -32,11 +31,11 @@ def fraud_bento(context: dg.AssetExecutionContext, platform: Platform, champion:
             pa.Table.from_pylist([base], schema=schema),
             metadata={"outcome": "no model has been promoted yet", "inputs": inputs},
         )
-    onnx, manifest = platform.registry.fetch(version)
     # Serving looks up the last days of an entity, and all earlier statements about its transactions.
     platform.store.index_months("raw_transactions", list(platform.store.months("raw_transactions"))[-2:])
     platform.store.index_months("fraud_labels", list(platform.store.months("fraud_labels")))
-    bento = build_bento(onnx, manifest, bentoml_home=platform.settings.bentoml_home, project_root=PROJECT_ROOT)
+    bento = package_version(version, platform.registry, platform.settings)
+    _, manifest = platform.registry.fetch(version)
     row = base | {"bento_tag": bento.tag, "model_digest": manifest.model_digest}
     return dg.Output(
         pa.Table.from_pylist([row], schema=schema),

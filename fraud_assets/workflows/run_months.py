@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -21,7 +22,7 @@ from fraud_assets.core.lineage.staleness import UP_TO_DATE
 from fraud_assets.core.months import check_month, months_between, shift_month
 from fraud_assets.settings import Settings
 from fraud_assets.workflows.progress import Progress
-from fraud_assets.workflows.promote import promote_by_hand
+from fraud_assets.workflows.promote import package_version, promote_by_hand
 from fraud_assets.workflows.why import read_remarks
 
 CHANGES = ("added", "removed", "altered")
@@ -99,13 +100,15 @@ def promote_version(job: dg.JobDefinition, settings: Settings, version: int, rea
         The month.
 
     Raises:
-        ValueError: when no month has been decided yet.
+        ValueError: when no month has been decided yet, or the version cannot score. Nothing is changed then.
     """
     store = open_store(settings, writing=True)
     decided = list(store.months("champion"))
     if not decided:
         raise ValueError("no month has been evaluated yet, so there is nothing to promote on; use `fraud run`")
-    promote_by_hand(version, decided[-1], reason, LedgerStore(store.database), Registry(settings), actor=actor)
+    registry = Registry(settings)
+    package = partial(package_version, registry=registry, settings=settings)
+    promote_by_hand(version, decided[-1], reason, LedgerStore(store.database), registry, package, actor=actor)
     with busy_instance(settings) as instance:
         job.execute_in_process(
             partition_key=decided[-1],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -26,12 +28,15 @@ class FakeRegistry:
 
     champion: int | None = None
     moves: list[int] = field(default_factory=list)
+    answers: bool = True
 
-    def fetch(self, version: int) -> None:
+    def package(self, version: int) -> None:
         if version > 5:
             raise RegistryError(f"the registry has no version {version}")
 
     def promote(self, version: int) -> None:
+        if not self.answers:
+            raise RegistryError("MLflow did not answer")
         if version != self.champion:
             self.champion = version
             self.moves.append(version)
@@ -54,7 +59,14 @@ def decide(
     """A month's verdict, carried out; what is live after it."""
     signals = PromotionSignals(month, challenger, champion, None, None, None)
     named: Inputs = {"evaluation": {month: evidence}}
-    return apply_verdict(verdict, signals, ledger, cast("Registry", registry), actor="test", evidence=named)
+    return apply_verdict(
+        verdict, signals, ledger, cast("Registry", registry), registry.package, actor="test", evidence=named
+    )
+
+
+def promote(ledger: LedgerStore, registry: FakeRegistry, version: int) -> None:
+    """A person's promotion on the evidence of 2025-03."""
+    promote_by_hand(version, "2025-03", "try", ledger, cast("Registry", registry), registry.package, actor="ada")
 
 
 def kinds(ledger: LedgerStore) -> list[tuple[str, int, str]]:
@@ -124,7 +136,7 @@ def test_what_a_person_promoted_stands_when_the_month_is_decided_again(
     ledger: LedgerStore, registry: FakeRegistry
 ) -> None:
     decide(ledger, registry, "2025-03", 1, PASSED, evidence="before a correction")
-    promote_by_hand(4, "2025-03", "try", ledger, cast("Registry", registry), actor="ada")
+    promote(ledger, registry, 4)
     assert decide(ledger, registry, "2025-03", 2, PASSED, evidence="after a correction") == 4
     assert decide(ledger, registry, "2025-03", None, REFUSED, evidence="and another") == 4
     assert registry.champion == 4
@@ -143,18 +155,20 @@ def test_an_alias_that_a_crash_left_behind_is_mended_by_the_next_run(
 ) -> None:
     decide(ledger, registry, "2025-03", 1, PASSED)
     registry.champion = None
-    follow_ledger(ledger, cast("Registry", registry))
+    with ledger.deciding() as decision:
+        follow_ledger(decision, cast("Registry", registry))
     assert registry.champion == 1
 
 
 def test_an_empty_ledger_moves_no_alias(ledger: LedgerStore, registry: FakeRegistry) -> None:
-    follow_ledger(ledger, cast("Registry", registry))
+    with ledger.deciding() as decision:
+        follow_ledger(decision, cast("Registry", registry))
     assert registry.moves == []
 
 
 def test_a_person_can_promote_a_version_and_go_back(ledger: LedgerStore, registry: FakeRegistry) -> None:
     for version in (2, 1, 2):
-        promote_by_hand(version, "2025-03", "try", ledger, cast("Registry", registry), actor="ada")
+        promote(ledger, registry, version)
     assert registry.moves == [2, 1, 2]
     assert [(event.model_version, event.actor, event.reasons) for event in ledger.events()] == [
         (version, "ada", because("try", rule=Rule.BY_HAND)) for version in (2, 1, 2)
@@ -165,6 +179,41 @@ def test_a_version_that_does_not_exist_leaves_ledger_and_alias_alone(
     ledger: LedgerStore, registry: FakeRegistry
 ) -> None:
     with pytest.raises(RegistryError):
-        promote_by_hand(9, "2025-03", "try", ledger, cast("Registry", registry), actor="ada")
+        promote(ledger, registry, 9)
     assert ledger.events() == []
     assert registry.moves == []
+
+
+def test_a_challenger_that_cannot_be_packaged_is_not_promoted(ledger: LedgerStore, registry: FakeRegistry) -> None:
+    decide(ledger, registry, "2025-03", 1, PASSED)
+    with pytest.raises(RegistryError):
+        decide(ledger, registry, "2025-04", 9, PASSED, champion=1)
+    assert kinds(ledger) == [("validated", 1, "2025-03"), ("promoted", 1, "2025-03")]
+    assert registry.moves == [1]
+
+
+def test_a_promotion_whose_alias_cannot_be_moved_leaves_the_ledger_alone(
+    ledger: LedgerStore, registry: FakeRegistry
+) -> None:
+    registry.answers = False
+    with pytest.raises(RegistryError):
+        decide(ledger, registry, "2025-03", 1, PASSED)
+    with pytest.raises(RegistryError):
+        promote(ledger, registry, 2)
+    assert ledger.events() == []
+
+
+def test_of_many_who_promote_at_once_the_last_in_the_ledger_has_the_alias(
+    ledger: LedgerStore, registry: FakeRegistry
+) -> None:
+    slow = registry.promote
+
+    def promote_slowly(version: int) -> None:
+        time.sleep(0.01 * version)
+        slow(version)
+
+    registry.promote = promote_slowly  # type: ignore[method-assign]
+    with ThreadPoolExecutor(5) as pool:
+        list(pool.map(lambda version: promote(ledger, registry, version), (5, 4, 3, 2, 1)))
+    assert len(ledger.events()) == 5
+    assert registry.champion == ledger.events()[-1].model_version
