@@ -2,8 +2,8 @@
 
 Nothing is read at import. `read_settings()` reads the environment and a `.env` file in the project, once, at an
 entrance: a command of `fraud`, or where Dagster loads something by its name and gives it nothing (`defs/partitions.py`,
-`adapters/dagster_storage.py`). Everything else is given the object. Which stored tables depend on a setting belongs to
-the assets, and how that is told to `core/lineage/configuration.py`.
+`adapters/dagster_storage.py`, `adapters/dagster_launcher.py`). Everything else is given the object. Which stored tables
+depend on a setting belongs to the assets, and how that is told to `core/lineage/configuration.py`.
 """
 
 from __future__ import annotations

@@ -121,6 +121,7 @@ ENTRANCES = {
     "fraud_assets/cli/start.py": "a command, before it writes",
     "fraud_assets/defs/partitions.py": "Dagster imports the code location by its name",
     "fraud_assets/adapters/dagster_storage.py": "Dagster makes its storage by its name",
+    "fraud_assets/adapters/dagster_launcher.py": "Dagster makes its run launcher by its name",
 }
 
 

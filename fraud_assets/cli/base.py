@@ -37,6 +37,11 @@ def clear_errors() -> Iterator[None]:
     except (ValueError, PlatformError) as error:
         Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        # Without a sentence where nothing was under way. 130 is what shells say of a Ctrl-C.
+        if said := str(error):
+            Console(stderr=True).print(f"[bold]stopped:[/] {escape(said)}", highlight=False, soft_wrap=True)
+        raise typer.Exit(130) from error
 
 
 def open_settings(*, create: bool = True) -> Settings:

@@ -1,5 +1,7 @@
 """What assets are given: the platform's store, ledger, registry and source, opened when first used."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 import dagster as dg
@@ -9,6 +11,7 @@ from fraud_assets.adapters.engines import Compute, open_engine
 from fraud_assets.adapters.mlflow import Registry
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore, PostgresMonthIOManager, open_store
+from fraud_assets.adapters.postgres.run_processes import PROCESS_TAG, holding, this_process
 from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.decisions.ledger import champion_version
@@ -23,6 +26,16 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
     """
 
     settings: dg.ResourceDependency[Settings]
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator["Platform"]:
+        """Tells others that the run has a process for as long as it has one; a sensor has no run."""
+        if context.run is None or context.instance is None:
+            yield self
+            return
+        context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: this_process()})
+        with holding(self.store.database, context.run.run_id):
+            yield self
 
     @property
     def contract(self) -> Contract:

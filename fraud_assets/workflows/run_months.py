@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -9,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import dagster as dg
+from dagster._core.utils import make_new_run_id
 from dagster_shared.error import SerializableErrorInfo
 
 from fraud_assets.adapters.dagster_storage import busy_instance
@@ -18,9 +20,12 @@ from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.adapters.sources import open_source
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.decisions.why import Remark
+from fraud_assets.core.errors import PlatformError
 from fraud_assets.core.lineage.staleness import UP_TO_DATE
 from fraud_assets.core.months import check_month, months_between, shift_month
 from fraud_assets.settings import Settings
+from fraud_assets.workflows.dead_runs import end_dead_runs
+from fraud_assets.workflows.interruption import Interrupted, listening
 from fraud_assets.workflows.progress import Progress
 from fraud_assets.workflows.promote import package_version, promote_by_hand
 from fraud_assets.workflows.why import read_remarks
@@ -71,12 +76,15 @@ def run_months(
 
     Raises:
         ValueError: when the settings name no source; nothing has run then.
+        Interrupted: when this process is asked to end; the months before are complete.
     """
     open_source(settings)
     store = open_store(settings, writing=True)
     outcomes = []
     with busy_instance(settings) as instance:
         for month in months:
+            for dead in end_dead_runs(instance, store.database):
+                progress.note(f"{dead.sentence}; it counts as failed now")
             started = time.monotonic()
             with progress.working("transactions, features, drift, training, evaluation", month):
                 result = execute_month(job, instance, month, purpose)
@@ -109,13 +117,13 @@ def promote_version(job: dg.JobDefinition, settings: Settings, version: int, rea
     registry = Registry(settings)
     package = partial(package_version, registry=registry, settings=settings)
     promote_by_hand(version, decided[-1], reason, LedgerStore(store.database), registry, package, actor=actor)
+    assets = [dg.AssetKey("champion"), dg.AssetKey("fraud_bento")]
     with busy_instance(settings) as instance:
-        job.execute_in_process(
-            partition_key=decided[-1],
-            instance=instance,
-            run_config=QUIET,
-            asset_selection=[dg.AssetKey("champion"), dg.AssetKey("fraud_bento")],
-            tags={PURPOSE_TAG: f"fraud promote {version}"},
+        result = execute_month(job, instance, decided[-1], f"fraud promote {version}", assets)
+    if failed := failures_of(result):
+        raise PlatformError(
+            f"version {version} is champion, and packaged, but the tables of {decided[-1]} do not say so yet: "
+            f"{'; '.join(one['error'] for one in failed)}; run the month again"
         )
     return decided[-1]
 
@@ -128,7 +136,9 @@ def execute_month(
     assets: Collection[dg.AssetKey] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """One run of the job for a month: of these assets, or of all that have months. It does not raise: `failures_of`.
+    """One run of the job for a month: of these assets, or of all that have months. A step that fails does not raise.
+
+    What failed is told by `failures_of`.
 
     Args:
         job: holds every asset.
@@ -137,18 +147,41 @@ def execute_month(
         purpose: what the list of runs says of it, such as the command that was given.
         assets: which; all that have months when absent.
         tags: further tags of the run.
+
+    Raises:
+        Interrupted: when this process is asked to end; the run is over then, and counts as failed.
     """
     if assets is None:
         graph = job.asset_layer.asset_graph
         assets = {key for key in job.asset_layer.executable_asset_keys if graph.get(key).partitions_def is not None}
-    return job.execute_in_process(
-        partition_key=month,
-        instance=instance,
-        run_config=QUIET,
-        raise_on_error=False,
-        asset_selection=sorted(assets),
-        tags={PURPOSE_TAG: purpose, **(tags or {})},
-    )
+    run_id = make_new_run_id()
+
+    def end(number: signal.Signals) -> None:
+        run = instance.get_run_by_id(run_id)
+        if run is not None and not run.is_finished:
+            instance.report_run_failed(run, f"{purpose} was asked to end ({number.name}) in the midst of {month}")
+
+    with listening(end) as asked:
+        try:
+            result = job.execute_in_process(
+                partition_key=month,
+                instance=instance,
+                run_config=QUIET,
+                raise_on_error=False,
+                asset_selection=sorted(assets),
+                tags={PURPOSE_TAG: purpose, **(tags or {})},
+                run_id=run_id,
+            )
+        except KeyboardInterrupt:
+            # Outside of the steps, where Dagster puts no handler of its own.
+            asked.signal = asked.signal or signal.SIGINT
+        if asked.signal is not None:
+            end(asked.signal)
+            raise Interrupted(
+                f"{purpose} was asked to end in the midst of {month}. Months before are complete, no later one has "
+                "begun, and what is there of this one is as before or whole, table by table. The same command goes on"
+            )
+    return result
 
 
 def materialize_months(

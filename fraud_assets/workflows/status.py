@@ -8,6 +8,7 @@ from typing import Any
 
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore
+from fraud_assets.adapters.postgres.run_processes import find_dead_runs
 from fraud_assets.core.decisions.ledger import champion_event
 from fraud_assets.core.lineage.staleness import Stale, in_words
 from fraud_assets.core.lineage.tables import TABLES
@@ -43,7 +44,8 @@ def read_status(
         should be, in the newest month, and why (`core/decisions/why.py`); `drift`, the newest verdict or None;
         `decision`, the newest promotion decision or None; `months`, the stored months of each table; `stale`, for each
         stale month `table`, `month`, `changes` (what it was made of and has changed; none where it is only built on
-        stale months) and `reasons` (both); `labels`, what is wrong with the label feed, by month.
+        stale months) and `reasons` (both); `labels`, what is wrong with the label feed, by month; `dead_runs`, the runs
+        that count as running and lost their process, each with `run_id`, `month`, `purpose` and a `sentence`.
     """
     return {
         "contract": store.contract.name,
@@ -54,6 +56,10 @@ def read_status(
         "months": {name: list(store.months(name)) for name in SHOWN_TABLES},
         "stale": [as_row(one) for one in stale],
         "labels": feed_findings(store),
+        "dead_runs": [
+            {"run_id": one.run_id, "month": one.month, "purpose": one.purpose, "sentence": one.sentence}
+            for one in find_dead_runs(store.database)
+        ],
     }
 
 

@@ -1,0 +1,169 @@
+"""Runs that end in their midst: by Ctrl-C, by SIGKILL, with their database.
+
+Real processes and real signals on a small world whose first month is complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from fraud_assets.adapters.dagster_launcher import FraudRunLauncher
+from fraud_assets.adapters.dagster_storage import open_instance
+from fraud_assets.adapters.postgres.database import open_database
+from fraud_assets.settings import PROJECT_ROOT
+from fraud_assets_tests.browser import wait
+
+if TYPE_CHECKING:
+    from fraud_assets_tests.worlds import World
+
+pytest_plugins = ["fraud_assets_tests.worlds"]
+
+FIRST, SECOND, THIRD = "2025-01", "2025-02", "2025-03"
+RUNS = """
+SELECT status, month.value, process.value FROM dagster.runs
+JOIN dagster.run_tags AS month ON month.run_id = runs.run_id AND month.key = 'dagster/partition'
+LEFT JOIN dagster.run_tags AS process ON process.run_id = runs.run_id AND process.key = 'fraud/process'
+ORDER BY runs.id
+"""
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[World]:
+    """A world with its first month."""
+    from fraud_assets_tests.worlds import World, new_home, remove_home
+
+    world = World(new_home(), {"FRAUD_SIMULATOR_CUSTOMERS": "60", "FRAUD_SIMULATOR_TERMINALS": "120"})
+    try:
+        world.fraud("run", "--from", FIRST, "--to", FIRST)
+        yield world
+    finally:
+        remove_home(world.home)
+
+
+def months(world: World) -> list[tuple[str, str]]:
+    """Status and month of each run, in order."""
+    return [(status, month) for status, month, _ in world.query(RUNS)]
+
+
+@contextmanager
+def in_the_midst(world: World, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`fraud run` of the second and third month, while it is at the second."""
+    before = len(months(world))
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fraud_assets.cli", "run", "--from", SECOND, "--to", THIRD], cwd=PROJECT_ROOT,
+            env=world.environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+    try:
+        wait(
+            lambda: [status for status, _, tag in world.query(RUNS)[before:] if status == "STARTED" and tag],
+            f"the run\n{log.read_text()}",
+        )
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(20)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_fraud_run_stops_within_seconds_and_begins_no_other_month(
+    small: World, tmp_path: Path, number: signal.Signals
+) -> None:
+    before = months(small)
+    first = small.query(f"SELECT * FROM month_versions WHERE month = '{FIRST}' ORDER BY id")
+    with in_the_midst(small, log := tmp_path / "log") as process:
+        asked = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(30) == 130, log.read_text()
+        assert time.monotonic() - asked < 10
+    said = " ".join(log.read_text().split())
+    assert f"stopped: fraud run was asked to end in the midst of {SECOND}" in said
+    assert "Traceback" not in said
+    assert months(small)[len(before) :] == [("FAILURE", SECOND)]
+    assert small.query(f"SELECT * FROM month_versions WHERE month = '{FIRST}' ORDER BY id") == first
+    assert json.loads(small.fraud("status", "--json").stdout)["dead_runs"] == []
+
+
+BUSY = """
+import hashlib, sys
+from fraud_assets.workflows.interruption import listening
+with listening(lambda number: print(number.name, flush=True), grace=1):
+    print("busy", flush=True)
+    # Hears no signal before it is done, which takes minutes.
+    hashlib.pbkdf2_hmac("sha256", b"a", b"b", 2_000_000_000)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_computation_that_hears_nothing_is_ended_all_the_same(number: signal.Signals) -> None:
+    with subprocess.Popen([sys.executable, "-c", BUSY], cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "busy\n"
+        time.sleep(0.5)  # until it is
+        process.send_signal(number)
+        assert process.wait(10) == 128 + number
+        assert process.stdout.read() == f"{number.name}\n"
+
+
+def test_a_killed_run_is_told_of_by_status_and_ended_by_the_next_one(small: World, tmp_path: Path) -> None:
+    with in_the_midst(small, tmp_path / "log") as process:
+        # One that merely stands still is not dead.
+        process.send_signal(signal.SIGSTOP)
+        assert json.loads(small.fraud("status", "--json").stdout)["dead_runs"] == []
+        process.kill()
+        process.wait(20)
+    [dead] = json.loads(small.fraud("status", "--json").stdout)["dead_runs"]
+    assert (dead["month"], dead["purpose"]) == (SECOND, "fraud run")
+    assert f"was broken off: process {process.pid} is gone" in dead["sentence"]
+    assert dead["sentence"] in small.fraud("status").stdout
+    # Reading changes nothing.
+    assert months(small)[-1] == ("STARTED", SECOND)
+    done = small.fraud("run", "--from", SECOND, "--to", SECOND)
+    assert f"{dead['sentence']}; it counts as failed now" in done.stdout
+    assert months(small)[-2:] == [("FAILURE", SECOND), ("SUCCESS", SECOND)]
+
+
+def test_the_daemon_is_told_that_a_run_has_no_process_any_more(
+    small: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (small.settings_given | {"FRAUD_HOME": str(small.home)}).items():
+        monkeypatch.setenv(name, value)
+    with open_instance(small.settings) as instance:
+        launcher = instance.run_launcher
+        assert isinstance(launcher, FraudRunLauncher)
+        with in_the_midst(small, tmp_path / "log") as process:
+            [run] = instance.get_runs(limit=1)
+            process.send_signal(signal.SIGSTOP)
+            assert launcher.check_run_worker_health(run).status.value == "RUNNING"
+            process.kill()
+            process.wait(20)
+        health = launcher.check_run_worker_health(run)
+        assert health.status.value == "NOT_FOUND"
+        assert f"process {process.pid} is gone" in str(health.msg)
+    open_database(small.settings).close()
+
+
+def test_a_run_whose_database_crashed_does_not_stay_behind(small: World, tmp_path: Path) -> None:
+    with in_the_midst(small, log := tmp_path / "log") as process:
+        server = psutil.Process(int((small.home / "postgres" / "postmaster.pid").read_text().split()[0]))
+        family = [server, *server.children()]
+        server.kill()
+        psutil.wait_procs(family, timeout=20)
+        process.wait(120)
+    assert process.returncode != 0, log.read_text()
+    small.fraud("run", "--from", SECOND, "--to", SECOND)
+    assert "STARTED" not in {status for status, _ in months(small)}
+    assert months(small)[-1] == ("SUCCESS", SECOND)
