@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webdriver import WebDriver
 
 from benchmarks.browser import open_browser, wait_for_text
+from fraud_assets.settings import PROJECT_ROOT
 from fraud_assets_tests.browser import require_browser, wait
 
 if TYPE_CHECKING:
@@ -57,7 +62,7 @@ mutation Stop($id: String!) { stopSensor(id: $id) { __typename ... on PythonErro
 """
 TICKS = """
 query Ticks($sensor: SensorSelector!) {
-  sensorOrError(sensorSelector: $sensor) { ... on Sensor { sensorState { ticks { status } } } }
+  sensorOrError(sensorSelector: $sensor) { ... on Sensor { sensorState { ticks { status timestamp } } } }
 }
 """
 
@@ -74,6 +79,7 @@ class Platform:
     world: World
     dagster: str
     mlflow: str
+    pid: int
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         """The data of a GraphQL answer."""
@@ -120,7 +126,7 @@ def platform(spare_world: World, tmp_path_factory: pytest.TempPathFactory) -> It
 
         for url in (f"{dagster}/server_info", f"{mlflow}/health"):
             wait(lambda url=url: answers(url), f"{url}\n{log.read_text()}", 120)  # type: ignore[misc]
-        yield Platform(spare_world, dagster, mlflow)
+        yield Platform(spare_world, dagster, mlflow, process.pid)
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +207,53 @@ def test_a_backfill_of_a_range_is_one_run_and_features_and_reports_follow_once_w
     features = ([{"path": ["transaction_features"]}], months[0], months[-1], "SUCCESS")
     assert sorted(made, key=str) == [*reports, features]
     assert world.digests() == before
+
+
+def test_a_code_server_that_is_killed_is_started_again_and_sensors_go_on(platform: Platform) -> None:
+    sensor = {
+        "repositoryLocationName": "fraud_assets",
+        "repositoryName": "__repository__",
+        "sensorName": "drift_sensor",
+    }
+
+    def servers() -> list[psutil.Process]:
+        found = []
+        for one in psutil.Process(platform.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                found += [one] if {"api", "grpc"} <= {*one.cmdline()} else []
+        return found
+
+    [server] = servers()
+    server.kill()
+    wait(lambda: [one for one in servers() if one.pid != server.pid], "another code server", 60)
+    again = time.time()
+
+    def looked() -> bool:
+        # Where the code is not loaded yet, there is no such sensor.
+        found = platform.ask(TICKS, sensor=sensor)["sensorOrError"].get("sensorState", {"ticks": []})
+        return any(tick["timestamp"] > again and tick["status"] in ("SUCCESS", "SKIPPED") for tick in found["ticks"])
+
+    wait(looked, "a look of the sensor", 90)
+
+
+def test_a_run_whose_process_was_killed_is_ended_within_a_minute(platform: Platform) -> None:
+    month = platform.world.months[0]
+
+    def begun() -> str | None:
+        found = platform.world.query(
+            "SELECT run_id FROM dagster.runs JOIN dagster.run_tags USING (run_id) "
+            "WHERE status = 'STARTED' AND key = 'fraud/process'"
+        )
+        return found[0][0] if found else None
+
+    command = [sys.executable, "-m", "fraud_assets.cli", "run", "--from", month, "--to", month]
+    with subprocess.Popen(command, cwd=PROJECT_ROOT, env=platform.world.environment) as process:
+        run = wait(begun, "the run")
+        process.kill()
+    killed = time.monotonic()
+    status = "SELECT status FROM dagster.runs WHERE run_id = '{}'"
+    wait(lambda: platform.world.query(status.format(run)) == [("FAILURE",)], "its end", 90)
+    assert time.monotonic() - killed < 60
 
 
 def status_of(request: urllib.request.Request) -> int:

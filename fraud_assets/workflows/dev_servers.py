@@ -17,6 +17,7 @@ from fraud_assets.adapters.postgres.database import open_database
 from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.core.decisions.why import why_no_model
 from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows.code_server import CodeServerError, CodeServerWatch
 from fraud_assets.workflows.status import read_status
 from fraud_assets.workflows.why import newest_remarks
 
@@ -76,13 +77,19 @@ def run_together(settings: Settings, tell: Tell) -> int:
     # After the handlers: a signal that the caller ignores would be ignored by these for good.
     for command in commands:
         processes.append(subprocess.Popen(command, cwd=PROJECT_ROOT, env=environment, start_new_session=True))  # noqa: S603
+    code_server, died = CodeServerWatch(processes[0].pid, tell), 0
     while all(process.poll() is None for process in processes):
         try:
+            code_server.look()
             processes[0].wait(timeout=1)
         except subprocess.TimeoutExpired:
             continue
+        except CodeServerError as error:
+            tell(str(error))
+            died = 1
+            break
     stop()
-    return max(_ended(process) for process in processes)
+    return max(died, *(_ended(process) for process in processes))
 
 
 def _mlflow_server(settings: Settings) -> list[str]:

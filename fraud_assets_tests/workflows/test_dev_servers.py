@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ import pytest
 
 from fraud_assets.core.simulator import simulate_month
 from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows import code_server
 from fraud_assets.workflows import dev_servers as processes
 
 if TYPE_CHECKING:
@@ -88,6 +91,43 @@ def test_what_a_program_leaves_behind_is_gone_when_the_command_ends(
         assert psutil.Process(int((programs / "pid").read_text())).status() == psutil.STATUS_ZOMBIE
     assert (programs / "by-itself").exists() == (left == "ends by itself")
     assert (programs / "heard").exists() == (left == "hears the signal")
+
+
+# As dg's: started again when it ends, and not looking after what has the code.
+OUTER = """
+import subprocess, sys, time
+print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "api", "grpc"]).pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_code_server_that_is_killed_is_started_again_and_one_that_does_not_stay_up_ends_everything(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FRAUD_MLFLOW_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr(code_server, "MOST_RESTARTS", 2)
+    monkeypatch.setattr(code_server, "GONE_SECONDS", 0.5)
+    (programs / "outer.py").write_text(OUTER)
+    command = f"{sys.executable} {programs}/outer.py code-server start >> {programs}/pids"
+    program(programs, "dg", f"trap 'kill $!; exit 0' TERM; while :; do {command} & wait $!; sleep 0.2; done")
+    killed: set[int] = set()
+
+    def kill_each() -> None:
+        while len(killed) < 3:
+            time.sleep(0.2)
+            pids = (programs / "pids").read_text().split() if (programs / "pids").exists() else []
+            for pid in {int(pid) for pid in pids} - killed:
+                time.sleep(1.5)  # until it was seen
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+
+    killer = threading.Thread(target=kill_each)
+    killer.start()
+    said: list[str] = []
+    assert processes.run_together(Settings(), said.append) == 1
+    killer.join()
+    assert [line.split(";")[-1] for line in said if "started again" in line] == [" it is started again."] * 2
+    assert "3 times in ten minutes" in said[-1]
 
 
 def test_with_an_mlflow_server_set_no_other_is_started(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
