@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psycopg
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
@@ -510,6 +511,35 @@ def test_a_stopped_database_starts_again_with_all_its_data(spare_world: World) -
 def test_a_server_of_someone_else_is_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FRAUD_DATABASE_URL", "postgresql://example.invalid/fraud")
     assert "stop it where it runs" in refusal("db", "stop")
+
+
+# Rows that were lost
+
+
+def test_lost_and_altered_rows_are_found_and_stored_again_by_a_run_of_their_month(spare_world: World) -> None:
+    month, first = spare_world.months[1], f"{spare_world.months[1]}-03"
+    before = spare_world.digests()["transaction_features"]
+    said = spare_world.fraud("doctor", "--verify").stdout
+    assert "0 not as they were written (every value was compared)" in said
+    with psycopg.connect(spare_world.url) as connection:
+        lost = connection.execute(
+            "DELETE FROM raw_transactions WHERE event_timestamp >= %s AND event_timestamp < %s::date + 1",
+            [first, first],
+        ).rowcount
+        connection.execute(f"UPDATE months.transaction_features_{month.replace('-', '_')} SET amount = amount + 1")
+    stored = strict_json(spare_world.fraud("doctor", "--json", fails=True).stdout)
+    assert [(one["table"], one["month"]) for one in stored["damages"]] == [("raw_transactions", month)]
+    said = spare_world.fraud("doctor", "--verify", fails=True).stdout
+    assert f"raw_transactions {month}: " in said
+    assert f"transaction_features {month}: all " in said
+    # What reads them says so, instead of making something of the rest.
+    later = spare_world.fraud("run", "--from", spare_world.months[2], "--to", spare_world.months[2], fails=True).stdout
+    assert "rows of raw_transactions were deleted or added outside of the platform" in later
+    told = spare_world.fraud("run", "--from", month, "--to", month).stdout
+    assert f"delivered again: {lost:,} added" in told
+    spare_world.fraud("run", "--from", spare_world.months[2], "--to", spare_world.months[2])
+    assert "0 not as they were written" in spare_world.fraud("doctor", "--verify").stdout
+    assert spare_world.digests()["transaction_features"] == before
 
 
 # Promotion by hand

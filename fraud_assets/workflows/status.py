@@ -87,6 +87,25 @@ def read_versions(store: MonthStore, table: str, month: str | None) -> list[dict
     return [row | {"inputs": json.loads(row["inputs"]) if row["inputs"] else None} for row in versions]
 
 
+def find_damages(store: MonthStore, *, by_value: bool) -> dict[str, Any]:
+    """The stored months whose rows are not those that were written.
+
+    Args:
+        store: the tables.
+        by_value: compare every value; otherwise the numbers of rows alone.
+
+    Returns:
+        `months`, how many months of tables were looked at; `damages`, for each that is damaged `table`, `month` and
+        what is wrong in a `sentence`.
+    """
+    damages = [
+        {"table": name, "month": month, "sentence": sentence}
+        for name in TABLES
+        for month, sentence in store.damages(name, by_value=by_value).items()
+    ]
+    return {"months": len(store.current()), "damages": damages}
+
+
 def read_drift(store: MonthStore, month: str | None) -> list[dict[str, Any]]:
     """The rows of a month's drift report, the verdict first; of the newest month when none is given."""
     month = reported_month(store, month)

@@ -7,7 +7,7 @@ commit, nothing that it did can be seen. Which months are replaced with what bel
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class MonthWrite:
         month: the month.
         digest: SHA-256 of its rows.
         n_rows: how many there are.
-        changed: whether the rows are others than before.
+        changed: whether the rows are others than those that were there.
         added, removed, altered: rows by the table's key, against the version before; None when there was none.
     """
 
@@ -74,6 +74,7 @@ def write_month(
     bounds: tuple[Any, Any],
     rows: pa.Table | Iterator[pa.Table],
     *,
+    is_intact: Callable[[str], bool],
     inputs: Inputs | None,
     run_id: str | None,
 ) -> MonthWrite:
@@ -85,7 +86,8 @@ def write_month(
         month: the month.
         bounds: as `month_bounds`.
         rows: the month's rows, as `conform` and `checked` leave them. Of a table the digest is taken beforehand, so
-            that an unchanged month costs nothing; of batches while they pass.
+            that an unchanged month is not copied; of batches while they pass.
+        is_intact: whether the stored rows have this digest; asked when it is the one that was recorded for them.
         inputs: what the rows were made of. When only these differ, they are recorded and the rows stay.
         run_id: the run to record.
     """
@@ -100,13 +102,15 @@ def write_month(
     known, n_rows, known_inputs = before or (None, 0, None)
     digest = digest_table(rows, ignore=table.volatile) if isinstance(rows, pa.Table) else None
     build = sql.Identifier("months", partition_name(table, month) + "_new")
-    if digest is None or digest != known:
+    # What was recorded need not be what is there: someone may have deleted or altered rows.
+    changed = digest is None or digest != known or not is_intact(digest)
+    if digest is None or changed:
         _create(connection, table, build, bounds)
         n_rows, passed = _copy(connection, table, build, rows)
-        digest = digest or passed
-        if digest == known:
+        if digest is None and passed == known and is_intact(passed):
+            changed = False
             connection.execute(sql.SQL("DROP TABLE {}").format(build))
-    changed = digest != known
+        digest = digest or passed
     if not changed and (inputs is None or inputs == known_inputs):
         return MonthWrite(month, digest, n_rows, changed, 0, 0, 0)
     counts = _swap(connection, table, month, bounds, build) if changed else (0, 0, 0)

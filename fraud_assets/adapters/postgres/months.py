@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import dagster as dg
@@ -33,6 +34,7 @@ from fraud_assets.adapters.postgres.month_writer import (
     partition_name,
     write_month,
 )
+from fraud_assets.adapters.postgres.verify import is_as_written
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.lineage.needs import MonthRows, Needed, fewest
@@ -111,9 +113,42 @@ class MonthStore:
                 elif given is data:
                     rows = _split(rows, table, {month: bounds[month]})[month]
                 own = _own_inputs(inputs, month)
-                writes.append(write_month(connection, table, month, bounds[month], rows, inputs=own, run_id=run_id))
+                write = write_month(
+                    connection, table, month, bounds[month], rows, is_intact=partial(self._is_intact, table, month),
+                    inputs=own, run_id=run_id,
+                )  # fmt: skip
+                writes.append(write)
                 connection.commit()
         return writes
+
+    def _is_intact(self, table: Table, month: str, digest: str) -> bool:
+        return is_as_written(self.database, table, partition_name(table, month), digest)
+
+    def count(self, name: str, month: str) -> int:
+        """How many rows of a stored month are there, whatever was recorded."""
+        partition = sql.Identifier("months", partition_name(self.table(name), month))
+        with self.database.session() as connection:
+            there = connection.execute("SELECT to_regclass(%s) IS NULL", [partition.as_string()]).fetchone()
+            if there is None or there[0]:
+                return 0
+            found = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(partition)).fetchone()
+        return int(found[0]) if found else 0
+
+    def damages(self, name: str, *, by_value: bool) -> dict[str, str]:
+        """The stored months of a table whose rows are not those that were written, each with what is wrong.
+
+        Args:
+            name: the table.
+            by_value: compare every value, for which each month is read; otherwise the number of rows alone.
+        """
+        wrong = {}
+        recorded = {row["month"]: row for row in self.versions(name).to_pylist()}
+        for month, row in recorded.items():
+            if (n_rows := self.count(name, month)) != row["n_rows"]:
+                wrong[month] = f"{n_rows:,} rows are there, and {row['n_rows']:,} were written"
+            elif by_value and not self._is_intact(self.table(name), month, row["digest"]):
+                wrong[month] = f"all {n_rows:,} rows are there, but not with the values that were written"
+        return wrong
 
     def index_months(self, name: str, months: Sequence[str]) -> None:
         """Builds the table's indexes for those of `months` that are stored and lack them, one month at a time.
@@ -149,22 +184,37 @@ class MonthStore:
             schema's metadata names the digest of each month read (`core/lineage/staleness.py`).
 
         Raises:
-            TableError: when a table with many rows a month is asked for without any month.
+            TableError: when a table with many rows a month is asked for without any month, or when not as many rows are
+                there as were written: what is made of the rest would look like any other.
         """
         table = self.table(name)
         if table.by_range_only and first_month is None and last_month is None:
             raise TableError(f"reading all of {name} takes every month there is: name first_month or last_month")
         wanted = list(columns) if columns is not None else table.schema.names
         schema = pa.schema([table.schema.field(column) for column in wanted])
-        digests, rows = self._read(table, wanted, first_month or self.contract.first_month, last_month)
+        first = first_month or self.contract.first_month
+        written, rows = self._read(table, wanted, first, last_month)
+        digests = {month: digest for month, (digest, _) in written.items()}
         if rows is None:
             rows = schema.empty_table()
-        elif set(table.order) <= set(wanted) and not table.in_order(rows):
+        expected = sum(n_rows for month, (_, n_rows) in written.items() if first <= month <= (last_month or month))
+        if rows.num_rows != expected:
+            self._refuse_damages(name, first, last_month)
+        if set(table.order) <= set(wanted) and not table.in_order(rows):
             rows = rows.sort_by([(column, "ascending") for column in table.order])
         # Months from before a column was declared do not have it.
         older = [field.with_nullable(field.nullable or rows[field.name].null_count > 0) for field in schema]
         named = self._months_of_contract(first_month, last_month or max(digests, default=None))
         return _with_inputs(rows.cast(pa.schema(older)), {name: {month: digests.get(month) for month in named}})
+
+    def _refuse_damages(self, name: str, first: str, last: str | None) -> None:
+        """Raises where a month of a range that was recorded has more or fewer rows than were written."""
+        damages = self.damages(name, by_value=False)
+        if said := [f"{month}: {what}" for month, what in damages.items() if first <= month <= (last or month)]:
+            raise TableError(
+                f"rows of {name} were deleted or added outside of the platform ({'; '.join(said)}); run these months "
+                "again, which stores what is missing"
+            )
 
     def load(self, needs: Iterable[Needed]) -> MonthRows:
         """Reads what is needed, each month once: see `fewest`."""
@@ -188,8 +238,8 @@ class MonthStore:
 
     def _read(
         self, table: Table, columns: list[str], first_month: str, last_month: str | None
-    ) -> tuple[dict[str, str], pa.Table | None]:
-        """The digests of the table's months and the rows of a range, both as of one moment."""
+    ) -> tuple[dict[str, tuple[str, int]], pa.Table | None]:
+        """Digest and number of rows of the table's months and the rows of a range, all as of one moment."""
         column = sql.Identifier(table.month_column)
         first = month_bounds(table, self.contract, first_month)[0]
         conditions = [sql.SQL("{} >= {}").format(column, sql.Literal(first))]
@@ -222,7 +272,7 @@ class MonthStore:
             )
             cursor.execute(statement.as_string())
             rows = cursor.fetch_arrow_table()
-        return dict(zip(digests["month"].to_pylist(), digests["digest"].to_pylist(), strict=True)), rows
+        return {row["month"]: (row["digest"], row["n_rows"]) for row in digests.to_pylist()}, rows
 
     def _months_of_contract(self, first: str | None, last: str | None) -> list[str]:
         """The months of a range that the contract can have; none when there is no last."""
@@ -302,7 +352,9 @@ VERSIONS = pa.schema(
     ]
 )
 COLUMNS = "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped"
-DIGESTS = "SELECT DISTINCT ON (month) month, digest FROM month_versions WHERE table_name = $1 ORDER BY month, id DESC"
+DIGESTS = (
+    "SELECT DISTINCT ON (month) month, digest, n_rows FROM month_versions WHERE table_name = $1 ORDER BY month, id DESC"
+)
 
 
 def _ensure(connection: psycopg.Connection[Any], table: Table) -> None:
