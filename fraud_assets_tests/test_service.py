@@ -651,6 +651,17 @@ VALUES = st.recursive(
 
 
 # The service is the same for every example; nothing of one is left for the next.
+@pytest.mark.parametrize("path", ["/", "/docs.json", "/static_content/swagger-ui-bundle.js"])
+def test_the_service_s_page_may_load_nothing_from_elsewhere(service, path):
+    """BentoML's page asks for a tag manager of another company; the browser is told not to."""
+    response = service.get(path)
+    assert response.status_code == 200
+    allowed = dict(rule.split(" ", 1) for rule in response.headers["content-security-policy"].split("; "))
+    assert allowed["default-src"] == "'self'"
+    assert "script-src" not in allowed
+    assert not [rule for rule in allowed.values() if "http" in rule or "*" in rule]
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(st.data())
 def test_no_value_of_json_is_an_error_of_the_service(service_with_history, card_model, cards, data):

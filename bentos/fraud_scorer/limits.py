@@ -1,6 +1,7 @@
-"""What is refused before it is read: bodies that are too large, and content that is not JSON.
+"""What is refused before it is read, and what the service's page may load.
 
-BentoML has no limit on a body's size, reads it whole, and takes unknown content types for JSON.
+BentoML has no limit on a body's size, reads it whole, and takes unknown content types for JSON. Its page loads a tag
+manager of another company.
 """
 
 from __future__ import annotations
@@ -8,13 +9,17 @@ from __future__ import annotations
 import logging
 
 from pydantic import ValidationError
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Ten thousand rows of a hundred features, written out.
 MAX_BODY_BYTES = 32 * 1024 * 1024
 TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes; send fewer rows at a time"
+
+
+# The page's own files, and nothing from elsewhere; its scripts are all files.
+OWN_FILES = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
 
 
 class WithoutRefusals(logging.Filter):
@@ -29,7 +34,7 @@ class WithoutRefusals(logging.Filter):
 
 
 class RequestLimits:
-    """ASGI middleware: POST bodies must be `application/json` of at most MAX_BODY_BYTES."""
+    """ASGI middleware: POST bodies must be `application/json` of at most MAX_BODY_BYTES, pages load their own files."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -37,7 +42,7 @@ class RequestLimits:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, or answers 413 or 415."""
         if scope["type"] != "http" or scope["method"] != "POST":
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, _with_own_files(send))
             return
         headers = Headers(scope=scope)
         kind = headers.get("content-type", "application/json").split(";")[0].strip().lower()
@@ -68,6 +73,17 @@ class RequestLimits:
             return next(pending, None) or await receive()
 
         await self.app(scope, replay, send)
+
+
+def _with_own_files(send: Send) -> Send:
+    """Tells the browser that a page loads nothing from elsewhere."""
+
+    async def tell(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["Content-Security-Policy"] = OWN_FILES
+        await send(message)
+
+    return tell
 
 
 async def _refuse(status: int, error: str, scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
 import sys
 from typing import Annotated
@@ -28,13 +29,16 @@ def database(
         return
     import psycopg
 
-    from fraud_assets.adapters.postgres.database import locate_database
+    from fraud_assets.adapters.postgres.database import locate_database, without_password
     from fraud_assets.adapters.postgres.embedded import embedded_binary
 
     with clear_errors():
         url = locate_database(open_settings()).url
         if psql:
-            raise typer.Exit(subprocess.call([embedded_binary("psql"), url]))  # noqa: S603 - our own binary
+            # Not as an argument: everyone on the machine sees those, and it may hold a password.
+            hidden, password = without_password(url)
+            environment = os.environ | ({"PGPASSWORD": password} if password else {})
+            raise typer.Exit(subprocess.call([embedded_binary("psql"), hidden], env=environment))  # noqa: S603
         if query is None:
             print_json({"url": url}) if as_json else print(url)
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -19,10 +20,12 @@ import psutil
 import pyarrow.parquet
 import pytest
 
+from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.core.simulator import simulate_month
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows import code_server
 from fraud_assets.workflows import dev_servers as processes
+from fraud_assets_tests.browser import wait
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World
@@ -138,6 +141,44 @@ def test_with_an_mlflow_server_set_no_other_is_started(programs: Path, monkeypat
     assert not (programs / "started").exists()
 
 
+def test_no_argument_of_a_program_shows_the_database_s_password(
+    programs: Path, monkeypatch: pytest.MonkeyPatch, database: Database
+) -> None:
+    # The embedded server asks for none, and takes it.
+    url = database.url.replace("postgres:@", "postgres:secret@")
+    for name in ("dg", "mlflow"):
+        program(
+            programs, name, f'echo "$@" > {programs}/{name}-arguments; env > {programs}/{name}-environment; sleep 1'
+        )
+    processes.run_together(Settings(database_url=url, contract=contract_named(programs, "tests")), print)
+    for name in ("dg", "mlflow"):
+        assert "secret" not in (programs / f"{name}-arguments").read_text()
+    assert "postgres:secret@" in (programs / "mlflow-environment").read_text()
+
+
+def contract_named(folder: Path, name: str) -> Path:
+    file = folder / f"{name}.yaml"
+    text = (PROJECT_ROOT / "contracts" / "simulator.yaml").read_text(encoding="utf-8")
+    file.write_text(text.replace("name: simulator", f"name: {name}"), encoding="utf-8")
+    return file
+
+
+def test_psql_is_not_given_the_password_as_an_argument(database: Database, tmp_path: Path) -> None:
+    url = database.url.replace("postgres:@", "postgres:secret@")
+    environment = os.environ | {"FRAUD_DATABASE_URL": url, "FRAUD_CONTRACT": str(contract_named(tmp_path, "tests"))}
+    with subprocess.Popen(
+        [sys.executable, "-m", "fraud_assets.cli", "db", "--psql"], cwd=PROJECT_ROOT, env=environment,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as command:  # fmt: skip
+        assert command.stdin is not None
+        children = wait(lambda: psutil.Process(command.pid).children(), "psql")
+        given = " ".join(children[0].cmdline())
+        said, _ = command.communicate("SELECT 40 + 2;\n", timeout=20)
+    assert "/psql postgresql://postgres@" in given
+    assert "secret" not in given
+    assert "42" in said
+
+
 def test_relative_settings_keep_their_meaning_in_the_project_s_folder(
     programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,7 +198,6 @@ def test_relative_settings_keep_their_meaning_in_the_project_s_folder(
 
 
 def test_the_service_gives_the_scores_of_fraud_score(world: World, tmp_path: Path) -> None:
-    from fraud_assets_tests.browser import wait
     from fraud_assets_tests.worlds import free_port
 
     contract = world.settings.loaded_contract

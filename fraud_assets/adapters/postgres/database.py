@@ -218,6 +218,17 @@ def _named(version: schema.SchemaVersion) -> str:
     return f"revision {version.revision}" if version.revision else "from before its tables had a version"
 
 
+def without_password(url: str) -> tuple[str, str | None]:
+    """A database's URL without its password, for a place where others see it, and the password.
+
+    >>> without_password("postgresql://me:p%2Bw@db:5433/fraud?sslmode=require")
+    ('postgresql://me@db:5433/fraud?sslmode=require', 'p+w')
+    """
+    parts = make_url(url)
+    password = parts.password if isinstance(parts.password, str) else None
+    return parts._replace(password=None).render_as_string(hide_password=False), password or None
+
+
 def open_database(settings: Settings, *, writing: bool = False) -> Database:
     """The settings' database, ready for use: started if embedded.
 
