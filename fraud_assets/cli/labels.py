@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -39,12 +38,12 @@ def add_labels(
         settings = open_settings()
         store = open_store(settings, writing=True)
         added = add_file(lambda: graph(settings), settings, store, file, now=datetime.now(UTC))
-        outcome = asdict(added) | {"stale": [as_row(one) for one in open_stale(settings)]}
+        outcome = added.to_dict(each=as_json) | {"stale": [as_row(one) for one in open_stale(settings)]}
         if as_json:
             print_json(outcome)
         else:
             show_added(console, outcome)
-    if added.refused or added.failed:
+    if added.refused_rows.num_rows or added.failed:
         raise typer.Exit(1)
 
 

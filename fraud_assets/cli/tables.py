@@ -439,7 +439,7 @@ def show_added(console: Console, added: dict[str, Any]) -> None:
     """What came of a label file, and what is stale now."""
     show_refused(console, added["refused_for"])
     console.print(
-        f"{added['taken']:,} statements taken, {added['repeated']:,} repeated, {len(added['refused']):,} refused; "
+        f"{added['taken']:,} statements taken, {added['repeated']:,} repeated, {added['n_refused']:,} refused; "
         f"{added['unseen']:,} about transactions that have not been seen.",
         highlight=False,
     )

@@ -33,6 +33,7 @@ from fraud_assets.core.intake.accept import IntakeError
 from fraud_assets.core.labels.as_of import count_premature
 from fraud_assets.core.labels.completeness import COMPLETENESS_MONTHS, Completeness, label_completeness
 from fraud_assets.core.labels.feed import (
+    PART_ROWS,
     RefusedFor,
     StatedRows,
     by_reason,
@@ -136,14 +137,15 @@ def quarantine(database: Database, refused: pa.Table, *, instead_of: tuple[str, 
     with database.session() as connection:
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.quarantined_labels'))")
         connection.execute("DELETE FROM quarantined_labels WHERE file = ANY(%s)", [list(instead_of)])
-        connection.cursor().executemany(
-            "INSERT INTO quarantined_labels (file, row_number, reasons, original, refusal) VALUES (%s, %s, %s, %s, %s) "
-            "ON CONFLICT (refusal) DO NOTHING",
-            [
-                [row["file"], row["row_number"], Jsonb(json.loads(row["reasons"])), row["original"], _refusal(row)]
-                for row in refused.to_pylist()
-            ],
-        )
+        for part in refused.to_batches(max_chunksize=PART_ROWS):
+            connection.cursor().executemany(
+                "INSERT INTO quarantined_labels (file, row_number, reasons, original, refusal) "
+                "VALUES (%s, %s, %s, %s, %s) ON CONFLICT (refusal) DO NOTHING",
+                [
+                    [row["file"], row["row_number"], Jsonb(json.loads(row["reasons"])), row["original"], _refusal(row)]
+                    for row in part.to_pylist()
+                ],
+            )
 
 
 def _refusal(row: Mapping[str, Any]) -> str:
@@ -410,7 +412,7 @@ class Added:
         taken: statements that are new.
         repeated: rows that say what had been said.
         unseen: new statements about transactions that have not been seen.
-        refused: rows that cannot be used: `row_number`, `reasons` (each with `rule`, `text` and `column`), `original`.
+        refused_rows: rows that cannot be used, as `StatedRows.refused`.
         refused_for: the same by their reasons, with the first rows of each.
         months: new statements by the month in which they became known.
         materialized: those of the months that were rebuilt.
@@ -422,12 +424,28 @@ class Added:
     taken: int
     repeated: int
     unseen: int
-    refused: list[dict[str, Any]]
+    refused_rows: pa.Table
     refused_for: list[RefusedFor]
     months: dict[str, int]
     materialized: list[str]
     waiting: list[str]
     failed: dict[str, str]
+
+    @property
+    def refused(self) -> list[dict[str, Any]]:
+        """Each refused row: `row_number`, `reasons` (each with `rule`, `text` and `column`), `original`."""
+        rows = self.refused_rows.drop_columns("file").to_pylist()
+        return [row | {"reasons": json.loads(row["reasons"])} for row in rows]
+
+    def to_dict(self, *, each: bool) -> dict[str, Any]:
+        """As plain values.
+
+        Args:
+            each: also `refused`, each refused row; there may be a million.
+        """
+        plain = {name: value for name, value in vars(self).items() if name != "refused_rows"}
+        plain["refused_for"] = [asdict(one) for one in self.refused_for]
+        return plain | {"n_refused": self.refused_rows.num_rows} | ({"refused": self.refused} if each else {})
 
 
 def add_file(
@@ -474,9 +492,7 @@ def add_file(
         taken=new.num_rows,
         repeated=read.taken.num_rows - new.num_rows,
         unseen=int(pc.sum(unseen).as_py() or 0),
-        refused=[
-            row | {"reasons": json.loads(row["reasons"])} for row in read.refused.drop_columns("file").to_pylist()
-        ],
+        refused_rows=read.refused,
         refused_for=by_reason(read.refused),
         months=dict(sorted(months.items())),
         materialized=[month for month in concerned if month not in failed],

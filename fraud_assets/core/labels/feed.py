@@ -30,6 +30,8 @@ from fraud_assets.core.words import percent
 Numbers = Sequence[int] | npt.NDArray[np.int64]
 
 SOURCES = ("chargeback", "analyst", "customer_report")
+# Refused rows that are objects at the same time: a million of them would take gigabytes.
+PART_ROWS = 20_000
 # What `fraud labels add` reads; label_timestamp and label_source may be absent.
 ADDED_FILE = LabelFeed(
     file_pattern="{month}",
@@ -125,19 +127,29 @@ def by_reason(refused: pa.Table, examples: int = 3) -> list[RefusedFor]:
         refused: as `StatedRows.refused`.
         examples: how many rows to show of each.
     """
-    found: dict[str, list[int]] = {}
-    for position, stored in enumerate(refused["reasons"].to_pylist()):
-        found.setdefault(stored, []).append(position)
+    coded = pc.dictionary_encode(refused["reasons"]).combine_chunks()
+    codes = np.asarray(coded.indices)
+    # The rows of each code behind one another, in their order.
+    order = np.argsort(codes, kind="stable")
+    found = [
+        (stored, order[start:end])
+        for stored, start, end in zip(
+            coded.dictionary.to_pylist(),
+            *(np.searchsorted(codes[order], np.arange(len(coded.dictionary)), side) for side in ("left", "right")),
+            strict=True,
+        )
+    ]
+    shown = refused.select(["file", "row_number", "original"])
     return [
         RefusedFor(
             reasons_from_json(stored),
             len(positions),
             [
                 row | {"original": json.loads(row["original"])}
-                for row in refused.take(positions[:examples]).select(["file", "row_number", "original"]).to_pylist()
+                for row in shown.take(pa.array(positions[:examples], pa.int64())).to_pylist()
             ],
         )
-        for stored, positions in sorted(found.items(), key=lambda one: -len(one[1]))
+        for stored, positions in sorted(found, key=lambda one: -len(one[1]))
     ]
 
 
@@ -231,9 +243,7 @@ def read_statements(
             "is_dated": pc.is_valid(known),
         }
     )
-    positions = np.flatnonzero(faults.any)
-    reasons = [[reason for reason, broken in faults.rules if broken[position]] for position in positions]
-    refused = _refused(rows, positions, counted, reasons, file)
+    refused = _refused(rows, faults, counted, file)
     fraud = np.asarray(pc.fill_null(is_fraud, False))
     return StatedRows(
         taken.filter(pa.array(~faults.any)),
@@ -461,15 +471,15 @@ def _sources(given: pa.Array | None, layout: LabelFeed, contract: Contract, faul
     return pc.fill_null(text, default)
 
 
-def _refused(
-    rows: pa.Table,
-    positions: npt.NDArray[Any],
-    numbers: npt.NDArray[Any],
-    reasons: Sequence[Sequence[Reason]],
-    file: str,
-) -> pa.Table:
-    originals = rows.take(pa.array(positions, pa.int64())).to_pylist()
-    return _refused_table(file, numbers[positions], reasons, originals)
+def _refused(rows: pa.Table, faults: _Faults, numbers: npt.NDArray[Any], file: str) -> pa.Table:
+    """The rows with faults, taken in parts."""
+    positions = np.flatnonzero(faults.any)
+    parts = []
+    for start in range(0, max(len(positions), 1), PART_ROWS):
+        part = positions[start : start + PART_ROWS]
+        reasons = [[reason for reason, broken in faults.rules if broken[position]] for position in part]
+        parts.append(_refused_table(file, numbers[part], reasons, rows.take(pa.array(part, pa.int64())).to_pylist()))
+    return pa.concat_tables(parts)
 
 
 def _rejected(lines: Sequence[Rejected], file: str) -> pa.Table:

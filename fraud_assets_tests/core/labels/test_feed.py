@@ -2,11 +2,13 @@
 
 import datetime as dt
 import json
+import tracemalloc
 
 import pyarrow as pa
 import pytest
 
 from fraud_assets.core.contracts.contract import ContractError, LabelFeed, parse_contract
+from fraud_assets.core.labels import feed
 from fraud_assets.core.labels.feed import (
     ADDED_FILE,
     by_reason,
@@ -403,3 +405,21 @@ def test_refused_rows_are_counted_by_their_reasons():
         "original": {"transaction_id": "0", "is_fraud": "perhaps", "label_timestamp": "2018-05-01"},
     }  # fmt: skip
     assert (found.n_read, found.n_fraud, found.n_fraud_refused) == (n, 10, 3)
+
+
+def peak_of(n):
+    """The most memory, in bytes, that Python's own objects take while `n` bad rows are read and counted."""
+    rows = rows_of(transaction_id=[f"x{i}" for i in range(n)], is_fraud=["maybe"] * n, note=["some text of a row"] * n)
+    tracemalloc.start()
+    try:
+        found = read(rows=rows).refused
+        assert [(one.rows, len(one.examples)) for one in by_reason(found)] == [(n, 3)]
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_bad_rows_take_memory_in_parts_and_not_all_at_once(monkeypatch):
+    """A row that is an object of its own takes ten times what it takes in a table, and a file may have a million."""
+    monkeypatch.setattr(feed, "PART_ROWS", 4_000)
+    assert peak_of(12_000) < 1.5 * peak_of(4_000)
