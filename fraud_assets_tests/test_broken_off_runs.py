@@ -99,7 +99,7 @@ def test_fraud_run_stops_within_seconds_and_begins_no_other_month(
 
 BUSY = """
 import hashlib, sys
-from fraud_assets.workflows.interruption import listening
+from fraud_assets.workflows.runs.interruption import listening
 with listening(lambda number: print(number.name, flush=True), grace=1):
     print("busy", flush=True)
     # Hears no signal before it is done, which takes minutes.

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from fraud_assets.cli import app
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.simulator import simulate_month
-from fraud_assets.workflows.run_months import months_to_run
+from fraud_assets.workflows.runs.run_months import months_to_run
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World

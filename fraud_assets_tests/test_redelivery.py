@@ -13,7 +13,7 @@ import pytest
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.core.lineage.staleness import Partition
-from fraud_assets.workflows.refresh import open_stale
+from fraud_assets.workflows.runs.refresh import open_stale
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World

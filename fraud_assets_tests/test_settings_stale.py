@@ -17,7 +17,7 @@ from fraud_assets.adapters.sources import open_source
 from fraud_assets.core.lineage.staleness import Inputs, Stale
 from fraud_assets.core.lineage.tables import ON_REQUEST, TABLES
 from fraud_assets.settings import Settings
-from fraud_assets.workflows.refresh import read_stale
+from fraud_assets.workflows.runs.refresh import read_stale
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World

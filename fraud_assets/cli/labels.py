@@ -31,7 +31,7 @@ def add_labels(
     from fraud_assets.adapters.postgres.months import open_store
     from fraud_assets.cli.tables import show_added
     from fraud_assets.workflows.labels import add_file
-    from fraud_assets.workflows.refresh import open_stale
+    from fraud_assets.workflows.runs.refresh import open_stale
     from fraud_assets.workflows.status import as_row
 
     with clear_errors():

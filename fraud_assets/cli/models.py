@@ -20,7 +20,7 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Make a version the champion by hand, and package it."""
-    from fraud_assets.workflows.run_months import promote_version
+    from fraud_assets.workflows.runs.run_months import promote_version
 
     with clear_errors():
         settings = open_settings()

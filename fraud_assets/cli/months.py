@@ -29,7 +29,7 @@ def run(
     Rebuilds later months that were built without these months, or on other rows of them.
     """
     from fraud_assets.cli.progress import ShownProgress
-    from fraud_assets.workflows.refresh import run_and_refresh
+    from fraud_assets.workflows.runs.refresh import run_and_refresh
 
     with clear_errors():
         settings = open_settings()
@@ -58,7 +58,7 @@ def read_platform(settings: Settings) -> dict[str, Any]:
     """What `fraud status` shows."""
     from fraud_assets.adapters.postgres.ledger import LedgerStore
     from fraud_assets.adapters.postgres.months import open_store
-    from fraud_assets.workflows.refresh import open_stale
+    from fraud_assets.workflows.runs.refresh import open_stale
     from fraud_assets.workflows.status import read_status
 
     store = open_store(settings)
@@ -90,7 +90,7 @@ def refresh(
     """Rebuild what is stale, and nothing else: months whose labels or earlier months have changed since."""
     from fraud_assets.cli.progress import ShownProgress
     from fraud_assets.cli.tables import show_refresh
-    from fraud_assets.workflows.refresh import refresh_months
+    from fraud_assets.workflows.runs.refresh import refresh_months
 
     with clear_errors():
         settings = open_settings()

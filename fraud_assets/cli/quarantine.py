@@ -83,7 +83,7 @@ def _decide(
     from fraud_assets.adapters.postgres.months import open_store
     from fraud_assets.cli.tables import show_decided
     from fraud_assets.workflows.quarantine import choose_rows, decide
-    from fraud_assets.workflows.refresh import open_stale
+    from fraud_assets.workflows.runs.refresh import open_stale
     from fraud_assets.workflows.status import as_row
 
     with clear_errors():

@@ -17,7 +17,7 @@ def tell(said: str) -> None:
 @app.command()
 def dev() -> None:
     """Dagster UI with its daemon and sensors, and the MLflow UI, until Ctrl-C."""
-    from fraud_assets.workflows.dev_servers import run_together
+    from fraud_assets.workflows.servers.dev_servers import run_together
 
     with clear_errors():
         settings = open_settings()
@@ -30,7 +30,7 @@ def serve(
     host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve the promoted model's bento over HTTP."""
-    from fraud_assets.workflows.dev_servers import serve_champion
+    from fraud_assets.workflows.servers.dev_servers import serve_champion
 
     with clear_errors():
         settings = open_settings()

@@ -25,7 +25,7 @@ from fraud_assets.defs.partitions import MONTHS
 from fraud_assets.defs.resources import Platform
 from fraud_assets.defs.up_to_date import IN_PROGRESS
 from fraud_assets.workflows.retraining import JOB, RetrainingStore, read_models
-from fraud_assets.workflows.run_months import PURPOSE_TAG
+from fraud_assets.workflows.runs.run_months import PURPOSE_TAG
 
 REPORT, EVALUATION = "drift_report", "evaluation"
 MONTH_TAG, TRIGGER_TAG = "fraud/retrain_month", "fraud/trigger"

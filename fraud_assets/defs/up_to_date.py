@@ -1,6 +1,6 @@
 """`up_to_date`, the check that each month of each table has: whether its inputs are still the same.
 
-What makes a month stale belongs to `core/lineage/staleness.py`; telling Dagster of it to `workflows/refresh.py`.
+What makes a month stale belongs to `core/lineage/staleness.py`; telling Dagster of it to `workflows/runs/refresh.py`.
 """
 
 import warnings
@@ -12,8 +12,8 @@ import dagster as dg
 from fraud_assets.core.lineage.tables import ON_REQUEST, TABLES
 from fraud_assets.defs.partitions import MONTHS
 from fraud_assets.defs.resources import Platform
-from fraud_assets.workflows.refresh import UP_TO_DATE, evaluate_up_to_date, open_stale, untold
-from fraud_assets.workflows.run_months import PURPOSE_TAG
+from fraud_assets.workflows.runs.refresh import UP_TO_DATE, evaluate_up_to_date, open_stale, untold
+from fraud_assets.workflows.runs.run_months import PURPOSE_TAG
 
 IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,

@@ -42,7 +42,7 @@ from fraud_assets.core.decisions.alerts import (
 from fraud_assets.core.monitoring.verdict import in_sentences
 from fraud_assets.core.reasons import Reason, Rule, read_reasons
 from fraud_assets.workflows.quarantine import count_reasons
-from fraud_assets.workflows.run_months import error_in_words
+from fraud_assets.workflows.runs.run_months import error_in_words
 
 REPORT = dg.AssetKey("drift_report")
 REASONS = "reasons_as_data"

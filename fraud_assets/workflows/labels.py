@@ -50,7 +50,7 @@ from fraud_assets.core.lineage.staleness import Inputs, contract_inputs, inputs_
 from fraud_assets.core.months import months_between, shift_month
 from fraud_assets.core.reasons import read_reasons, reasons_from_json, reasons_to_json
 from fraud_assets.settings import Settings
-from fraud_assets.workflows.run_months import materialize_months
+from fraud_assets.workflows.runs.run_months import materialize_months
 
 STATED = ("transaction_id", "is_fraud", "label_timestamp", "label_source")
 

@@ -22,7 +22,7 @@ from fraud_assets.core.intake.quarantine import remedy_of
 from fraud_assets.core.months import check_month
 from fraud_assets.core.reasons import Reason, joined, reasons_from_json
 from fraud_assets.settings import Settings
-from fraud_assets.workflows.run_months import materialize_months
+from fraud_assets.workflows.runs.run_months import materialize_months
 
 Action = Literal["release", "drop"]
 SHORT = 12

@@ -209,7 +209,7 @@ def test_what_looks_at_the_champion_records_which_one_it_was(world: World) -> No
 def test_months_run_in_order_leave_nothing_stale_and_the_ui_s_checks_say_so(
     in_world: World, world_instance: dg.DagsterInstance
 ) -> None:
-    from fraud_assets.workflows.refresh import open_stale
+    from fraud_assets.workflows.runs.refresh import open_stale
 
     assert open_stale(in_world.settings) == []
     keys = [dg.AssetCheckKey(dg.AssetKey(name), "up_to_date") for name in ASSETS]

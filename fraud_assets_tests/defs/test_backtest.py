@@ -57,7 +57,7 @@ def test_the_command_prints_what_the_evaluation_of_the_same_models_found_and_sto
 
 def test_the_asset_replaces_its_table_with_each_run_and_is_never_stale(in_spare_world: World) -> None:
     from fraud_assets.adapters.dagster_storage import open_instance
-    from fraud_assets.workflows.refresh import open_stale
+    from fraud_assets.workflows.runs.refresh import open_stale
 
     with open_instance(in_spare_world.settings) as instance:
         metadata = run(instance, "2025-04", "never,monthly")

@@ -15,7 +15,7 @@ import pytest
 
 from fraud_assets.adapters.postgres.database import stop_embedded
 from fraud_assets.settings import PROJECT_ROOT
-from fraud_assets.workflows.run_months import PURPOSE_TAG
+from fraud_assets.workflows.runs.run_months import PURPOSE_TAG
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World

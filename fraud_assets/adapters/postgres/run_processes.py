@@ -2,7 +2,7 @@
 
 A process that is killed ends its run without a word. So each run holds a lock in the database for as long as its
 process lives, on whichever machine or container that is; the server lets go of it when the connection ends. Reporting a
-run that lost its process belongs to `workflows/dead_runs.py`.
+run that lost its process belongs to `workflows/runs/dead_runs.py`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A derived month records the digest of everything it read. It is stale when one of them is another one now, or when it
 was built on a month that is stale itself. Reading what is recorded and what is current belongs to
-`adapters/postgres/months.py` and `workflows/refresh.py`, rebuilding to `workflows/refresh.py`.
+`adapters/postgres/months.py` and `workflows/runs/refresh.py`, rebuilding to `workflows/runs/refresh.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From a file that nobody has described to a live model: what `fraud start` does, in order.
 
 It drafts a contract, asks what only a person can know, writes the contract and the settings, runs the months, and says
-where that ended. The draft belongs to `core/drafting/draft.py`, the run to `workflows/run_months.py`.
+where that ended. The draft belongs to `core/drafting/draft.py`, the run to `workflows/runs/run_months.py`.
 """
 
 from __future__ import annotations
@@ -340,7 +340,7 @@ def run(
     from fraud_assets.adapters.postgres.months import open_store
     from fraud_assets.core.decisions.ledger import champion_version
     from fraud_assets.core.decisions.why import why_no_model
-    from fraud_assets.workflows.run_months import run_months
+    from fraud_assets.workflows.runs.run_months import run_months
     from fraud_assets.workflows.why import newest_remarks
 
     started.costs = settings.costs.in_words(has_amount=contract.amount is not None)

@@ -27,8 +27,8 @@ from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.alerts import AlertStore
 from fraud_assets.workflows.labels import refused_rows
 from fraud_assets.workflows.quarantine import list_rows
-from fraud_assets.workflows.refresh import read_stale
 from fraud_assets.workflows.retraining import RetrainingStore
+from fraud_assets.workflows.runs.refresh import read_stale
 from fraud_assets_tests.adapters.postgres.test_database import contract_file
 
 OWN = [table.name for table in schema.CONTROL_TABLES.sorted_tables]

@@ -17,7 +17,7 @@ from fraud_assets.adapters.postgres.database import open_database
 from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.core.decisions.why import why_no_model
 from fraud_assets.settings import PROJECT_ROOT, Settings
-from fraud_assets.workflows.code_server import CodeServerError, CodeServerWatch
+from fraud_assets.workflows.servers.code_server import CodeServerError, CodeServerWatch
 from fraud_assets.workflows.status import read_status
 from fraud_assets.workflows.why import newest_remarks
 

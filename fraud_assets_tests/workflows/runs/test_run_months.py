@@ -13,7 +13,7 @@ from fraud_assets.adapters.dagster_storage import open_instance
 from fraud_assets.cli.progress import ShownProgress, _fraud_rate
 from fraud_assets.core.months import months_between
 from fraud_assets.settings import PROJECT_ROOT, Settings
-from fraud_assets.workflows.run_months import run_months
+from fraud_assets.workflows.runs.run_months import run_months
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World

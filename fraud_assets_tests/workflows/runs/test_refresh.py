@@ -19,8 +19,8 @@ from fraud_assets.core.lineage.staleness import Inputs, inputs_of
 from fraud_assets.core.months import shift_month
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.quarantine import decisions_digest, record_decisions
-from fraud_assets.workflows.refresh import CURSOR, evaluate_up_to_date, open_stale, refresh_months, untold
-from fraud_assets.workflows.run_months import QUIET
+from fraud_assets.workflows.runs.refresh import CURSOR, evaluate_up_to_date, open_stale, refresh_months, untold
+from fraud_assets.workflows.runs.run_months import QUIET
 from fraud_assets_tests.sentences import stored
 
 MONTHS = ("2025-01", "2025-02", "2025-03")

@@ -23,8 +23,8 @@ import pytest
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.core.simulator import simulate_month
 from fraud_assets.settings import PROJECT_ROOT, Settings
-from fraud_assets.workflows import code_server
-from fraud_assets.workflows import dev_servers as processes
+from fraud_assets.workflows.servers import code_server
+from fraud_assets.workflows.servers import dev_servers as processes
 from fraud_assets_tests.browser import wait
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ from fraud_assets.workflows.arrivals import months_with_ids_among
 from fraud_assets.workflows.labels import added_digest, feed_fingerprint
 from fraud_assets.workflows.progress import Progress
 from fraud_assets.workflows.quarantine import decisions_digest
-from fraud_assets.workflows.run_months import (
+from fraud_assets.workflows.runs.run_months import (
     CHANGES,
     execute_month,
     failures_of,
