@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from fraud_assets.core.contracts.limits import RESERVED_NAMES
+from fraud_assets.core.contracts.limits import RESERVED_NAMES, SYSTEM_NAMES
 
 
 def word_set(text: str) -> frozenset[str]:
@@ -222,7 +222,7 @@ def free_name(name: str, taken: Iterable[str], otherwise: str = "attribute") -> 
     >>> free_name("Händler-Nr", {"handler_nr"}), free_name("Month", set()), free_name("金额", {"attribute_1"})
     ('handler_nr_2', 'month_2', 'attribute_2')
     """
-    taken = {one.lower() for one in taken} | RESERVED_NAMES
+    taken = {one.lower() for one in taken} | RESERVED_NAMES | SYSTEM_NAMES
     base = slug(name)
     if not base:
         number = 1
