@@ -34,7 +34,7 @@ from fraud_assets.adapters.postgres.month_writer import (
     partition_name,
     write_month,
 )
-from fraud_assets.adapters.postgres.verify import is_as_written
+from fraud_assets.adapters.postgres.verify import is_as_written, ordered
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.lineage.needs import MonthRows, Needed, fewest
@@ -250,7 +250,7 @@ class MonthStore:
         order: sql.Composable = sql.SQL("")
         if not set(table.order) <= set(columns):
             # Rows are stored in order, so that sorting is left out where it can be seen whether they came in order.
-            order = sql.SQL(" ORDER BY {}").format(sql.SQL(", ").join(_ordered(table)))
+            order = sql.SQL(" ORDER BY {}").format(sql.SQL(", ").join(ordered(table)))
         with self.database.bulk() as connection, connection.cursor() as cursor:
             cursor.execute("SELECT to_regclass($1) IS NULL", [f"public.{table.name}"])
             if cursor.fetchone()[0]:
@@ -416,16 +416,6 @@ def _column(table: Table, name: str, there: Collection[str]) -> sql.Composable:
         return sql.Identifier(name)
     kind = sql.SQL(POSTGRES_TYPES[table.schema.field(name).type])
     return sql.SQL("NULL::{} AS {}").format(kind, sql.Identifier(name))
-
-
-def _ordered(table: Table) -> list[sql.Composable]:
-    """The columns to order by; text by its bytes, as Arrow does, whatever the language of the server."""
-    return [
-        sql.SQL('{} COLLATE "C"' if pa.types.is_string(table.schema.field(column).type) else "{}").format(
-            sql.Identifier(column)
-        )
-        for column in table.order
-    ]
 
 
 def _with_inputs(rows: pa.Table, inputs: Inputs) -> pa.Table:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+from psycopg import sql
 
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.core.digests import TableDigest
@@ -46,7 +47,8 @@ def is_as_written(database: Database, table: Table, partition: str, digest: str)
             cursor.execute(setting)
         declared = [name for name in stored if name in table.schema.names]
         found, empty = _digest(cursor, table, partition, declared, stored)
-        if found == digest:
+        # A migration may have left rows elsewhere than in their order.
+        if digest == found or digest == _digest(cursor, table, partition, declared, declared, in_order=True)[0]:
             return True
         return any(
             _digest(cursor, table, partition, names, names)[0] == digest for names in _earlier(declared, stored, empty)
@@ -54,11 +56,15 @@ def is_as_written(database: Database, table: Table, partition: str, digest: str)
 
 
 def _digest(
-    cursor: Any, table: Table, partition: str, digested: Sequence[str], read: Sequence[str]
+    cursor: Any, table: Table, partition: str, digested: Sequence[str], read: Sequence[str], *, in_order: bool = False
 ) -> tuple[str, set[str]]:
-    """The digest over columns of a month, and those of the columns read that are empty."""
-    listed = ", ".join('"' + name.replace('"', '""') + '"' for name in read)
-    cursor.execute(f"SELECT {listed} FROM months.{partition}")
+    """The digest over columns of a month, as they lie or in the table's order, and those read that are empty."""
+    statement = sql.SQL("SELECT {} FROM {}{}").format(
+        sql.SQL(", ").join(map(sql.Identifier, read)),
+        sql.Identifier("months", partition),
+        sql.SQL(" ORDER BY {}").format(sql.SQL(", ").join(ordered(table))) if in_order else sql.SQL(""),
+    )
+    cursor.execute(statement.as_string())
     batches = cursor.fetch_record_batch()
     types = {field.name: field.type for field in table.schema}
     schema = pa.schema([(name, types.get(name) or batches.schema.field(name).type) for name in digested])
@@ -80,3 +86,13 @@ def _earlier(declared: list[str], stored: list[str], empty: Collection[str]) -> 
                 yield names[:end]
             if names[end - 1] not in empty:
                 break
+
+
+def ordered(table: Table) -> list[sql.Composable]:
+    """The columns to order by; text by its bytes, as Arrow does, whatever the language of the server."""
+    return [
+        sql.SQL('{} COLLATE "C"' if pa.types.is_string(table.schema.field(column).type) else "{}").format(
+            sql.Identifier(column)
+        )
+        for column in table.order
+    ]

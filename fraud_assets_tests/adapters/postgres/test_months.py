@@ -15,9 +15,9 @@ from fraud_assets.adapters.postgres.months import (
     MonthStore,
     PostgresMonthIOManager,
     TableError,
-    _ordered,
     open_store,
 )
+from fraud_assets.adapters.postgres.verify import ordered
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.digests import digest_table
 from fraud_assets.core.lineage.needs import Needed
@@ -448,8 +448,8 @@ def test_text_identifiers_are_read_in_the_order_of_their_bytes_whatever_the_serv
     store.replace_months("raw_transactions", table, [APRIL])
     assert everything(store)["transaction_id"].to_pylist() == ["B", "_", "a", "\u00e9"]
     assert everything(store, ["transaction_id"])["transaction_id"].to_pylist() == ["B", "_", "a", "\u00e9"]
-    ordered = sql.SQL(", ").join(_ordered(store.table("raw_transactions"))).as_string()
-    assert ordered == '"event_timestamp", "transaction_id" COLLATE "C"'
+    by = sql.SQL(", ").join(ordered(store.table("raw_transactions"))).as_string()
+    assert by == '"event_timestamp", "transaction_id" COLLATE "C"'
 
 
 # Streams
