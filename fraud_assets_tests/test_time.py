@@ -24,7 +24,7 @@ from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.evaluation import evaluation
 from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.labels.as_of import labels_as_of
-from fraud_assets.core.models import training
+from fraud_assets.core.models import fitting, training
 from fraud_assets.core.models.calibration import CalibratedClassifier, Calibrator
 from fraud_assets.core.months import month_end, month_of, month_start, shift_month
 from fraud_assets.core.windows import TrainedMonth, evaluation_window, training_months
@@ -268,12 +268,12 @@ def taken_by_training(history: History, function: Labels, monkeypatch: pytest.Mo
     """The rows and labels of every fit of a training at the month's end."""
     taken: list[Taken] = []
 
-    def fitted(setting: Any, rows: Any, *_: Any) -> CalibratedClassifier:
-        taken.append(as_taken(rows.X, rows.y))
+    def fitted(setting: Any, sample: Any, *_: Any) -> CalibratedClassifier:
+        taken.append(as_taken(sample.X, sample.y))
         half = SimpleNamespace(predict_proba=lambda rows: np.full((len(rows), 2), 0.5))
         return CalibratedClassifier(half, 0.0, Calibrator())
 
-    monkeypatch.setattr(training, "_fitted", fitted)
+    monkeypatch.setattr(fitting, "_fitted", fitted)
     features = features_of(history)
     labels = function(features, feed_of(history.statements), history.as_of, maturity_days=history.maturity_days)
     config = training.TrainingConfig(families=("logistic_regression",), minimum_frauds=1, block_frauds=1, few_frauds=0)

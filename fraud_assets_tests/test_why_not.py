@@ -187,7 +187,15 @@ def test_where_a_model_is_live_its_rule_is_stated_with_what_it_promised(tmp_path
         "evaluation": None, "reference": None, "bento_tag": None, "decisions": decisions,
     }  # fmt: skip
     shown = io.StringIO()
-    status = {"contract": "c", "champion": champion, "why": [], "labels": [], "drift": None, "stale": []}
+    status = {
+        "contract": "c",
+        "champion": champion,
+        "why": [],
+        "labels": [],
+        "drift": None,
+        "stale": [],
+        "dead_runs": [],
+    }
     show_status(Console(file=shown, width=200), status)
     said = plain(shown.getvalue())
     assert rule.sentence in said
