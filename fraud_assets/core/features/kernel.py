@@ -7,7 +7,7 @@ is in `declarations.py`, the loops are in `sliding.py`; the same in SQL, for eng
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -62,10 +62,9 @@ from fraud_assets.core.features.expressions import (
     Aggregate,
     Column,
     Constant,
-    Operation,
     columns,
 )
-from fraud_assets.core.features.program import OPERATORS, Program
+from fraud_assets.core.features.program import Program, Step
 from fraud_assets.core.units import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
 
 # Rows that are worked on together: what is made on the way takes some hundred bytes for each of them.
@@ -102,13 +101,17 @@ def compute_features(
     plan = _plan(contract)
     rows = _Rows.of(transactions, contract, microseconds(start), microseconds(end))
     reports = _Reports.of(statements, rows, plan)
-    numbers = np.full((len(plan.numbers), len(rows.asked)), np.nan, np.float32)
-    made = dict(zip(plan.numbers, numbers, strict=True))
+    # Every value is written below: where there is no entity, here, and elsewhere by the blocks.
+    made = dict(zip(plan.numbers, np.empty((len(plan.numbers), len(rows.asked)), np.float32), strict=True))
     place = np.full(len(rows.moment), -1, np.int64)
     place[rows.asked] = np.arange(len(rows.asked))
     over_max = None
     for entities, program in plan.of_entities:
         history = _Entity.of(entities, rows, reports)
+        if history.n_rows < len(rows.moment):
+            nobody = place[(history.codes < 0) & (place >= 0)]
+            for name in program.results:
+                made[name][nobody] = np.nan
         spends = entities == (plan.spender,)
         if spends:
             over_max = np.full(len(rows.moment), np.nan)
@@ -355,6 +358,11 @@ class _Entity:
         offsets = sliding.group_offsets(mine, n)
         return cls(mine, codes[n_rows:], n, offsets, sliding.grouped(mine, rows.by_time, offsets))
 
+    @property
+    def n_rows(self) -> int:
+        """How many rows name one."""
+        return len(self.order)
+
     def blocks(self) -> Iterator[tuple[int, int]]:
         """Spans of entities that have some rows together, none of them cut."""
         first = 0
@@ -466,17 +474,19 @@ class _Question:
         """The values of each expression by its name, shape (rows asked about,)."""
         found: list[Any] = []
         for step in program.steps:
-            match step.of:
-                case Operation() as one:
-                    found.append(OPERATORS[one.operator](*[found[place] for place in step.operands]))
-                case Aggregate() as one:
-                    found.append(self._aggregate(one, *[found[place] for place in step.operands]))
-                case Column() as one:
-                    found.append(self._column(one.name, step.over))
-                case Constant() as one:
-                    found.append(one.value)
+            given = [found[place] for place in step.operands]
+            found.append(step.apply(*given) if step.apply else self._taken(step, given))
         for name, place in program.results.items():
             yield name, found[place]
+
+    def _taken(self, step: Step, given: list[Any]) -> Any:
+        match step.of:
+            case Aggregate() as one:
+                return self._aggregate(one, *given)
+            case Column() as one:
+                return self._column(one.name, step.over)
+            case Constant() as one:
+                return one.value
 
     def _column(self, name: str, over: str) -> Floats:
         if over == "label changes":
@@ -538,9 +548,14 @@ def _table(rows: _Rows, plan: _Plan, made: dict[str, npt.NDArray[np.float32]]) -
                 made[name][:] = local // MICROSECONDS_PER_DAY - number_array(table[name])
             else:
                 made[name][:] = number_array(table[name])
+    columns |= _each(_floats, made) if len(asked) > BLOCK_ROWS else {name: _floats(made[name]) for name in made}
     names = ["transaction_id", "event_timestamp", *contract.entities, *plan.types]
-    arrays = [_floats(made[name]) if name in made else columns[name] for name in names]
-    return pa.table(arrays, names)
+    return pa.table([columns[name] for name in names], names)
+
+
+def _each(work: Callable[[Any], Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    with ThreadPoolExecutor(_cores()) as pool:
+        return dict(zip(given, pool.map(work, given.values()), strict=True))
 
 
 def _floats(values: npt.NDArray[np.float32]) -> pa.Array:
