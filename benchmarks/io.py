@@ -274,10 +274,6 @@ def _memory(environment: dict[str, str], options: object) -> list[Row]:
     ]
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
-
-
 # --- Workbooks ------------------------------------------------------------------------------------------------
 
 
@@ -310,3 +306,7 @@ def _workbook(environment: dict[str, str], month: str) -> list[Row]:
         Row("workbook_rows", float(stored), "rows"),
         at_most("workbook_seconds", seconds, "s", WORKBOOK_SECONDS),
     ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
