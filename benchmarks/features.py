@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seconds["pandas"].append(_timed(lambda: pandas_features(cards)))
         seconds["published"].append(_timed(lambda: published_features(cards)))
         for name, compute in (("duckdb", compute_with_duckdb), ("ours", compute_features)):
-            seconds[name].append(_timed(lambda c=compute: _all(c, cards.transactions, cards.statements, contract)))  # type: ignore[misc]
+            seconds[name].append(_timed(partial(_all, compute, cards.transactions, cards.statements, contract)))
     pandas, published, by_duckdb, ours = (statistics.median(values) for values in seconds.values())
     rows = [
         Row("transactions", float(len(cards.fraud)), ""),

@@ -31,14 +31,14 @@ class ExtraFeature(BaseModel):
     """A feature of an entity's past, beside those that every contract has.
 
     Attributes:
-        entities: whose past; of several, of the transactions that they have together.
+        entity: whose past; of several, of the transactions that they have together.
         aggregate: what is taken: `count` of transactions, `days_since_last` of them, how many `distinct` values, or a
             number of the values themselves; `std` is over n.
         of: the column whose values are taken; `night` and `weekend` are 1 or 0 by the contract's clock.
         window: how far back, in hours or days: 6h, 30d. It ends strictly before the transaction.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     entity: Annotated[tuple[str, ...], BeforeValidator(_listed)]
     aggregate: Literal["count", "days_since_last", "distinct", "mean", "sum", "std", "min", "max"]
@@ -55,11 +55,6 @@ class ExtraFeature(BaseModel):
             wanted = "takes no column: leave `of` out" if self.of else "needs a column: name it in `of`"
             raise ValueError(f"{self.aggregate} {wanted}")
         return self
-
-    @property
-    def entities(self) -> tuple[str, ...]:
-        """Whose past it is about."""
-        return self.entity
 
     @property
     def hours(self) -> int:

@@ -245,7 +245,7 @@ def _declared(contract_json: str, features: tuple[Feature, ...]) -> tuple[Declar
             if feature.of_amount and entity != spending_entity(contract):
                 continue
             made.append(_declare(contract, (entity,), feature))
-    made += [_declare(contract, extra.entities, _extra(extra)) for extra in contract.features]
+    made += [_declare(contract, extra.entity, _extra(extra)) for extra in contract.features]
     return tuple(made)
 
 

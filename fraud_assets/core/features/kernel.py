@@ -130,7 +130,6 @@ class _Plan:
 
     contract: Contract
     maturity: int
-    features: tuple[Declared, ...]
     of_entities: tuple[tuple[tuple[str, ...], Program], ...]
     spender: str | None
     measures: Program
@@ -148,16 +147,15 @@ def _plan(contract: Contract) -> _Plan:
     known = _plans.get(id(contract))
     if known is not None and known.contract is contract:
         return known
-    features = declared_features(contract)
     spender = spending_entity(contract)
     measures = {name: in_hours(value, contract.window_days) for name, value in MEASURES.items()}
     groups: dict[tuple[str, ...], list[Declared]] = {}
-    for one in features:
+    for one in declared_features(contract):
         groups.setdefault(one.entities, []).append(one)
     # The spender's measures are what the others' frauds are judged by.
     order = sorted(groups, key=lambda entities: entities != (spender,))
     plan = _Plan(
-        contract, round(contract.maturity_days * MICROSECONDS_PER_DAY), features,
+        contract, round(contract.maturity_days * MICROSECONDS_PER_DAY),
         tuple((one, Program.of({each.name: each.value for each in groups[one]})) for one in order), spender,
         Program.of(measures), says_genuine(contract), feature_types(contract), feature_names(contract),
     )  # fmt: skip
@@ -183,7 +181,6 @@ class _Rows:
     """
 
     table: pa.Table
-    contract: Contract
     moment: Integers
     local: Integers
     by_time: Integers
@@ -201,7 +198,7 @@ class _Rows:
         times = moment[asked]
         if len(times) and (times[1:] == times[:-1]).any():
             asked = by_time_and_id(transactions, asked)
-        return cls(transactions, contract, moment, local_clock(moment, contract.timezone), by_time, asked)
+        return cls(transactions, moment, local_clock(moment, contract.timezone), by_time, asked)
 
     @cached_property
     def today(self) -> Floats:

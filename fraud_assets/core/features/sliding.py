@@ -30,7 +30,7 @@ _TWO_INTEGERS = numba.types.UniTuple(_INTEGERS, 2)  # type: ignore[no-untyped-ca
 _THREE_FLOATS = numba.types.UniTuple(_FLOATS, 3)  # type: ignore[no-untyped-call]
 
 
-def compiled(signature: Any, *, cached: bool = True) -> Callable[[Compiled], Compiled]:
+def compiled(signature: Any) -> Callable[[Compiled], Compiled]:
     """Compiles a function for one signature, at once: no caller waits for it in the middle of a request.
 
     What was compiled is kept beside this file, or in the user's cache folder. Where neither can be written (a
@@ -39,12 +39,10 @@ def compiled(signature: Any, *, cached: bool = True) -> Callable[[Compiled], Com
 
     def decorate(function: Compiled) -> Compiled:
         # Without the interpreter's lock: entities are gone through side by side.
-        if cached:
-            try:
-                return cast(Compiled, numba.njit(signature, nogil=True, cache=True)(function))
-            except (OSError, RuntimeError):  # numba says "no locator available" where it cannot write
-                pass
-        return cast(Compiled, numba.njit(signature, nogil=True)(function))
+        try:
+            return cast(Compiled, numba.njit(signature, nogil=True, cache=True)(function))
+        except (OSError, RuntimeError):  # numba says "no locator available" where it cannot write
+            return cast(Compiled, numba.njit(signature, nogil=True)(function))
 
     return decorate
 
