@@ -14,7 +14,7 @@ from fraud_assets.core.reasons import reasons_to_json
 from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, bullets, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
-from fraud_assets.workflows.promote import apply_verdict, package_version
+from fraud_assets.workflows.models.promote import apply_verdict, package_version
 
 
 @dg.asset(

@@ -8,7 +8,7 @@ import pyarrow as pa
 from fraud_assets.defs.partitions import MONTH_BY_MONTH, MONTHS, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
-from fraud_assets.workflows.promote import package_version
+from fraud_assets.workflows.models.promote import package_version
 
 
 @dg.asset(

@@ -24,8 +24,8 @@ from fraud_assets.core.errors import PlatformError
 from fraud_assets.core.lineage.staleness import UP_TO_DATE
 from fraud_assets.core.months import check_month, months_between, shift_month
 from fraud_assets.settings import Settings
+from fraud_assets.workflows.models.promote import package_version, promote_by_hand
 from fraud_assets.workflows.progress import Progress
-from fraud_assets.workflows.promote import package_version, promote_by_hand
 from fraud_assets.workflows.runs.dead_runs import end_dead_runs
 from fraud_assets.workflows.runs.interruption import Interrupted, listening
 from fraud_assets.workflows.why import read_remarks

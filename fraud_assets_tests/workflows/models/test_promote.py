@@ -15,7 +15,7 @@ from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.core.decisions.promotion import PromotionSignals, PromotionVerdict
 from fraud_assets.core.lineage.staleness import Inputs
 from fraud_assets.core.reasons import Rule
-from fraud_assets.workflows.promote import apply_verdict, follow_ledger, promote_by_hand
+from fraud_assets.workflows.models.promote import apply_verdict, follow_ledger, promote_by_hand
 from fraud_assets_tests.sentences import because
 
 PASSED = PromotionVerdict("passed", True, because("It is better."))
