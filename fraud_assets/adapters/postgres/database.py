@@ -26,6 +26,9 @@ from fraud_assets.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
+# A server that cannot be reached is given up after this many seconds, and a network that was cut within two minutes:
+# otherwise a step would wait for hours. Of a Unix socket, libpq leaves the last three out of account.
+LIMITS = {"connect_timeout": 30, "keepalives_idle": 60, "keepalives_interval": 15, "keepalives_count": 4}
 # The sequences that give a column its numbers, in all schemas that are the user's own.
 SEQUENCES = """
 SELECT sequence.oid::regclass::text, owner.oid::regclass::text, quote_ident(attname)
@@ -63,7 +66,7 @@ class Database:
     @contextmanager
     def session(self) -> Iterator[psycopg.Connection[Any]]:
         """A psycopg connection in one transaction: committed at the end, rolled back on an error."""
-        with psycopg.connect(self.url) as connection:
+        with psycopg.connect(_limited(self.url)) as connection:
             connection.read_only = not self.writable
             yield connection
 
@@ -106,7 +109,7 @@ class Database:
         # Here, because it brings pandas: a second for commands that need no tables.
         import adbc_driver_postgresql.dbapi as adbc
 
-        return adbc.connect(self.url)
+        return adbc.connect(_limited(self.url))
 
     def close(self) -> None:
         """Closes the connections that were kept."""
@@ -212,6 +215,16 @@ class Database:
 def _close_all(connections: list[Any]) -> None:
     while connections:
         connections.pop().close()
+
+
+def _limited(url: str) -> str:
+    """A database's URL with limits on waiting, where it has none of its own.
+
+    >>> _limited("postgresql://db/fraud?connect_timeout=5")
+    'postgresql://db/fraud?connect_timeout=5&keepalives_idle=60&keepalives_interval=15&keepalives_count=4'
+    """
+    missing = [f"{name}={value}" for name, value in LIMITS.items() if f"{name}=" not in url]
+    return "&".join([url if "?" in url else f"{url}?", *missing]).replace("?&", "?")
 
 
 def _named(version: schema.SchemaVersion) -> str:

@@ -7,9 +7,13 @@ Reads `raw_transactions` and `fraud_labels`, nothing else, and writes nothing. H
 from __future__ import annotations
 
 import logging
+import math
+import queue
 import threading
+import time
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import adbc_driver_manager
 import pyarrow as pa
@@ -24,7 +28,10 @@ DATABASE_VARIABLE = "FRAUD_DATABASE_URL"
 # A caller waits: better an honest 503 than a request that hangs.
 CONNECT_SECONDS = 3
 STATEMENT_SECONDS = 10
+# What an answer may take beyond that before the connection is given up: a server that stands still keeps no limit.
+ANSWER_SECONDS = 1.0
 STATEMENT_TIMED_OUT = "57014"  # PostgreSQL's query_canceled
+UNREACHABLE = f"the database of {DATABASE_VARIABLE} cannot be reached or did not answer in time"
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 POSTGRES_TYPES = {
@@ -40,18 +47,82 @@ class HistoryError(ConnectionError):
     """History cannot be read; the message is fit for a caller and holds no part of the database's URL."""
 
 
+class _Connection:
+    """A connection that a thread of its own uses, so that whoever asks can stop waiting and leave it behind.
+
+    libpq waits for ever for a server that stands still, and ADBC does not let its socket be closed.
+    """
+
+    def __init__(self, url: str, name: str) -> None:
+        self._url, self._name = url, name
+        self._asked: queue.SimpleQueue[tuple[str, pa.RecordBatch | None] | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[pa.Table | Exception] = queue.SimpleQueue()
+        # A daemon, because a process must be able to end while the database hangs.
+        self._thread = threading.Thread(target=self._serve, name="history", daemon=True)
+        self._thread.start()
+
+    def fetch(self, sql: str, parameters: pa.RecordBatch | None, seconds: float) -> pa.Table:
+        """The rows of a statement.
+
+        Raises:
+            TimeoutError: when there is no answer in this time; the connection is of no use then.
+            adbc_driver_manager.Error: as the database says.
+        """
+        self._asked.put((sql, parameters))
+        try:
+            answer = self._answers.get(timeout=seconds)
+        except queue.Empty:
+            raise TimeoutError(f"no answer within {seconds:.1f} s") from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def close(self, *, wait: bool = True) -> None:
+        """Closes it, at the latest when the database has answered."""
+        self._asked.put(None)
+        if wait:
+            self._thread.join(CONNECT_SECONDS)
+
+    def _serve(self) -> None:
+        connection: Any = None
+        while (statement := self._asked.get()) is not None:
+            try:
+                if connection is None:
+                    connection = self._connect()
+                with connection.cursor() as cursor:
+                    cursor.execute(*statement)
+                    self._answers.put(cursor.fetch_arrow_table())
+            except Exception as error:  # noqa: BLE001 - whoever asked gets it
+                self._answers.put(error)
+        if connection is not None:
+            connection.close()
+
+    def _connect(self) -> Any:
+        # Here, because it brings pandas where that is installed: two seconds at the start of every
+        # service and every build, for those without a database too.
+        import adbc_driver_postgresql.dbapi as adbc
+
+        limits = f"connect_timeout={CONNECT_SECONDS}&application_name={quote(self._name)}"
+        # Committed at once: an open transaction would keep months from being swapped.
+        connection = adbc.connect(f"{self._url}{'&' if '?' in self._url else '?'}{limits}", autocommit=True)
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
+        return connection
+
+
 class History:
     """The transactions and label statements before a batch, by customer and by terminal.
 
     Holds one connection, made at first use and again after it broke; calls take turns.
     """
 
-    def __init__(self, url: str, contract: Contract) -> None:
+    def __init__(self, url: str, contract: Contract, *, name: str = "fraud history") -> None:
         """Takes a `postgresql://` URL; connects to nothing yet.
 
         Args:
             url: the database.
             contract: says which columns and entities there are.
+            name: by which the database's administrator knows the connection.
 
         Raises:
             ValueError: for a URL of another kind.
@@ -60,14 +131,16 @@ class History:
             raise ValueError(f"{DATABASE_VARIABLE} must begin with postgresql://")
         self._url = url
         self._contract = contract
-        self._connection: Any = None
+        self._name = name
+        self._connection: _Connection | None = None
         self._lock = threading.Lock()
 
-    def before(self, batch: pa.Table) -> tuple[pa.Table, pa.Table]:
+    def before(self, batch: pa.Table, until: float = math.inf) -> tuple[pa.Table, pa.Table]:
         """What features of a batch can depend on.
 
         Args:
             batch: transactions, columns as in `Contract.transactions_schema`.
+            until: the moment, by `time.monotonic`, after which nobody waits for it any more.
 
         Returns:
             The stored transactions of the batch's entities, from as far back as features look before an entity's
@@ -81,12 +154,12 @@ class History:
         """
         stored, statements = [self._contract.transactions_schema().empty_table()], []
         for entity in self._contract.entities:
-            rows, known = self._of(entity, batch, history_days(self._contract, entity))
+            rows, known = self._of(entity, batch, history_days(self._contract, entity), until)
             stored.append(rows)
             statements.append(known)
         if spender := spending_entity(self._contract):
             frauds = pa.concat_tables(statements).filter(pc.field("is_fraud"))
-            rows, known = self._of(spender, frauds, self._contract.window_days + self._contract.maturity_days)
+            rows, known = self._of(spender, frauds, self._contract.window_days + self._contract.maturity_days, until)
             stored.append(rows)
             statements.append(known)
         transactions = _distinct(pa.concat_tables(stored), ["transaction_id"])
@@ -96,8 +169,11 @@ class History:
             known, ["transaction_id", "label_timestamp", "is_fraud", "label_source"]
         )
 
-    def check(self) -> None:
+    def check(self, until: float = math.inf) -> None:
         """Returns when everything that `before` asks can be answered: each statement, about nothing.
+
+        Args:
+            until: as in `before`.
 
         Raises:
             HistoryError: otherwise.
@@ -106,15 +182,15 @@ class History:
             kind = self._contract.transactions_schema().field(entity).type
             nothing = pa.schema([(entity, kind), ("event_timestamp", TIMESTAMP)]).empty_table()
             parameters = _arrays(_wanted(nothing, entity, timedelta()))
-            self._fetch(self._transactions_sql(entity), parameters)
-            self._fetch(self._statements_sql(entity), parameters)
+            self._fetch(self._transactions_sql(entity), parameters, until)
+            self._fetch(self._statements_sql(entity), parameters, until)
 
     def close(self) -> None:
         """Closes the connection, if there is one."""
         with self._lock:
             self._disconnect()
 
-    def _of(self, entity: str, rows: pa.Table, days: float) -> tuple[pa.Table, pa.Table]:
+    def _of(self, entity: str, rows: pa.Table, days: float, until: float) -> tuple[pa.Table, pa.Table]:
         """Transactions of the entities in rows, from so many days before each, and the statements about them."""
         schemas = self._contract.transactions_schema(), self._contract.labels_schema()
         wanted = _wanted(rows, entity, timedelta(days=days))
@@ -122,8 +198,8 @@ class History:
             return schemas[0].empty_table(), schemas[1].empty_table()
         parameters = _arrays(wanted)
         return (
-            self._read(self._transactions_sql(entity), parameters, schemas[0]),
-            self._read(self._statements_sql(entity), parameters, schemas[1]),
+            self._read(self._transactions_sql(entity), parameters, until, schemas[0]),
+            self._read(self._statements_sql(entity), parameters, until, schemas[1]),
         )
 
     def _transactions_sql(self, entity: str) -> str:
@@ -154,42 +230,44 @@ class History:
         kind = POSTGRES_TYPES[self._contract.transactions_schema().field(entity).type]
         return f"unnest($1::{kind}[], $2::timestamptz[], $3::timestamptz[]) AS w(id, since, until)"
 
-    def _read(self, sql: str, parameters: pa.RecordBatch, schema: pa.Schema) -> pa.Table:
-        table = self._fetch(sql, parameters)
+    def _read(self, sql: str, parameters: pa.RecordBatch, until: float, schema: pa.Schema) -> pa.Table:
+        table = self._fetch(sql, parameters, until)
         return table.select(schema.names).cast(schema)
 
-    def _fetch(self, sql: str, parameters: pa.RecordBatch | None) -> pa.Table:
-        with self._lock:
+    def _fetch(self, sql: str, parameters: pa.RecordBatch | None, until: float) -> pa.Table:
+        most = CONNECT_SECONDS + STATEMENT_SECONDS + ANSWER_SECONDS
+        until = min(until, time.monotonic() + most)
+        if not self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
+            raise self._late()
+        try:
             # A connection that was good before may have been cut since: then a new one is tried, once.
             for last in (self._connection is None, True):
+                if (left := until - time.monotonic()) <= 0:
+                    raise self._late()
                 try:
-                    return self._execute(sql, parameters)
+                    if self._connection is None:
+                        self._connection = _Connection(self._url, self._name)
+                    return self._connection.fetch(sql, parameters, left)
+                except TimeoutError:
+                    self._disconnect(wait=False)
+                    raise self._late() from None
                 except adbc_driver_manager.Error as error:
                     self._disconnect()
                     cut = isinstance(error, adbc_driver_manager.OperationalError)
                     if last or not cut or error.sqlstate == STATEMENT_TIMED_OUT:
                         raise self._unreachable(error) from None
+        finally:
+            self._lock.release()
         raise AssertionError("unreachable")
 
-    def _execute(self, sql: str, parameters: pa.RecordBatch | None) -> pa.Table:
-        if self._connection is None:
-            # Here, because it brings pandas where that is installed: two seconds at the start of every
-            # service and every build, for those without a database too.
-            import adbc_driver_postgresql.dbapi as adbc
-
-            limit = f"connect_timeout={CONNECT_SECONDS}"
-            # Committed at once: an open transaction would keep months from being swapped.
-            self._connection = adbc.connect(f"{self._url}{'&' if '?' in self._url else '?'}{limit}", autocommit=True)
-            with self._connection.cursor() as cursor:
-                cursor.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
-        with self._connection.cursor() as cursor:
-            cursor.execute(sql, parameters)
-            return cursor.fetch_arrow_table()
-
-    def _disconnect(self) -> None:
+    def _disconnect(self, *, wait: bool = True) -> None:
         if self._connection is not None:
-            self._connection.close()
+            self._connection.close(wait=wait)
             self._connection = None
+
+    def _late(self) -> HistoryError:
+        logger.error("history cannot be read: the database did not answer in time")
+        return HistoryError(UNREACHABLE)
 
     def _unreachable(self, error: adbc_driver_manager.Error) -> HistoryError:
         # libpq repeats a URL it cannot read, password included.
@@ -199,10 +277,12 @@ class History:
                 f"the database of {DATABASE_VARIABLE} holds no history for this model: raw_transactions or "
                 "fraud_labels, or one of their columns, cannot be read"
             )
-        return HistoryError(f"the database of {DATABASE_VARIABLE} cannot be reached or did not answer in time")
+        return HistoryError(UNREACHABLE)
 
 
-def features_with_history(batch: pa.Table, contract: Contract, history: History | None) -> pa.Table:
+def features_with_history(
+    batch: pa.Table, contract: Contract, history: History | None, until: float = math.inf
+) -> pa.Table:
     """Features of transactions that are not stored, from themselves and what is stored before them.
 
     The one way for the service and for files that are scored.
@@ -211,6 +291,7 @@ def features_with_history(batch: pa.Table, contract: Contract, history: History 
         batch: one or more transactions, columns as in `Contract.transactions_schema`.
         contract: of the model that scores them.
         history: where stored rows are; None where the contract has no entities and nothing is looked up.
+        until: as in `History.before`.
 
     Returns:
         As `compute_features`, in the batch's order.
@@ -227,7 +308,7 @@ def features_with_history(batch: pa.Table, contract: Contract, history: History 
     if contract.entities:
         if history is None:
             raise ValueError(f"features of {', '.join(contract.entities)} need history: name a database")
-        stored, statements = history.before(batch)
+        stored, statements = history.before(batch, until)
         transactions = pa.concat_tables([stored, batch])
     moments = pc.min_max(batch["event_timestamp"]).as_py()
     end = moments["max"] + timedelta(microseconds=1)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import sql
 
+from fraud_assets.adapters.postgres.turns import take_locks
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.digests import TableDigest, digest_table
 from fraud_assets.core.lineage.staleness import Inputs
@@ -187,6 +188,8 @@ def _swap(
     counts = None
     if _is_there(connection, table, month):
         counts = _count_changes(connection, table, home, build)
+        # Last, when all that takes long is done: readers wait from here to the commit.
+        take_locks(connection, parent, home)
         connection.execute(sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(parent, home))
         connection.execute(sql.SQL("DROP TABLE {}").format(home))
     connection.execute(

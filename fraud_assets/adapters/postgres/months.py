@@ -34,6 +34,7 @@ from fraud_assets.adapters.postgres.month_writer import (
     partition_name,
     write_month,
 )
+from fraud_assets.adapters.postgres.turns import take_locks
 from fraud_assets.adapters.postgres.verify import is_as_written, ordered
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.digests import digest_text
@@ -367,8 +368,12 @@ def _ensure(connection: psycopg.Connection[Any], table: Table) -> None:
         # Looked at again under the lock: another process may have been first. Not before, because what is there
         # already needs no turn, and because adding a column that is there waits for readers and holds up others.
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.tables'))")
-        for statement in _amendments(connection, table):
-            connection.execute(statement)
+        if statements := _amendments(connection, table):
+            parent = sql.Identifier("public", table.name)
+            if connection.execute("SELECT to_regclass(%s)", [f"public.{table.name}"]).fetchone() != (None,):
+                take_locks(connection, parent, with_partitions=True)
+            for statement in statements:
+                connection.execute(statement)
     connection.commit()
 
 
