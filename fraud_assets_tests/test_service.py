@@ -5,6 +5,7 @@ Every service here runs with mlflow, dagster, scikit-learn and the ONNX converte
 of them fails.
 """
 
+import gzip
 import json
 import os
 import shutil
@@ -12,8 +13,11 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import warnings
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -465,6 +469,30 @@ def test_errors_of_callers_are_no_errors_of_the_service_in_its_log(service):
     assert "secret-4711" not in service.log()
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"[" * 30_000_000, "nested deeper than 8 levels"),
+        (b'{"features": [{"a": [' + b"[]," * 9_000_000 + b"0]}]}", "more than 20,000 lists"),
+    ],
+    ids=["deep", "many"],
+)
+def test_a_body_of_very_many_or_very_deep_values_is_refused_before_it_is_parsed(service, body, said):
+    response = service.post("/score", content=body, headers={"content-type": "application/json"})
+    assert response.status_code == 400
+    assert said in response.json()["error"]
+    processes = psutil.Process(service.pid).children(recursive=True)
+    # Parsed, these are 0.5 to 5 GiB.
+    assert max(process.memory_info().rss for process in processes) < 1024**3
+
+
+def test_a_packed_body_is_refused_unread(service):
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    response = service.post("/score", content=gzip.compress(b" " * 100_000_000, 9), headers=headers)
+    assert response.status_code == 415
+    assert "gzip" in response.json()["error"]
+
+
 # --- Health and metrics -------------------------------------------------------------------------------------
 
 
@@ -708,6 +736,46 @@ def test_without_its_database_the_service_is_alive_but_not_ready_and_says_so(
         assert service_with_history.post("/score", json=features).status_code == 200
     assert service_with_history.get("/readyz").status_code == 200
     assert service_with_history.post("/score", json=body).status_code == 200
+
+
+def test_more_requests_than_can_be_answered_in_time_are_refused_at_once_and_the_service_stays_ready(
+    service_with_history, cards
+):
+    """Five times what is answered within the limit, all at once; before, all were begun and the service not ready."""
+    rows = transaction_rows(cards[1].slice(400))
+    body = json.dumps({"transactions": rows}).encode()
+    headers = {"content-type": "application/json"}
+    client = service_with_history
+    client.post("/score", content=body, headers=headers).raise_for_status()
+
+    def one(_):
+        return client.post("/score", content=body, headers=headers)
+
+    ready, done = [], threading.Event()
+
+    def watch():
+        with httpx.Client(base_url=client.base_url, timeout=60, trust_env=False) as other:
+            while not done.is_set():
+                ready.append(other.get("/readyz").status_code)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        with ThreadPoolExecutor(60) as callers:
+            answers = list(callers.map(one, range(60)))
+    finally:
+        done.set()
+        watcher.join()
+    statuses = Counter(answer.status_code for answer in answers)
+    assert set(statuses) <= {200, 503, 504}, statuses
+    assert statuses[200] > 0
+    assert statuses[503] > statuses[504], statuses
+    for answer in answers:
+        if answer.status_code == 503:
+            assert "send" in answer.json()["error"]
+            assert int(answer.headers["retry-after"]) >= 1
+    assert set(ready) == {200}
+    assert one(0).status_code == 200
 
 
 def test_a_contract_without_customers_and_terminals_needs_no_database(tmp_path):

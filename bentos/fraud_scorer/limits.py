@@ -1,13 +1,16 @@
-"""What is refused before it is read, and what the service's page may load.
+"""What is refused before it is read or parsed, and what the service's page may load.
 
-BentoML has no limit on a body's size, reads it whole, and takes unknown content types for JSON. Its page loads a tag
-manager of another company.
+BentoML has no limit on a body's size, reads it whole, parses it in the event loop, and takes unknown content types for
+JSON. Its page loads a tag manager of another company. Which requests wait for their turn belongs to `turns.py`.
 """
 
 from __future__ import annotations
 
 import logging
 
+import anyio
+import anyio.to_thread
+import numpy as np
 from pydantic import ValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -16,6 +19,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 # Ten thousand rows of a hundred features, written out.
 MAX_BODY_BYTES = 32 * 1024 * 1024
 TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES} bytes; send fewer rows at a time"
+# Of all requests together, since each is held until it is answered. One of the largest always has room.
+MAX_BYTES_AT_ONCE = 2 * MAX_BODY_BYTES
+# Ten thousand rows of a hundred and fifty features. Parsed, a value takes up to a hundred times its two bytes.
+MAX_ITEMS = 1_500_000
+# Ten thousand rows are as many objects. They cost far more than numbers and texts, of which alone there may be more.
+MAX_CONTAINERS = 20_000
+# A value in a row in the list in the request is at depth 3. A little more, for an answer that names the field.
+MAX_DEPTH = 8
+# Smaller bodies are parsed as they are: whatever is in them is done within some milliseconds.
+LOOKED_INTO_FROM = 64 * 1024
+# A caller who sends slowly holds what he has sent in memory.
+BODY_SECONDS = 20.0
+CHUNK_BYTES = 1024 * 1024
+
+WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
 
 
 # The page's own files, and nothing from elsewhere; its scripts are all files.
@@ -33,46 +51,143 @@ class WithoutRefusals(logging.Filter):
         return not (record.exc_info and isinstance(record.exc_info[1], ValidationError))
 
 
+class _RefusedError(Exception):
+    """A request that is answered here."""
+
+    def __init__(self, status: int, error: str) -> None:
+        super().__init__(error)
+        self.status = status
+
+
 class RequestLimits:
-    """ASGI middleware: POST bodies must be `application/json` of at most MAX_BODY_BYTES, pages load their own files."""
+    """ASGI middleware: bodies must be plain `application/json` of limited size and shape, pages load their own files.
+
+    A body is passed on when it is whole.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or answers 413 or 415."""
-        if scope["type"] != "http" or scope["method"] != "POST":
+        """Passes the request on, or answers 400, 408, 413, 415 or 503."""
+        if scope["type"] != "http" or scope["method"] in WITHOUT_BODY:
             await self.app(scope, receive, _with_own_files(send))
             return
-        headers = Headers(scope=scope)
-        kind = headers.get("content-type", "application/json").split(";")[0].strip().lower()
-        if kind != "application/json":
-            await _refuse(415, f"content-type is {kind!r}; send application/json", scope, receive, send)
-            return
-        declared = headers.get("content-length", "0")
-        if not declared.isdigit() or int(declared) > MAX_BODY_BYTES:
-            await _refuse(413, TOO_LARGE, scope, receive, send)
-            return
+        held = [0]
+        try:
+            await self._pass_on(scope, receive, send, held)
+        except _RefusedError as refused:
+            headers = {"Retry-After": "1"} if refused.status == 503 else {}
+            # The rest of the body stays unread, so this connection is of no further use.
+            headers["Connection"] = "close"
+            body = {"error": str(refused), "detail": []}
+            await JSONResponse(body, refused.status, headers)(scope, receive, send)
+        finally:
+            self._bytes -= held[0]
 
-        # A chunked body declares no length, so what arrives is gathered under the limit before it is passed
-        # on.
-        messages: list[Message] = []
-        received = 0
-        while True:
-            message = await receive()
-            messages.append(message)
-            received += len(message.get("body", b""))
-            if received > MAX_BODY_BYTES:
-                await _refuse(413, TOO_LARGE, scope, receive, send)
-                return
-            if message["type"] != "http.request" or not message.get("more_body", False):
-                break
-        pending = iter(messages)
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, held: list[int]) -> None:
+        declared = _declared_bytes(Headers(scope=scope))
+        self._hold(declared, held)
+        body = await self._body(receive, held)
+        if body is not None and len(body) >= LOOKED_INTO_FROM:
+            # In a thread, where it leaves the interpreter to others.
+            wrong = await anyio.to_thread.run_sync(find_excess, body)
+            if wrong:
+                raise _RefusedError(400, wrong)
+        messages = iter([{"type": "http.disconnect"} if body is None else {"type": "http.request", "body": body}])
 
         async def replay() -> Message:
-            return next(pending, None) or await receive()
+            return next(messages, None) or await receive()
 
         await self.app(scope, replay, send)
+
+    async def _body(self, receive: Receive, held: list[int]) -> bytes | None:
+        """The body; None when the caller has gone."""
+        parts, received = list[bytes](), 0
+        try:
+            with anyio.fail_after(BODY_SECONDS):
+                while True:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return None
+                    parts.append(message.get("body", b""))
+                    received += len(parts[-1])
+                    # A chunked body declares no length.
+                    self._hold(received, held)
+                    if not message.get("more_body", False):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise _RefusedError(408, f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
+
+    def _hold(self, wanted: int, held: list[int]) -> None:
+        """Counts so many bytes as this request's.
+
+        Raises:
+            _RefusedError: when it, or all requests together, would be too large.
+        """
+        if wanted > MAX_BODY_BYTES:
+            raise _RefusedError(413, TOO_LARGE)
+        if (more := wanted - held[0]) <= 0:
+            return
+        if self._bytes + more > MAX_BYTES_AT_ONCE:
+            raise _RefusedError(503, "other large requests are being answered; send this one again")
+        self._bytes += more
+        held[0] += more
+
+
+def find_excess(body: bytes) -> str | None:
+    """Why JSON is more than a request can be, found without parsing it; None where it is not.
+
+    Whatever is no JSON may pass: that is for the parser to say.
+
+    >>> find_excess(b'{"transactions": [{"id": "[[[[[[[[[[", "text": "a\\\\"[[[[[[[[["}]}')
+    >>> find_excess(b"[" * 9 + b"]" * 9)
+    'the body is nested deeper than 8 levels; a request is an object with a list of rows'
+    """
+    if b"\\" in body:
+        # An escaped quotation mark ends no text.
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    items, containers, depth, within = 0, 0, 0, np.uint8(0)
+    for start in range(0, len(body), CHUNK_BYTES):
+        part = np.frombuffer(body, np.uint8, min(CHUNK_BYTES, len(body) - start), start)
+        quotes = (part == ord('"')).view(np.uint8)
+        quotes[0] ^= within
+        inside = np.bitwise_xor.accumulate(quotes)
+        within = inside[-1]
+        outside = inside == 0
+        opening = ((part == ord("[")) | (part == ord("{"))) & outside
+        closing = ((part == ord("]")) | (part == ord("}"))) & outside
+        levels = depth + np.cumsum(opening.view(np.int8) - closing.view(np.int8), dtype=np.int64)
+        if int(levels.max()) > MAX_DEPTH:
+            return f"the body is nested deeper than {MAX_DEPTH} levels; a request is an object with a list of rows"
+        containers += int(np.count_nonzero(opening))
+        if containers > MAX_CONTAINERS:
+            return f"the body holds more than {MAX_CONTAINERS:,} lists and objects; send fewer rows at a time"
+        items += int(np.count_nonzero((part == ord(",")) & outside))
+        if items > MAX_ITEMS:
+            return f"the body holds more than {MAX_ITEMS:,} values; send fewer rows at a time"
+        depth = int(levels[-1])
+    return None
+
+
+def _declared_bytes(headers: Headers) -> int:
+    """The length that the headers declare, 0 where they declare none.
+
+    Raises:
+        _RefusedError: when they announce something else than plain JSON.
+    """
+    kind = headers.get("content-type", "missing").split(";")[0].strip().lower()
+    if kind != "application/json":
+        raise _RefusedError(415, f"content-type is {kind!r}; send application/json")
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        # A few kilobytes can become gigabytes.
+        raise _RefusedError(415, f"content-encoding is {encoding!r}; send the body as it is")
+    declared = headers.get("content-length", "0")
+    if not (declared.isascii() and declared.isdigit()):
+        raise _RefusedError(413, TOO_LARGE)
+    return int(declared[:20])
 
 
 def _with_own_files(send: Send) -> Send:
@@ -84,7 +199,3 @@ def _with_own_files(send: Send) -> Send:
         await send(message)
 
     return tell
-
-
-async def _refuse(status: int, error: str, scope: Scope, receive: Receive, send: Send) -> None:
-    await JSONResponse({"error": error, "detail": []}, status_code=status)(scope, receive, send)

@@ -1,8 +1,8 @@
 """The service: POST /score with features or with raw transactions, by the model that lies in the bento.
 
 BentoML mounts /healthz and /livez (the process answers), /readyz (`__is_ready__` below) and /metrics.
-Checking requests belongs to `requests.py` and `transactions.py`, reading history to `adapters/postgres/history.py`,
-and all science to `fraud_assets.core`.
+What is refused unread belongs to `limits.py`, waiting to `turns.py`, checking requests to `requests.py` and
+`transactions.py`, reading history to `adapters/postgres/history.py`, and all science to `fraud_assets.core`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import contextlib
 import gc
 import json
 import logging
+import math
 import os
+import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio
-import anyio.to_thread
 import bentoml
 import numpy as np
 import pyarrow as pa
@@ -28,6 +28,7 @@ from starlette.responses import Response
 from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
 from bentos.fraud_scorer.requests import RowChecker, ScoreRequest, ScoreResponse
 from bentos.fraud_scorer.transactions import Names, RequestError, TransactionReader
+from bentos.fraud_scorer.turns import BusyError, LateError, Turns, check_time
 from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE, History, HistoryError, features_with_history
 from fraud_assets.core.features.declarations import model_columns
 from fraud_assets.core.features.kernel import compute_features
@@ -50,6 +51,8 @@ DECISIONS = Counter(
 
 # Fewer rows than this are scored in the event loop: handing them to a thread takes longer than scoring them.
 THREAD_FROM_ROWS = 256
+# Whoever asks whether the service is ready asks again soon.
+READY_SECONDS = 3.0
 
 
 class HistoryNotConfiguredError(RuntimeError):
@@ -78,9 +81,10 @@ class FraudScorer:
         if unknown := sorted(set(self.manifest.features) - set(model_columns(self.contract))):
             raise ScoringError(f"this bento's sources do not make the model's features {unknown}; package it anew")
         url = os.environ.get(DATABASE_VARIABLE)
-        self.history = History(url, self.contract) if url and self.contract.entities else None
-        # Feature computation uses all cores by itself.
-        self._one_at_a_time = anyio.CapacityLimiter(1)
+        self.history = History(url, self.contract, name="fraud scorer") if url and self.contract.entities else None
+        # A connection of its own, as the other one is in use for as long as a request is computed.
+        self._probe = History(url, self.contract, name="fraud readiness") if url and self.contract.entities else None
+        self._transaction_turns, self._feature_turns = Turns(), Turns()
         self._version = str(self.manifest.model_version)
         self._scores = SCORES.labels(self._version)
         self._decisions = {name: DECISIONS.labels(name, self._version) for name in ("review", "approve")}
@@ -102,46 +106,54 @@ class FraudScorer:
         if self.history is not None:
             # A database that is down now may come up later: that is for /readyz to say.
             with contextlib.suppress(HistoryError):
-                self.history.check()
+                self.history.check(time.monotonic() + READY_SECONDS)
         # Full collections over the libraries' objects held requests up for more than 100 ms.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator] # likewise
-    def close_history(self) -> None:
-        """Closes the database connection."""
-        if self.history is not None:
-            self.history.close()
+    def close(self) -> None:
+        """Begins no more requests, and closes the database connections."""
+        for turns in (self._transaction_turns, self._feature_turns):
+            turns.close()
+        for history in (self.history, self._probe):
+            if history is not None:
+                history.close()
 
     @bentoml.api(route="/score", output_spec=ScoreResponse)  # type: ignore[untyped-decorator] # likewise
     async def score(self, request: ScoreRequest, /) -> Response:
         """Scores up to 10,000 rows of `features`, or `transactions` whose features are then computed.
 
-        400: the request is wrong, `detail` leads to the fields. 503: history is needed and cannot be read.
+        400: the request is wrong, `detail` leads to the fields. 503: history is needed and cannot be read, or too many
+        requests wait, and this one was not begun. 504: its time is over, and what was left was not computed.
         """
         try:
-            if request.transactions is not None:
-                work = partial(self._score_transactions, request.transactions, request.names)
-                body = await anyio.to_thread.run_sync(work, limiter=self._one_at_a_time)
+            if (transactions := request.transactions) is not None:
+                work = partial(self._score_transactions, transactions, request.names)
+                body = await self._transaction_turns.take(len(transactions), work)
             elif len(rows := request.features or []) < THREAD_FROM_ROWS:
                 body = self._score_features(rows)
             else:
-                body = await anyio.to_thread.run_sync(partial(self._score_features, rows))
+                body = await self._feature_turns.take(len(rows), partial(self._score_features, rows))
         except RequestError as error:
             return _refused(400, error.error, error.detail)
         except ScoringError as error:
             return _refused(400, str(error))
         except (HistoryError, HistoryNotConfiguredError) as error:
             return _refused(503, str(error))
+        except BusyError as error:
+            return _refused(503, str(error), retry_after=error.retry_after)
+        except LateError as error:
+            return _refused(504, str(error))
         return Response(body, media_type="application/json")
 
     def __is_ready__(self) -> bool:
         """Whether the model scores and, where one is configured, the database answers all that scoring asks."""
         try:
             self._self_test()
-            if self.history is not None:
-                self.history.check()
+            if self._probe is not None:
+                self._probe.check(time.monotonic() + READY_SECONDS)
         except (HistoryError, ScoringError) as error:
             logger.error("not ready: %s", error)
             return False
@@ -153,22 +165,26 @@ class FraudScorer:
         if not 0 <= probability <= 1:
             raise ScoringError(f"the model gives {probability} for a row of zeros; train or convert it again")
 
-    def _score_features(self, rows: list[dict[str, Any]]) -> bytes:
+    def _score_features(self, rows: list[dict[str, Any]], until: float = math.inf) -> bytes:
+        check_time(until)
         return self._answer(self.scorer.score_rows(self.rows.features(rows)), None)
 
-    def _score_transactions(self, rows: list[dict[str, Any]], names: Names | None) -> bytes:
+    def _score_transactions(self, rows: list[dict[str, Any]], names: Names | None, until: float) -> bytes:
         batch = self.transactions.read(rows, names)
-        scores = self.scorer.score_table(self._features(batch))
+        check_time(until)
+        features = self._features(batch, until)
+        check_time(until)
+        scores = self.scorer.score_table(features)
         return self._answer(scores["score"].to_numpy(), batch["transaction_id"].to_pylist())
 
-    def _features(self, batch: pa.Table) -> pa.Table:
+    def _features(self, batch: pa.Table, until: float) -> pa.Table:
         """The batch's features in the batch's order, from its own rows and the stored history."""
         if self.contract.entities and self.history is None:
             raise HistoryNotConfiguredError(
                 f"features of transactions need history, and {DATABASE_VARIABLE} is not set for this "
                 "service; set it, or send features"
             )
-        return features_with_history(batch, self.contract, self.history)
+        return features_with_history(batch, self.contract, self.history, until)
 
     def _answer(self, probabilities: np.ndarray[Any, np.dtype[np.float64]], ids: list[Any] | None) -> bytes:
         decisions = self.scorer.decide(probabilities)
@@ -191,10 +207,13 @@ class FraudScorer:
         return json.dumps(answer).encode()
 
 
-def _refused(status: int, error: str, detail: list[dict[str, Any]] | None = None) -> Response:
+def _refused(
+    status: int, error: str, detail: list[dict[str, Any]] | None = None, *, retry_after: int | None = None
+) -> Response:
     # In ASCII, because a caller's own text may be in it, and be none that UTF-8 has.
     body = json.dumps({"error": error, "detail": detail or []})
-    return Response(body, status, media_type="application/json")
+    headers = None if retry_after is None else {"Retry-After": str(retry_after)}
+    return Response(body, status, headers, media_type="application/json")
 
 
 # BentoML's decorator makes the class a Service, which type checkers do not see.
