@@ -11,16 +11,17 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from fraud_assets.core.contracts.contract import Column as ContractColumn
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.features import sliding
+from fraud_assets.core.features.arithmetic import evaluate, write
 from fraud_assets.core.features.arrays import (
     NEVER,
     TIMESTAMP,
@@ -62,9 +63,10 @@ from fraud_assets.core.features.expressions import (
     Aggregate,
     Column,
     Constant,
+    Events,
     columns,
 )
-from fraud_assets.core.features.program import Program, Step
+from fraud_assets.core.features.program import Part, Program
 from fraud_assets.core.units import MICROSECONDS_PER_DAY, MICROSECONDS_PER_HOUR
 
 # Rows that are worked on together: what is made on the way takes some hundred bytes for each of them.
@@ -102,22 +104,20 @@ def compute_features(
     rows = _Rows.of(transactions, contract, microseconds(start), microseconds(end))
     reports = _Reports.of(statements, rows, plan)
     # Every value is written below: where there is no entity, here, and elsewhere by the blocks.
-    made = dict(zip(plan.numbers, np.empty((len(plan.numbers), len(rows.asked)), np.float32), strict=True))
+    made = np.empty((len(plan.numbers), len(rows.asked)), np.float32)
     place = np.full(len(rows.moment), -1, np.int64)
     place[rows.asked] = np.arange(len(rows.asked))
     over_max = None
-    for entities, program in plan.of_entities:
+    for entities, program, features in plan.of_entities:
         history = _Entity.of(entities, rows, reports)
         if history.n_rows < len(rows.moment):
-            nobody = place[(history.codes < 0) & (place >= 0)]
-            for name in program.results:
-                made[name][nobody] = np.nan
+            made[np.ix_(features, place[(history.codes < 0) & (place >= 0)])] = np.nan
         spends = entities == (plan.spender,)
         if spends:
             over_max = np.full(len(rows.moment), np.nan)
         changes = reports.changes_of(history, None if spends else over_max)
-        work = _Work(plan, rows, history, changes, reports.genuine, program, place, made, over_max if spends else None)
-        _each_block(work.block, history.blocks())
+        work = _Work(plan, rows, history, changes, reports.genuine, place, over_max if spends else None)
+        _each_block(partial(work.block, program, features, made), history.blocks())
     return _table(rows, plan, made)
 
 
@@ -130,11 +130,12 @@ class _Plan:
 
     contract: Contract
     maturity: int
-    of_entities: tuple[tuple[tuple[str, ...], Program], ...]
+    of_entities: tuple[tuple[tuple[str, ...], Program, Integers], ...]  # with the places of the results among numbers
     spender: str | None
     measures: Program
     says_genuine: bool
     types: dict[str, pa.DataType]
+    shown: dict[str, ContractColumn]  # attributes that are features themselves
     numbers: tuple[str, ...]  # those of the types that are numbers
 
 
@@ -154,10 +155,14 @@ def _plan(contract: Contract) -> _Plan:
         groups.setdefault(one.entities, []).append(one)
     # The spender's measures are what the others' frauds are judged by.
     order = sorted(groups, key=lambda entities: entities != (spender,))
+    numbers = feature_names(contract)
+    programs = []
+    for entities in order:
+        program = Program.of({each.name: each.value for each in groups[entities]})
+        programs.append((entities, program, np.array([numbers.index(name) for name in program.names], np.int64)))
     plan = _Plan(
-        contract, round(contract.maturity_days * MICROSECONDS_PER_DAY),
-        tuple((one, Program.of({each.name: each.value for each in groups[one]})) for one in order), spender,
-        Program.of(measures), says_genuine(contract), feature_types(contract), feature_names(contract),
+        contract, round(contract.maturity_days * MICROSECONDS_PER_DAY), tuple(programs), spender,
+        Program.of(measures), says_genuine(contract), feature_types(contract), shown_attributes(contract), numbers,
     )  # fmt: skip
     if len(_plans) >= MOST_PLANS:
         _plans.clear()
@@ -259,7 +264,8 @@ class _Reports:
         if not kept.all():
             statements, known, event = statements.filter(pa.array(kept)), known[kept], event[kept]
         said = one_chunk(statements["is_fraud"])
-        fraud = np.asarray(pc.fill_null(said, False).to_numpy(zero_copy_only=False), dtype=np.bool_)
+        filled = said.fill_null(False) if said.null_count else said
+        fraud = np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.bool_)
         encoded = one_chunk(statements["transaction_id"]).dictionary_encode()
         numbers = encoded.indices.to_numpy().astype(np.int64)
         row = places_among(encoded.dictionary, rows.table["transaction_id"])[numbers]
@@ -391,38 +397,30 @@ def _cores() -> int:
 
 @dataclass(frozen=True)
 class _Work:
-    """The features of some entities, block after block; each writes its own rows of what is made."""
+    """The features of some entities, block after block, each with rows of its own."""
 
     plan: _Plan
     rows: _Rows
     entity: _Entity
     changes: _Changes
     genuine: Bools
-    program: Program
     place: Integers
-    made: dict[str, npt.NDArray[np.float32]]
     over_max: Floats | None  # is filled where these are those who spend
 
-    def block(self, span: tuple[int, int]) -> None:
-        """The features of the entities from the first to the last, which is not among them."""
+    def block(self, program: Program, features: Integers, made: npt.NDArray[np.float32], span: tuple[int, int]) -> None:
+        """Writes the features of the entities from the first to the last, which is not among them."""
         first, last = span
         offsets = self.entity.offsets
         rows = self.entity.order[offsets[first] : offsets[last]]
         events = _Events(self, rows, offsets[first : last + 1] - offsets[first], first)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            if self.over_max is not None:
-                for name, values in _Question(self, events, None).answers(self.plan.measures):
-                    events.known[name] = values
-                self.over_max[rows] = events.known[OVER_MAX]
-            place = self.place[rows]
-            asked = np.flatnonzero(place >= 0)
-            if len(asked) == 0:
-                return
-            to = place[asked]
-            for name, values in _Question(self, events, asked).answers(self.program):
-                values = values.astype(np.float32)
-                values[~np.isfinite(values)] = np.nan
-                self.made[name][to] = values
+        if self.over_max is not None:
+            measures = self.plan.measures
+            events.known.update(zip(measures.names, _Question(self, events, None).answers(measures), strict=True))
+            self.over_max[rows] = events.known[OVER_MAX]
+        place = self.place[rows]
+        asked = np.flatnonzero(place >= 0)
+        if len(asked):
+            write(_Question(self, events, asked).answers(program), features, place[asked], made)
 
 
 @dataclass(frozen=True)
@@ -467,45 +465,48 @@ class _Question:
         self._windows: dict[tuple[int, int, bool], tuple[Integers, Integers]] = {}
         self._moments: dict[tuple[Any, ...], tuple[Floats, Floats, Floats]] = {}
 
-    def answers(self, program: Program) -> Iterator[tuple[str, Floats]]:
-        """The values of each expression by its name, shape (rows asked about,)."""
-        found: list[Any] = []
-        for step in program.steps:
-            given = [found[place] for place in step.operands]
-            found.append(step.apply(*given) if step.apply else self._taken(step, given))
-        for name, place in program.results.items():
-            yield name, found[place]
+    def answers(self, program: Program) -> Floats:
+        """The values of a program's results, shape (results, rows asked about)."""
+        taken_up = {of: self._events_of(of, part) for of, part in program.events.items()}
+        given = np.empty((len(program.asked.given), len(self._times)))
+        for place, one in enumerate(program.asked.given):
+            match one:
+                case Aggregate():
+                    value = program.values[place]
+                    given[place] = self._aggregate(one, None if value < 0 else taken_up[one.events][value], value)
+                case Column():
+                    values = self._events.values(one.name)
+                    given[place] = values if self._asked is None else values[self._asked]
+                case Constant():
+                    given[place] = one.value
+        return evaluate(given, program.asked.operations, program.asked.results)
 
-    def _taken(self, step: Step, given: list[Any]) -> Any:
-        match step.of:
-            case Aggregate() as one:
-                return self._aggregate(one, *given)
-            case Column() as one:
-                return self._column(one.name, step.over)
-            case Constant() as one:
-                return one.value
+    def _events_of(self, of: Events, part: Part) -> Floats:
+        changes = self._work.changes
+        given = np.empty((len(part.given), len(self._events.rows) if of == "transactions" else len(changes.known)))
+        for place, one in enumerate(part.given):
+            if isinstance(one, Constant):
+                given[place] = one.value
+            elif isinstance(one, Column) and of == "transactions":
+                given[place] = self._events.values(one.name)
+            elif isinstance(one, Column):
+                given[place] = changes.change if one.name == CHANGE else changes.day
+        return evaluate(given, part.operations, part.results)
 
-    def _column(self, name: str, over: str) -> Floats:
-        if over == "label changes":
-            return self._work.changes.change if name == CHANGE else self._work.changes.day
-        values = self._events.values(name)
-        return values if over == "transactions" or self._asked is None else values[self._asked]
-
-    def _aggregate(self, one: Aggregate, *given: Floats) -> Floats:
+    def _aggregate(self, one: Aggregate, values: Floats | None, place: int) -> Floats:
         of_labels = one.events == "label changes"
         low, high = self._window(one.hours or 0, self._work.plan.maturity if one.matured else 0, of_labels)
-        if one.function == "distinct":
+        if values is None:
             (name,) = columns(one.value)
             codes, n = self._events.codes(name)
             return sliding.window_distinct(codes, n, low, high)
-        (values,) = given
         if one.function == "count":
             return sliding.window_count(values, low, high)
         if one.function in ("min", "max"):
             return sliding.window_extreme(values, low, high, 1.0 if one.function == "max" else -1.0)
         if one.function == "sum":
             return sliding.window_sum(values, low, high)
-        key = (one.value, one.hours, one.events, one.matured)
+        key = (place, one.hours, one.events, one.matured)
         if key not in self._moments:
             self._moments[key] = sliding.window_moments(values, low, high)
         return self._moments[key][1 if one.function == "mean" else 2]
@@ -525,29 +526,41 @@ class _Question:
 # The result
 
 
-def _table(rows: _Rows, plan: _Plan, made: dict[str, npt.NDArray[np.float32]]) -> pa.Table:
+def _table(rows: _Rows, plan: _Plan, made: npt.NDArray[np.float32]) -> pa.Table:
     """Adds what a transaction says of itself, and puts all into the order of the result."""
     contract, asked = plan.contract, rows.asked
-    in_order = len(asked) == len(rows.moment) and ascending(asked)
-    table = rows.table if in_order else rows.table.take(pa.array(asked))
+    table = _taken(rows.table, asked)
     local = rows.local[asked]
-    made["hour"][:] = (local % MICROSECONDS_PER_DAY) / MICROSECONDS_PER_HOUR
-    made["is_weekend"][:] = (local // MICROSECONDS_PER_DAY + MONDAY_EPOCH_SHIFT) % 7 >= 5
+    numbers = dict(zip(plan.numbers, made, strict=True))
+    numbers["hour"][:] = (local % MICROSECONDS_PER_DAY) / MICROSECONDS_PER_HOUR
+    numbers["is_weekend"][:] = (local // MICROSECONDS_PER_DAY + MONDAY_EPOCH_SHIFT) % 7 >= 5
     columns: dict[str, Any] = {name: table[name] for name in ("transaction_id", *contract.entities)}
-    columns["event_timestamp"] = table["event_timestamp"].cast(TIMESTAMP)
+    columns["event_timestamp"] = table["event_timestamp"]
+    if columns["event_timestamp"].type != TIMESTAMP:
+        columns["event_timestamp"] = columns["event_timestamp"].cast(TIMESTAMP)
     with np.errstate(over="ignore"):
         if contract.amount:
-            made["amount"][:] = number_array(table["amount"])
-        for name, column in shown_attributes(contract).items():
+            numbers["amount"][:] = number_array(table["amount"])
+        for name, column in plan.shown.items():
             if column.type == "string":
                 columns[name] = table[name].cast(pa.string())
             elif column.type == "date":
-                made[name][:] = local // MICROSECONDS_PER_DAY - number_array(table[name])
+                numbers[name][:] = local // MICROSECONDS_PER_DAY - number_array(table[name])
             else:
-                made[name][:] = number_array(table[name])
-    columns |= _each(_floats, made) if len(asked) > BLOCK_ROWS else {name: _floats(made[name]) for name in made}
+                numbers[name][:] = number_array(table[name])
+    if len(asked) > BLOCK_ROWS:
+        columns |= _each(_floats, numbers)
+    else:
+        at_once = _floats(made.reshape(-1))
+        columns |= {name: at_once.slice(place * len(asked), len(asked)) for place, name in enumerate(numbers)}
     names = ["transaction_id", "event_timestamp", *contract.entities, *plan.types]
     return pa.table([columns[name] for name in names], names)
+
+
+def _taken(table: pa.Table, asked: Integers) -> pa.Table:
+    """Some rows in their order; where they lie together already, without a copy."""
+    together = len(asked) == 0 or (asked[-1] - asked[0] == len(asked) - 1 and ascending(asked))
+    return table.slice(asked[0] if len(asked) else 0, len(asked)) if together else table.take(pa.array(asked))
 
 
 def _each(work: Callable[[Any], Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,80 +1,98 @@
-"""Expressions as a list of steps, each done once: what the kernel goes through for every block of rows."""
+"""Expressions as what is done once each, in order: what the kernel goes through for every block of rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from fraud_assets.core.features.expressions import Aggregate, Expression, Operation
+from fraud_assets.core.features.arithmetic import OPERATORS
+from fraud_assets.core.features.expressions import Aggregate, Column, Constant, Events, Expression, Operation
 
-
-def _divided(a: Any, b: Any) -> Any:
-    return np.where(np.equal(b, 0), np.nan, np.divide(a, b))
-
-
-OPERATORS: dict[str, Callable[..., Any]] = {
-    "+": np.add,
-    "-": np.subtract,
-    "*": np.multiply,
-    "/": _divided,
-    "at_least": np.maximum,
-    "at_most": np.minimum,
-    "abs": np.abs,
-    "round": lambda a: np.trunc(a + np.copysign(0.5, a)),  # from a half away from zero, as DuckDB does
-    "or_else": lambda a, b: np.where(np.isnan(a), b, a),
-    "where": lambda a, condition: np.where(np.greater(condition, 0), a, np.nan),
-}
+Over = Literal["asked"] | Events
 
 
 @dataclass(frozen=True)
-class Step:
-    """One value: a constant, a column, an aggregate, or an operator applied to values of earlier steps.
+class Part:
+    """Values of one kind of rows: those that are asked about, or the events that aggregates take up.
 
     Attributes:
-        of: the value.
-        over: the rows that are asked about, or the events that an aggregate takes up.
-        operands: the earlier steps whose values it is made of.
-        apply: the operator; None of anything else.
+        given: what `arithmetic.evaluate` starts with: columns, constants and aggregates.
+        operations: what it does with these, shape (operations, 3).
+        results: the places of the values that are wanted.
     """
 
-    of: Expression
-    over: Literal["asked", "transactions", "label changes"]
-    operands: tuple[int, ...] = ()
-    apply: Callable[..., Any] | None = None
+    given: tuple[Column | Constant | Aggregate, ...]
+    operations: npt.NDArray[np.int64]
+    results: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Program:
-    """Expressions as steps of which each is done once, however often it occurs.
+    """Expressions as parts in which each value is made once, however often it occurs.
 
     Attributes:
-        steps: each after those that it is made of.
-        results: of each expression the step that gives it, by its name.
+        events: what is made of the events, before anything is aggregated.
+        values: of what the last part is given, the place among the results of its events' part if it is an aggregate
+            of a value, else -1.
+        asked: what is then made for the rows that are asked about.
+        names: of the results of the last part.
     """
 
-    steps: tuple[Step, ...]
-    results: dict[str, int]
+    events: dict[Events, Part]
+    values: tuple[int, ...]
+    asked: Part
+    names: tuple[str, ...]
 
     @classmethod
     def of(cls, expressions: Mapping[str, Expression]) -> Program:
         """The program of some expressions about the rows that are asked for."""
-        steps: list[Step] = []
-        known: dict[tuple[Expression, str], int] = {}
+        asked = _Growing()
+        results = [asked.place(one) for one in expressions.values()]
+        growing: dict[Events, _Growing] = {"transactions": _Growing(), "label changes": _Growing()}
+        wanted: dict[Events, list[int]] = {"transactions": [], "label changes": []}
+        values = []
+        for one in asked.given:
+            if not isinstance(one, Aggregate) or one.function == "distinct":
+                values.append(-1)
+                continue
+            place, places = growing[one.events].place(one.value), wanted[one.events]
+            if place not in places:
+                places.append(place)
+            values.append(places.index(place))
+        events = {of: growing[of].part(wanted[of]) for of in growing if growing[of].given}
+        return cls(events, tuple(values), asked.part(results), tuple(expressions))
 
-        def place(one: Expression, over: Literal["asked", "transactions", "label changes"]) -> int:
-            if (one, over) not in known:
-                operands: tuple[int, ...] = ()
-                apply = OPERATORS[one.operator] if isinstance(one, Operation) else None
-                if isinstance(one, Operation):
-                    operands = tuple(place(operand, over) for operand in one.operands)
-                elif isinstance(one, Aggregate) and one.function != "distinct":
-                    operands = (place(one.value, one.events),)
-                steps.append(Step(one, over, operands, apply))
-                known[one, over] = len(steps) - 1
-            return known[one, over]
 
-        results = {name: place(one, "asked") for name, one in expressions.items()}
-        return cls(tuple(steps), results)
+@dataclass
+class _Growing:
+    """A part while it is put together. Places of operations are negative until it is known how much is given."""
+
+    given: list[Column | Constant | Aggregate] = field(default_factory=list)
+    operations: list[tuple[int, int, int]] = field(default_factory=list)
+    known: dict[Expression, int] = field(default_factory=dict)
+
+    def place(self, one: Expression) -> int:
+        if one not in self.known:
+            if isinstance(one, Operation):
+                operands = [self.place(operand) for operand in one.operands]
+                self.operations.append((OPERATORS.index(one.operator), operands[0], operands[-1]))
+                self.known[one] = -len(self.operations)
+            elif isinstance(one, Column | Constant | Aggregate):
+                self.given.append(one)
+                self.known[one] = len(self.given) - 1
+        return self.known[one]
+
+    def part(self, results: list[int]) -> Part:
+        def final(place: int) -> int:
+            return place if place >= 0 else len(self.given) - place - 1
+
+        operations = [(operator, final(a), final(b)) for operator, a, b in self.operations]
+        return Part(
+            tuple(self.given),
+            np.array(operations, np.int64).reshape(-1, 3),
+            np.array([final(place) for place in results], np.int64),
+        )
