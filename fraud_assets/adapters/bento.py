@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -457,6 +458,7 @@ def _sources(project_root: Path) -> dict[Path, bytes]:
     return dict(sorted(found.items()))
 
 
+@cache
 def _project_imports(source: bytes) -> dict[str, bool]:
     """The project's modules that a source imports, and whether each is one for certain.
 

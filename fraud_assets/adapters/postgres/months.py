@@ -34,6 +34,7 @@ from fraud_assets.adapters.postgres.month_writer import (
     partition_name,
     write_month,
 )
+from fraud_assets.adapters.postgres.recent_months import RECENT_MONTHS, may_keep
 from fraud_assets.adapters.postgres.turns import take_locks
 from fraud_assets.adapters.postgres.verify import is_as_written, ordered
 from fraud_assets.core.contracts.contract import Contract
@@ -120,6 +121,8 @@ class MonthStore:
                 )  # fmt: skip
                 writes.append(write)
                 connection.commit()
+                if isinstance(rows, pa.Table) and may_keep(table, rows.column_names):
+                    RECENT_MONTHS.keep(table, write.digest, _nullable(rows))
         return writes
 
     def _is_intact(self, table: Table, month: str, digest: str) -> bool:
@@ -196,13 +199,9 @@ class MonthStore:
         first = first_month or self.contract.first_month
         written, rows = self._read(table, wanted, first, last_month)
         digests = {month: digest for month, (digest, _) in written.items()}
-        if rows is None:
-            rows = schema.empty_table()
         expected = sum(n_rows for month, (_, n_rows) in written.items() if first <= month <= (last_month or month))
         if rows.num_rows != expected:
             self._refuse_damages(name, first, last_month)
-        if set(table.order) <= set(wanted) and not table.in_order(rows):
-            rows = rows.sort_by([(column, "ascending") for column in table.order])
         # Months from before a column was declared do not have it.
         older = [field.with_nullable(field.nullable or rows[field.name].null_count > 0) for field in schema]
         named = self._months_of_contract(first_month, last_month or max(digests, default=None))
@@ -239,41 +238,68 @@ class MonthStore:
 
     def _read(
         self, table: Table, columns: list[str], first_month: str, last_month: str | None
-    ) -> tuple[dict[str, tuple[str, int]], pa.Table | None]:
+    ) -> tuple[dict[str, tuple[str, int]], pa.Table]:
         """Digest and number of rows of the table's months and the rows of a range, all as of one moment."""
+        nothing = _nullable(pa.schema([table.schema.field(column) for column in columns]).empty_table())
+        with self.database.bulk() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass($1) IS NULL", [f"public.{table.name}"])
+            if cursor.fetchone()[0]:
+                return {}, nothing
+            connection.commit()
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            # Before the first query, which fixes the moment: a month that is swapped between the two would be seen
+            # as the new partition without its rows.
+            source = sql.Identifier("public", table.name)
+            cursor.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(source).as_string())
+            cursor.execute(DIGESTS, [table.name])
+            written = {row["month"]: (row["digest"], row["n_rows"]) for row in cursor.fetch_arrow_table().to_pylist()}
+            cursor.execute(COLUMNS, [f"public.{table.name}"])
+            there = set(cursor.fetch_arrow_table()["attname"].to_pylist())
+
+            def stored(first: str, last: str | None) -> pa.Table:
+                cursor.execute(self._selection(table, columns, there, first, last).as_string())
+                rows = cursor.fetch_arrow_table().cast(nothing.schema)
+                if set(table.order) <= set(columns) and not table.in_order(rows):
+                    rows = rows.sort_by([(column, "ascending") for column in table.order])
+                return rows
+
+            if not may_keep(table, columns):
+                return written, stored(first_month, last_month)
+            parts: dict[str, pa.Table] = {}
+            missing = []
+            for month in [month for month in sorted(written) if first_month <= month <= (last_month or month)]:
+                known = RECENT_MONTHS.get(table, written[month][0], columns)
+                if known is None:
+                    missing.append(month)
+                parts[month] = nothing if known is None else known.cast(nothing.schema)
+            rows = stored(missing[0], missing[-1]) if missing else nothing
+        for month in missing:
+            parts[month] = rows.filter(inside(rows, table, month_bounds(table, self.contract, month)))
+            digest, n_rows = written[month]
+            if parts[month].num_rows == n_rows:
+                RECENT_MONTHS.keep(table, digest, parts[month])
+        return written, pa.concat_tables([nothing, *parts.values()])
+
+    def _selection(
+        self, table: Table, columns: list[str], there: Collection[str], first_month: str, last_month: str | None
+    ) -> sql.Composed:
+        """The statement that reads the chosen columns of a range; `there` are the columns that are stored."""
         column = sql.Identifier(table.month_column)
         first = month_bounds(table, self.contract, first_month)[0]
         conditions = [sql.SQL("{} >= {}").format(column, sql.Literal(first))]
         if last_month is not None:
             end = month_bounds(table, self.contract, last_month)[1]
             conditions.append(sql.SQL("{} < {}").format(column, sql.Literal(end)))
-        source = sql.Identifier("public", table.name)
         order: sql.Composable = sql.SQL("")
         if not set(table.order) <= set(columns):
             # Rows are stored in order, so that sorting is left out where it can be seen whether they came in order.
             order = sql.SQL(" ORDER BY {}").format(sql.SQL(", ").join(ordered(table)))
-        with self.database.bulk() as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT to_regclass($1) IS NULL", [f"public.{table.name}"])
-            if cursor.fetchone()[0]:
-                return {}, None
-            connection.commit()
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            # Before the first query, which fixes the moment: a month that is swapped between the two would be seen
-            # as the new partition without its rows.
-            cursor.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(source).as_string())
-            cursor.execute(DIGESTS, [table.name])
-            digests = cursor.fetch_arrow_table()
-            cursor.execute(COLUMNS, [f"public.{table.name}"])
-            there = set(cursor.fetch_arrow_table()["attname"].to_pylist())
-            statement = sql.SQL("SELECT {} FROM {} WHERE {}{}").format(
-                sql.SQL(", ").join(_column(table, name, there) for name in columns),
-                source,
-                sql.SQL(" AND ").join(conditions),
-                order,
-            )
-            cursor.execute(statement.as_string())
-            rows = cursor.fetch_arrow_table()
-        return {row["month"]: (row["digest"], row["n_rows"]) for row in digests.to_pylist()}, rows
+        return sql.SQL("SELECT {} FROM {} WHERE {}{}").format(
+            sql.SQL(", ").join(_column(table, name, there) for name in columns),
+            sql.Identifier("public", table.name),
+            sql.SQL(" AND ").join(conditions),
+            order,
+        )
 
     def _months_of_contract(self, first: str | None, last: str | None) -> list[str]:
         """The months of a range that the contract can have; none when there is no last."""
@@ -421,6 +447,11 @@ def _column(table: Table, name: str, there: Collection[str]) -> sql.Composable:
         return sql.Identifier(name)
     kind = sql.SQL(POSTGRES_TYPES[table.schema.field(name).type])
     return sql.SQL("NULL::{} AS {}").format(kind, sql.Identifier(name))
+
+
+def _nullable(rows: pa.Table) -> pa.Table:
+    """The rows under a schema that allows no value in any column, as months from before a column have it."""
+    return rows.cast(pa.schema([field.with_nullable(True) for field in rows.schema]))
 
 
 def _with_inputs(rows: pa.Table, inputs: Inputs) -> pa.Table:

@@ -81,7 +81,7 @@ def run_months(
     open_source(settings)
     store = open_store(settings, writing=True)
     outcomes = []
-    with busy_instance(settings) as instance:
+    with busy_instance(settings) as instance, Registry(settings).opening():
         for month in months:
             for dead in end_dead_runs(instance, store.database):
                 progress.note(f"{dead.sentence}; it counts as failed now")
