@@ -6,6 +6,7 @@ checked of a world belongs to the tests.
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
 import shutil
@@ -14,7 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,7 @@ import dagster as dg
 import psutil
 import psycopg
 import pytest
+from psycopg import sql
 
 from fraud_assets.adapters.postgres.database import stop_embedded
 from fraud_assets.core.simulator import SimulatorConfig, parse_drifts
@@ -65,7 +67,9 @@ class World:
     def environment(self) -> dict[str, str]:
         """The variables of a process in this world; nothing of the developer's own."""
         outside = {name: value for name, value in os.environ.items() if not name.startswith(("FRAUD_", "DAGSTER_"))}
-        return outside | {"COLUMNS": "200", "FRAUD_HOME": str(self.home)} | self.settings_given
+        # Tests run side by side already, and a process more takes longer to start than it saves in worlds this small.
+        fixed = {"COLUMNS": "200", "FRAUD_HOME": str(self.home), "FRAUD_WORKERS": "1"}
+        return outside | fixed | self.settings_given
 
     def fraud(self, *arguments: str, fails: bool = False, **more: str) -> subprocess.CompletedProcess[str]:
         """Runs the command; `more` are further variables. Fails the test on another outcome than the expected one."""
@@ -168,24 +172,90 @@ def remove_home(home: Path) -> None:
     shutil.rmtree(home)
 
 
+@contextmanager
+def shared(folder: Path, build: Callable[[Path], None]) -> Iterator[Path]:
+    """A home that the processes of a test session build once, and that the last of them removes.
+
+    Args:
+        folder: one that these processes share.
+        build: fills the home, and leaves nothing running in it.
+
+    Yields:
+        The home; to be copied, and left as it is.
+    """
+    note, users = folder / "home", folder / "users"
+    folder.mkdir(exist_ok=True)
+    with _turn(folder):
+        if not note.exists():
+            home = new_home()
+            try:
+                build(home)
+            except BaseException:
+                remove_home(home)
+                raise
+            note.write_text(str(home))
+        home = Path(note.read_text())
+        users.write_text(str(int(users.read_text() if users.exists() else 0) + 1))
+    try:
+        yield home
+    finally:
+        with _turn(folder):
+            users.write_text(str(left := int(users.read_text()) - 1))
+            if left == 0:
+                note.unlink()
+                remove_home(home)
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _move_artifacts(world: World, from_home: Path) -> None:
+    """MLflow keeps whole paths: those of a copied home become the copy's own."""
+    columns = world.query(
+        "SELECT table_name, column_name FROM information_schema.columns "
+        "WHERE table_schema = 'mlflow' AND data_type IN ('text', 'character varying')"
+    )
+    with psycopg.connect(world.url) as connection:
+        for table, column in columns:
+            name = sql.Identifier(column)
+            connection.execute(
+                sql.SQL("UPDATE {} SET {} = replace({}, %s, %s) WHERE {} LIKE %s").format(
+                    sql.Identifier("mlflow", table), name, name, name
+                ),
+                [str(from_home), str(world.home), f"%{from_home}%"],
+            )
+
+
 @pytest.fixture(scope="session")
-def built() -> Iterator[tuple[World, World]]:
+def built(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[tuple[World, World]]:
     """The world, and a copy of it, from one `fraud run` over its months."""
     given = {
         "FRAUD_SIMULATOR_CUSTOMERS": "300",
         "FRAUD_SIMULATOR_TERMINALS": "600",
         "FRAUD_SIMULATOR_DRIFT": DRIFT,
     }
-    original, copy = (World(new_home(), given, MONTHS) for _ in range(2))
-    try:
-        original.fraud("run", "--from", MONTHS[0], "--to", MONTHS[-1])
-        original.fraud("db", "stop")
-        # With its owners: the server of a home that root made belongs to another user.
-        subprocess.run(["cp", "-a", f"{original.home}/.", str(copy.home)], check=True)
-        yield original, copy
-    finally:
-        remove_home(original.home)
-        remove_home(copy.home)
+
+    def build(home: Path) -> None:
+        world = World(home, given, MONTHS)
+        world.fraud("run", "--from", MONTHS[0], "--to", MONTHS[-1])
+        world.fraud("db", "stop")
+
+    base = tmp_path_factory.getbasetemp()
+    with shared((base if worker_id == "master" else base.parent) / "world", build) as home:
+        worlds = [World(new_home(), given, MONTHS) for _ in range(2)]
+        try:
+            for world in worlds:
+                # With its owners: the server of a home that root made belongs to another user.
+                subprocess.run(["cp", "-a", f"{home}/.", str(world.home)], check=True)
+                _move_artifacts(world, home)
+            yield worlds[0], worlds[1]
+        finally:
+            for world in worlds:
+                remove_home(world.home)
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy.spatial import cKDTree
 
 from fraud_assets.core.months import check_month, month_end, month_start
 from fraud_assets.core.units import SECONDS_PER_DAY
@@ -343,6 +342,9 @@ def _new_terminals(terminals: int) -> int:
 
 def _terminals_within(homes: Floats, places: Floats, radius: float) -> tuple[npt.NDArray[np.int32], Integers]:
     """The terminals each customer reaches, one customer after the other, and how many they are."""
+    # Here, because it takes half a second that commands which simulate nothing should not wait.
+    from scipy.spatial import cKDTree
+
     tree = cKDTree(places)
     count = tree.query_ball_point(homes, radius, return_length=True).astype(np.int64)
     nearest = tree.query(homes)[1].astype(np.int32)
