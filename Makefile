@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 SPARK := .venv/.spark
 PEERS := .venv-peers/.installed
 
-.PHONY: setup spark demo test lint format dev serve status bench-platform bench-io bench-corruptions bench-handbook bench-features bench-imbalance bench-registrations bench-datasets bench-drift check-bento lock clean bench-backtest
+.PHONY: setup spark demo test lint format dev serve status bench-platform bench-io bench-corruptions bench-handbook bench-features bench-imbalance bench-registrations bench-datasets bench-drift check-bento lock clean bench-backtest bench-explanations
 
 setup: $(STAMP)  ## a .venv with the locked packages, hashes checked
 
@@ -52,6 +52,9 @@ status: setup
 
 bench-platform: setup  ## the platform against a bare script doing the same computing
 	$(BIN)/python -m benchmarks.platform
+
+bench-explanations: setup  ## what reason codes cost, beside SHAP
+	$(BIN)/python -m benchmarks.explanations
 
 bench-io: setup  ## a month into Postgres and out of it, against server-side COPY of the same rows
 	$(BIN)/python -m benchmarks.io

@@ -31,13 +31,15 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import load_from_string
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from bentos.fraud_scorer.limits import MAX_BODY_BYTES
-from bentos.fraud_scorer.requests import MAX_ROWS
+from bentos.fraud_scorer.requests import MAX_EXPLAINED_ROWS, MAX_ROWS
 from fraud_assets.adapters.bento import build_bento, serve_command, to_onnx
 from fraud_assets.adapters.postgres.history import History, HistoryError
 from fraud_assets.core.contracts.contract import parse_contract
+from fraud_assets.core.explanations.reason_codes import ReasonWriter
 from fraud_assets.core.features.declarations import feature_names, history_days, text_features
 from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.models.encoding import Encoder, EncodingConfig, learn_texts
@@ -797,12 +799,58 @@ def test_a_contract_without_customers_and_terminals_needs_no_database(tmp_path):
         end=moments[-1] + timedelta(1),
     )
     onnx, manifest = trained(REGISTRATIONS, features, rows["risk"] > 0.7)
+    # As models were before explanations were kept: they still score.
+    proto = load_from_string(onnx)
+    del proto.metadata_props[:]
+    onnx = proto.SerializeToString(deterministic=True)
+    manifest = manifest.model_copy(update={"model_digest": digest_model(onnx)})
     bento = build_bento(onnx, manifest, bentoml_home=tmp_path / "home", project_root=ROOT)
     with served(bento, tmp_path / "serve") as client:
         response = client.post("/score", json={"transactions": transaction_rows(table)})
         expected = Scorer(onnx, manifest).score_table(features)["score"].to_numpy()
         np.testing.assert_allclose(probabilities(response), expected, rtol=0, atol=1e-6)
         assert response.json()["results"][-1]["transaction_id"] == "registrations-499"
+        asked = client.post("/score", json={"transactions": transaction_rows(table), "explain": True})
+        assert probabilities(asked) == probabilities(response)
+        assert asked.json()["not_explained"].startswith("registrations version 5 has no explanations")
+        assert "explanation" not in asked.json()["results"][0]
+
+
+def test_reasons_add_up_to_the_score_and_name_what_moved_it(service, card_model, card_features):
+    rows = feature_rows(card_features.slice(0, 300), card_model[1])
+    answer = service.post("/score", json={"features": rows, "explain": True}).json()
+    scorer = Scorer(*card_model)
+    expected = ReasonWriter(scorer).of_rows(rows, scorer.score_rows(rows))
+    assert "not_explained" not in answer
+    for result, told in zip(answer["results"], expected, strict=True):
+        explanation = result["explanation"]
+        total = explanation["base"] + sum(one["attribution"] for one in explanation["reasons"]) + explanation["others"]
+        assert total == pytest.approx(explanation["raw_score"], abs=1e-6)
+        # This model is not calibrated.
+        assert 1 / (1 + np.exp(-total)) == pytest.approx(result["probability"], abs=1e-6)
+        assert [one["text"] for one in explanation["reasons"]] == [one.text for one in told.reasons]
+        assert len(explanation["reasons"]) == 5
+
+
+def test_reasons_are_given_for_transactions_as_many_as_are_asked_for(service_with_history, cards):
+    body = {"transactions": transaction_rows(cards[1].slice(2300, 3)), "explain": 2}
+    answer = service_with_history.post("/score", json=body)
+    assert answer.status_code == 200, answer.text
+    assert [len(result["explanation"]["reasons"]) for result in answer.json()["results"]] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("explain", [-1, 1001, "yes", 1.5, None])
+def test_a_number_of_reasons_that_is_none_is_refused(service, card_model, explain):
+    body = {"features": [good_row(card_model[1])], "explain": explain}
+    assert service.post("/score", json=body).status_code == 400
+
+
+def test_more_rows_than_can_be_explained_in_time_are_refused(service, card_model):
+    rows = [good_row(card_model[1])] * (MAX_EXPLAINED_ROWS + 1)
+    refused = service.post("/score", json={"features": rows, "explain": True})
+    assert refused.status_code == 400
+    assert "at most 1,000 rows are explained at a time" in refused.text
+    assert service.post("/score", json={"features": rows, "explain": False}).status_code == 200
 
 
 # --- History ------------------------------------------------------------------------------------------------

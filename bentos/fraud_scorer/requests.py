@@ -13,9 +13,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, TypeA
 from typing_extensions import TypedDict  # pydantic refuses typing.TypedDict before Python 3.12
 
 from bentos.fraud_scorer.transactions import CONFIG, TEXT, Names, refused
+from fraud_assets.core.explanations.reason_codes import USUAL_REASONS
 
 # A batch that is scored within the request's time; larger ones are the monthly assets' business.
 MAX_ROWS = 10_000
+
+# Those of a forest take up to 15 ms a row, and a request has 20 s.
+MAX_EXPLAINED_ROWS = 1000
 
 # The largest finite float32, in which models take features.
 FLOAT32_MAX = 3.4028234663852886e38
@@ -60,11 +64,50 @@ class ScoreRequest(BaseModel):
         ),
     ] = None
 
+    explain: Annotated[
+        Annotated[bool, Strict()] | Annotated[int, Strict(), Field(ge=0, le=1000)],
+        Field(
+            description=(
+                f"Whether each result says what moved the score, for at most {MAX_EXPLAINED_ROWS:,} rows; a number is "
+                f"that of reasons to give, true is {USUAL_REASONS}."
+            ),
+        ),
+    ] = False
+
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if (self.features is None) == (self.transactions is None):
             raise ValueError("give exactly one of features and transactions")
+        if self.reasons and len(self.features or self.transactions or []) > MAX_EXPLAINED_ROWS:
+            raise ValueError(f"at most {MAX_EXPLAINED_ROWS:,} rows are explained at a time; send fewer, or no explain")
         return self
+
+    @property
+    def reasons(self) -> int:
+        """How many reasons of each row are asked for."""
+        return USUAL_REASONS if self.explain is True else int(self.explain)
+
+
+class Reason(BaseModel):
+    """A feature that moved the score."""
+
+    feature: str
+    value: Annotated[float | str | None, Field(description="The feature's value, null where it is not known.")]
+    attribution: Annotated[float, Field(description="By how much it moved the raw score; above 0 towards fraud.")]
+    text: Annotated[str, Field(description="What the value says, in words.")]
+
+
+class Explanation(BaseModel):
+    """What moved the score: base, the reasons' attributions and others add up to the raw score."""
+
+    unit: Annotated[
+        Literal["log_odds", "share"],
+        Field(description="Of all numbers: log odds before calibration; of a forest, the share of its leaves' frauds."),
+    ]
+    base: Annotated[float, Field(description="What the raw score is on average over the training rows.")]
+    raw_score: Annotated[float, Field(description="The model's own result, before it is calibrated.")]
+    reasons: Annotated[list[Reason], Field(description="What moved it most, the strongest first.")]
+    others: Annotated[float, Field(description="What all other features moved it by, together.")]
 
 
 class Result(BaseModel):
@@ -76,6 +119,7 @@ class Result(BaseModel):
     probability: Annotated[float, Field(ge=0, le=1, description="Probability of fraud.")]
     decision: Literal["review", "approve"]
     model_version: int
+    explanation: Annotated[Explanation | None, Field(description="Where `explain` asked for it.")] = None
 
 
 class ScoreResponse(BaseModel):
@@ -87,6 +131,9 @@ class ScoreResponse(BaseModel):
     model_version: int
     threshold: Annotated[float, Field(description="Probability from which the decision is review.")]
     results: list[Result]
+    not_explained: Annotated[
+        str | None, Field(description="Why there is no explanation, where one was asked for and the model has none.")
+    ] = None
 
 
 class RowChecker:

@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from bentos.fraud_scorer.requests import RowChecker, ScoreRequest, ScoreResponse
 from bentos.fraud_scorer.transactions import Names, RequestError, TransactionReader
 from bentos.fraud_scorer.turns import BusyError, LateError, Turns, check_time
 from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE, History, HistoryError, features_with_history
+from fraud_assets.core.explanations.reason_codes import Explanation, ReasonWriter
 from fraud_assets.core.features.declarations import model_columns
 from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, ScoringError
@@ -51,6 +53,7 @@ DECISIONS = Counter(
 
 # Fewer rows than this are scored in the event loop: handing them to a thread takes longer than scoring them.
 THREAD_FROM_ROWS = 256
+EXPLAINED_AT_ONCE = 50  # rows, between two looks at the clock: with a large forest they take most of a second
 # Whoever asks whether the service is ready asks again soon.
 READY_SECONDS = 3.0
 
@@ -75,6 +78,7 @@ class FraudScorer:
     def __init__(self) -> None:
         self.manifest = ModelManifest.from_json((self.model_folder / "manifest.json").read_bytes())
         self.scorer = Scorer((self.model_folder / "model.onnx").read_bytes(), self.manifest)
+        self.reasons = ReasonWriter(self.scorer)
         self.contract = self.manifest.contract
         self.rows = RowChecker(self.manifest.features, [text.name for text in self.manifest.encoding.texts])
         self.transactions = TransactionReader(self.contract)
@@ -125,17 +129,20 @@ class FraudScorer:
     async def score(self, request: ScoreRequest, /) -> Response:
         """Scores up to 10,000 rows of `features`, or `transactions` whose features are then computed.
 
+        With `explain`, each result says which features moved its score most.
+
         400: the request is wrong, `detail` leads to the fields. 503: history is needed and cannot be read, or too many
         requests wait, and this one was not begun. 504: its time is over, and what was left was not computed.
         """
         try:
+            reasons = request.reasons
             if (transactions := request.transactions) is not None:
-                work = partial(self._score_transactions, transactions, request.names)
+                work = partial(self._score_transactions, transactions, request.names, reasons)
                 body = await self._transaction_turns.take(len(transactions), work)
-            elif len(rows := request.features or []) < THREAD_FROM_ROWS:
+            elif len(rows := request.features or []) < THREAD_FROM_ROWS and not reasons:
                 body = self._score_features(rows)
             else:
-                body = await self._feature_turns.take(len(rows), partial(self._score_features, rows))
+                body = await self._feature_turns.take(len(rows), partial(self._score_features, rows, reasons))
         except RequestError as error:
             return _refused(400, error.error, error.detail)
         except ScoringError as error:
@@ -165,17 +172,33 @@ class FraudScorer:
         if not 0 <= probability <= 1:
             raise ScoringError(f"the model gives {probability} for a row of zeros; train or convert it again")
 
-    def _score_features(self, rows: list[dict[str, Any]], until: float = math.inf) -> bytes:
+    def _score_features(self, rows: list[dict[str, Any]], reasons: int = 0, until: float = math.inf) -> bytes:
         check_time(until)
-        return self._answer(self.scorer.score_rows(self.rows.features(rows)), None)
+        checked = self.rows.features(rows)
+        scores = self.scorer.score_rows(checked)
+        return self._answer(scores, None, reasons, self._told(checked, scores, reasons, until))
 
-    def _score_transactions(self, rows: list[dict[str, Any]], names: Names | None, until: float) -> bytes:
+    def _score_transactions(self, rows: list[dict[str, Any]], names: Names | None, reasons: int, until: float) -> bytes:
         batch = self.transactions.read(rows, names)
         check_time(until)
         features = self._features(batch, until)
         check_time(until)
-        scores = self.scorer.score_table(features)
-        return self._answer(scores["score"].to_numpy(), batch["transaction_id"].to_pylist())
+        scores = self.scorer.score(features)
+        told = self._told(features.to_pylist(), scores, reasons, until) if reasons else None
+        return self._answer(scores, batch["transaction_id"].to_pylist(), reasons, told)
+
+    def _told(
+        self, rows: Sequence[Mapping[str, Any]], scores: np.ndarray[Any, np.dtype[np.float64]], most: int, until: float
+    ) -> list[Explanation] | None:
+        """The reasons of scores; None where none are asked for, or the model has none."""
+        if not most or not self.reasons.is_able:
+            return None
+        told: list[Explanation] = []
+        for first in range(0, len(rows), EXPLAINED_AT_ONCE):
+            check_time(until)
+            some = slice(first, first + EXPLAINED_AT_ONCE)
+            told += self.reasons.of_rows(rows[some], scores[some], most)
+        return told
 
     def _features(self, batch: pa.Table, until: float) -> pa.Table:
         """The batch's features in the batch's order, from its own rows and the stored history."""
@@ -186,7 +209,13 @@ class FraudScorer:
             )
         return features_with_history(batch, self.contract, self.history, until)
 
-    def _answer(self, probabilities: np.ndarray[Any, np.dtype[np.float64]], ids: list[Any] | None) -> bytes:
+    def _answer(
+        self,
+        probabilities: np.ndarray[Any, np.dtype[np.float64]],
+        ids: list[Any] | None,
+        reasons: int = 0,
+        told: list[Explanation] | None = None,
+    ) -> bytes:
         decisions = self.scorer.decide(probabilities)
         for probability, decision in zip(probabilities.tolist(), decisions, strict=True):
             self._scores.observe(probability)
@@ -198,12 +227,16 @@ class FraudScorer:
         ]
         if ids is not None:
             results = [{"transaction_id": key, **result} for key, result in zip(ids, results, strict=True)]
+        if told is not None:
+            results = [result | {"explanation": one.to_dict()} for result, one in zip(results, told, strict=True)]
         answer = {
             "model_name": self.manifest.model_name,
             "model_version": version,
             "threshold": self.manifest.threshold,
             "results": results,
         }
+        if reasons and told is None:
+            answer["not_explained"] = self.reasons.why_not
         return json.dumps(answer).encode()
 
 

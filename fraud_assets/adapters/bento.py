@@ -30,6 +30,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fraud_assets.core.errors import PlatformError
+from fraud_assets.core.explanations.attributions import METADATA, Explained, Trees
 from fraud_assets.core.models.calibration import SMALLEST, CalibratedClassifier
 from fraud_assets.core.models.scoring import INPUT_NAME, OUTPUT_NAME, ModelManifest, ScoringError, digest_model
 
@@ -90,6 +91,7 @@ class _Graph:
     def __init__(self) -> None:
         self.nodes: list[NodeProto] = []
         self.constants: list[TensorProto] = []
+        self.trees: Trees | None = None
 
     def add(self, operator: str, *inputs: str, output: str | None = None, domain: str = "", **attributes: Any) -> str:
         name = output or f"{operator.lower()}_{len(self.nodes)}"
@@ -172,8 +174,43 @@ def to_onnx(estimator: Any, n_features: int) -> bytes:
         ir_version=IR_VERSION,
         opset_imports=[helper.make_opsetid(domain, version) for domain, version in OPSETS.items()],
     )
+    if (explained := _explained(transformers, model, calibrated, graph.trees)) is not None:
+        helper.set_model_props(proto, {METADATA: explained.to_json()})
     checker.check_model(proto)
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _explained(
+    transformers: list[Any], model: Any, calibrated: CalibratedClassifier | None, trees: Trees | None
+) -> Explained | None:
+    """What attributions of a model are made of; None with columns that are not the row's own."""
+    imputer = next((step for step in transformers if isinstance(step, SimpleImputer)), None)
+    scaler = next((step for step in transformers if isinstance(step, StandardScaler)), None)
+    if imputer is not None and (imputer.indicator_ is not None or np.isnan(imputer.statistics_).any()):
+        return None
+    if trees is not None and scaler is not None:
+        return None
+    fill = () if imputer is None else tuple(imputer.statistics_.tolist())
+    offset, calibration = 0.0, (1.0, 1.0, 0.0)
+    if calibrated is not None:
+        offset, calibrator = float(calibrated.offset), calibrated.calibrator
+        calibration = (float(calibrator.a), float(calibrator.b), float(calibrator.c))
+    if isinstance(model, RandomForestClassifier):
+        n = len(model.estimators_)
+        return Explained(
+            "share", 0.0, 1 / n, offset, calibration, SMALLEST if calibrated else 0.0, fill=fill, trees=trees
+        )
+    if trees is not None:
+        base = float(model._baseline_prediction.ravel()[0]) + offset
+        return Explained("log_odds", base, calibration=calibration, fill=fill, trees=trees)
+    weights, zero = model.coef_.ravel(), np.zeros(model.coef_.size)
+    centres = zero if scaler is None or scaler.mean_ is None or not scaler.with_mean else scaler.mean_
+    scales = zero + 1 if scaler is None or scaler.scale_ is None else scaler.scale_
+    base = float(model.intercept_[0]) + offset
+    return Explained(
+        "log_odds", base, calibration=calibration, fill=fill,
+        weights=tuple((weights / scales).tolist()), centres=tuple(centres.tolist()),
+    )  # fmt: skip
 
 
 def _log_odds(graph: _Graph, probability: str) -> str:
@@ -246,6 +283,7 @@ def _boosted_trees(graph: _Graph, current: str, model: HistGradientBoostingClass
             left=nodes["left"],
             right=nodes["right"],
             value=nodes["value"],
+            cover=nodes["count"],
         )
     return graph.add("Add", ensemble.node(graph, current), graph.constant(model._baseline_prediction.reshape(1, 1)))
 
@@ -266,6 +304,7 @@ def _forest(graph: _Graph, current: str, model: RandomForestClassifier) -> str:
             left=tree.children_left,
             right=tree.children_right,
             value=tree.value[:, 0, 1] / tree.value[:, 0, :].sum(axis=1),
+            cover=tree.weighted_n_node_samples,
         )
     return graph.add("Div", ensemble.node(graph, current), graph.constant([[float(len(model.estimators_))]]))
 
@@ -285,10 +324,12 @@ class _Ensemble:
         self.children: dict[str, list[int]] = {"true": [], "false": []}
         self.leaf_children: dict[str, list[int]] = {"true": [], "false": []}
         self.weights: list[float] = []
+        self.covers: list[float] = []
+        self.leaf_covers: list[float] = []
 
     def add(
         self, leaf: Array, feature: Array, threshold: Array, missing_left: Array, left: Array, right: Array,
-        value: Array,
+        value: Array, cover: Array,
     ) -> None:  # fmt: skip
         """One tree: of each of its nodes, the root first, what the name says."""
         self.roots.append(len(self.feature))
@@ -301,10 +342,14 @@ class _Ensemble:
                 self.children[side].append(len(self.weights))
                 self.leaf_children[side].append(1)
             self.weights.append(float(value[0]))
+            self.covers.append(float(cover[0]))
+            self.leaf_covers.append(float(cover[0]))
             return
         inner = ~leaf
         number = np.where(inner, len(self.feature) + np.cumsum(inner) - 1, len(self.weights) + np.cumsum(leaf) - 1)
         self.weights += value[leaf].tolist()
+        self.leaf_covers += cover[leaf].astype(float).tolist()
+        self.covers += cover[inner].astype(float).tolist()
         self.feature += feature[inner].tolist()
         self.split += threshold[inner].tolist()
         self.missing_true += missing_left[inner].tolist()
@@ -312,8 +357,25 @@ class _Ensemble:
             self.children[side] += number[child].tolist()
             self.leaf_children[side] += leaf[child].astype(int).tolist()
 
+    def trees(self) -> Trees:
+        """The same as arrays, for attributions."""
+        return Trees(
+            roots=np.array(self.roots, np.int64),
+            feature=np.array(self.feature, np.int64),
+            split=np.array(self.split, np.float64),
+            missing_true=np.array(self.missing_true, np.bool_),
+            true=np.array(self.children["true"], np.int64),
+            false=np.array(self.children["false"], np.int64),
+            true_leaf=np.array(self.leaf_children["true"], np.bool_),
+            false_leaf=np.array(self.leaf_children["false"], np.bool_),
+            value=np.array(self.weights, np.float64),
+            cover=np.array(self.covers, np.float64),
+            leaf_cover=np.array(self.leaf_covers, np.float64),
+        )
+
     def node(self, graph: _Graph, current: str) -> str:
         """The sum of the trees' leaves."""
+        graph.trees = self.trees()
         return graph.add(
             "TreeEnsemble",
             current,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from fraud_assets.cli.base import Json, app, clear_errors, console, graph, open_settings, print_json
 
@@ -37,6 +38,9 @@ def score(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where to write; CSV to the screen when absent.")
     ] = None,
+    explain: Annotated[
+        int, typer.Option("--explain", help="Add so many reasons of each score, the strongest first.", min=0, max=100)
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Score a file with the champion: the same rows plus score, decision and model_version."""
@@ -47,6 +51,7 @@ def score(
     from fraud_assets.adapters.postgres.months import open_store
     from fraud_assets.core.decisions.ledger import champion_version
     from fraud_assets.core.decisions.why import why_no_model
+    from fraud_assets.core.explanations.reason_codes import ReasonWriter
     from fraud_assets.core.models.scoring import Scorer
     from fraud_assets.workflows.score_file import as_text, by_reason, score_file, write_table
     from fraud_assets.workflows.why import newest_remarks
@@ -62,7 +67,10 @@ def score(
                 "no model has been promoted yet, so there is nothing to score with"
                 + (f": {why}" if why else "; use `fraud run`")
             )
-        scored, problems = score_file(file, Scorer(*Registry(settings).fetch(version)), database)
+        scorer = Scorer(*Registry(settings).fetch(version))
+        if explain and (why_not := ReasonWriter(scorer).why_not):
+            Console(stderr=True).print(f"no reasons: {escape(why_not)}", highlight=False)
+        scored, problems = score_file(file, scorer, database, reasons=explain)
         if output is not None:
             write_table(scored, output)
             Console(stderr=True).print(f"{scored.num_rows:,} rows scored by version {version}: {output}")

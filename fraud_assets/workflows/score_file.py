@@ -6,6 +6,7 @@ Features come from the same function, the same history and the same model as in 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,14 +24,18 @@ from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.history import History, features_with_history
 from fraud_assets.core.contracts.column_names import find_columns
 from fraud_assets.core.contracts.contract import Contract, ContractError
+from fraud_assets.core.explanations.reason_codes import ReasonWriter
 from fraud_assets.core.intake.accept import BrokenRow, convert
 from fraud_assets.core.intake.physical import plain_array
 from fraud_assets.core.intake.rows import Rejected, not_a_row
-from fraud_assets.core.models.scoring import Scorer
+from fraud_assets.core.models.scoring import SCORES_SCHEMA, Scorer
 from fraud_assets.core.reasons import Reason, joined
 
+REASON = "score_reason_{}"
+EXPLAINED_AT_ONCE = 10_000  # rows, so that a long file's features are not all Python's own values
 
-def score_file(path: Path, scorer: Scorer, database: Database) -> tuple[pa.Table, list[BrokenRow]]:
+
+def score_file(path: Path, scorer: Scorer, database: Database, *, reasons: int = 0) -> tuple[pa.Table, list[BrokenRow]]:
     """Scores a file of raw transactions, or of features.
 
     Args:
@@ -38,11 +43,12 @@ def score_file(path: Path, scorer: Scorer, database: Database) -> tuple[pa.Table
             or one for each feature of the model.
         scorer: the champion.
         database: where history is.
+        reasons: so many of each row are told, the strongest first.
 
     Returns:
-        The file's rows and columns, as they are in it, plus `score`, `decision`, `model_version` (`fraud_score` and so
-        on where the file has such a column of its own), and each row that breaks the contract or is none: its score and
-        decision are empty.
+        The file's rows and columns, as they are in it, plus `score`, `decision`, `model_version` and, where they are
+        asked for and the model has them, `score_reason_1` and so on (`fraud_score` and so on where the file has such a
+        column of its own); and each row that breaks the contract or is none: its score and decision are empty.
 
     Raises:
         ValueError: when the file cannot be read, or has neither the contract's columns nor the features.
@@ -55,9 +61,9 @@ def score_file(path: Path, scorer: Scorer, database: Database) -> tuple[pa.Table
     rows = together([piece.rows for piece in pieces], opened.names)
     numbers = np.concatenate([np.array([], np.int64), *(piece.numbers for piece in pieces)])
     if features <= set(rows.column_names):
-        scored, problems = scorer.score_table(_features(rows, scorer, path.name)), list[BrokenRow]()
+        scored, problems = _explained(_features(rows, scorer, path.name), scorer, reasons), list[BrokenRow]()
     else:
-        scored, problems = _score_transactions(rows, scorer, database, path.name, numbers)
+        scored, problems = _score_transactions(rows, scorer, database, path.name, numbers, reasons)
     for line in opened.rejected:
         said = replace(not_a_row(line), text=f"line {line.line} {line.reason}: {line.text[:80]!r}")
         problems.append(BrokenRow(f"row {line.number} of {path.name}", (said,)))
@@ -73,23 +79,41 @@ def _has_columns(names: Sequence[str], contract: Contract) -> bool:
 
 
 def _score_transactions(
-    rows: pa.Table, scorer: Scorer, database: Database, file: str, numbers: npt.NDArray[np.int64]
+    rows: pa.Table, scorer: Scorer, database: Database, file: str, numbers: npt.NDArray[np.int64], reasons: int
 ) -> tuple[pa.Table, list[BrokenRow]]:
     """Scores of raw transactions, null for those that break the contract, and these."""
     contract = scorer.manifest.contract
     converted = convert(rows, contract, file, numbers)
     good = converted.transactions
     if good.num_rows == 0:
-        nothing = scorer.score_table(_no_features(scorer)).take(pa.nulls(rows.num_rows, pa.int64()))
+        nothing = _explained(_no_features(scorer), scorer, reasons).take(pa.nulls(rows.num_rows, pa.int64()))
         return nothing, converted.problems
     history = History(database.url, contract) if contract.entities else None
     try:
-        scored = scorer.score_table(features_with_history(good, contract, history))
+        scored = _explained(features_with_history(good, contract, history), scorer, reasons)
     finally:
         if history is not None:
             history.close()
     position = pc.index_in(converted.transaction_ids, good["transaction_id"].combine_chunks())
     return scored.take(position), converted.problems
+
+
+def _explained(features: pa.Table, scorer: Scorer, reasons: int) -> pa.Table:
+    """Scores, with a column for each reason that is asked for."""
+    scored = scorer.score_table(features)
+    if not reasons or not (writer := ReasonWriter(scorer)).is_able:
+        return scored
+    told: list[list[str | None]] = [[] for _ in range(reasons)]
+    for first in range(0, features.num_rows, EXPLAINED_AT_ONCE):
+        some = features.slice(first, EXPLAINED_AT_ONCE)
+        scores = scored["score"].slice(first, EXPLAINED_AT_ONCE).to_numpy()
+        for explanation in writer.of_table(some, scores, reasons):
+            sentences = [one.sentence for one in explanation.reasons]
+            for place, column in enumerate(told):
+                column.append(sentences[place] if place < len(sentences) else None)
+    for place, column in enumerate(told, start=1):
+        scored = scored.append_column(REASON.format(place), pa.array(column, pa.string()))
+    return scored
 
 
 def by_reason(problems: Sequence[BrokenRow], examples: int = 3) -> list[str]:
@@ -167,9 +191,10 @@ def _beside(rows: pa.Table, scored: pa.Table, contract: Contract) -> pa.Table:
     """The file's own columns as they are, and the scores."""
     names = list(scored.column_names)
     own = {*contract.source_columns, contract.label.column}
-    if set(names) <= set(rows.column_names) and not own & set(names):
+    if set(SCORES_SCHEMA.names) <= set(rows.column_names) and not own & set(names):
         # A file that was scored before gets new scores, not two columns of one name.
-        rows = rows.select([place for place, name in enumerate(rows.column_names) if name not in names])
+        old = re.compile("|".join([*SCORES_SCHEMA.names, REASON.format(r"\d+")]))
+        rows = rows.select([place for place, name in enumerate(rows.column_names) if not old.fullmatch(name)])
     elif set(names) & set(rows.column_names):
         names = [f"fraud_{name}" for name in names]
     for name, column in zip(names, scored.columns, strict=True):

@@ -9,14 +9,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
 
+from fraud_assets.adapters.bento import to_onnx
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.features.declarations import feature_names
 from fraud_assets.core.intake.accept import BrokenRow
 from fraud_assets.core.models.encoding import Encoder, TextEncoding
-from fraud_assets.core.models.scoring import SCORES_SCHEMA, ModelManifest, Scorer
+from fraud_assets.core.models.scoring import SCORES_SCHEMA, ModelManifest, Scorer, digest_model
 from fraud_assets.core.reasons import Rule
 from fraud_assets.workflows.score_file import by_reason, score_file, write_table
 from fraud_assets_tests.sentences import because
@@ -215,3 +217,45 @@ def test_texts_of_a_file_of_features_stay_texts_and_blanks_are_no_value(database
     scorer = TextScorer()
     score_file(tmp_path / "rows.csv", scorer, database)
     assert scorer.seen.to_pydict() == {"a": [1.5, 2.0, None, 3.0], "city": ["Ulm", None, None, "007"]}
+
+
+@pytest.fixture(scope="module")
+def explained(simulator_contract: Contract) -> Scorer:
+    """A model that has explanations: frauds are large amounts."""
+    generator = np.random.default_rng(5)
+    names = feature_names(simulator_contract)
+    X = generator.lognormal(2, 1, (2000, len(names))).astype(np.float32)
+    trees = HistGradientBoostingClassifier(max_iter=10, random_state=0).fit(X, X[:, names.index("amount")] > 20)
+    onnx = to_onnx(trees, len(names))
+    text = (Path(__file__).parents[2] / "contracts" / "simulator.yaml").read_text(encoding="utf-8")
+    return Scorer(onnx, ModelManifest(
+        model_name="fraud", model_version=4, trained_month="2025-02", as_of="2025-03-01T00:00:00+00:00", features=names,
+        threshold=0.5, family="hist_gradient_boosting", contract_yaml=text, model_digest=digest_model(onnx), metrics={},
+    ))  # fmt: skip
+
+
+def test_reasons_are_columns_beside_the_score_and_a_broken_row_has_none(
+    store: MonthStore, explained: Scorer, tmp_path: Path
+) -> None:
+    rows = transactions([(100, START, 1, 90.0), (101, START, 1, -1.0), (102, START, 1, 2.0)])
+    pyarrow.parquet.write_table(rows, tmp_path / "rows.parquet")
+    scored, problems = score_file(tmp_path / "rows.parquet", explained, store.database, reasons=2)
+    added = ["score", "decision", "model_version", "score_reason_1", "score_reason_2"]
+    assert scored.column_names == [*rows.column_names, *added]
+    assert len(problems) == 1
+    large, broken, small = scored["score_reason_1"].to_pylist()
+    assert large.startswith("the amount is 90 (+")
+    assert small.startswith("the amount is 2 (-")
+    assert broken is None
+
+
+def test_a_scored_file_gets_new_reasons_in_place_of_the_old_ones(
+    store: MonthStore, explained: Scorer, tmp_path: Path
+) -> None:
+    path, rows = tmp_path / "rows.parquet", transactions([(100, START, 1, 90.0)])
+    pyarrow.parquet.write_table(rows, path)
+    for reasons in (3, 1, 0, 2):
+        scored, _ = score_file(path, explained, store.database, reasons=reasons)
+        wanted = [f"score_reason_{number}" for number in range(1, reasons + 1)]
+        assert scored.column_names == [*rows.column_names, "score", "decision", "model_version", *wanted]
+        pyarrow.parquet.write_table(scored, path)

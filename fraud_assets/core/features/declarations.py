@@ -26,6 +26,7 @@ from fraud_assets.core.features.expressions import (
     aggregates,
     columns,
 )
+from fraud_assets.core.features.wording import CLOCK_WORDINGS, Wording, column_wording, extra_wording
 from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
 VERSION = 2  # of the features: raise it with every change of what one of them means
@@ -82,11 +83,13 @@ class Feature:
         name: follows the entity's; `{longest}` in it stands for the days of the contract's longest window.
         value: how it is made.
         description: what it means, for people, with `{entity}` for whose it is; unit, range, when it is empty.
+        wording: what a value of it says of a transaction.
     """
 
     name: str
     value: Expression
     description: str
+    wording: Wording
 
     @property
     def aggregates(self) -> tuple[Aggregate, ...]:
@@ -157,11 +160,15 @@ def _span(days: int) -> str:
 
 _FIRST_AND_LAST: tuple[tuple[str, Function], ...] = (("first", "min"), ("last", "max"))
 USUAL = "the {entity}'s usual amounts (of genuine transactions of {longest} days, which have matured)"
+_NO_USUAL = "no usual amount of this {entity} is known yet"
 
 ENTITY_FEATURES: tuple[Feature, ...] = (
     *(
         Feature(
-            f"count_{days}d", _count(days), f"Transactions of the {{entity}} in the {_span(days)} before; 0 and up."
+            f"count_{days}d",
+            _count(days),
+            f"Transactions of the {{entity}} in the {_span(days)} before; 0 and up.",
+            Wording("transactions", f"{{value}} of this {{entity}} in the {_span(days)} before"),
         )
         for days in (1, 7, 30)
     ),
@@ -169,19 +176,42 @@ ENTITY_FEATURES: tuple[Feature, ...] = (
         "days_since_last",
         _days_since_last(LONGEST),
         "Days since the {entity}'s transaction before; 0 to {longest}, empty where there is none.",
+        Wording(
+            "duration",
+            "the transaction before of this {entity} was {value} ago",
+            "no transaction of this {entity} in the {longest} days before",
+        ),
     ),
-    Feature("amount_ratio", Column(RATIO), f"Amount over 1 plus the mean of {USUAL}; empty without them."),
+    Feature(
+        "amount_ratio",
+        Column(RATIO),
+        f"Amount over 1 plus the mean of {USUAL}; empty without them.",
+        Wording("number", "{value} times the usual amount of this {entity}", _NO_USUAL),
+    ),
     Feature(
         "amount_z",
         Column(ODDNESS) / MILLION,
         f"Standard deviations of the amount above the mean of {USUAL}; negative below, empty without them.",
+        Wording("deviations", "the amount is {value} what is usual for this {entity}", _NO_USUAL),
     ),
-    Feature("amount_over_max", Column(OVER_MAX), f"Amount over 1 plus the largest of {USUAL}; empty without them."),
+    Feature(
+        "amount_over_max",
+        Column(OVER_MAX),
+        f"Amount over 1 plus the largest of {USUAL}; empty without them.",
+        Wording("number", "{value} times the largest usual amount of this {entity}", _NO_USUAL),
+    ),
     *(
         Feature(
             f"amount_excess_{days}d",
             Aggregate("sum", (Column(ODDNESS) - ODD * MILLION).at_least(0), 24 * days) / MILLION,
             f"How unusual the {{entity}}'s amounts of the {_span(days)} before were: the sum of amount_z above {ODD}.",
+            Wording(
+                "number",
+                f"unusually large amounts of this {{entity}} in the {_span(days)} before: together {{value}} standard "
+                f"deviations beyond {ODD} above its usual one",
+                f"no amount of this {{entity}} in the {_span(days)} before can be compared with its usual ones",
+                f"no unusually large amount of this {{entity}} in the {_span(days)} before",
+            ),
         )
         for days in (7, RECENT_DAYS)
     ),
@@ -190,6 +220,11 @@ ENTITY_FEATURES: tuple[Feature, ...] = (
             f"amount_over_max_{days}d",
             Aggregate("max", Column(OVER_MAX), 24 * days),
             f"The largest amount_over_max of the {{entity}}'s transactions in the {_span(days)} before.",
+            Wording(
+                "number",
+                f"an amount in the {_span(days)} before was {{value}} times the largest usual one of this {{entity}}",
+                f"no amount of this {{entity}} in the {_span(days)} before can be compared with its usual ones",
+            ),
         )
         for days in (7, RECENT_DAYS)
     ),
@@ -199,6 +234,10 @@ ENTITY_FEATURES: tuple[Feature, ...] = (
             _fraud_share(days),
             f"Frauds of the {{entity}} that became known in the {said} days before, as a share of its transactions in "
             f"them; 0 to 1, and near {USUAL_SHARE:g} where there are few.",
+            Wording(
+                "share",
+                f"about {{value}} of the transactions of this {{entity}} in the {said} days before are known frauds",
+            ),
         )
         for days, said in ((7, "7"), (30, "30"), (None, "{longest}"))
     ),
@@ -208,6 +247,11 @@ ENTITY_FEATURES: tuple[Feature, ...] = (
             _days_since_fraud(function),
             f"Calendar days since the {which} of the {{entity}}'s frauds that became known in the {{longest}} days "
             "before; empty without one.",
+            Wording(
+                "days",
+                f"the {which} known fraud of this {{entity}} was {{value}}",
+                "no fraud of this {entity} became known in the {longest} days before",
+            ),
         )
         for which, function in _FIRST_AND_LAST
     ),
@@ -215,6 +259,11 @@ ENTITY_FEATURES: tuple[Feature, ...] = (
         "days_since_known_genuine",
         Column(TODAY) - Aggregate("max", Column(TODAY).where(Column(GENUINE)), LONGEST, matured=True),
         "Calendar days since the {entity}'s last transaction that is known to be genuine; empty without one.",
+        Wording(
+            "days",
+            "the last transaction of this {entity} that is known to be genuine was {value}",
+            "no transaction of this {entity} is known to be genuine",
+        ),
     ),
 )
 
@@ -234,6 +283,15 @@ class Declared:
     name: str
     feature: Feature
     value: Expression
+
+    @property
+    def who(self) -> str:
+        """Whose it is, in words.
+
+        >>> Declared(("customer_id", "terminal_id"), "", ENTITY_FEATURES[0], ENTITY_FEATURES[0].value).who
+        'customer and terminal'
+        """
+        return " and ".join(entity.removesuffix("_id").replace("_", " ") for entity in self.entities)
 
 
 @lru_cache(maxsize=64)
@@ -297,10 +355,11 @@ def _extra(extra: ExtraFeature) -> Feature:
             extra.suffix,
             _days_since_last(hours),
             f"Days since the {{entity}}'s transaction before; empty where there is none in {span}.",
+            extra_wording(extra),
         )
     source = {None: MOMENT, "night": NIGHT, "weekend": WEEKEND}.get(extra.of, extra.of) or MOMENT
     what = extra.in_words
-    return Feature(extra.suffix, Aggregate(extra.aggregate, Column(source), hours), what)
+    return Feature(extra.suffix, Aggregate(extra.aggregate, Column(source), hours), what, extra_wording(extra))
 
 
 def feature_names(contract: Contract) -> tuple[str, ...]:
@@ -349,8 +408,7 @@ def feature_descriptions(contract: Contract) -> dict[str, str]:
     if contract.amount:
         said["amount"] = contract.amount.in_words("Amount of the transaction")
     for one in declared_features(contract):
-        who = " and ".join(entity.removesuffix("_id").replace("_", " ") for entity in one.entities)
-        said[one.name] = in_full(one.feature.description, contract.window_days).replace("{entity}", who)
+        said[one.name] = in_full(one.feature.description, contract.window_days).replace("{entity}", one.who)
     kinds = {
         "boolean": "{} As a number: 1 for true, 0 for false.",
         "date": "{} As the days from it to the transaction's day, negative where it lies ahead.",
@@ -358,6 +416,17 @@ def feature_descriptions(contract: Contract) -> dict[str, str]:
     for name, column in shown_attributes(contract).items():
         said[name] = kinds.get(column.type, "{}").format(column.in_words("Attribute of the transaction"))
     return {name: said[name] for name in model_columns(contract)}
+
+
+def feature_wordings(contract: Contract) -> dict[str, Wording]:
+    """What a value of each of `model_columns` says of a transaction, in their order."""
+    found = dict(CLOCK_WORDINGS)
+    if contract.amount:
+        found["amount"] = column_wording("amount", contract.amount)
+    for one in declared_features(contract):
+        found[one.name] = one.feature.wording.of(one.who, contract.window_days)
+    found |= {name: column_wording(name, column) for name, column in shown_attributes(contract).items()}
+    return {name: found[name] for name in model_columns(contract)}
 
 
 def features_digest(contract: Contract) -> str:

@@ -226,10 +226,7 @@ class Scorer:
 
     def score_rows(self, rows: Sequence[Mapping[str, Any]]) -> npt.NDArray[np.float64]:
         """As `score`, of rows by name: for a few, for which a table would cost more than the model."""
-        encoder = self._encoder
-        numbers = np.array([[row[name] for name in encoder.numbers] for row in rows], dtype=np.float32)
-        texts = [pa.array([row[one.name] for row in rows], pa.string()) for one in encoder.texts]
-        return self.probabilities(encoder.encode(numbers.reshape(len(rows), len(encoder.numbers)), texts))
+        return self.probabilities(rows_matrix(rows, self._encoder))
 
     def probabilities(self, X: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """The probability of fraud.
@@ -270,6 +267,11 @@ class Scorer:
             )
         return scores
 
+    def kept(self, key: str) -> str | None:
+        """What the model's file keeps beside the model under this key; None where there is nothing."""
+        text: str | None = self._session.get_modelmeta().custom_metadata_map.get(key)
+        return text
+
     def decide(self, probabilities: npt.NDArray[np.float64]) -> list[Decision]:
         """What to do with each transaction: `review` from the manifest's threshold on, else `approve`."""
         return ["review" if flagged else "approve" for flagged in probabilities >= self.manifest.threshold]
@@ -299,6 +301,13 @@ def model_matrix(features: pa.Table, encoder: Encoder) -> npt.NDArray[np.float32
     """
     texts = [_text(features, one.name) for one in encoder.texts]
     return encoder.encode(feature_matrix(features, encoder.numbers), texts)
+
+
+def rows_matrix(rows: Sequence[Mapping[str, Any]], encoder: Encoder) -> npt.NDArray[np.float32]:
+    """As `model_matrix`, of rows by name."""
+    numbers = np.array([[row[name] for name in encoder.numbers] for row in rows], dtype=np.float32)
+    texts = [pa.array([row[one.name] for row in rows], pa.string()) for one in encoder.texts]
+    return encoder.encode(numbers.reshape(len(rows), len(encoder.numbers)), texts)
 
 
 def feature_matrix(features: pa.Table, names: tuple[str, ...]) -> npt.NDArray[np.float32]:

@@ -34,6 +34,7 @@ from fraud_assets.core.features.declarations import (
 from fraud_assets.core.features.expressions import Aggregate, Column
 from fraud_assets.core.features.ibis_expression import compute_with_duckdb
 from fraud_assets.core.features.kernel import compute_features
+from fraud_assets.core.features.wording import Wording
 from fraud_assets.core.intake.accept import Delivery, Part, accept
 from fraud_assets.core.months import month_end, month_start, months_between
 from fraud_assets.core.simulator import SimulatorConfig, simulate_month
@@ -271,7 +272,7 @@ def counted(days):
 
 
 def test_a_new_feature_is_one_line(monkeypatch):
-    line = Feature("busiest", counted(3) / counted(30), "A share.")
+    line = Feature("busiest", counted(3) / counted(30), "A share.", Wording("share", "{value} of the days"))
     monkeypatch.setattr("fraud_assets.core.features.declarations.ENTITY_FEATURES", (*ENTITY_FEATURES, line))
     contract = CONTRACT.model_copy(update={"name": "one_line_more"})
     assert {"customer_busiest", "terminal_busiest"} <= set(feature_names(contract))
@@ -310,7 +311,8 @@ def test_a_month_s_first_transaction_knows_the_oldest_fraud_by_what_was_usual_be
     ],
 )
 def test_a_feature_that_cannot_be_made_is_refused_by_name(monkeypatch, value, said, compute):
-    monkeypatch.setattr("fraud_assets.core.features.declarations.ENTITY_FEATURES", (Feature("wrong", value, "Wrong."),))
+    line = Feature("wrong", value, "Wrong.", Wording("number", "{value} is wrong"))
+    monkeypatch.setattr("fraud_assets.core.features.declarations.ENTITY_FEATURES", (line,))
     contract = CONTRACT.model_copy(update={"name": "wrong_line"})
     with pytest.raises(FeatureError, match=said):
         compute(transactions(*HISTORY), statements(), contract, start=START, end=END)
