@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     source_query: str | None = Field(None, description="Table name, or SELECT statement, of a postgres source.")
     database_url: str | None = Field(None, description="A PostgreSQL server to use instead of the embedded one.")
     mlflow_uri: str | None = Field(None, description="An MLflow server to use instead of the database itself.")
+    preview: Literal["none", "masked", "all"] = Field(
+        "masked",
+        description="First rows of each month that Dagster's event log keeps: none, masked (without columns that "
+        "identify somebody), all.",
+    )
     simulator_customers: int = Field(2000, ge=1, description="Customers of the simulated world.")
     simulator_terminals: int = Field(4000, ge=1, description="Terminals of the simulated world.")
     simulator_seed: int = Field(7, description="Seed of the simulated world.")

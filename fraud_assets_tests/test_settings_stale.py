@@ -60,6 +60,7 @@ SETTINGS = {
     "source_query": none("transactions", "the simulator reads no database"),
     "database_url": none("postgresql://example.invalid/", SERVER),
     "mlflow_uri": none("http://example.invalid", SERVER),
+    "preview": none("none", "it is about what Dagster's event log shows of the rows"),
     "simulator_customers": Changed(301, DELIVERED, DELIVERY),
     "simulator_terminals": Changed(601, DELIVERED, DELIVERY),
     "simulator_seed": Changed(8, DELIVERED, DELIVERY),

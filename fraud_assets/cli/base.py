@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from fraud_assets.core.errors import PlatformError
+from fraud_assets.core.errors import PlatformError, disk_is_full
 from fraud_assets.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -35,13 +35,22 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, PlatformError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        _tell_error(disk_is_full(error) or str(error))
         raise typer.Exit(1) from error
     except KeyboardInterrupt as error:
         # Without a sentence where nothing was under way. 130 is what shells say of a Ctrl-C.
         if said := str(error):
             Console(stderr=True).print(f"[bold]stopped:[/] {escape(said)}", highlight=False, soft_wrap=True)
         raise typer.Exit(130) from error
+    except Exception as error:
+        if (full := disk_is_full(error)) is None:
+            raise
+        _tell_error(full)
+        raise typer.Exit(1) from error
+
+
+def _tell_error(said: str) -> None:
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(said)}", highlight=False, soft_wrap=True)
 
 
 def open_settings(*, create: bool = True) -> Settings:

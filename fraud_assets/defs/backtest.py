@@ -6,8 +6,9 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from fraud_assets.adapters.retries import retried
 from fraud_assets.core.backtest.replay import parse_policies
-from fraud_assets.defs.partitions import describe, picture
+from fraud_assets.defs.partitions import TRAINING_POOL, describe, picture
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages.backtest import backtest_picture, summary_in_words
 from fraud_assets.workflows.backtest import backtest_stored
@@ -28,9 +29,11 @@ class BacktestConfig(dg.Config):
 
 
 @dg.asset(
+    pool=TRAINING_POOL,
     deps=["transaction_features", "fraud_labels"],
     **describe("backtest", "monitoring", {"scikitlearn", "postgres"}),
 )
+@retried
 def backtest(
     context: dg.AssetExecutionContext, platform: Platform, config: BacktestConfig
 ) -> Iterator[dg.Output[pa.Table] | dg.MaterializeResult[pa.Table]]:

@@ -6,6 +6,7 @@ from functools import partial
 import dagster as dg
 import pyarrow as pa
 
+from fraud_assets.adapters.retries import retried
 from fraud_assets.core.decisions.promotion import decide_promotion, promotion_signals
 from fraud_assets.core.decisions.why import why_no_challenger
 from fraud_assets.core.lineage.staleness import champion_inputs, evidence_inputs, inputs_of, maturity_inputs
@@ -23,6 +24,7 @@ from fraud_assets.workflows.models.promote import apply_verdict, package_version
     deps=["trained_model"],
     **describe("champion", "serving", {"mlflow", "postgres"}),
 )
+@retried
 def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: pa.Table) -> dg.Output[pa.Table]:
     """One row is one month: whether its challenger was promoted, why, and which version was live afterwards.
 

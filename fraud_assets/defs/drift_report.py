@@ -6,6 +6,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraud_assets.adapters.retries import retried
 from fraud_assets.core.labels.completeness import Completeness
 from fraud_assets.core.lineage.configuration import setting_inputs
 from fraud_assets.core.lineage.needs import Needed
@@ -52,6 +53,7 @@ from fraud_assets.workflows.report_page import page_file, page_link, publish_rep
     ],
     **describe("drift_report", "monitoring", {"postgres"}),
 )
+@retried
 def drift_report(
     context: dg.AssetExecutionContext, platform: Platform, transaction_features: pa.Table
 ) -> Iterator[dg.Output[pa.Table] | dg.AssetCheckResult]:

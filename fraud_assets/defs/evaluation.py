@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from fraud_assets.adapters.retries import retried
 from fraud_assets.core.decisions.why import why_no_challenger
 from fraud_assets.core.evaluation.evaluation import (
     EvaluationError,
@@ -67,6 +68,7 @@ DEPENDENCIES = ["transaction_features", "fraud_labels", "trained_model"]
     # Attributes are no features, and so not among them.
     deps=[*DEPENDENCIES, "raw_transactions"] if ATTRIBUTES else DEPENDENCIES,
 )
+@retried
 def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[dg.Output[pa.Table]]:
     """Judges the models of earlier months on matured transactions, as a whole and by segment."""
     month = single_month(context)

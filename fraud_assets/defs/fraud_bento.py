@@ -5,6 +5,7 @@ from datetime import date
 import dagster as dg
 import pyarrow as pa
 
+from fraud_assets.adapters.retries import retried
 from fraud_assets.defs.partitions import MONTH_BY_MONTH, MONTHS, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
@@ -16,6 +17,7 @@ from fraud_assets.workflows.models.promote import package_version
     backfill_policy=MONTH_BY_MONTH,
     **describe("fraud_bento", "serving", {"bentoml", "postgres"}),
 )
+@retried
 def fraud_bento(context: dg.AssetExecutionContext, platform: Platform, champion: pa.Table) -> dg.Output[pa.Table]:
     """One row is one month: the bento with the model that was live after its decision.
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraud_assets.adapters.retries import retried
 from fraud_assets.core.labels.completeness import Completeness
 from fraud_assets.core.units import MICROSECONDS_PER_DAY
 from fraud_assets.defs.partitions import CONTRACT, MONTHS, RANGE_IN_ONE_RUN, describe, picture
@@ -43,6 +44,7 @@ with warnings.catch_warnings():
     check_specs=CHECKS,
     **describe("fraud_labels", "transactions", {"postgres"}),
 )
+@retried
 def fraud_labels(
     context: dg.AssetExecutionContext, platform: Platform
 ) -> Iterator[dg.Output[Mapping[str, pa.Table]] | dg.AssetCheckResult]:

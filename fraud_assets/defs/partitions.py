@@ -35,6 +35,8 @@ AFTER_ITS_INPUTS = dg.AutomationCondition.eager().without(dg.AutomationCondition
 RANGE_IN_ONE_RUN = dg.BackfillPolicy.single_run()
 PERSONAL = {"pii": "true"}  # of a column that names somebody, and of an asset with such a column
 MONTH_BY_MONTH = dg.BackfillPolicy.multi_run(1)
+# Training keeps every core busy: where dagster.yaml lets several runs go on at once, one of them trains.
+TRAINING_POOL = "training"
 
 
 def describe(name: str, group: str, kinds: set[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import dagster as dg
 import pyarrow as pa
 
 from fraud_assets.adapters.postgres.months import MonthStore
+from fraud_assets.adapters.retries import retried
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.intake.accept import Intake
 from fraud_assets.core.labels.as_of import fraud_rate_of
@@ -56,6 +57,7 @@ with warnings.catch_warnings():
     backfill_policy=RANGE_IN_ONE_RUN,
     check_specs=CHECKS,
 )
+@retried
 def raw_transactions(
     context: dg.AssetExecutionContext, platform: Platform
 ) -> Iterator[dg.Output[Mapping[str, Any]] | dg.AssetCheckResult]:

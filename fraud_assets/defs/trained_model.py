@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from fraud_assets.adapters.retries import retried
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.lineage.configuration import setting_inputs
 from fraud_assets.core.lineage.staleness import evidence_inputs, inputs_of, maturity_inputs
@@ -21,6 +22,7 @@ from fraud_assets.defs.partitions import (
     CONTRACT,
     MONTH_BY_MONTH,
     MONTHS,
+    TRAINING_POOL,
     describe,
     picture,
     single_month,
@@ -30,11 +32,13 @@ from fraud_assets.pages import plots
 
 
 @dg.asset(
+    pool=TRAINING_POOL,
     partitions_def=MONTHS,
     backfill_policy=MONTH_BY_MONTH,
     deps=["transaction_features", "fraud_labels"],
     **describe("trained_model", "models", {"scikitlearn", "mlflow", "postgres"}),
 )
+@retried
 def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.Output[pa.Table]:
     """One row is one month: the model trained on what was known at the month's end, or why there is none.
 

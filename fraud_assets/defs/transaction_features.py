@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.adapters.postgres.months import MonthsOnce
+from fraud_assets.adapters.retries import retried
 from fraud_assets.core.features.declarations import features_digest, history_days, model_columns
 from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.lineage.staleness import Inputs, absent, features_inputs, in_words, maturity_inputs
@@ -35,6 +36,7 @@ RAW_COLUMNS = [name for name in raw_transactions(CONTRACT).schema.names if name 
     ],
     **describe("transaction_features", "features", {"postgres", "python"}),
 )
+@retried
 def transaction_features(
     context: dg.AssetExecutionContext, platform: Platform
 ) -> Iterator[dg.Output[pa.Table] | dg.AssetCheckResult]:

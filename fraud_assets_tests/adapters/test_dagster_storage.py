@@ -9,10 +9,12 @@ import dagster as dg
 import psycopg
 import psycopg2
 import pytest
+from dagster._core.instance.config import PoolGranularity
 from dagster._core.instance.ref import InstanceRef
 
 from fraud_assets.adapters.dagster_storage import DAGSTER_YAML, busy_instance, open_instance
 from fraud_assets.adapters.postgres.database import open_database
+from fraud_assets.definitions import defs
 from fraud_assets.settings import Settings
 
 
@@ -55,6 +57,16 @@ def test_the_home_gets_the_project_s_dagster_yaml_and_an_old_one_is_replaced(set
 def test_one_run_at_a_time(settings: Settings) -> None:
     with open_instance(settings) as instance:
         assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 1  # type: ignore[union-attr]
+
+
+def test_of_runs_that_train_one_goes_on_at_a_time_and_a_killed_one_keeps_nobody_waiting(settings: Settings) -> None:
+    """Pools are counted by runs in progress; a slot that a step takes would stay taken when its process is killed."""
+    with open_instance(settings) as instance:
+        pools = instance.get_concurrency_config().pool_config
+    assert (pools.default_pool_limit, pools.pool_granularity) == (1, PoolGranularity.RUN)
+    graph = defs.resolve_asset_graph()
+    trains = {key.path[-1] for key in graph.get_all_asset_keys() if graph.get(key).pools == {"training"}}
+    assert trains == {"trained_model", "backtest"}
 
 
 def test_a_busy_instance_keeps_its_connections_and_lets_go_of_them(

@@ -37,6 +37,7 @@ from fraud_assets.adapters.postgres.month_writer import (
 from fraud_assets.adapters.postgres.recent_months import RECENT_MONTHS, may_keep
 from fraud_assets.adapters.postgres.turns import take_locks
 from fraud_assets.adapters.postgres.verify import is_as_written, ordered
+from fraud_assets.adapters.retries import retrying
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.lineage.needs import MonthRows, Needed, fewest
@@ -522,6 +523,10 @@ class PostgresMonthIOManager(dg.IOManager):
         Raises:
             TableError: when it does not, or as `MonthStore.replace_months`.
         """
+        with retrying():
+            self._write(context, obj)
+
+    def _write(self, context: dg.OutputContext, obj: Rows) -> None:
         store = open_store(self._settings, writing=True)
         name = context.asset_key.path[-1]
         months = list(context.asset_partition_keys) if context.has_asset_partitions else all_months(store, name, obj)
@@ -543,12 +548,23 @@ class PostgresMonthIOManager(dg.IOManager):
                     for count in ("added", "removed", "altered")
                 },
                 "digest": digest_text(*(write.digest for write in writes)) if len(writes) > 1 else writes[0].digest,
-                "preview": dg.MetadataValue.md(_preview(store.head(name, months[0]))),
+                **self._preview(store, name, months[0]),
             }
         )
 
+    def _preview(self, store: MonthStore, name: str, month: str) -> dict[str, dg.MarkdownMetadataValue]:
+        """The first rows, as far as the settings let them into Dagster's event log, which keeps them for good."""
+        if self._settings.preview == "none":
+            return {}
+        hidden = store.table(name).identifying if self._settings.preview == "masked" else ()
+        return {"preview": dg.MetadataValue.md(_as_markdown(store.head(name, month), hidden))}
+
     def load_input(self, context: dg.InputContext) -> pa.Table:
         """Reads the months that the partition mapping asks for."""
+        with retrying():
+            return self._read(context)
+
+    def _read(self, context: dg.InputContext) -> pa.Table:
         store = open_store(self._settings)
         months = sorted(context.asset_partition_keys)
         columns = (context.definition_metadata or {}).get("columns")
@@ -567,8 +583,11 @@ def all_months(store: MonthStore, name: str, data: Rows) -> list[str]:
     return sorted({f"{moment:%Y-%m}" for moment in pc.unique(column).to_pylist()} | set(store.months(name)))
 
 
-def _preview(rows: pa.Table) -> str:
-    """Rows as a Markdown table; text is cut to keep the page readable."""
+def _as_markdown(rows: pa.Table, hidden: Collection[str]) -> str:
+    """Rows as a Markdown table, without the hidden columns; text is cut to keep the page readable."""
+    left_out = [name for name in rows.column_names if name in hidden]
+    rows = rows.drop_columns(left_out)
+    said = f"\n\nWithout {', '.join(left_out)} (`FRAUD_PREVIEW=all` shows them)." if left_out else ""
     if rows.num_rows == 0:
         return "*no rows*"
 
@@ -580,4 +599,4 @@ def _preview(rows: pa.Table) -> str:
     names = rows.column_names
     lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
     lines += ["| " + " | ".join(cell(row[name]) for name in names) + " |" for row in rows.to_pylist()]
-    return "\n".join(lines)
+    return "\n".join(lines) + said

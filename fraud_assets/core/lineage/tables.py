@@ -67,6 +67,11 @@ class Table:
         said = {column.name: text for column, text in columns}
         return cls(name, schema, month_column, layer=layer, descriptions=said, **more)
 
+    @property
+    def identifying(self) -> tuple[str, ...]:
+        """The columns that tell whose row it is, or which: the personal ones, and the transaction's own name."""
+        return tuple(name for name in self.schema.names if name in (*self.personal, "transaction_id"))
+
     def in_order(self, rows: pa.Table) -> bool:
         """Whether the rows are in the table's order; missing values come last."""
         before, after = rows.slice(0, max(rows.num_rows - 1, 0)), rows.slice(1)

@@ -20,7 +20,7 @@ from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.adapters.sources import open_source
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.decisions.why import Remark
-from fraud_assets.core.errors import PlatformError
+from fraud_assets.core.errors import NO_SPACE, PlatformError, full_disk
 from fraud_assets.core.lineage.staleness import UP_TO_DATE
 from fraud_assets.core.months import check_month, months_between, shift_month
 from fraud_assets.settings import Settings
@@ -210,6 +210,8 @@ def failures_of(result: dg.ExecuteInProcessResult) -> list[dict[str, str]]:
 
 def error_in_words(error: SerializableErrorInfo | None) -> tuple[str, str]:
     """The class of the error behind a failed step, and what it says."""
+    if error is not None and NO_SPACE in error.to_string():
+        return "DiskFull", full_disk()
     # Dagster's own wrapping only: what an error was raised from says less than the error.
     while error is not None and error.cause is not None and (error.cls_name or "").startswith("Dagster"):
         error = error.cause

@@ -731,6 +731,27 @@ def test_an_assets_inputs_are_kept_with_its_month_and_what_changed_is_shown(serv
     assert "| 2025-01-01 | passed | False | r |" in shown["preview"].value
 
 
+@pytest.mark.parametrize(
+    ("preview", "columns"),
+    [
+        ("masked", {"event_timestamp", "amount", "items", "foreign_card", "ingested_at"}),
+        ("all", {"transaction_id", "event_timestamp", "customer_id", "amount", "items", "foreign_card", "ingested_at"}),
+        ("none", set()),
+    ],
+)
+def test_the_preview_in_the_event_log_shows_what_the_settings_let_it_and_no_identifier_by_default(
+    store, database, preview, columns
+):
+    store.replace_months("raw_transactions", rows(APRIL), [APRIL])
+    manager = PostgresMonthIOManager(Settings(preview=preview))
+    shown = manager._preview(store, "raw_transactions", APRIL)
+    text = shown["preview"].value if shown else ""
+    assert set(text.splitlines()[0].strip("| ").split(" | ") if text else ()) == columns
+    # A customer of the rows, and a transaction.
+    assert ("c3" in text, "2018040001" in text) == ((preview == "all",) * 2)
+    assert Settings().preview == "masked"
+
+
 @OLD_PYDANTIC
 def test_a_range_in_one_run_may_give_its_months_as_streams_each_with_its_own_inputs(server):
     months = ["2025-03", "2025-04"]
