@@ -25,14 +25,26 @@ import pyarrow.parquet
 from fraud_assets.adapters.bento import to_onnx
 from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.decisions.promotion import decide_promotion, promotion_signals
+from fraud_assets.core.decisions.evidence import promotion_signals
+from fraud_assets.core.decisions.promotion import judge_evidence
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.evaluation.evaluation import (
+    CANDIDATES,
+    Compared,
     EvaluationError,
+    Reviewed,
     Role,
+    ScoredWindow,
+    compare,
     evaluation_rows,
     score_window,
+    segment_rows,
+    window_segments,
+    with_pairs,
+    with_parts,
 )
+from fraud_assets.core.evaluation.pair import LOOKED_AT, choose_waiting, look_number
+from fraud_assets.core.evaluation.segments import Segment
 from fraud_assets.core.features.declarations import forced_texts, history_days, model_columns
 from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.intake.accept import accept
@@ -51,6 +63,7 @@ from fraud_assets.core.windows import (
     choose_challenger,
     evaluation_window,
     months_back,
+    pair_window,
     training_months,
 )
 from fraud_assets.settings import Settings
@@ -109,6 +122,7 @@ class BareRun:
     _champion: int | None = None
     _first_event: datetime | None = None
     _reports: dict[str, EarlierReport] = field(default_factory=dict)
+    _looked_at: list[dict[str, Any]] = field(default_factory=list)
 
     def run(self, months: Sequence[str]) -> list[BareMonth]:
         """Computes the months, which must be in order and begin with the contract's first."""
@@ -117,15 +131,25 @@ class BareRun:
     def _month(self, month: str) -> BareMonth:
         self._take_in(month)
         features = self._features(month)
-        drift_status = self._drift(month, features)
-        evaluation = self._evaluate(month)
+        drift = self._drift(month, features)
+        evaluation, segments = self._evaluate(month)
         self._train(month)
-        signals = promotion_signals(evaluation, month, self._champion)
-        verdict = decide_promotion(signals)
-        if verdict.promote:
-            self._champion = signals.challenger_version
+        trained = [{"model_version": one.trained.version, "inputs_digest": "bare"} for one in self._models]
+        decided = []
+        for role in CANDIDATES:
+            if role == "waiting" and role not in evaluation["role"].to_pylist():
+                continue
+            signals = promotion_signals(
+                evaluation, segments, month, self._champion,
+                contract=self.contract, role=role, drift=drift, trained=trained,
+            )  # fmt: skip
+            decided.append(verdict := judge_evidence(signals))
+            if verdict.promote:
+                self._champion = signals.challenger_version
+                break
+        verdict = decided[-1] if decided[-1].promote else decided[0]
         judged = {row["role"]: row["average_precision"] for row in evaluation.to_pylist()}
-        return BareMonth(month, drift_status, judged, verdict.validation_status, self._champion)
+        return BareMonth(month, drift["drift_status"][0].as_py(), judged, verdict.validation_status, self._champion)
 
     def _take_in(self, month: str) -> None:
         with accept(self.source.read(month), self.contract, month) as taken:
@@ -159,7 +183,7 @@ class BareRun:
         self._write("transaction_features", month, features)
         return features
 
-    def _drift(self, month: str, features: pa.Table) -> str:
+    def _drift(self, month: str, features: pa.Table) -> pa.Table:
         live = self._model(self._champion)
         subject = Subject(
             month=month,
@@ -173,7 +197,14 @@ class BareRun:
         plan = plan_report(subject, rows)
         report = report_month(plan, rows | self._load(plan.needs), config=DriftConfig(), costs=Costs())
         self._reports[month] = EarlierReport(report.champion_version, report.verdict.drift_status, report.findings)
-        return report.verdict.drift_status
+        verdict = report.verdict
+        return pa.table(
+            {
+                "kind": ["verdict"],
+                "drift_status": [verdict.drift_status],
+                "blame": pa.array([verdict.blame], pa.string()),
+            }
+        )
 
     def _train(self, month: str) -> None:
         first, last = training_months(month, self.config.window_months, self.contract.first_month)
@@ -220,11 +251,11 @@ class BareRun:
         (self.folder / f"model_{version}_{candidate.family}.onnx").write_bytes(onnx)
         return Scorer(onnx, manifest)
 
-    def _evaluate(self, month: str) -> pa.Table:
-        schema = TABLES["evaluation"](self.contract).schema
+    def _evaluate(self, month: str) -> tuple[pa.Table, pa.Table]:
+        schema, of_parts = (TABLES[name](self.contract).schema for name in ("evaluation", "evaluation_segments"))
         models, window = self._compared(month)
         if not models:
-            return schema.empty_table()
+            return schema.empty_table(), of_parts.empty_table()
         first = month_of(window.start)
         features = self._read("transaction_features", first, month)
         statements = self._read("fraud_labels", first, month)
@@ -233,8 +264,40 @@ class BareRun:
             scored = score_window(features, labels, models, window, self.contract)
         except EvaluationError as error:
             print(f"{month}: {error}", file=sys.stderr)
-            return schema.empty_table()
-        return evaluation_rows(scored, models, month=month, as_of=month_end(month), window=window, schema=schema)
+            return schema.empty_table(), of_parts.empty_table()
+        rows = evaluation_rows(scored, models, month=month, as_of=month_end(month), window=window, schema=schema)
+        segments = window_segments(scored, window, self.contract, history=[features])
+        parts = segment_rows(scored, models, segments, month=month, schema=of_parts)
+        pairs = self._pairs(month, models, window, scored, segments)
+        rows, parts = with_pairs(rows, pairs), with_parts(parts, pairs)
+        self._looked_at += rows.select(LOOKED_AT).to_pylist()
+        return rows, parts
+
+    def _pairs(
+        self, month: str, models: dict[Role, Scorer], window: Window, scored: ScoredWindow, segments: list[Segment]
+    ) -> list[Compared]:
+        if "champion" not in models:
+            return []
+        pairs, live = [], models["champion"].manifest
+        for role in CANDIDATES:
+            if role not in models:
+                continue
+            manifest = models[role].manifest
+            since = month_end(max(manifest.trained_month, live.trained_month))
+            together, paired = pair_window(window, month, self.contract.maturity_days, since), scored
+            if together != window:
+                first = month_of(together.start)
+                features = self._read("transaction_features", first, month)
+                statements = self._read("fraud_labels", first, month)
+                labels = labels_as_of(features, statements, month_end(month), maturity_days=self.contract.maturity_days)
+                both: dict[Role, Scorer] = {"champion": models["champion"], role: models[role]}
+                paired = score_window(features, labels, both, together, self.contract)
+            look = look_number(self._looked_at, live.model_version, manifest.model_version)
+            reviews = Reviewed(self.config.review_capacity, self.config.costs)
+            pairs.append(
+                compare(paired, scored, segments, models, role, since=together.start, reviews=reviews, look=look)
+            )
+        return pairs
 
     def _compared(self, month: str) -> tuple[dict[Role, Scorer], Window]:
         maturity = self.contract.maturity_days
@@ -244,6 +307,10 @@ class BareRun:
             "champion": self._model(self._champion),
             "challenger": self._model(challenger.version if challenger else None),
         }
+        live = self._model(self._champion)
+        if live and challenger:
+            between = {one.version for one in trained if live.trained.month < one.month < challenger.month}
+            by_role["waiting"] = self._model(choose_waiting(self._looked_at, live.trained.version, between))
         there = {role: model for role, model in by_role.items() if model is not None}
         models: dict[Role, Scorer] = {role: model.serving for role, model in there.items()}
         if there:

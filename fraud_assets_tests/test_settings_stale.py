@@ -49,7 +49,8 @@ def none(value: Any, why: str) -> Changed:
 SERVER = "where something is kept or shown: rows are the same wherever they lie"
 DELIVERY = "the delivery of 2025-01 has changed since"
 LATER = "it decides when a model is trained, and the ledger names the model"
-COSTED = ("trained_model", "drift_report", "evaluation")
+REVIEWED = ("trained_model", "evaluation", "evaluation_segments")
+COSTED = ("trained_model", "drift_report", "evaluation", "evaluation_segments")
 
 SETTINGS = {
     "home": none(Path("elsewhere"), SERVER),
@@ -75,7 +76,7 @@ SETTINGS = {
     "window_months": Changed(0, TRAINED, "the training window in months was 12 and is none"),
     "half_life_days": Changed(90.0, TRAINED, "the half-life of training rows in days was none and is 90"),
     "workers": none(3, "any number of processes fits the same models"),
-    "review_capacity": Changed(77, TRAINED, "the review capacity was 100 and is 77"),
+    "review_capacity": Changed(77, REVIEWED, "the review capacity was 100 and is 77"),
     "review_cost": Changed(12.0, COSTED, "the review cost was 5 and is 12"),
     "loss_share": Changed(0.5, COSTED, "the share of a missed fraud's amount that is lost was 1 and is 0.5"),
     "fixed_loss": Changed(50.0, COSTED, "the loss of a missed fraud without an amount was 100 and is 50"),
@@ -139,7 +140,7 @@ def test_each_setting_makes_the_tables_stale_whose_rows_depend_on_it_and_no_othe
         assert {change for changes in found.values() for change in changes} <= {reason}
         # In every month in which the table recorded it: a report without a champion, say, has no cost.
         part = {"drift_report": "drift"} if name.startswith("drift_") else dict.fromkeys(COSTED, "costs")
-        part = dict.fromkeys(TRAINED, "training") if tables == TRAINED else part
+        part = dict.fromkeys(tables, "training") if tables in (TRAINED, REVIEWED) else part
         assert found.keys() == {one for table in tables for one in recorded(store, part[table]) if one[0] == table}
     else:
         assert any(change.startswith(reason) for change in found["raw_transactions", world.months[0]])
@@ -154,15 +155,17 @@ def test_costs_are_recorded_where_a_model_was_judged_and_limits_by_every_report(
 ) -> None:
     judged = "SELECT DISTINCT to_char(month, 'YYYY-MM') FROM evaluation WHERE role <> 'none'"
     live = {month for month, *_ in world.query(judged)}
+    compared = {month for month, *_ in world.query(f"{judged} AND look IS NOT NULL")}
     with_champion = dict(
         world.query("SELECT to_char(month, 'YYYY-MM'), max(champion_version) FROM drift_report GROUP BY 1")
     )
     assert recorded(store, "costs") == {
         *(("trained_model", month) for month in world.months),
         *(("evaluation", month) for month in live),
+        *(("evaluation_segments", month) for month in compared),
         *(("drift_report", month) for month, version in with_champion.items() if version is not None),
     }
-    assert live
+    assert live > compared > set()
     assert any(with_champion.values())
     assert recorded(store, "drift") == {("drift_report", month) for month in world.months}
 
@@ -192,7 +195,9 @@ def test_a_longer_maturity_makes_stale_what_asks_for_mature_labels_and_not_what_
 def as_before(store: MonthStore, inputs: Inputs, settings: Settings) -> Inputs:
     """What the version before recorded of the same month."""
     kept = {name: keys for name, keys in inputs.items() if name not in ("costs", "drift", "maturity", "training")}
-    training: Inputs = {"training": {"": settings.training.digest}} if "training" in inputs else {}
+    # An evaluation looked at no setting of training then.
+    was_trained = "imbalance" in inputs.get("training", {})
+    training: Inputs = {"training": {"": settings.training.digest}} if was_trained else {}
     return kept | {"contract": {"": store.contract.digest}} | training
 
 

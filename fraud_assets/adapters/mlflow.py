@@ -41,6 +41,8 @@ NOT_THERE = "RESOURCE_DOES_NOT_EXIST"
 # MLflow's own stores call an alias that nobody set an invalid value; a bare HTTP error 400 has neither code.
 ALIAS_NOT_THERE = (NOT_THERE, "INVALID_PARAMETER_VALUE")
 OPENING_SECONDS = 10
+# The packages whose types an estimator is made of.
+TRUSTED = ("fraud_assets", "numpy", "scipy", "sklearn")
 ALIASES = ("champion", "challenger", "previous_champion")
 
 
@@ -280,6 +282,26 @@ class Registry:
         # A registered version never changes.
         self._fetched[version, part] = onnx, manifest
         return onnx, manifest
+
+    def trained(self, version: int) -> Any:
+        """The estimator of a version as it was trained, read from its skops file, which holds no code.
+
+        Raises:
+            RegistryError: when there is no such version, or its file is not there, or names types that are not ours.
+        """
+        import skops.io
+
+        mlflow = _mlflow()
+        self.client()
+        with tempfile.TemporaryDirectory() as scratch, _asking(mlflow):
+            folder = mlflow.artifacts.download_artifacts(f"models:/{MODEL_NAME}/{version}", dst_path=scratch)
+            files = sorted(Path(folder).rglob("*.skops"))
+            if not files:
+                raise RegistryError(f"the registry has no estimator of version {version}; train its month again")
+            types = skops.io.get_untrusted_types(file=files[0])
+            if strange := [name for name in types if name.split(".")[0] not in TRUSTED]:
+                raise RegistryError(f"the estimator of version {version} names types that are not ours: {strange}")
+            return skops.io.load(files[0], trusted=types)
 
     def validation(self, version: int) -> pa.Table | None:
         """What a version said of transactions that it was validated on, see `TrainingResult.validation`.

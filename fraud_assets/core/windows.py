@@ -25,6 +25,9 @@ SETTLED_DAYS = 28  # the reference taken instead, see `reference_window`
 # precision is so wide that hardly any model is shown to be better than chance.
 MINIMUM_FRAUDS = 20
 DAYS_A_MONTH = 365.25 / 12
+# A challenger and the champion are compared over all windows since both were there, at most so many months of them:
+# what a model did more than a year ago says little of the next month.
+PAIR_MONTHS = 12
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,22 @@ def evaluation_window(month: str, maturity_days: float, models: Iterable[Trained
     """The part of the month's matured window that lies after the as-of time of every model in the comparison."""
     window = matured_window(month, maturity_days, zone)
     return Window(max([window.start, *(model.as_of for model in models)]), window.end)
+
+
+def pair_window(window: Window, month: str, maturity_days: float, since: datetime, zone: tzinfo = UTC) -> Window:
+    """What challenger and champion are compared on: all windows since both were there, up to the month's own.
+
+    Each transaction is in it once. It never begins after the month's own window, and at most `PAIR_MONTHS` back.
+
+    Args:
+        window: the month's own.
+        month: the month of the evaluation.
+        maturity_days: of the contract.
+        since: the as-of time of the newer of the two models.
+        zone: in which months are cut.
+    """
+    oldest = matured_window(shift_month(month, 1 - PAIR_MONTHS), maturity_days, zone).start
+    return Window(min(window.start, max(since, oldest)), window.end)
 
 
 @dataclass(frozen=True)

@@ -7,41 +7,62 @@ import dagster as dg
 import pyarrow as pa
 
 from fraud_assets.adapters.retries import retried
-from fraud_assets.core.decisions.promotion import decide_promotion, promotion_signals
+from fraud_assets.core.decisions.evidence import VERDICT, promotion_signals
 from fraud_assets.core.decisions.why import why_no_challenger
+from fraud_assets.core.evaluation.evaluation import CANDIDATES
 from fraud_assets.core.lineage.staleness import champion_inputs, evidence_inputs, inputs_of, maturity_inputs
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.reasons import reasons_to_json
 from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, bullets, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
+from fraud_assets.workflows.models.packaged import decide, try_package
 from fraud_assets.workflows.models.promote import apply_verdict, package_version
 
 
 @dg.asset(
     partitions_def=MONTHS,
     backfill_policy=MONTH_BY_MONTH,
-    deps=["trained_model"],
+    deps=["trained_model", "drift_report"],
     **describe("champion", "serving", {"mlflow", "postgres"}),
 )
 @retried
-def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: pa.Table) -> dg.Output[pa.Table]:
+def champion(
+    context: dg.AssetExecutionContext, platform: Platform, evaluation: pa.Table, evaluation_segments: pa.Table
+) -> dg.Output[pa.Table]:
     """One row is one month: whether its challenger was promoted, why, and which version was live afterwards.
 
     For ML engineers and auditors. The ledger holds the same decisions as events. The MLflow alias `champion` follows
     the ledger.
     """
     month = single_month(context)
-    before = platform.champion_before(month)
-    trained = platform.store.read("trained_model", last_month=month)
+    before, store = platform.champion_before(month), platform.store
+    trained = store.read("trained_model", last_month=month)
+    drift = store.read("drift_report", VERDICT, first_month=month, last_month=month)
     why_none = why_no_challenger(trained.to_pylist(), month, CONTRACT.maturity_days, before, CONTRACT.zone)
-    signals = promotion_signals(evaluation, month, before, why_none)
-    verdict = decide_promotion(signals)
-    decided_on = inputs_of(evaluation, champion_inputs(month, before))
+    registry, settings = platform.registry, platform.settings
+    decided = decide(
+        (
+            promotion_signals(
+                evaluation, evaluation_segments, month, before,
+                contract=CONTRACT, role=role, drift=drift, trained=trained.to_pylist(), why_none=why_none,
+            )
+            for role in CANDIDATES
+            if role == "challenger" or role in evaluation["role"].to_pylist()
+        ),
+        partial(try_package, month=month, store=store, registry=registry, settings=settings),
+    )  # fmt: skip
+    decided_on = inputs_of(evaluation, evaluation_segments, drift, champion_inputs(month, before))
     evidence = inputs_of(evidence_inputs(CONTRACT), decided_on)
-    actor = f"dagster run {context.run.run_id}"
-    package = partial(package_version, registry=platform.registry, settings=platform.settings)
-    live = apply_verdict(verdict, signals, platform.ledger, platform.registry, package, actor=actor, evidence=evidence)
+    for signals, verdict in decided:
+        live = apply_verdict(
+            verdict, signals, platform.ledger, registry,
+            partial(package_version, registry=registry, settings=settings),
+            actor=f"dagster run {context.run.run_id}", evidence=evidence,
+        )  # fmt: skip
+    # The last one was promoted, or none was: then the month is that of its newest model.
+    signals, verdict = decided[-1] if decided[-1][1].promote else decided[0]
+    reasons = [reason for _, one in decided for reason in one.reasons]
     # Why there is no challenger is told from the models there are, and from when their months mature.
     told = [trained, maturity_inputs(CONTRACT)] if signals.challenger_version is None else []
     row = {
@@ -49,7 +70,7 @@ def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: 
         "validation_status": verdict.validation_status,
         # What a person has decided about the month stands.
         "promoted": verdict.promote and live == signals.challenger_version,
-        "reasons": reasons_to_json(verdict.reasons),
+        "reasons": reasons_to_json(reasons),
         "challenger_version": signals.challenger_version,
         "champion_version": live,
     }
@@ -65,6 +86,6 @@ def champion(context: dg.AssetExecutionContext, platform: Platform, evaluation: 
             "champion_version": live,
             "validation_status": verdict.validation_status,
             "fraud_rate": signals.challenger.prevalence if signals.challenger else None,
-            "reasons": bullets(one.text for one in verdict.reasons),
+            "reasons": bullets(one.text for one in reasons),
         },
     )

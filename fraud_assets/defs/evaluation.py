@@ -1,6 +1,7 @@
 """`evaluation` and `evaluation_segments`: is the live model still good, everywhere, and is a newer one better?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -9,17 +10,24 @@ import pyarrow as pa
 from fraud_assets.adapters.retries import retried
 from fraud_assets.core.decisions.why import why_no_challenger
 from fraud_assets.core.evaluation.evaluation import (
+    CANDIDATES,
+    Compared,
     EvaluationError,
     KnownRows,
+    Reviewed,
     Role,
     ScoredWindow,
+    compare,
     evaluation_rows,
     nothing_judged,
     score_window,
     segment_rows,
     window_segments,
+    with_pairs,
+    with_parts,
 )
-from fraud_assets.core.evaluation.segments import segment_attributes, segments_in_words
+from fraud_assets.core.evaluation.pair import LOOKED_AT, choose_waiting, look_number
+from fraud_assets.core.evaluation.segments import Segment, segment_attributes, segments_in_words
 from fraud_assets.core.evaluation.thresholds import (
     calibration_bins,
     capacity_curve,
@@ -27,11 +35,18 @@ from fraud_assets.core.evaluation.thresholds import (
     threshold_rows,
 )
 from fraud_assets.core.lineage.configuration import setting_inputs
-from fraud_assets.core.lineage.staleness import champion_inputs, inputs_of, maturity_inputs
+from fraud_assets.core.lineage.staleness import Inputs, champion_inputs, inputs_of, maturity_inputs
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.statistics.costs import Costs
-from fraud_assets.core.windows import MINIMUM_FRAUDS, Comparison, TrainedMonth, choose_comparison, when_enough
+from fraud_assets.core.windows import (
+    MINIMUM_FRAUDS,
+    Comparison,
+    TrainedMonth,
+    choose_comparison,
+    pair_window,
+    when_enough,
+)
 from fraud_assets.defs.partitions import (
     CONTRACT,
     MONTH_BY_MONTH,
@@ -55,11 +70,11 @@ DEPENDENCIES = ["transaction_features", "fraud_labels", "trained_model"]
             **describe("evaluation_segments", "models", {"postgres"}),
         ),
         "evaluation": dg.AssetOut(
-            description="One row is one model (champion, challenger, reference) on the transactions that matured in "
-            "the month; where these have few frauds, also on those of the months before. For data scientists and the "
-            "promotion decision. All roles are judged on the same transactions, all from after the as-of time of every "
-            "model, with labels as known at the month's end. If no model can be judged, one row with role `none` says "
-            "why.",
+            description="One row is one model (champion, challenger, waiting, reference) on the transactions that "
+            "matured in the month; where these have few frauds, also on those of the months before. For data "
+            "scientists and the promotion decision. All roles are judged on the same transactions, all from after the "
+            "as-of time of every model, with labels as known at the month's end. If no model can be judged, one row "
+            "with role `none` says why.",
             **describe("evaluation", "models", {"postgres"}),
         ),
     },
@@ -81,40 +96,95 @@ def evaluation(context: dg.AssetExecutionContext, platform: Platform) -> Iterato
     known = KnownRows(
         lambda table, first, last: platform.store.read(table, first_month=first, last_month=last), CONTRACT, month
     )
-    models, compared = _models(platform, month, live, trained, known)
-    if not models:
+    models = _models(platform, month, live, trained, known)
+    if not models.scorers:
         reason = why_no_challenger(trained.to_pylist(), month, CONTRACT.maturity_days, live, CONTRACT.zone)
         yield from _nothing(platform, month, reason or "no model is old enough to be judged yet", inputs)
         return
-    first, window, features = known.first, compared.window, known.features
-    entities, earlier = ["event_timestamp", *CONTRACT.entities], shift_month(first, -1)
-    before = platform.store.read("transaction_features", entities, first_month=earlier, last_month=earlier)
+    first, window, features = known.first, models.compared.window, known.features
+    entities, last = ["event_timestamp", *CONTRACT.entities], shift_month(first, -1)
+    before = platform.store.read("transaction_features", entities, first_month=last, last_month=last)
     raw = None
     if ATTRIBUTES:
         columns = ["transaction_id", *ATTRIBUTES]
         raw = platform.store.read("raw_transactions", columns, first_month=first, last_month=month)
-    inputs = inputs_of(inputs, *known.parts, before, *([raw] if raw else []))
+    inputs = inputs_of(inputs, *known.parts, before, *models.earlier, *([raw] if raw else []))
     try:
-        scored = score_window(features, known.labels, models, window, CONTRACT)
+        scored = score_window(features, known.labels, models.scorers, window, CONTRACT)
     except EvaluationError as error:
         context.log.warning(f"{month}: {error}")
         yield from _nothing(platform, month, str(error), inputs)
         return
     segments = window_segments(scored, window, CONTRACT, history=[before, features.select(entities)], raw=raw)
+    pairs = _pairs(platform, month, known, models, scored, segments)
     parts = segment_rows(
-        scored, models, segments, month=month, schema=platform.store.table("evaluation_segments").schema
+        scored, models.scorers, segments, month=month, schema=platform.store.table("evaluation_segments").schema
     )
+    costs = platform.settings.costs
+    rows = evaluation_rows(
+        scored, models.scorers, month=month, as_of=CONTRACT.month_end(month), window=window, costs=costs,
+        schema=platform.store.table("evaluation").schema,
+    )  # fmt: skip
+    judged_by = setting_inputs("costs", costs)
+    if pairs:
+        capacity: Inputs = {"training": {"review_capacity": str(platform.settings.review_capacity)}}
+        inputs = inputs_of(inputs, *known.parts, capacity, judged_by)
+        parts, rows = with_parts(parts, pairs), with_pairs(rows, pairs)
     yield dg.Output(
         parts, "evaluation_segments",
         metadata={"inputs": inputs, "segments": dg.MetadataValue.md(segments_in_words(parts))},
     )  # fmt: skip
-    costs = platform.settings.costs
-    rows = evaluation_rows(
-        scored, models, month=month, as_of=CONTRACT.month_end(month), window=window, costs=costs,
-        schema=platform.store.table("evaluation").schema,
-    )  # fmt: skip
-    inputs = inputs_of(inputs, setting_inputs("costs", costs))
-    yield dg.Output(rows, "evaluation", metadata={"inputs": inputs, **_shown(rows, scored, models, costs, compared)})
+    inputs = inputs_of(inputs, judged_by)
+    yield dg.Output(rows, "evaluation", metadata={"inputs": inputs, **_shown(rows, scored, models, costs)})
+
+
+@dataclass(frozen=True)
+class _Models:
+    """The models that are judged.
+
+    Attributes:
+        scorers: by role.
+        compared: the window on which all of them can be judged, whose rows are read.
+        earlier: the earlier evaluations of the champion, where there is one and a challenger.
+    """
+
+    scorers: dict[Role, Scorer]
+    compared: Comparison
+    earlier: tuple[pa.Table, ...]
+
+
+def _pairs(
+    platform: Platform,
+    month: str,
+    known: KnownRows,
+    models: _Models,
+    scored: ScoredWindow,
+    segments: Sequence[Segment],
+) -> list[Compared]:
+    """How the candidates compare with the champion, each on all windows since both were there."""
+    candidates = [role for role in CANDIDATES if role in models.scorers]
+    if "champion" not in models.scorers:
+        return []
+    live, window = models.scorers["champion"].manifest, models.compared.window
+    looked_at = [row for table in models.earlier for row in table.to_pylist()]
+    found = []
+    for role in candidates:
+        manifest = models.scorers[role].manifest
+        since = CONTRACT.month_end(max(manifest.trained_month, live.trained_month))
+        together = pair_window(window, month, CONTRACT.maturity_days, since, CONTRACT.zone)
+        paired = scored
+        if together != window:
+            known.reach(together)
+            both: dict[Role, Scorer] = {one: models.scorers[one] for one in ("champion", role)}
+            paired = score_window(known.features, known.labels, both, together, CONTRACT)
+        found.append(
+            compare(
+                paired, scored, segments, models.scorers, role, since=together.start,
+                reviews=Reviewed(platform.settings.review_capacity, platform.settings.costs),
+                look=look_number(looked_at, live.model_version, manifest.model_version),
+            )
+        )  # fmt: skip
+    return found
 
 
 def _nothing(platform: Platform, month: str, outcome: str, inputs: Any) -> Iterator[dg.Output[pa.Table]]:
@@ -134,10 +204,9 @@ def _outcome(n_models: int, n: int, compared: Comparison) -> str:
     return f"{said}; not enough to promote on yet: {n_fraud} of {MINIMUM_FRAUDS} frauds; {when}"
 
 
-def _shown(
-    rows: pa.Table, scored: ScoredWindow, models: dict[Role, Scorer], costs: Costs, compared: Comparison
-) -> dict[str, Any]:
+def _shown(rows: pa.Table, scored: ScoredWindow, judging: _Models, costs: Costs) -> dict[str, Any]:
     """What the UI shows of an evaluation: figures, choices of a threshold, curves."""
+    models = judging.scorers
     found = {row["role"]: row for row in rows.to_pylist()}
     names: dict[Role, str] = {role: f"{role} v{scorer.manifest.model_version}" for role, scorer in models.items()}
     flagging = {role: scored.flagging(role, costs) for role in models}
@@ -153,7 +222,7 @@ def _shown(
     ]
     first = found[judged[0]]
     return {
-        "outcome": _outcome(len(found), first["n"], compared),
+        "outcome": _outcome(len(found), first["n"], judging.compared),
         "fraud_rate": first["prevalence"],
         **{f"average_precision_{role}": row["average_precision"] for role, row in found.items()},
         "thresholds": dg.MetadataValue.table(
@@ -176,10 +245,8 @@ def _shown(
     }
 
 
-def _models(
-    platform: Platform, month: str, champion: int | None, trained: pa.Table, known: KnownRows
-) -> tuple[dict[Role, Scorer], Comparison]:
-    """The scorers by role, and the window on which all of them can be judged, whose rows are read."""
+def _models(platform: Platform, month: str, champion: int | None, trained: pa.Table, known: KnownRows) -> _Models:
+    """Who is judged: the champion, the newest model that can be, and one that is looked at again."""
     candidates = [
         TrainedMonth(f"{row['month']:%Y-%m}", row["model_version"], CONTRACT.zone)
         for row in trained.to_pylist()
@@ -190,12 +257,17 @@ def _models(
     if champion is not None:
         models["champion"] = Scorer(*platform.registry.fetch(champion))
         live = TrainedMonth(models["champion"].manifest.trained_month, champion, CONTRACT.zone)
-    compared = choose_comparison(
-        candidates, month, CONTRACT.maturity_days, live, known.frauds, CONTRACT.zone
-    )  # fmt: skip
-    if compared.challenger is not None:
-        models["challenger"] = Scorer(*platform.registry.fetch(compared.challenger.version))
+    compared = choose_comparison(candidates, month, CONTRACT.maturity_days, live, known.frauds, CONTRACT.zone)
+    newest, earlier = compared.challenger, list[pa.Table]()
+    if newest is not None:
+        models["challenger"] = Scorer(*platform.registry.fetch(newest.version))
+    if newest is not None and live is not None:
+        first, last = shift_month(live.month, 1), shift_month(month, -1)
+        earlier.append(platform.store.read("evaluation", LOOKED_AT, first_month=first, last_month=last))
+        between = {model.version for model in candidates if live.month < model.month < newest.month}
+        if (waiting := choose_waiting(earlier[0].to_pylist(), live.version, between)) is not None:
+            models["waiting"] = Scorer(*platform.registry.fetch(waiting))
     if models:
-        newest = max((scorer.manifest for scorer in models.values()), key=lambda manifest: manifest.trained_month)
-        models["reference"] = Scorer(*platform.registry.fetch(newest.model_version, "reference"))
-    return models, compared
+        last_trained = max((scorer.manifest for scorer in models.values()), key=lambda one: one.trained_month)
+        models["reference"] = Scorer(*platform.registry.fetch(last_trained.model_version, "reference"))
+    return _Models(models, compared, tuple(earlier))

@@ -50,7 +50,10 @@ def test_rules_are_stored_by_names_that_do_not_change() -> None:
         "more_findings", "nothing_moved", "nothing_compared", "other_reference", "features_not_compared",
         "no_challenger", "already_champion", "not_evaluated", "too_few_frauds", "decisions_unknown",
         "precision_unknown", "other_transactions", "difference_unknown", "useless", "better_than_chance",
-        "not_better_than_chance", "maybe_chance", "better", "worse", "not_shown_better", "trained", "by_hand",
+        "not_better_than_chance", "maybe_chance", "better", "worse", "not_shown_better", "other_model", "too_alike",
+        "parts_unknown", "calibration_unknown", "labels_not_matured", "drift_unknown", "training_unknown", "harm",
+        "part_harmed", "miscalibrated", "suspect_month", "package_unknown", "other_scores", "too_slow", "too_large",
+        "trained", "by_hand",
         "policy_asks", "not_trained", "replay_ends", "not_judged", "partly_judged", "months_judged", "next_step",
         "earlier_version",
     }  # fmt: skip

@@ -203,7 +203,7 @@ def test_the_lineage_is_that_of_the_architecture(repository: dg.RepositoryDefini
         "trained_model": {"transaction_features", "fraud_labels"},
         "evaluation_segments": {"raw_transactions", "transaction_features", "fraud_labels", "trained_model"},
         "evaluation": {"raw_transactions", "transaction_features", "fraud_labels", "trained_model"},
-        "champion": {"evaluation", "trained_model"},
+        "champion": {"evaluation", "evaluation_segments", "trained_model", "drift_report"},
         "fraud_bento": {"champion"},
     }
 

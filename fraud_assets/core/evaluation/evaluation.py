@@ -6,7 +6,7 @@ Which window that is belongs to `windows.py`; the metrics to `statistics/metrics
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
@@ -16,17 +16,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.evaluation.segments import Segment, attributes_of, judge_segments, segments_of
+from fraud_assets.core.evaluation.pair import PairComparison, PartDifference, Reviews, compare_pair, compare_parts
+from fraud_assets.core.evaluation.segments import ENDS, Segment, attributes_of, judge_segments, segments_of
 from fraud_assets.core.evaluation.thresholds import Flagging
 from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.statistics.bootstrap import Bools, Codes, Floats, identifier_codes
-from fraud_assets.core.statistics.metrics import Costs, evaluate_scores, paired_ap_difference
+from fraud_assets.core.statistics.metrics import Costs, evaluate_scores
 from fraud_assets.core.units import MICROSECONDS_PER_DAY
 from fraud_assets.core.windows import MINIMUM_FRAUDS, Window, rows_within, when_enough
 
-Role = Literal["champion", "challenger", "reference"]
+Role = Literal["champion", "challenger", "waiting", "reference"]
+Candidate = Literal["challenger", "waiting"]
+CANDIDATES: tuple[Candidate, ...] = ("challenger", "waiting")
+"""Who may take the champion's place: the newest model, and one that was not shown to be better before."""
 NOBODY = "none"
 """The role of the row that says why no model could be judged."""
 REPLICATES = 200
@@ -212,7 +216,7 @@ def evaluation_rows(
         reason: why the window is not enough yet, and until when, as the end of a sentence; the decision says it too.
 
     Returns:
-        One row per role. The challenger's row also has the paired difference of its AP to the champion's.
+        One row per role; `with_pair` adds to a candidate's how it compares with the champion.
     """
     rows = []
     for role, scorer in models.items():
@@ -226,29 +230,108 @@ def evaluation_rows(
             costs=costs,
             replicates=REPLICATES,
         )
-        row: dict[str, Any] = {
-            "month": _month_date(month),
-            "role": role,
-            "model_version": scorer.manifest.model_version,
-            "family": scorer.manifest.family,
-            "trained_month": scorer.manifest.trained_month,
-            "as_of": as_of,
-            "window_from": window.start,
-            "window_to": window.end,
-            "reason": reason,
-            **metrics.as_row(),
-        }
-        if role == "challenger" and "champion" in models:
-            difference = paired_ap_difference(
-                scored.y, scored.scores["champion"], scored.scores[role], scored.cards, terminals=scored.terminals
-            )
-            row |= {
-                "ap_difference": difference.value,
-                "ap_difference_low": _finite(difference.low),
-                "ap_difference_high": _finite(difference.high),
+        rows.append(
+            {
+                "month": _month_date(month),
+                "role": role,
+                "model_version": scorer.manifest.model_version,
+                "family": scorer.manifest.family,
+                "trained_month": scorer.manifest.trained_month,
+                "as_of": as_of,
+                "window_from": window.start,
+                "window_to": window.end,
+                "reason": reason,
+                **metrics.as_row(),
             }
-        rows.append(row)
+        )
     return pa.Table.from_pylist(rows, schema=schema)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How a candidate compares with the champion.
+
+    Attributes:
+        role: which candidate.
+        since: when all windows together begin.
+        pair: on these.
+        parts: on the parts of the month's own window, with the same reviews.
+    """
+
+    role: Candidate
+    since: datetime
+    pair: PairComparison
+    parts: Sequence[PartDifference]
+
+
+def compare(
+    together: ScoredWindow,
+    scored: ScoredWindow,
+    segments: Sequence[Segment],
+    models: Mapping[Role, Scorer],
+    role: Candidate,
+    *,
+    since: datetime,
+    reviews: Reviewed,
+    look: int = 1,
+) -> Compared:
+    """Compares a candidate with the champion.
+
+    Args:
+        together: all windows since both were there, scored by both.
+        scored: the month's own window, scored by both.
+        segments: the ways to part the own window.
+        models: by role.
+        role: the candidate.
+        since: when all windows together begin.
+        reviews: capacity and costs.
+        look: which look at the two it is (`pair.look_number`).
+    """
+    champion, candidate = (models[one].manifest.threshold for one in ("champion", role))
+    pair = compare_pair(
+        together.y, together.scores["champion"], together.scores[role], cards=together.cards,
+        terminals=together.terminals, days=together.days, amount=together.amount,
+        reviews=Reviews(champion, candidate, reviews.capacity, reviews.costs), look=look,
+    )  # fmt: skip
+    parts = compare_parts(
+        scored.y, scored.scores["champion"], scored.scores[role], segments, cards=scored.cards, amount=scored.amount,
+        costs=reviews.costs, cuts=(pair.champion_cut, pair.challenger_cut),
+    )  # fmt: skip
+    return Compared(role, since, pair, parts)
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """What can be reviewed in a day, in cards, and what it costs."""
+
+    capacity: float
+    costs: Costs
+
+
+def with_pairs(rows: pa.Table, compared: Iterable[Compared]) -> pa.Table:
+    """The rows of `evaluation_rows`, with the comparisons in those of the candidates."""
+    added = {
+        one.role: {
+            **one.pair.as_row(),
+            "pair_from": one.since,
+            "parts_judged": sum(part.caught.is_known for part in one.parts),
+        }
+        for one in compared
+    }
+    return pa.Table.from_pylist([row | added.get(row["role"], {}) for row in rows.to_pylist()], schema=rows.schema)
+
+
+def with_parts(rows: pa.Table, compared: Iterable[Compared]) -> pa.Table:
+    """The rows of `segment_rows`, with the comparisons in those of the candidates."""
+    caught = {(one.role, part.segment, part.value): part.caught for one in compared for part in one.parts}
+
+    def added(row: Mapping[str, Any]) -> dict[str, Any]:
+        found = caught.get((row["role"], row["segment"], row["value"]))
+        return (
+            {f"caught_difference{end}": _finite(getattr(found, which)) for end, which in ENDS.items()} if found else {}
+        )
+
+    return pa.Table.from_pylist([row | added(row) for row in rows.to_pylist()], schema=rows.schema)
 
 
 def window_segments(
@@ -286,7 +369,7 @@ def window_segments(
 def segment_rows(
     scored: ScoredWindow, models: Mapping[Role, Scorer], segments: Sequence[Segment], *, month: str, schema: pa.Schema
 ) -> pa.Table:
-    """Judges champion and challenger on the parts of a window; the reference is a yardstick for the whole.
+    """Judges champion and candidates on the parts of a window; the reference is a yardstick for the whole.
 
     Args:
         scored: the window.

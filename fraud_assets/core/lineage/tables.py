@@ -391,12 +391,59 @@ EVALUATION_INTERVALS = {
 }
 
 
+PAIR_DIFFERENCES = {
+    "cost_difference": "cost a day with the champion's number of reviews (at most the capacity), less the champion's, "
+    "in the currency of the amounts; below 0 when it is cheaper",
+    "card_precision_difference": "share of fraudulent cards among these reviews, less the champion's; -1 to 1",
+    "value_difference": "share of the fraud amount that these reviews find, less the champion's; -1 to 1, empty "
+    "without amounts",
+    "ap_difference": "average precision less the champion's; -1 to 1",
+    "own_cost_difference": "cost a day of each at its own threshold, less the champion's, in the currency of the "
+    "amounts",
+}
+
+
+def _pair_columns() -> list[Described]:
+    """How challenger and waiting compare with the champion on all windows since both were there."""
+    ends = {"": "", "_low": "lower", "_high": "upper"}
+    differences = [
+        _column(
+            f"{name}{end}",
+            pa.float64(),
+            f"Of challenger and waiting: {meaning}."
+            if not which
+            else f"The {which} end of {name}'s interval at look_level.",
+        )
+        for name, meaning in PAIR_DIFFERENCES.items()
+        for end, which in ends.items()
+    ]
+    return [
+        _column(
+            "pair_from",
+            TIMESTAMP,
+            "Of challenger and waiting: begin of all windows on which it is compared with the champion.",
+        ),
+        _column("pair_n", pa.int64(), "Transactions of these windows, each once."),
+        _column("pair_n_fraud", pa.int64(), "Frauds among them."),
+        _column("look", pa.int64(), "Which look at this model beside this champion it is, from 1."),
+        _column("look_level", pa.float64(), "Chance that this look finds an equal model better; 0 to 1."),
+        _column("reviews_per_day", pa.float64(), "Cards a day that each of the two has for review in the comparison."),
+        _column("deciding_cards", pa.int64(), "Cards with a fraud that one of them has reviewed and the other not."),
+        _column("parts_judged", pa.int64(), "Parts of the month's window on which the two could be compared."),
+        *differences,
+    ]
+
+
 def evaluation(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
     """One row per month and role: champion, challenger and reference on the same window, or `none` and why."""
     columns = [
         _month("at whose end the models were judged"),
         _column(
-            "role", pa.string(), "champion, challenger, reference, or none where no model was judged.", nullable=False
+            "role",
+            pa.string(),
+            "champion; challenger (the newest model); waiting (one that is looked at again); reference; or none where "
+            "no model was judged.",
+            nullable=False,
         ),
         _column("model_version", pa.int64(), "Version in the MLflow registry."),
         _column("family", pa.string(), "Kind of model, such as gradient_boosting or logistic_regression."),
@@ -409,10 +456,8 @@ def evaluation(contract: Contract) -> Table:  # noqa: ARG001 - all table functio
         _column("prevalence", pa.float64(), "n_fraud over n; 0 to 1."),
         _column("threshold", pa.float64(), "The model's decision threshold; 0 to 1."),
         _column("cards_per_day", pa.float64(), "Cards a day with a transaction, on average."),
-        *_intervals(
-            EVALUATION_INTERVALS
-            | {"ap_difference": "average precision less the champion's on the same transactions; -1 to 1, paired"}
-        ),
+        *_intervals(EVALUATION_INTERVALS),
+        *_pair_columns(),
         # Why no model could be judged, in the one row of such a month; or why the window is not enough yet.
         _column("reason", pa.string(), "Why no model was judged, or why the window is not enough yet; else empty."),
     ]
@@ -423,7 +468,7 @@ def evaluation_segments(contract: Contract) -> Table:  # noqa: ARG001 - all tabl
     """One row per month, role and part of the window: a merchant segment, a band of amounts, new customers."""
     columns = [
         _month("at whose end the models were judged"),
-        _column("role", pa.string(), "champion, challenger or reference.", nullable=False),
+        _column("role", pa.string(), "champion, challenger or waiting.", nullable=False),
         _column("model_version", pa.int64(), "Version in the MLflow registry.", nullable=False),
         _column(
             "segment", pa.string(), "What the window is parted by: an attribute, amounts, weekends.", nullable=False
@@ -439,6 +484,12 @@ def evaluation_segments(contract: Contract) -> Table:  # noqa: ARG001 - all tabl
         *(
             _column(name, pa.float64(), f"{EVALUATION_INTERVALS[name][0].upper()}{EVALUATION_INTERVALS[name][1:]}.")
             for name in ("precision_at_threshold", "recall_at_threshold", "expected_over_observed")
+        ),
+        *_intervals(
+            {
+                "caught_difference": "of challenger and waiting: share of the part's losses that it has reviewed, less "
+                "the champion's, with the same reviews of the whole window; -1 to 1, its interval for all parts at once"
+            }
         ),
     ]
     order = ("month", "role", "segment", "value")

@@ -9,7 +9,9 @@ from sklearn.linear_model import LogisticRegression
 
 from fraud_assets.adapters.bento import to_onnx
 from fraud_assets.core.contracts.contract import Column, load_contract
-from fraud_assets.core.decisions.promotion import ModelEvidence, decide_promotion, promotion_signals
+from fraud_assets.core.decisions.evidence import promotion_signals
+from fraud_assets.core.decisions.promotion import ModelEvidence, judge_evidence
+from fraud_assets.core.evaluation import evaluation as judging
 from fraud_assets.core.evaluation.evaluation import (
     EvaluationError,
     KnownRows,
@@ -19,9 +21,10 @@ from fraud_assets.core.evaluation.evaluation import (
     segment_rows,
     window_segments,
 )
-from fraud_assets.core.evaluation.segments import Segment, segments_in_words
+from fraud_assets.core.evaluation.segments import ENDS, Segment, segments_in_words
 from fraud_assets.core.lineage import tables
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, digest_model
+from fraud_assets.core.statistics.bootstrap import Interval
 from fraud_assets.core.statistics.metrics import Costs
 from fraud_assets.core.windows import Window
 from fraud_assets.settings import PROJECT_ROOT
@@ -82,7 +85,22 @@ FOUR = [
 def evaluation(given, models, schema, window=WINDOW, contract=CARDS):
     features, labels = rows(*given)
     scored = score_window(features, labels, models, window, contract)
-    return evaluation_rows(scored, models, month="2018-06", as_of=AS_OF, window=window, schema=schema)
+    found = evaluation_rows(scored, models, month="2018-06", as_of=AS_OF, window=window, schema=schema)
+    if not {"champion", "challenger"} <= models.keys():
+        return found
+    reviews = judging.Reviewed(100, Costs())
+    pair = judging.compare(scored, scored, [], models, "challenger", since=window.start, reviews=reviews)
+    return judging.with_pairs(found, [pair])
+
+
+def signals_of(table, champion, **more):
+    """The signals of a sound month, whose rows these are."""
+    trained = [{"model_version": version, "inputs_digest": f"digest {version}"} for version in range(1, 10)]
+    drift = pa.table({"kind": ["verdict"], "drift_status": ["OK"], "blame": pa.array([None], pa.string())})
+    parts = tables.evaluation_segments(CARDS).schema.empty_table()
+    return promotion_signals(
+        table, parts, "2018-06", champion, **({"contract": CARDS, "drift": drift, "trained": trained} | more)
+    )
 
 
 def judged(given, models, schema, window=WINDOW):
@@ -293,60 +311,94 @@ def many(n=400, seed=5):
 
 def test_signals_hold_the_evidence_of_both_models_and_their_paired_difference(schema):
     table = evaluation(many(), {"champion": scorer(-1, 3), "challenger": scorer(1, 4)}, schema)
-    signals = promotion_signals(table, "2018-06", champion=3)
+    signals = signals_of(table, champion=3)
     row = next(row for row in table.to_pylist() if row["role"] == "challenger")
     assert (signals.challenger_version, signals.champion_version) == (4, 3)
     assert signals.challenger == ModelEvidence(
         4, "2018-04", row["n"], row["n_fraud"], row["prevalence"], row["average_precision"],
         row["average_precision_low"], row["average_precision_high"], 0.5, row["alerts_per_day"], row["cards_per_day"],
         row["expected_cost"], row["cost_without_review"],
+        Interval(*(row[f"expected_over_observed{end}"] for end in ENDS)),
     )  # fmt: skip
-    assert signals.ap_difference.low < signals.ap_difference.value < signals.ap_difference.high
-    assert decide_promotion(signals).promote
+    assert signals.pair.cost.low < signals.pair.cost.value < signals.pair.cost.high < 0
+    assert (signals.pair.n, signals.pair.n_fraud, signals.pair.look) == (row["n"], row["n_fraud"], 1)
+    assert (signals.matured, signals.drift_status, signals.training_digest) == (True, "OK", "digest 4")
+    assert judge_evidence(signals).promote
 
 
 def test_signals_of_a_first_challenger_have_no_champion_and_no_difference(schema):
     table = evaluation(many(), {"challenger": scorer(1, 4), "reference": scorer(1, 4)}, schema)
-    signals = promotion_signals(table, "2018-06", champion=None)
-    assert (signals.champion_version, signals.champion, signals.ap_difference) == (None, None, None)
-    assert decide_promotion(signals).promote
+    signals = signals_of(table, champion=None)
+    assert (signals.champion_version, signals.champion, signals.pair) == (None, None, None)
+    assert judge_evidence(signals).promote
 
 
 def test_signals_of_a_month_without_a_challenger_promote_nothing(schema):
     table = evaluation(many(), {"champion": scorer(1, 3)}, schema)
-    signals = promotion_signals(table, "2018-06", champion=3)
+    signals = signals_of(table, champion=3)
     assert (signals.challenger_version, signals.challenger) == (None, None)
-    assert not decide_promotion(signals).promote
+    assert not judge_evidence(signals).promote
 
 
 def test_signals_of_a_month_that_could_not_be_judged_promote_nothing_and_carry_the_reason_on(schema):
     row = nothing_judged("2018-06", AS_OF, "12 matured transactions, 0 of them fraud", schema)
-    signals = promotion_signals(row, "2018-06", champion=3)
-    assert texts(decide_promotion(signals).reasons) == (
+    signals = signals_of(row, champion=3)
+    assert texts(judge_evidence(signals).reasons) == (
         "There is no challenger in 2018-06: 12 matured transactions, 0 of them fraud.",
     )
-    assert promotion_signals(row, "2018-06", 3, "no model has been trained").why_none == "no model has been trained"
+    told = signals_of(row, champion=3, why_none="no model has been trained")
+    assert told.why_none == "no model has been trained"
 
 
 def test_signals_of_a_month_without_rows_promote_nothing(schema):
-    signals = promotion_signals(schema.empty_table(), "2018-06", champion=3)
+    signals = signals_of(schema.empty_table(), champion=3)
     assert (signals.champion_version, signals.champion) == (3, None)
-    assert not decide_promotion(signals).promote
+    assert not judge_evidence(signals).promote
 
 
 def test_an_unknown_interval_is_no_difference(schema):
     """Both frauds are one customer's: how much the difference would vary between customers cannot be told."""
     given = [(day, 1 if fraud else 9 + day, amount, a, fraud, matured) for day, _, amount, a, fraud, matured in FOUR]
     table = evaluation(given, {"champion": scorer(1, 3), "challenger": scorer(-1, 4)}, schema)
-    signals = promotion_signals(table, "2018-06", champion=3)
-    assert signals.ap_difference is None
-    assert not decide_promotion(signals).promote
+    signals = signals_of(table, champion=3)
+    assert signals.pair.ap is not None
+    assert not signals.pair.ap.is_known
+    assert not judge_evidence(signals).promote
 
 
 def test_evidence_about_another_champion_than_the_live_one_is_refused(schema):
     table = evaluation(many(), {"champion": scorer(-1, 3), "challenger": scorer(1, 4)}, schema)
-    with pytest.raises(ValueError, match="its evidence is about version 3"):
-        promotion_signals(table, "2018-06", champion=2)
+    [reason] = judge_evidence(signals_of(table, champion=2)).reasons
+    assert reason.rule == "other_model"
+
+
+def test_what_nobody_stored_is_unknown_and_promotes_nothing(schema):
+    """The champion goes by amounts, which hold half of what the challenger sees, and more."""
+    generator = np.random.default_rng(6)
+    given = [(day, one, 45 + 10 * (a + 2 * generator.normal()), a, *known) for day, one, _, a, *known in many()]
+    champion = scorer(0.1, 3, threshold=1 / (1 + np.exp(-6)), feature="amount")
+    table = evaluation(given, {"champion": champion, "challenger": scorer(1, 4)}, schema)
+    assert judge_evidence(signals_of(table, champion=3)).promote
+    rules = {
+        "no drift report": signals_of(table, champion=3, drift=None),
+        "no training": signals_of(table, champion=3, trained=()),
+        "labels that have not matured": signals_of(
+            table, champion=3, contract=CARDS.model_copy(update={"maturity_days": 8})
+        ),
+        "parts that are missing": signals_of(
+            pa.Table.from_pylist([row | {"parts_judged": 1} for row in table.to_pylist()], schema=schema), champion=3
+        ),
+        "rows from before costs were compared": signals_of(
+            pa.Table.from_pylist([row | {"look": None} for row in table.to_pylist()], schema=schema), champion=3
+        ),
+    }
+    assert {told: [str(one.rule) for one in judge_evidence(signals).reasons] for told, signals in rules.items()} == {
+        "no drift report": ["drift_unknown"],
+        "no training": ["training_unknown"],
+        "labels that have not matured": ["labels_not_matured"],
+        "parts that are missing": ["parts_unknown"],
+        "rows from before costs were compared": ["difference_unknown"],
+    }
 
 
 def stored(month_frauds):
