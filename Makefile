@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 SPARK := .venv/.spark
 PEERS := .venv-peers/.installed
 
-.PHONY: setup spark demo test lint format dev serve status bench-platform bench-io bench-corruptions bench-handbook bench-features bench-imbalance bench-registrations bench-datasets bench-drift check-bento lock clean bench-backtest bench-explanations
+.PHONY: setup spark demo test lint format dev serve status bench-platform bench-io bench-corruptions bench-handbook bench-features bench-imbalance bench-registrations bench-datasets bench-drift bench-promotion check-bento lock clean bench-backtest bench-explanations
 
 setup: $(STAMP)  ## a .venv with the locked packages, hashes checked
 
@@ -85,6 +85,9 @@ $(PEERS): requirements-peers.lock $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-peers
 	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-peers --require-hashes -r requirements-peers.lock
 	@touch $(PEERS)
+bench-promotion: setup  ## how often the promotion decision is wrong: equal pairs over twelve looks, better ones over three
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.promotion
+
 bench-backtest: setup  ## does the drift sensor pay? a simulated year in which fraud changes, under retraining policies
 	$(BIN)/python -m benchmarks.backtest
 
