@@ -63,6 +63,10 @@ class Settings(BaseSettings):
         "masked",
         description="First rows of each month that Dagster's event log keeps: none, masked (without columns that "
         "identify somebody), all.",
+    ledger_head: Path | None = Field(
+        None,
+        description="File that holds the ledger's last number and hash; outside of the home, a database that was cut "
+        "shows.",
     )
     simulator_customers: int = Field(2000, ge=1, description="Customers of the simulated world.")
     simulator_terminals: int = Field(4000, ge=1, description="Terminals of the simulated world.")
@@ -286,6 +290,13 @@ class Settings(BaseSettings):
     def postgres_folder(self) -> Path:
         """Data folder of the embedded PostgreSQL, shared by all contracts of a home."""
         return self._home / "postgres"
+
+    @property
+    def ledger_head_file(self) -> Path:
+        """Where the ledger's head is kept; a relative path counts from the project."""
+        if self.ledger_head is None:
+            return self.workspace / "ledger-head.json"
+        return (PROJECT_ROOT / self.ledger_head.expanduser()).resolve()
 
     @property
     def artifacts(self) -> Path:

@@ -62,6 +62,7 @@ SETTINGS = {
     "database_url": none("postgresql://example.invalid/", SERVER),
     "mlflow_uri": none("http://example.invalid", SERVER),
     "preview": none("none", "it is about what Dagster's event log shows of the rows"),
+    "ledger_head": none(Path("elsewhere"), SERVER),
     "simulator_customers": Changed(301, DELIVERED, DELIVERY),
     "simulator_terminals": Changed(601, DELIVERED, DELIVERY),
     "simulator_seed": Changed(8, DELIVERED, DELIVERY),

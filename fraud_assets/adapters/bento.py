@@ -14,7 +14,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -76,11 +78,13 @@ class PackagedBento:
         tag: `fraud_scorer:v<model version>-<first 8 digits of digest>`.
         path: its folder, which `bentoml serve` takes.
         digest: SHA-256 over all that was put in: model, manifest, sources, requirements.
+        digests: SHA-256 by name, as the ledger has them: the model's files, and `bento` for the digest.
     """
 
     tag: str
     path: Path
     digest: str
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 # --- ONNX ---------------------------------------------------------------------------------------------------
@@ -402,7 +406,14 @@ class _Ensemble:
 # --- Bento --------------------------------------------------------------------------------------------------
 
 
-def build_bento(onnx: bytes, manifest: ModelManifest, *, bentoml_home: Path, project_root: Path) -> PackagedBento:
+def build_bento(
+    onnx: bytes,
+    manifest: ModelManifest,
+    *,
+    bentoml_home: Path,
+    project_root: Path,
+    labels: Mapping[str, str] | None = None,
+) -> PackagedBento:
     """Builds the service around a model, or finds the bento built before.
 
     The model lies inside the bento, next to the service that reads it: the bento is the pin, needs neither a
@@ -418,6 +429,7 @@ def build_bento(onnx: bytes, manifest: ModelManifest, *, bentoml_home: Path, pro
         manifest: what it says about itself.
         bentoml_home: the BentoML home in whose store the bento shall lie.
         project_root: the folder that holds `fraud_assets/` and `bentos/`.
+        labels: further labels of a bento that is built now; its content, digest and tag are the same with others.
 
     Raises:
         ScoringError: when the bytes are not the manifest's model.
@@ -436,7 +448,12 @@ def build_bento(onnx: bytes, manifest: ModelManifest, *, bentoml_home: Path, pro
     requirements = serving_requirements()
     digest = _digest_contents(contents, requirements)
     version = f"v{manifest.model_version}-{digest[:8]}"
-    packaged = PackagedBento(f"{BENTO_NAME}:{version}", bentoml_home / "bentos" / BENTO_NAME / version, digest)
+    packaged = PackagedBento(
+        f"{BENTO_NAME}:{version}",
+        bentoml_home / "bentos" / BENTO_NAME / version,
+        digest,
+        {"bento": digest, **manifest.digests},
+    )
     if (packaged.path / "bento.yaml").is_file():
         return packaged
 
@@ -460,6 +477,7 @@ def build_bento(onnx: bytes, manifest: ModelManifest, *, bentoml_home: Path, pro
                 "model_version": str(manifest.model_version),
                 "model_digest": manifest.model_digest,
                 "content_digest": digest,
+                **(labels or {}),
             },
             "include": [relative.as_posix() for relative in contents],
             # Locking would ask a package index; the versions are pinned already.
@@ -518,6 +536,18 @@ manifest = ModelManifest.from_json((model / "manifest.json").read_bytes())
 features = pyarrow.ipc.open_file(given).read_all()
 numpy.save(scored, Scorer((model / "model.onnx").read_bytes(), manifest).score(features))
 """
+
+
+def labels_of_bentos(bentoml_home: Path) -> dict[str, dict[str, str]]:
+    """The labels of the bentos in a store, by tag; a folder that is no bento is left out."""
+    found = {}
+    for file in sorted((bentoml_home / "bentos" / BENTO_NAME).glob("*/bento.yaml")):
+        with suppress(OSError, yaml.YAMLError):
+            written = yaml.safe_load(file.read_text(encoding="utf-8"))
+            labels = written.get("labels") if isinstance(written, dict) else None
+            if isinstance(labels, dict):
+                found[f"{BENTO_NAME}:{file.parent.name}"] = {str(name): str(one) for name, one in labels.items()}
+    return found
 
 
 def serve_command(path: Path, port: int, *, host: str = "127.0.0.1") -> list[str]:

@@ -44,6 +44,7 @@ OPENING_SECONDS = 10
 # The packages whose types an estimator is made of.
 TRUSTED = ("fraud_assets", "numpy", "scipy", "sklearn")
 ALIASES = ("champion", "challenger", "previous_champion")
+HEAD_TAG = "ledger_head"
 
 
 class RegistryError(PlatformError):
@@ -389,6 +390,35 @@ class Registry:
                 if error.error_code not in ALIAS_NOT_THERE:
                     raise
                 return None
+
+    def keep_head(self, version: int, head: str) -> None:
+        """Keeps the ledger's head (`Head.text`) with the version that its last event is about.
+
+        Raises:
+            RegistryError: when the registry does not take it, as when there is no such version.
+        """
+        mlflow = _mlflow()
+        client = self.client()
+        with _asking(mlflow):
+            client.set_model_version_tag(MODEL_NAME, str(version), HEAD_TAG, head)
+
+    def kept_heads(self) -> dict[int, str]:
+        """The heads that are kept, by version.
+
+        Raises:
+            RegistryError: when the registry does not say.
+        """
+        mlflow = _mlflow()
+        client = self.client()
+        found: dict[int, str] = {}
+        page: str | None = None
+        with _asking(mlflow):
+            while True:
+                versions = client.search_model_versions(f"name = '{MODEL_NAME}'", max_results=200, page_token=page)
+                found |= {int(one.version): one.tags[HEAD_TAG] for one in versions if HEAD_TAG in one.tags}
+                page = versions.token
+                if not page:
+                    return found
 
     def promote(self, version: int) -> None:
         """Points `champion` to a version, and `previous_champion` to the one before; nothing if it is there already."""

@@ -13,6 +13,10 @@ from rich.markup import escape
 
 from fraud_assets.cli.base import Json, app, clear_errors, console, graph, open_settings, print_json
 
+ledger_commands = typer.Typer(invoke_without_command=True, help="What happened to each model, when, by whom and why.")
+
+app.add_typer(ledger_commands, name="ledger")
+
 
 @app.command()
 def promote(
@@ -60,7 +64,7 @@ def score(
         settings = open_settings()
         store = open_store(settings)
         database = store.database
-        version = champion_version(LedgerStore(database).events())
+        version = champion_version(LedgerStore(database, settings.ledger_head_file).events())
         if version is None:
             why = why_no_model(newest_remarks(store))
             raise ValueError(
@@ -81,4 +85,45 @@ def score(
     for problem in by_reason(problems):
         print(f"not scored: {problem}", file=sys.stderr)
     if problems:
+        raise typer.Exit(1)
+
+
+@ledger_commands.callback()
+def ledger(context: typer.Context, as_json: Json = False) -> None:
+    """What happened to each model, when, by whom and why: the events of the ledger, in order."""
+    if context.invoked_subcommand:
+        return
+    from fraud_assets.adapters.postgres.database import open_database
+    from fraud_assets.adapters.postgres.ledger import LedgerStore
+    from fraud_assets.cli.tables import show_ledger
+
+    with clear_errors():
+        settings = open_settings()
+        store = LedgerStore(open_database(settings), settings.ledger_head_file)
+        rows, fault = store.rows(), store.find_fault()
+        print_json(rows) if as_json else show_ledger(console, rows)
+        if fault:
+            raise ValueError(f"the ledger is not as it was written: {fault.sentence}; see `fraud ledger verify`")
+
+
+@ledger_commands.command("verify")
+def verify(
+    head: Annotated[
+        Path | None, typer.Option("--head", help="A file with the head that was kept elsewhere; compared as well.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check each row of the ledger against its chain, and the last one against MLflow, the bentos and the file."""
+    from fraud_assets.adapters.mlflow import Registry
+    from fraud_assets.adapters.postgres.database import open_database
+    from fraud_assets.adapters.postgres.ledger import LedgerStore
+    from fraud_assets.cli.tables import show_verification
+    from fraud_assets.workflows.models.heads import verify_ledger
+
+    with clear_errors():
+        settings = open_settings()
+        store = LedgerStore(open_database(settings), settings.ledger_head_file)
+        found = verify_ledger(store, Registry(settings), settings, head)
+        print_json(found) if as_json else show_verification(console, found)
+    if found["fault"] or found["not_asked"]:
         raise typer.Exit(1)

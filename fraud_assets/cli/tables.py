@@ -537,3 +537,39 @@ def show_alerts(console: Console, listed: list[dict[str, Any]]) -> None:
                 said += f", {one['attempts']} attempts, the last: {one['last_error']}"
             style = {"delivered": "green", "waiting": "yellow", "given_up": "red"}.get(one["state"], "dim")
             console.print(Text(said, style=style), soft_wrap=True)
+
+
+def show_ledger(console: Console, rows: list[dict[str, Any]]) -> None:
+    """The events of the ledger."""
+    shown = Table(title="Ledger" if rows else "Ledger: no event yet", **LEFT)
+    for name in ("row", "when (UTC)", "what", "version", "month", "by", "why"):
+        shown.add_column(name, justify="right" if name in ("row", "version") else "left")
+    for row in rows:
+        shown.add_row(
+            str(row["number"]),
+            f"{row['recorded_at'].astimezone(UTC):%Y-%m-%d %H:%M}",
+            row["kind"],
+            str(row["model_version"]),
+            row["month"],
+            escape(row["actor"]),
+            escape("; ".join(str(one.get("text", "")) for one in row["reasons"])),
+        )
+    console.print(shown)
+
+
+def show_verification(console: Console, found: dict[str, Any]) -> None:
+    """Whether the ledger is as it was written."""
+    if found["fault"]:
+        console.print(f"[red]wrong:[/] {escape(found['fault']['sentence'])}", highlight=False, soft_wrap=True)
+    elif found["head"]:
+        head = found["head"]
+        console.print(
+            f"{found['rows']} rows are as they were written, to row {head['number']} ({head['hash'][:12]}).",
+            highlight=False,
+        )
+    else:
+        console.print("The ledger has no rows.")
+    for one in found["heads"]:
+        console.print(f"compared with {escape(one['where'])}: row {one['number']}", highlight=False, soft_wrap=True)
+    for said in found["not_asked"]:
+        console.print(f"[yellow]not compared:[/] {escape(said)}", highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from fraud_assets.adapters.retries import retried
 from fraud_assets.core.decisions.evidence import VERDICT, promotion_signals
+from fraud_assets.core.decisions.ledger import metrics_of
 from fraud_assets.core.decisions.why import why_no_challenger
 from fraud_assets.core.evaluation.evaluation import CANDIDATES
 from fraud_assets.core.lineage.staleness import champion_inputs, evidence_inputs, inputs_of, maturity_inputs
@@ -57,8 +58,9 @@ def champion(
     for signals, verdict in decided:
         live = apply_verdict(
             verdict, signals, platform.ledger, registry,
-            partial(package_version, registry=registry, settings=settings),
+            partial(package_version, registry=registry, settings=settings, ledger=platform.ledger),
             actor=f"dagster run {context.run.run_id}", evidence=evidence,
+            metrics=metrics_of(evaluation.to_pylist()),
         )  # fmt: skip
     # The last one was promoted, or none was: then the month is that of its newest model.
     signals, verdict = decided[-1] if decided[-1][1].promote else decided[0]

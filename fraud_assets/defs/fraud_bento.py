@@ -36,7 +36,7 @@ def fraud_bento(context: dg.AssetExecutionContext, platform: Platform, champion:
     # Serving looks up the last days of an entity, and all earlier statements about its transactions.
     platform.store.index_months("raw_transactions", list(platform.store.months("raw_transactions"))[-2:])
     platform.store.index_months("fraud_labels", list(platform.store.months("fraud_labels")))
-    bento = package_version(version, platform.registry, platform.settings)
+    bento = package_version(version, platform.registry, platform.settings, platform.ledger)
     _, manifest = platform.registry.fetch(version)
     row = base | {"bento_tag": bento.tag, "model_digest": manifest.model_digest}
     return dg.Output(

@@ -50,7 +50,7 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
     @cached_property
     def ledger(self) -> LedgerStore:
         """The ledger."""
-        return LedgerStore(self.store.database)
+        return LedgerStore(self.store.database, self.settings.ledger_head_file)
 
     @cached_property
     def registry(self) -> Registry:

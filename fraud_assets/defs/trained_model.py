@@ -8,6 +8,7 @@ import dagster as dg
 import pyarrow as pa
 
 from fraud_assets.adapters.retries import retried
+from fraud_assets.core.decisions.ledger import validation_metrics
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.lineage.configuration import setting_inputs
 from fraud_assets.core.lineage.staleness import evidence_inputs, inputs_of, maturity_inputs
@@ -29,6 +30,7 @@ from fraud_assets.defs.partitions import (
 )
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
+from fraud_assets.workflows.models.heads import keep_head
 
 
 @dg.asset(
@@ -84,7 +86,10 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         [Reason(Rule.TRAINED, reason)],
         actor=f"dagster run {context.run.run_id}",
         evidence=evidence,
+        metrics=validation_metrics(result.chosen.validation_metrics()),
+        digests=manifest.digests,
     )
+    keep_head(platform.ledger, platform.registry)
     row = base | _trained_row(result, manifest) | {"reason": reason, "mlflow_run_id": run_id}
     return dg.Output(
         _table([row]),

@@ -111,6 +111,7 @@ def happening(
         instance.run_storage.wipe()
         instance.event_log_storage.wipe()
     with database.session() as connection:
+        connection.execute("SET LOCAL session_replication_role = replica")
         connection.execute("TRUNCATE alerts, alert_attempts, ledger")
 
 

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 VERSION_TABLE = "fraud_schema_version"
 
 # Oldest first. Here, and not asked of alembic, because whoever only reads should not wait until that is imported.
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 
 State = Literal["empty", "behind", "current", "ahead"]
 
@@ -64,10 +64,11 @@ sa.Table(
     _count("altered", nullable=True),
 )
 
-sa.Table(
+LEDGER = sa.Table(
     "ledger",
     CONTROL_TABLES,
-    _number(),
+    # Given by the writer, because a row's hash covers it.
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
     _moment("recorded_at", now=True),
     _text("kind"),
     _count("model_version"),
@@ -76,7 +77,27 @@ sa.Table(
     _text("actor"),
     _text("fact", unique=True),
     sa.Column("evidence", JSONB),
+    _text("code_version", nullable=True),
+    sa.Column("libraries", JSONB),
+    sa.Column("metrics", JSONB),
+    sa.Column("digests", JSONB),
+    _text("previous_hash", unique=True),
+    _text("hash", unique=True),
 )
+# What keeps rows from being changed, as revision 0004 makes it.
+for statement in (
+    """
+    CREATE FUNCTION public.ledger_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'the ledger is append-only: %% is refused', TG_OP USING ERRCODE = 'insufficient_privilege';
+    END $$
+    """,
+    "CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON public.ledger "
+    "FOR EACH STATEMENT EXECUTE FUNCTION public.ledger_is_append_only()",
+    "REVOKE UPDATE, DELETE, TRUNCATE ON public.ledger FROM PUBLIC, CURRENT_USER",
+):
+    # SQLAlchemy's class has no types of its own here.
+    sa.event.listen(LEDGER, "after_create", sa.DDL(statement))  # type: ignore[no-untyped-call]
 
 sa.Table(
     "retraining_decisions",

@@ -137,6 +137,12 @@ class ModelManifest(BaseModel):
         """
         return parse_contract(self.contract_yaml, f"the contract in the manifest of {self.model_name}")
 
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the files of a packaged model, by name, as the ledger has them."""
+        manifest = hashlib.sha256(self.to_json().encode("utf-8")).hexdigest()
+        return {"model.onnx": self.model_digest, "manifest.json": manifest}
+
     def to_json(self) -> str:
         """The manifest as indented JSON; `from_json` reads it back to an equal manifest."""
         return self.model_dump_json(indent=2)

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from fraud_assets.adapters.bento import score_in_bento
 from fraud_assets.adapters.mlflow import Registry
+from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.decisions.promotion import (
     PackageEvidence,
@@ -71,7 +72,7 @@ def try_package(
         ScoringError: when the model cannot score.
         PackagingError: when the bento cannot be built, or does not score.
     """
-    bento = package_version(version, registry, settings)
+    bento = package_version(version, registry, settings, LedgerStore(store.database, settings.ledger_head_file))
     onnx, manifest = registry.fetch(version)
     scorer = Scorer(onnx, manifest)
     rows = _newest_rows(store, month, list(manifest.features))

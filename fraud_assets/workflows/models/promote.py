@@ -6,21 +6,24 @@ The ledger is the record, and the alias follows it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
 from fraud_assets.adapters.bento import PackagedBento, build_bento
 from fraud_assets.adapters.mlflow import Registry
 from fraud_assets.adapters.postgres.ledger import LedgerDecision, LedgerStore
-from fraud_assets.core.decisions.ledger import BY_HAND, EventKind, champion_event, champion_version
+from fraud_assets.core.decisions.chain import Head
+from fraud_assets.core.decisions.ledger import BY_HAND, EventKind, Metrics, champion_event, champion_version
 from fraud_assets.core.decisions.promotion import PromotionSignals, PromotionVerdict
 from fraud_assets.core.lineage.staleness import Inputs
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.reasons import Reason, Rule
 from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows.models.heads import keep_head
 
-Package = Callable[[int], object]
+Package = Callable[[int], PackagedBento]
 
 
 def apply_verdict(
@@ -32,6 +35,7 @@ def apply_verdict(
     *,
     actor: str,
     evidence: Inputs,
+    metrics: Metrics | None = None,
 ) -> int | None:
     """Records the verdict on a challenger, and points the alias to what is live.
 
@@ -46,24 +50,29 @@ def apply_verdict(
         package: packages a version, or raises; called before anything is promoted.
         actor: who or what decided.
         evidence: for the ledger.
+        metrics: likewise, of what was compared.
 
     Returns:
         The version that was live after the month.
     """
     version, month = signals.challenger_version, signals.month
+    packaged = None
     if version is not None and version != signals.champion_version and verdict.promote:
-        package(version)
+        packaged = package(version)
     with ledger.deciding() as decision:
         if version is None:
             standing = champion_event([event for event in decision.events() if event.month == month])
             version = standing.model_version if standing and not standing.by_hand else None
         if version is not None and version != signals.champion_version:
             outcome: EventKind = "validated" if verdict.promote else "refused"
-            decision.record(outcome, version, month, verdict.reasons, actor=actor, evidence=evidence)
-            if verdict.promote:
-                decision.record("promoted", version, month, verdict.reasons, actor=actor, evidence=evidence)
+            record = partial(decision.record, actor=actor, evidence=evidence, metrics=metrics)
+            record(outcome, version, month, verdict.reasons)
+            if packaged is not None:
+                record("promoted", version, month, verdict.reasons, digests=packaged.digests)
         follow_ledger(decision, registry)
-        return champion_version(decision.events(), before_month=shift_month(month, 1))
+        live = champion_version(decision.events(), before_month=shift_month(month, 1))
+    keep_head(ledger, registry)
+    return live
 
 
 def promote_by_hand(
@@ -75,12 +84,14 @@ def promote_by_hand(
         RegistryError: when the registry has no such version.
         ScoringError: when the version cannot score; nothing is changed then.
     """
-    package(version)
+    packaged = package(version)
     with ledger.deciding() as decision:
         number = len(decision.events())
         evidence = {BY_HAND: {"after event": str(number)}}
-        decision.record("promoted", version, month, [Reason(Rule.BY_HAND, reason)], actor=actor, evidence=evidence)
+        reasons = [Reason(Rule.BY_HAND, reason)]
+        decision.record("promoted", version, month, reasons, actor=actor, evidence=evidence, digests=packaged.digests)
         follow_ledger(decision, registry)
+    keep_head(ledger, registry)
 
 
 def follow_ledger(ledger: LedgerDecision, registry: Registry) -> None:
@@ -90,8 +101,8 @@ def follow_ledger(ledger: LedgerDecision, registry: Registry) -> None:
         registry.promote(live)
 
 
-def package_version(version: int, registry: Registry, settings: Settings) -> PackagedBento:
-    """Packages a version that can score, or finds its bento.
+def package_version(version: int, registry: Registry, settings: Settings, ledger: LedgerStore) -> PackagedBento:
+    """Packages a version that can score, or finds its bento. A bento that is built now knows the ledger's head.
 
     Raises:
         RegistryError: when the registry has no such version, or not all of its files.
@@ -102,4 +113,6 @@ def package_version(version: int, registry: Registry, settings: Settings) -> Pac
     for part in ("reference", "serving"):
         onnx, manifest = registry.fetch(version, part)
         Scorer(onnx, manifest).probabilities(np.zeros((1, len(manifest.encoding.columns)), dtype=np.float32))
-    return build_bento(onnx, manifest, bentoml_home=settings.bentoml_home, project_root=PROJECT_ROOT)
+    events = ledger.events()
+    labels = {"ledger_head": Head(events[-1].number, events[-1].hash).text} if events else {}
+    return build_bento(onnx, manifest, bentoml_home=settings.bentoml_home, project_root=PROJECT_ROOT, labels=labels)

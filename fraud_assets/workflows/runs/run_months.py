@@ -114,9 +114,9 @@ def promote_version(job: dg.JobDefinition, settings: Settings, version: int, rea
     decided = list(store.months("champion"))
     if not decided:
         raise ValueError("no month has been evaluated yet, so there is nothing to promote on; use `fraud run`")
-    registry = Registry(settings)
-    package = partial(package_version, registry=registry, settings=settings)
-    promote_by_hand(version, decided[-1], reason, LedgerStore(store.database), registry, package, actor=actor)
+    registry, ledger = Registry(settings), LedgerStore(store.database, settings.ledger_head_file)
+    package = partial(package_version, registry=registry, settings=settings, ledger=ledger)
+    promote_by_hand(version, decided[-1], reason, ledger, registry, package, actor=actor)
     assets = [dg.AssetKey("champion"), dg.AssetKey("fraud_bento")]
     with busy_instance(settings) as instance:
         result = execute_month(job, instance, decided[-1], f"fraud promote {version}", assets)

@@ -143,7 +143,7 @@ def serve_champion(settings: Settings, port: int, host: str, tell: Tell) -> None
     store = open_store(settings)
     from fraud_assets.adapters.postgres.ledger import LedgerStore
 
-    champion = read_status(store, LedgerStore(store.database))["champion"]
+    champion = read_status(store, LedgerStore(store.database, settings.ledger_head_file))["champion"]
     if champion is None or champion["bento_tag"] is None:
         why = f": {why_no_model(newest_remarks(store))}" if champion is None and store.months("champion") else ""
         raise ValueError(f"no model has been promoted and packaged yet; use `make demo` or `fraud run`{why}")

@@ -52,7 +52,8 @@ def own(made: Settings) -> Iterator[Settings]:
     text = file.read_text()
     database = reopen(made)
     with database.session() as connection:
-        connection.execute("TRUNCATE ledger RESTART IDENTITY")
+        connection.execute("SET LOCAL session_replication_role = replica")
+        connection.execute("TRUNCATE ledger, retraining_decisions RESTART IDENTITY")
     database.close()
     yield made
     file.write_text(text)
@@ -80,6 +81,15 @@ def record(database: Database, version: int) -> bool:
     return LedgerStore(database).record("registered", version, "2025-01", [], actor="test")
 
 
+def decide(database: Database, number: int) -> None:
+    with database.session() as connection:
+        connection.execute(
+            "INSERT INTO retraining_decisions (month, decision, reasons, report_digest, fact) "
+            "VALUES ('2025-01', 'no', '{}', 'd', %s)",
+            [str(number)],
+        )
+
+
 def test_no_number_is_given_out_again_after_a_crash(own: Settings) -> None:
     """Also of a table that was filled in the transaction that made it, which `wal_level = minimal` does not log."""
     database = reopen(own)
@@ -102,21 +112,21 @@ def test_no_number_is_given_out_again_after_a_crash(own: Settings) -> None:
 
 def test_a_home_whose_numbers_went_back_is_repaired_when_it_is_opened_for_writing(own: Settings) -> None:
     database = reopen(own)
-    for version in range(3):
-        record(database, version)
+    for number in range(3):
+        decide(database, number)
     with database.session() as connection:
         connection.execute('CREATE TABLE dagster."Odd""name" ("It\'s" serial PRIMARY KEY, a int)')
         connection.execute('INSERT INTO dagster."Odd""name" (a) VALUES (1), (2)')
-        connection.execute("ALTER SEQUENCE ledger_number_seq RESTART")
+        connection.execute("ALTER SEQUENCE retraining_decisions_number_seq RESTART")
         connection.execute('ALTER TABLE dagster."Odd""name" ALTER a SET NOT NULL')
         names = "SELECT pg_get_serial_sequence('dagster.\"Odd\"\"name\"', 'It''s')"
         (sequence,) = connection.execute(names).fetchone() or ("",)
         connection.execute(f"ALTER SEQUENCE {sequence} RESTART")
     with pytest.raises(psycopg.errors.UniqueViolation):
-        record(database, 3)
+        decide(database, 3)
     database.close()
     database = reopen(own)
-    assert record(database, 3)
+    decide(database, 3)
     with database.session() as connection:
         connection.execute('INSERT INTO dagster."Odd""name" (a) VALUES (3)')
     database.close()

@@ -199,7 +199,10 @@ def store(server: Callable[[str], Database], simulator_contract: Contract) -> It
             "ALTER TABLE backtest RENAME COLUMN reasons TO reason",
             "UPDATE backtest SET reason = 'a month is over; not trained: too few; frauds' WHERE policy = 'monthly'",
             "UPDATE backtest SET reason = '' WHERE policy = 'never'",
-            "ALTER TABLE ledger ALTER COLUMN reasons TYPE text",
+            "DROP FUNCTION ledger_is_append_only CASCADE",
+            "ALTER TABLE ledger ALTER COLUMN reasons TYPE text, DROP COLUMN code_version, DROP COLUMN libraries, "
+            "DROP COLUMN metrics, DROP COLUMN digests, DROP COLUMN previous_hash, DROP COLUMN hash, "
+            "ALTER COLUMN number ADD GENERATED ALWAYS AS IDENTITY",
             "ALTER TABLE quarantined_labels ALTER COLUMN reasons TYPE text",
             f"UPDATE public.{schema.VERSION_TABLE} SET version_num = '0002'",
         ):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
 import pytest
 
+from fraud_assets.adapters.bento import PackagedBento
 from fraud_assets.adapters.mlflow import Registry, RegistryError
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
@@ -28,11 +30,16 @@ class FakeRegistry:
 
     champion: int | None = None
     moves: list[int] = field(default_factory=list)
+    heads: dict[int, str] = field(default_factory=dict)
     answers: bool = True
 
-    def package(self, version: int) -> None:
+    def package(self, version: int) -> PackagedBento:
         if version > 5:
             raise RegistryError(f"the registry has no version {version}")
+        return PackagedBento(f"fraud_scorer:v{version}", Path(), "b", {"bento": "b", "model.onnx": f"m{version}"})
+
+    def keep_head(self, version: int, head: str) -> None:
+        self.heads[version] = head
 
     def promote(self, version: int) -> None:
         if not self.answers:
