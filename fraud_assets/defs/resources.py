@@ -1,6 +1,6 @@
 """What assets are given: the platform's store, ledger, registry and source, opened when first used."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 
@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from fraud_assets.adapters.engines import Compute, open_engine
 from fraud_assets.adapters.mlflow import Registry
+from fraud_assets.adapters.postgres.leases import take_months
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore, PostgresMonthIOManager, open_store
 from fraud_assets.adapters.postgres.run_processes import PROCESS_TAG, holding, this_process
@@ -16,7 +17,16 @@ from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.decisions.ledger import champion_version
 from fraud_assets.core.lineage.staleness import Inputs, contract_inputs, inputs_of
+from fraud_assets.core.months import months_between
 from fraud_assets.settings import Settings
+
+
+def months_of(tags: Mapping[str, str]) -> list[str]:
+    """The months that a run is about, by its tags; none of a run without months."""
+    if month := tags.get("dagster/partition"):
+        return [month]
+    first, last = (tags.get(f"dagster/asset_partition_range_{end}") for end in ("start", "end"))
+    return months_between(first, last) if first and last else []
 
 
 class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -35,6 +45,7 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
             return
         context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: this_process()})
         with holding(self.store.database, context.run.run_id):
+            take_months(self.store.database, context.run.run_id, months_of(context.run.tags))
             yield self
 
     @property

@@ -16,7 +16,9 @@ from psycopg.types.json import Jsonb
 
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.head_file import read_head, write_head
+from fraud_assets.adapters.postgres.leases import check_lease
 from fraud_assets.adapters.provenance import code_version, library_versions
+from fraud_assets.core.decisions.alerts import run_of
 from fraud_assets.core.decisions.chain import GENESIS, Fault, Head, LedgerError, chained, find_fault
 from fraud_assets.core.decisions.ledger import BY_HAND, Event, EventKind, Metrics
 from fraud_assets.core.digests import digest_text
@@ -155,12 +157,16 @@ class LedgerDecision:
 
         Returns:
             Whether it was new.
+
+        Raises:
+            LeaseError: when the actor is a run that may not write the month any more.
         """
         named = {table: dict(months) for table, months in (evidence or {}).items()}
         since = str(self._decided_otherwise(month, named)) if kind != "registered" and BY_HAND not in named else ""
         fact = digest_text(kind, str(model_version), month, json.dumps(named, sort_keys=True), since)
         if any(row["fact"] == fact for row in self._rows):
             return False
+        check_lease(self.connection, run_of(actor), month)
         last = self._rows[-1] if self._rows else None
         (now,) = self.connection.execute("SELECT clock_timestamp()").fetchone() or (None,)
         row = {

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import sql
 
+from fraud_assets.adapters.postgres.leases import check_lease
 from fraud_assets.adapters.postgres.turns import take_locks
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.digests import TableDigest, digest_table
@@ -90,7 +91,11 @@ def write_month(
             that an unchanged month is not copied; of batches while they pass.
         is_intact: whether the stored rows have this digest; asked when it is the one that was recorded for them.
         inputs: what the rows were made of. When only these differ, they are recorded and the rows stay.
-        run_id: the run to record.
+        run_id: the run to record; it must still have the month's lease.
+
+    Raises:
+        TableError: for rows that the table cannot hold.
+        LeaseError: when the run was declared failed, or lost the month to another one.
     """
     # Writers of a table take turns, also of different months: each has the parent open when it detaches from it, and
     # two would wait for each other. Readers are not held up by this.
@@ -115,6 +120,8 @@ def write_month(
     if not changed and (inputs is None or inputs == known_inputs):
         return MonthWrite(month, digest, n_rows, changed, 0, 0, 0)
     counts = _swap(connection, table, month, bounds, build) if changed else (0, 0, 0)
+    # Last, so that nobody waits for the lease while rows are copied and readers are waited for.
+    check_lease(connection, run_id, month)
     connection.execute(
         "INSERT INTO month_versions (table_name, month, digest, n_rows, run_id, inputs, added, removed, altered) "
         "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import psutil  # type: ignore[import-untyped] # publishes no type information (7.2)
 import psycopg
@@ -35,6 +36,12 @@ LEFT JOIN dagster.run_tags AS month ON month.run_id = runs.run_id AND month.key 
 LEFT JOIN dagster.run_tags AS purpose ON purpose.run_id = runs.run_id AND purpose.key = 'fraud/purpose'
 WHERE runs.status IN ('STARTED', 'CANCELING')
 ORDER BY runs.id
+"""
+ONE_RUN = """
+SELECT process.value, extract(epoch FROM now()) - coalesce(runs.start_time, extract(epoch FROM now())) > %s,
+    pg_try_advisory_xact_lock(hashtextextended('fraud_assets.run ' || runs.run_id, 0))
+FROM dagster.runs LEFT JOIN dagster.run_tags AS process ON process.run_id = runs.run_id AND process.key = %s
+WHERE runs.run_id = %s
 """
 
 
@@ -87,6 +94,15 @@ def find_dead_runs(database: Database) -> list[DeadRun]:
         for run_id, process, month, purpose, begun, left_alone in rows
         if left_alone and (begun if process is None else not _lives(process))
     ]
+
+
+def run_lives(connection: psycopg.Connection[Any], run_id: str) -> bool:
+    """Whether a run that is not over has a process, or may be about to have one."""
+    row = connection.execute(ONE_RUN, [START_SECONDS, PROCESS_TAG, run_id]).fetchone()
+    if row is None:
+        return False
+    process, begun, left_alone = row
+    return not (left_alone and (begun if process is None else not _lives(process)))
 
 
 def _lives(tag: str) -> bool:

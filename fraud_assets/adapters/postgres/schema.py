@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 VERSION_TABLE = "fraud_schema_version"
 
 # Oldest first. Here, and not asked of alembic, because whoever only reads should not wait until that is imported.
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 
 State = Literal["empty", "behind", "current", "ahead"]
 
@@ -98,6 +98,16 @@ for statement in (
 ):
     # SQLAlchemy's class has no types of its own here.
     sa.event.listen(LEDGER, "after_create", sa.DDL(statement))  # type: ignore[no-untyped-call]
+
+sa.Table(
+    "month_leases",
+    CONTROL_TABLES,
+    sa.Column("token", sa.BigInteger, sa.Identity(always=False), primary_key=True),
+    _text("month"),
+    _text("run_id"),
+    _moment("taken_at", now=True),
+    sa.UniqueConstraint("month", "run_id", name="month_leases_month_run_id_key"),
+)
 
 sa.Table(
     "retraining_decisions",
