@@ -63,6 +63,7 @@ class Settings(BaseSettings):
         "masked",
         description="First rows of each month that Dagster's event log keeps: none, masked (without columns that "
         "identify somebody), all.",
+    )
     ledger_head: Path | None = Field(
         None,
         description="File that holds the ledger's last number and hash; outside of the home, a database that was cut "

@@ -14,9 +14,9 @@ import os
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +45,25 @@ OPENING_SECONDS = 10
 TRUSTED = ("fraud_assets", "numpy", "scipy", "sklearn")
 ALIASES = ("champion", "challenger", "previous_champion")
 HEAD_TAG = "ledger_head"
+
+
+# A version that was deleted stays, in this stage.
+VERSIONS = """
+SELECT version, run_id FROM mlflow.model_versions WHERE name = %s AND current_stage <> 'Deleted_Internal'
+"""
+
+
+@dataclass(frozen=True)
+class SeenRegistry:
+    """What the registry has.
+
+    Attributes:
+        versions: of each version the MLflow run that trained it.
+        aliases: version by alias.
+    """
+
+    versions: Mapping[int, str | None]
+    aliases: Mapping[str, int]
 
 
 class RegistryError(PlatformError):
@@ -187,7 +206,7 @@ class Registry:
         contract_yaml: str,
         config: TrainingConfig,
     ) -> ModelManifest:
-        """Logs a training to the active run and registers its model, as `challenger`.
+        """Logs a training to the active run and registers its model. Aliases follow the ledger (`follow`).
 
         The run gets the parameters, the metrics of every candidate, all settings that were tried with what they
         showed (`trials.json`), the estimator in skops format (no pickle), and for serving the ONNX models of the
@@ -239,9 +258,7 @@ class Registry:
             pq.write_table(result.validation, path := Path(scratch) / Path(PREDICTIONS).name, compression="zstd")
             tracking.log_artifact(str(path), str(Path(PREDICTIONS).parent))
         package(result.reference, "reference")
-        manifest = package(result.chosen, "serving")
-        client.set_registered_model_alias(MODEL_NAME, "challenger", str(version))
-        return manifest
+        return package(result.chosen, "serving")
 
     @staticmethod
     def _log_skops(estimator: Any) -> Any:
@@ -325,13 +342,25 @@ class Registry:
         mlflow = _mlflow()
         with _asking(mlflow):
             try:
-                return str(client.get_model_version(MODEL_NAME, str(version)).run_id)
+                return str(client.get_model_version(MODEL_NAME, str(version)).run_id or "")
             except mlflow.exceptions.MlflowException as error:
                 if error.error_code != NOT_THERE:
                     raise
                 raise RegistryError(
                     f"the registry has no version {version} of {MODEL_NAME!r}; `make dev` shows what there is"
                 ) from error
+
+    def dagster_run_of(self, version: int) -> str | None:
+        """The Dagster run that trained a version; None of one that no run trained.
+
+        Raises:
+            RegistryError: when there is no such version.
+        """
+        mlflow = _mlflow()
+        client = self.client()
+        run_id = self._run_of(client, version)
+        with _asking(mlflow):
+            return client.get_run(run_id).data.tags.get("dagster_run_id") if run_id else None
 
     def attach(self, version: int, path: str, text: str) -> str:
         """Keeps a text beside the run that trained a version; one of that path is replaced.
@@ -420,15 +449,71 @@ class Registry:
                 if not page:
                     return found
 
-    def promote(self, version: int) -> None:
-        """Points `champion` to a version, and `previous_champion` to the one before; nothing if it is there already."""
+    def follow(self, aliases: Mapping[str, int | None]) -> dict[str, int | None]:
+        """Points aliases to versions, in the given order, and takes away those that shall point nowhere.
+
+        Returns:
+            Those that were moved.
+
+        Raises:
+            RegistryError: when the registry has no such version, or does not answer.
+        """
+        mlflow = _mlflow()
         client = self.client()
-        previous = self.alias("champion")
-        if previous == version:
-            return
-        if previous is not None:
-            client.set_registered_model_alias(MODEL_NAME, "previous_champion", str(previous))
-        client.set_registered_model_alias(MODEL_NAME, "champion", str(version))
+        moved: dict[str, int | None] = {}
+        for alias, version in aliases.items():
+            if self.alias(alias) == version:
+                continue
+            if version is not None and not self.has(version):
+                raise RegistryError(
+                    f"the registry has no version {version} of {MODEL_NAME!r} any more, {alias} by the ledger: "
+                    "put it back from a backup of MLflow, or make another one champion (`fraud promote`, "
+                    "`fraud rollback`)"
+                )
+            with _asking(mlflow):
+                if version is None:
+                    client.delete_registered_model_alias(MODEL_NAME, alias)
+                else:
+                    client.set_registered_model_alias(MODEL_NAME, alias, str(version))
+            moved[alias] = version
+        return moved
+
+    def seen(self) -> SeenRegistry:
+        """The versions and aliases that there are; nothing is changed.
+
+        Raises:
+            RegistryError: when the registry does not say.
+        """
+        if self.settings.mlflow_uri is None:
+            return self._seen_in_database()
+        mlflow = _mlflow()
+        with _asking(mlflow):
+            mlflow.set_tracking_uri(self.tracking_uri)
+            client = mlflow.MlflowClient()
+            versions: dict[int, str | None] = {}
+            page: str | None = None
+            while True:
+                found = client.search_model_versions(f"name = '{MODEL_NAME}'", max_results=200, page_token=page)
+                versions |= {int(one.version): one.run_id for one in found}
+                page = found.token
+                if not page:
+                    break
+            model = client.search_registered_models(f"name = '{MODEL_NAME}'")
+            aliases = {name: int(version) for one in model for name, version in one.aliases.items()}
+            return SeenRegistry(versions, aliases)
+
+    def _seen_in_database(self) -> SeenRegistry:
+        # MLflow itself takes seconds to load, which is long for `fraud status`.
+        database = open_database(self.settings)
+        with database.session() as connection:
+            there = connection.execute("SELECT to_regclass('mlflow.registered_model_aliases') IS NOT NULL").fetchone()
+            if not (there and there[0]):
+                return SeenRegistry({}, {})
+            versions = connection.execute(VERSIONS, [MODEL_NAME]).fetchall()
+            aliases = connection.execute(
+                "SELECT alias, version FROM mlflow.registered_model_aliases WHERE name = %s", [MODEL_NAME]
+            ).fetchall()
+        return SeenRegistry({int(version): run for version, run in versions}, {name: int(one) for name, one in aliases})
 
 
 def _with_one_tree(estimator: Any) -> Any:

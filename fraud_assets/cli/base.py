@@ -36,7 +36,7 @@ def clear_errors() -> Iterator[None]:
         yield
     except (ValueError, PlatformError) as error:
         _tell_error(disk_is_full(error) or str(error))
-        raise typer.Exit(1) from error
+        raise typer.Exit(getattr(error, "exit_code", 1)) from error
     except KeyboardInterrupt as error:
         # Without a sentence where nothing was under way. 130 is what shells say of a Ctrl-C.
         if said := str(error):

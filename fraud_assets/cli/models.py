@@ -22,18 +22,59 @@ app.add_typer(ledger_commands, name="ledger")
 def promote(
     version: Annotated[int, typer.Argument(help="The registered version to make champion.")],
     reason: Annotated[str, typer.Option("--reason", help="Why; goes into the ledger.")],
+    champion: Annotated[
+        int | None, typer.Option("--champion", help="The champion that you know of; another one is a conflict.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a version the champion by hand, and package it."""
+    """Make a version the champion by hand, and package it. Exit code 3: the champion is not the one you knew."""
     from fraud_assets.workflows.runs.run_months import promote_version
 
     with clear_errors():
         settings = open_settings()
-        month = promote_version(graph(settings), settings, version, reason, actor=getpass.getuser())
+        month = promote_version(graph(settings), settings, version, reason, getpass.getuser(), champion)
         if as_json:
             print_json({"version": version, "month": month, "reason": reason})
         else:
             console.print(f"Version {version} is champion since the evidence of {month}; the bento is packaged.")
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Option("--reason", help="Why; goes into the ledger.")],
+    to: Annotated[int | None, typer.Option("--to", help="A version that was live; the one before when absent.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make the champion before this one champion again, without training. Exit code 3: another one came first."""
+    from fraud_assets.workflows.runs.run_months import roll_back_version
+
+    with clear_errors():
+        settings = open_settings()
+        version, month = roll_back_version(graph(settings), settings, reason, getpass.getuser(), to)
+        if as_json:
+            print_json({"version": version, "month": month, "reason": reason})
+        else:
+            console.print(f"Version {version} is champion again, since the evidence of {month}.")
+
+
+@app.command()
+def reconcile(as_json: Json = False) -> None:
+    """Make the aliases in MLflow and what is served follow the ledger again."""
+    from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.workflows.models.by_hand import repair
+
+    with clear_errors():
+        settings = open_settings()
+        found = repair(settings, open_store(settings, writing=True), actor=getpass.getuser())
+        if as_json:
+            print_json(found)
+        else:
+            for said in found["repaired"] or ["nothing was to be repaired"]:
+                console.print(said, highlight=False, soft_wrap=True)
+            for said in found["left"]:
+                console.print(f"[yellow]still:[/] {escape(said)}", highlight=False, soft_wrap=True)
+    if found["left"]:
+        raise typer.Exit(1)
 
 
 @app.command()

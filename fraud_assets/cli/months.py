@@ -56,13 +56,17 @@ def status(as_json: Json = False) -> None:
 
 def read_platform(settings: Settings) -> dict[str, Any]:
     """What `fraud status` shows."""
+    from fraud_assets.adapters.mlflow import Registry
     from fraud_assets.adapters.postgres.ledger import LedgerStore
     from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.workflows.models.truth import find_disagreements
     from fraud_assets.workflows.runs.refresh import open_stale
     from fraud_assets.workflows.status import read_status
 
     store = open_store(settings)
-    return read_status(store, LedgerStore(store.database), open_stale(settings), partial(_rule, settings))
+    ledger = LedgerStore(store.database, settings.ledger_head_file)
+    found = find_disagreements(ledger, Registry(settings), settings)
+    return read_status(store, ledger, open_stale(settings), partial(_rule, settings), found)
 
 
 def _rule(settings: Settings, version: int) -> DecisionRule | None:

@@ -47,6 +47,8 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
         parts += ["", *_label_lines(labels)]
     if status["stale"]:
         parts += ["", stale_table(status["stale"])]
+    if status["disagreements"]:
+        parts += ["", *(Text(one["sentence"], style="red") for one in status["disagreements"])]
     if status["dead_runs"]:
         parts += ["", *(Text(f"{one['sentence']}; run it again", style="red") for one in status["dead_runs"])]
     console.print(Panel(Group(*parts), title=f"fraud platform: {status['contract']}", expand=False, padding=(1, 2)))

@@ -85,6 +85,7 @@ class Rule(StrEnum):
     TOO_LARGE = "too_large"
     TRAINED = "trained"
     BY_HAND = "by_hand"
+    UNKNOWN_VERSION = "unknown_version"
 
     # A month of a backtest
     POLICY_ASKS = "policy_asks"

@@ -10,6 +10,7 @@ from fraud_assets.defs.partitions import MONTH_BY_MONTH, MONTHS, describe, pictu
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
 from fraud_assets.workflows.models.promote import package_version
+from fraud_assets.workflows.models.truth import name_for_serving
 
 
 @dg.asset(
@@ -37,6 +38,7 @@ def fraud_bento(context: dg.AssetExecutionContext, platform: Platform, champion:
     platform.store.index_months("raw_transactions", list(platform.store.months("raw_transactions"))[-2:])
     platform.store.index_months("fraud_labels", list(platform.store.months("fraud_labels")))
     bento = package_version(version, platform.registry, platform.settings, platform.ledger)
+    name_for_serving(platform.ledger.events(), bento, version, platform.settings)
     _, manifest = platform.registry.fetch(version)
     row = base | {"bento_tag": bento.tag, "model_digest": manifest.model_digest}
     return dg.Output(

@@ -10,6 +10,7 @@ from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.postgres.run_processes import find_dead_runs
 from fraud_assets.core.decisions.ledger import champion_event
+from fraud_assets.core.decisions.truth import Disagreement
 from fraud_assets.core.lineage.staleness import Stale, in_words
 from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.core.models.decision_rule import PROMISED, DecisionRule
@@ -26,6 +27,7 @@ def read_status(
     ledger: LedgerStore,
     stale: Sequence[Stale] = (),
     rule: Callable[[int], DecisionRule | None] | None = None,
+    disagreements: Sequence[Disagreement] = (),
 ) -> dict[str, Any]:
     """The platform's state as plain values.
 
@@ -35,6 +37,7 @@ def read_status(
         stale: the stale months, as `refresh.py` finds them.
         rule: gives the decision rule of a version, for a champion whose month has been trained again since; it asks
             the registry, which takes seconds.
+        disagreements: what does not say what the ledger says, as `models/truth.py` finds it.
 
     Returns:
         `contract`; `champion`, None when nothing is live, else with `version`, `since`, `month`, `reasons`, `model`
@@ -45,7 +48,8 @@ def read_status(
         `decision`, the newest promotion decision or None; `months`, the stored months of each table; `stale`, for each
         stale month `table`, `month`, `changes` (what it was made of and has changed; none where it is only built on
         stale months) and `reasons` (both); `labels`, what is wrong with the label feed, by month; `dead_runs`, the runs
-        that count as running and lost their process, each with `run_id`, `month`, `purpose` and a `sentence`.
+        that count as running and lost their process, each with `run_id`, `month`, `purpose` and a `sentence`;
+        `disagreements`, what does not say what the ledger says, each with `subject` and `sentence`.
     """
     return {
         "contract": store.contract.name,
@@ -60,6 +64,7 @@ def read_status(
             {"run_id": one.run_id, "month": one.month, "purpose": one.purpose, "sentence": one.sentence}
             for one in find_dead_runs(store.database)
         ],
+        "disagreements": [{"subject": one.subject, "sentence": one.sentence} for one in disagreements],
     }
 
 

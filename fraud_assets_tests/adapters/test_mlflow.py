@@ -133,19 +133,24 @@ def test_a_version_that_does_not_exist_is_no_version(registry: Registry, world: 
             fetched(99)
 
 
-def test_promoting_moves_the_champion_and_remembers_the_one_before(spare: Registry, spare_world: World) -> None:
+def test_aliases_follow_what_they_are_told_and_what_was_moved_is_said(spare: Registry, spare_world: World) -> None:
     first, second = versions(spare_world)[:2]
-    spare.promote(first)
-    spare.promote(second)
+    spare.follow({"previous_champion": None, "champion": first})
+    assert spare.follow({"previous_champion": first, "champion": second}) == {
+        "previous_champion": first, "champion": second,
+    }  # fmt: skip
     assert (spare.alias("champion"), spare.alias("previous_champion")) == (second, first)
+    assert spare.follow({"previous_champion": first, "champion": second}) == {}
+    seen = spare.seen()
+    assert (seen.aliases["champion"], seen.aliases["previous_champion"]) == (second, first)
+    assert sorted(seen.versions) == versions(spare_world)
 
 
-def test_promoting_the_champion_again_keeps_the_one_before(spare: Registry, spare_world: World) -> None:
-    first, second = versions(spare_world)[:2]
-    spare.promote(first)
-    spare.promote(second)
-    spare.promote(second)
-    assert spare.alias("previous_champion") == first
+def test_an_alias_does_not_follow_to_a_version_that_is_not_there(spare: Registry) -> None:
+    before = spare.alias("champion")
+    with pytest.raises(RegistryError, match="no version 99 of 'fraud' any more, champion by the ledger"):
+        spare.follow({"champion": 99})
+    assert spare.alias("champion") == before
 
 
 def test_a_run_ends_as_failed_when_its_block_fails(spare: Registry, spare_world: World) -> None:
@@ -271,7 +276,7 @@ def test_a_server_that_fails_does_not_say_that_anything_is_missing(
 def test_promoting_while_the_server_fails_forgets_no_champion(server: _Server, remote: Registry) -> None:
     server.says(500, "INTERNAL_ERROR")
     with pytest.raises(RegistryError, match="MLflow did not answer"):
-        remote.promote(2)
+        remote.follow({"champion": 2})
 
 
 def test_an_unreachable_server_does_not_say_that_a_version_is_missing(

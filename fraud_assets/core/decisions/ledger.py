@@ -197,7 +197,7 @@ def live_line(events: Sequence[Event]) -> list[int]:
         elif not line or live != line[-1]:
             if event.kind == "promoted" and event.model_version == live:
                 line = [version for version in line if version != live]
-            elif live in line:
-                line = line[: line.index(live)]
+            else:
+                line = line[: line.index(live) if live in line else -1]
             line.append(live)
     return line

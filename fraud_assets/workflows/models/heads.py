@@ -18,7 +18,7 @@ from fraud_assets.settings import Settings
 
 
 def keep_head(ledger: LedgerStore, registry: Registry) -> None:
-    """Keeps the head of the ledger as it is with the version that its last event is about.
+    """Keeps the head of the ledger as it is with the version that its last event is about, while MLflow has it.
 
     Raises:
         RegistryError: when MLflow does not take it. The ledger is as it shall be then.
@@ -28,6 +28,8 @@ def keep_head(ledger: LedgerStore, registry: Registry) -> None:
         return
     last = events[-1]
     try:
+        if not registry.has(last.model_version):
+            return
         registry.keep_head(last.model_version, Head(last.number, last.hash).text)
     except RegistryError as error:
         raise RegistryError(

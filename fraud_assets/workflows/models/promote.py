@@ -1,29 +1,69 @@
-"""Carrying out a promotion verdict: verified and packaged first, then the ledger and the alias, both or neither.
+"""Carrying out a decision: verified and packaged first, then the ledger and the aliases, both or neither.
 
-The ledger is the record, and the alias follows it.
+The ledger is the record, and aliases and serving follow it (`truth.py`). Who decided on a champion that is not the
+champion any more is told so, and nothing is changed: what was read is compared inside the transaction that writes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from fraud_assets.adapters.bento import PackagedBento, build_bento
 from fraud_assets.adapters.mlflow import Registry
-from fraud_assets.adapters.postgres.ledger import LedgerDecision, LedgerStore
+from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.core.decisions.chain import Head
-from fraud_assets.core.decisions.ledger import BY_HAND, EventKind, Metrics, champion_event, champion_version
+from fraud_assets.core.decisions.ledger import (
+    BY_HAND,
+    Event,
+    EventKind,
+    Metrics,
+    Standing,
+    champion_event,
+    champion_version,
+    standing,
+)
 from fraud_assets.core.decisions.promotion import PromotionSignals, PromotionVerdict
+from fraud_assets.core.errors import PlatformError
 from fraud_assets.core.lineage.staleness import Inputs
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.reasons import Reason, Rule
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.models.heads import keep_head
+from fraud_assets.workflows.models.truth import follow_ledger, name_for_serving
 
 Package = Callable[[int], PackagedBento]
+
+
+class ConflictError(PlatformError):
+    """What was decided on is not so any more; nothing was changed."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a person wants.
+
+    Attributes:
+        kind: promoted or rolled_back.
+        version: which shall be live.
+        month: on whose evidence.
+        reason: why.
+        actor: who.
+        known: what followed from the ledger when the person decided.
+    """
+
+    kind: EventKind
+    version: int
+    month: str
+    reason: str
+    actor: str
+    known: Standing
 
 
 def apply_verdict(
@@ -37,7 +77,7 @@ def apply_verdict(
     evidence: Inputs,
     metrics: Metrics | None = None,
 ) -> int | None:
-    """Records the verdict on a challenger, and points the alias to what is live.
+    """Records the verdict on a challenger, and lets the aliases follow.
 
     A verdict on an older month, as in a backfill, is recorded too but does not displace a later promotion. If on new
     evidence there is nothing left to promote, the month's own earlier promotion is refused.
@@ -46,7 +86,7 @@ def apply_verdict(
         verdict: of the month.
         signals: what it was decided on.
         ledger: the record.
-        registry: has the alias.
+        registry: has the aliases.
         package: packages a version, or raises; called before anything is promoted.
         actor: who or what decided.
         evidence: for the ledger.
@@ -54,15 +94,26 @@ def apply_verdict(
 
     Returns:
         The version that was live after the month.
+
+    Raises:
+        ConflictError: when another version was live before the month than the verdict compared with.
+        LeaseError: when the actor is a run that may not write the month any more.
+        LedgerError: when the ledger is not as it was written. Nothing is recorded in any of these cases.
     """
     version, month = signals.challenger_version, signals.month
     packaged = None
     if version is not None and version != signals.champion_version and verdict.promote:
         packaged = package(version)
     with ledger.deciding() as decision:
+        now = champion_version(decision.events(), before_month=month)
+        if now != signals.champion_version:
+            raise ConflictError(
+                f"{month} was decided against {_named(signals.champion_version)}, and meanwhile {_named(now)} is live "
+                "before it: nothing was recorded; run the month again"
+            )
         if version is None:
-            standing = champion_event([event for event in decision.events() if event.month == month])
-            version = standing.model_version if standing and not standing.by_hand else None
+            decided = champion_event([event for event in decision.events() if event.month == month])
+            version = decided.model_version if decided and not decided.by_hand else None
         if version is not None and version != signals.champion_version:
             outcome: EventKind = "validated" if verdict.promote else "refused"
             record = partial(decision.record, actor=actor, evidence=evidence, metrics=metrics)
@@ -75,30 +126,49 @@ def apply_verdict(
     return live
 
 
-def promote_by_hand(
-    version: int, month: str, reason: str, ledger: LedgerStore, registry: Registry, package: Package, *, actor: str
-) -> None:
-    """Packages a version, records a person's promotion on the evidence of `month`, and points the alias to it.
+def carry_out(order: Order, ledger: LedgerStore, registry: Registry, package: Package, settings: Settings) -> None:
+    """Packages a version, records a person's decision, and lets aliases and serving follow.
 
     Raises:
-        RegistryError: when the registry has no such version.
-        ScoringError: when the version cannot score; nothing is changed then.
+        ConflictError: when the champion is another one than the person knew, or the version was retired.
+        RegistryError: when the registry has no such version, or does not answer.
+        ScoringError: when the version cannot score.
+        LedgerError: when the ledger is not as it was written. Nothing is changed in any of these cases.
     """
-    packaged = package(version)
+    packaged = package(order.version)
     with ledger.deciding() as decision:
-        number = len(decision.events())
-        evidence = {BY_HAND: {"after event": str(number)}}
-        reasons = [Reason(Rule.BY_HAND, reason)]
-        decision.record("promoted", version, month, reasons, actor=actor, evidence=evidence, digests=packaged.digests)
+        _compare(decision.events(), order)
+        decision.record(
+            order.kind,
+            order.version,
+            order.month,
+            [Reason(Rule.BY_HAND, order.reason)],
+            actor=order.actor,
+            evidence={BY_HAND: {"after event": str(len(decision.events()))}},
+            digests=packaged.digests,
+        )
         follow_ledger(decision, registry)
+        events = decision.events()
+    name_for_serving(events, packaged, order.version, settings)
     keep_head(ledger, registry)
 
 
-def follow_ledger(ledger: LedgerDecision, registry: Registry) -> None:
-    """Points the alias `champion` to the ledger's champion; repairs an alias that a crash left behind."""
-    live = champion_version(ledger.events())
-    if live is not None:
-        registry.promote(live)
+def _compare(events: Sequence[Event], order: Order) -> None:
+    """Refuses an order that was given on another state of the ledger, or for a version that was retired."""
+    now = standing(events)
+    if (now.champion, now.event) != (order.known.champion, order.known.event):
+        event = next((one for one in events if one.number == now.event), None)
+        by = f" ({event.kind} by {event.actor}, {event.recorded_at:%Y-%m-%d %H:%M} UTC)" if event else ""
+        raise ConflictError(
+            f"you decided while {_named(order.known.champion)} was champion, and now it is {_named(now.champion)}{by}: "
+            "nothing was changed; look at `fraud status`, and decide again"
+        )
+    if any(event.kind == "retired" and event.model_version == order.version for event in events):
+        raise ConflictError(f"version {order.version} was retired, and a retired version does not go live again")
+
+
+def _named(version: int | None) -> str:
+    return "no version" if version is None else f"version {version}"
 
 
 def package_version(version: int, registry: Registry, settings: Settings, ledger: LedgerStore) -> PackagedBento:

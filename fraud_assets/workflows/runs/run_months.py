@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -14,8 +13,6 @@ from dagster._core.utils import make_new_run_id
 from dagster_shared.error import SerializableErrorInfo
 
 from fraud_assets.adapters.dagster_storage import busy_instance
-from fraud_assets.adapters.mlflow import Registry
-from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.adapters.sources import open_source
 from fraud_assets.core.contracts.contract import Contract
@@ -24,7 +21,7 @@ from fraud_assets.core.errors import NO_SPACE, PlatformError, full_disk
 from fraud_assets.core.lineage.staleness import UP_TO_DATE
 from fraud_assets.core.months import check_month, months_between, shift_month
 from fraud_assets.settings import Settings
-from fraud_assets.workflows.models.promote import package_version, promote_by_hand
+from fraud_assets.workflows.models.by_hand import promote, roll_back
 from fraud_assets.workflows.progress import Progress
 from fraud_assets.workflows.runs.dead_runs import end_dead_runs
 from fraud_assets.workflows.runs.interruption import Interrupted, listening
@@ -101,31 +98,56 @@ def run_months(
     return outcomes
 
 
-def promote_version(job: dg.JobDefinition, settings: Settings, version: int, reason: str, actor: str) -> str:
-    """Makes a version champion by hand on the newest decided month, and packages it.
+def promote_version(
+    job: dg.JobDefinition, settings: Settings, version: int, reason: str, actor: str, champion: int | None = None
+) -> str:
+    """Makes a version champion by hand on the newest decided month, packages it, and brings the tables up to date.
 
     Returns:
         The month.
 
     Raises:
         ValueError: when no month has been decided yet, or the version cannot score. Nothing is changed then.
+        ConflictError: when the champion is not the one that was known. Nothing is changed then.
     """
     store = open_store(settings, writing=True)
-    decided = list(store.months("champion"))
-    if not decided:
-        raise ValueError("no month has been evaluated yet, so there is nothing to promote on; use `fraud run`")
-    registry, ledger = Registry(settings), LedgerStore(store.database, settings.ledger_head_file)
-    package = partial(package_version, registry=registry, settings=settings, ledger=ledger)
-    promote_by_hand(version, decided[-1], reason, ledger, registry, package, actor=actor)
+    month = promote(settings, store, version, reason, actor=actor, champion=champion)
+    tell_tables(job, settings, month, f"fraud promote {version}", version)
+    return month
+
+
+def roll_back_version(
+    job: dg.JobDefinition, settings: Settings, reason: str, actor: str, version: int | None = None
+) -> tuple[int, str]:
+    """Makes the champion before this one champion again, or the version that is named.
+
+    Returns:
+        The version, and the month on whose evidence.
+
+    Raises:
+        ValueError: when there is none to go back to. Nothing is changed then.
+        ConflictError: when the champion changed meanwhile. Nothing is changed then.
+    """
+    store = open_store(settings, writing=True)
+    live, month = roll_back(settings, store, reason, actor=actor, version=version)
+    tell_tables(job, settings, month, "fraud rollback", live)
+    return live, month
+
+
+def tell_tables(job: dg.JobDefinition, settings: Settings, month: str, purpose: str, version: int) -> None:
+    """Lets the tables of the month say what is live.
+
+    Raises:
+        PlatformError: when they do not. The version is live all the same.
+    """
     assets = [dg.AssetKey("champion"), dg.AssetKey("fraud_bento")]
     with busy_instance(settings) as instance:
-        result = execute_month(job, instance, decided[-1], f"fraud promote {version}", assets)
+        result = execute_month(job, instance, month, purpose, assets)
     if failed := failures_of(result):
         raise PlatformError(
-            f"version {version} is champion, and packaged, but the tables of {decided[-1]} do not say so yet: "
+            f"version {version} is champion, and packaged, but the tables of {month} do not say so yet: "
             f"{'; '.join(one['error'] for one in failed)}; run the month again"
         )
-    return decided[-1]
 
 
 def execute_month(

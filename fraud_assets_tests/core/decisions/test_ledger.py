@@ -5,7 +5,15 @@ import itertools
 
 import pytest
 
-from fraud_assets.core.decisions.ledger import Event, champion_event, champion_version
+from fraud_assets.core.decisions.ledger import (
+    Event,
+    champion_event,
+    champion_version,
+    live_line,
+    metrics_of,
+    standing,
+    validation_metrics,
+)
 
 
 def ledger(*entries):
@@ -80,3 +88,69 @@ def test_the_order_in_which_events_are_given_does_not_matter(before):
     events = ledger(("promoted", 1, "2018-06"), ("promoted", 3, "2018-07"), ("rolled_back", 1, "2018-07"))
     versions = {champion_version(order, before) for order in itertools.permutations(events)}
     assert len(versions) == 1
+
+
+# What follows for the way back
+
+
+@pytest.mark.parametrize(
+    ("entries", "line"),
+    [
+        ([], []),
+        ([("promoted", 1, "2018-06"), ("promoted", 2, "2018-07"), ("promoted", 3, "2018-08")], [1, 2, 3]),
+        ([("promoted", 1, "2018-06"), ("promoted", 2, "2018-07"), ("rolled_back", 1, "2018-07", "ada")], [1]),
+        (
+            [("promoted", 1, "2018-06"), ("promoted", 2, "2018-07"), ("promoted", 3, "2018-08"),
+             ("rolled_back", 2, "2018-08", "ada")],
+            [1, 2],
+        ),
+        (
+            [("promoted", 1, "2018-06"), ("promoted", 2, "2018-07"), ("promoted", 3, "2018-08"),
+             ("rolled_back", 2, "2018-08", "ada"), ("rolled_back", 1, "2018-08", "ada")],
+            [1],
+        ),
+        ([("promoted", 1, "2018-06"), ("promoted", 2, "2018-07"), ("promoted", 1, "2018-07", "ada")], [2, 1]),
+        ([("promoted", 1, "2018-06"), ("promoted", 2, "2018-07"), ("refused", 2, "2018-07")], [1]),
+        ([("promoted", 1, "2018-06"), ("refused", 1, "2018-06")], []),
+        ([("promoted", 1, "2018-08"), ("promoted", 2, "2018-07")], [1]),
+        ([("promoted", 2, "2018-08"), ("promoted", 1, "2018-07"), ("refused", 2, "2018-08")], [1]),
+    ],
+    ids=["none", "three", "back", "back from third", "back twice", "again by hand", "refused", "refused first",
+         "backfilled", "backfilled comes up"],
+)  # fmt: skip
+def test_the_line_of_live_versions_ends_with_the_live_one_and_has_none_that_was_taken_back(entries, line):
+    events = ledger(*entries)
+    assert live_line(events) == line
+    found = standing(events)
+    assert found.champion == (line[-1] if line else None)
+    assert found.previous == (line[-2] if len(line) > 1 else None)
+
+
+def test_the_challenger_is_the_newest_registered_version_by_its_month_that_was_not_retired():
+    events = ledger(("registered", 1, "2018-06"), ("registered", 3, "2018-07"), ("registered", 4, "2018-05"))
+    assert standing(events).challenger == 3
+    assert standing([*events, *ledger(("retired", 3, "2018-08"))]).challenger == 1
+    assert standing([]).challenger is None
+
+
+def test_a_retired_version_is_no_way_back():
+    events = ledger(
+        ("promoted", 1, "2018-06"), ("promoted", 2, "2018-07"), ("promoted", 3, "2018-08"), ("retired", 2, "2018-08"),
+    )  # fmt: skip
+    assert standing(events).previous == 1
+
+
+def test_figures_of_an_evaluation_are_kept_with_their_intervals_by_role():
+    rows = [
+        {"role": "champion", "ap": 0.5, "ap_low": 0.4, "ap_high": 0.6, "n": 9},
+        {"role": "challenger", "ap": 0.7, "ap_low": float("nan"), "ap_high": None},
+        {"role": "none", "ap": None, "ap_low": None, "ap_high": None},
+    ]
+    assert metrics_of(rows) == {
+        "champion.ap": {"value": 0.5, "low": 0.4, "high": 0.6},
+        "challenger.ap": {"value": 0.7, "low": None, "high": None},
+    }
+    assert validation_metrics({"ap": 0.5, "ap_low": 0.4, "ap_high": 0.6, "n": 3.0}) == {
+        "ap": {"value": 0.5, "low": 0.4, "high": 0.6},
+        "n": {"value": 3.0, "low": None, "high": None},
+    }

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 
 from fraud_assets.adapters.bento import PackagedBento
+from fraud_assets.adapters.live_bento import read_live, write_live
 from fraud_assets.adapters.mlflow import Registry, RegistryError
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
+from fraud_assets.core.decisions.ledger import Standing, standing
 from fraud_assets.core.decisions.promotion import PromotionSignals, PromotionVerdict
 from fraud_assets.core.lineage.staleness import Inputs
+from fraud_assets.core.models.live import LiveModel
 from fraud_assets.core.reasons import Rule
-from fraud_assets.workflows.models.promote import apply_verdict, follow_ledger, promote_by_hand
+from fraud_assets.settings import Settings
+from fraud_assets.workflows.models.promote import ConflictError, Order, apply_verdict, carry_out
+from fraud_assets.workflows.models.truth import follow_ledger
 from fraud_assets_tests.sentences import because
 
 PASSED = PromotionVerdict("passed", True, because("It is better."))
@@ -26,27 +34,38 @@ REFUSED = PromotionVerdict("inconclusive", False, because("It is not shown to be
 
 @dataclass
 class FakeRegistry:
-    """A registry with versions 1 to 5 that keeps its alias in memory."""
+    """A registry with versions 1 to 5 that keeps its alias in memory, and a store of bentos."""
 
     champion: int | None = None
-    moves: list[int] = field(default_factory=list)
+    moves: list[int | None] = field(default_factory=list)
     heads: dict[int, str] = field(default_factory=dict)
     answers: bool = True
+    bentoml_home: Path = field(default_factory=lambda: Path(tempfile.mkdtemp()))
 
     def package(self, version: int) -> PackagedBento:
         if version > 5:
             raise RegistryError(f"the registry has no version {version}")
-        return PackagedBento(f"fraud_scorer:v{version}", Path(), "b", {"bento": "b", "model.onnx": f"m{version}"})
+        return PackagedBento(
+            f"fraud_scorer:v{version}",
+            self.bentoml_home / f"v{version}",
+            "b",
+            {"bento": "b", "model.onnx": f"m{version}"},
+        )
 
     def keep_head(self, version: int, head: str) -> None:
         self.heads[version] = head
 
-    def promote(self, version: int) -> None:
+    def has(self, version: int) -> bool:
+        return version <= 5
+
+    def follow(self, aliases: Mapping[str, int | None]) -> dict[str, int | None]:
         if not self.answers:
             raise RegistryError("MLflow did not answer")
+        version = aliases["champion"]
         if version != self.champion:
             self.champion = version
             self.moves.append(version)
+        return {}
 
 
 @pytest.fixture
@@ -71,9 +90,10 @@ def decide(
     )
 
 
-def promote(ledger: LedgerStore, registry: FakeRegistry, version: int) -> None:
-    """A person's promotion on the evidence of 2025-03."""
-    promote_by_hand(version, "2025-03", "try", ledger, cast("Registry", registry), registry.package, actor="ada")
+def promote(ledger: LedgerStore, registry: FakeRegistry, version: int, known: Standing | None = None) -> None:
+    """A person's promotion on the evidence of 2025-03, who knows what is live unless something else is given."""
+    order = Order("promoted", version, "2025-03", "try", "ada", known or standing(ledger.events()))
+    carry_out(order, ledger, cast("Registry", registry), registry.package, cast("Settings", registry))
 
 
 def kinds(ledger: LedgerStore) -> list[tuple[str, int, str]]:
@@ -210,17 +230,72 @@ def test_a_promotion_whose_alias_cannot_be_moved_leaves_the_ledger_alone(
     assert ledger.events() == []
 
 
-def test_of_many_who_promote_at_once_the_last_in_the_ledger_has_the_alias(
+def test_of_twenty_who_promote_at_once_each_has_won_in_order_or_is_told_of_the_conflict(
     ledger: LedgerStore, registry: FakeRegistry
 ) -> None:
-    slow = registry.promote
+    quick = registry.follow
 
-    def promote_slowly(version: int) -> None:
-        time.sleep(0.01 * version)
-        slow(version)
+    def follow_slowly(aliases: Mapping[str, int | None]) -> dict[str, int | None]:
+        time.sleep(0.005)
+        return quick(aliases)
 
-    registry.promote = promote_slowly  # type: ignore[method-assign]
-    with ThreadPoolExecutor(5) as pool:
-        list(pool.map(lambda version: promote(ledger, registry, version), (5, 4, 3, 2, 1)))
-    assert len(ledger.events()) == 5
+    registry.follow = follow_slowly  # type: ignore[method-assign]
+    told: list[str] = []
+
+    def one(number: int) -> bool:
+        try:
+            promote(ledger, registry, number % 5 + 1)
+        except ConflictError as error:
+            told.append(str(error))
+            return False
+        return True
+
+    with ThreadPoolExecutor(20) as pool:
+        won = list(pool.map(one, range(20)))
+    assert 1 <= sum(won) < 20
+    assert sum(won) + len(told) == 20
+    assert len(ledger.events()) == sum(won)
     assert registry.champion == ledger.events()[-1].model_version
+    assert ledger.find_fault() is None
+    assert all(
+        re.search(r"you decided while .* was champion, and now it is version \d .*by ada", said) for said in told
+    )
+
+
+def test_who_decided_on_a_champion_that_is_not_any_more_is_told_and_changes_nothing(
+    ledger: LedgerStore, registry: FakeRegistry
+) -> None:
+    promote(ledger, registry, 1)
+    known = standing(ledger.events())
+    promote(ledger, registry, 2)
+    promote(ledger, registry, 1)
+    with pytest.raises(ConflictError, match="you decided while version 1 was champion, and now it is version 1"):
+        promote(ledger, registry, 3, known)
+    assert registry.moves == [1, 2, 1]
+
+
+def test_a_verdict_that_compared_with_another_champion_is_not_carried_out(
+    ledger: LedgerStore, registry: FakeRegistry
+) -> None:
+    decide(ledger, registry, "2025-03", 1, PASSED)
+    with pytest.raises(ConflictError, match="decided against no version, and meanwhile version 1 is live"):
+        decide(ledger, registry, "2025-04", 2, PASSED, champion=None)
+    assert kinds(ledger) == [("validated", 1, "2025-03"), ("promoted", 1, "2025-03")]
+
+
+def test_a_retired_version_does_not_go_live(ledger: LedgerStore, registry: FakeRegistry) -> None:
+    ledger.record("retired", 2, "2025-03", because("old"), actor="ada")
+    with pytest.raises(ConflictError, match="version 2 was retired"):
+        promote(ledger, registry, 2)
+    assert registry.moves == []
+
+
+def test_what_is_live_is_named_for_serving_with_the_ledger_s_head_and_a_later_name_stays(
+    ledger: LedgerStore, registry: FakeRegistry
+) -> None:
+    promote(ledger, registry, 3)
+    live = read_live(registry.bentoml_home)
+    (event,) = ledger.events()
+    assert live == LiveModel(3, 1, event.hash, "fraud_scorer:v3", "v3", {"model.onnx": "m3"})
+    write_live(registry.bentoml_home, replace(live, row=0, model_version=2))
+    assert read_live(registry.bentoml_home) == live
