@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 SPARK := .venv/.spark
 PEERS := .venv-peers/.installed
 
-.PHONY: setup spark demo test lint format dev serve status bench-platform bench-io bench-corruptions bench-handbook bench-features bench-imbalance bench-registrations bench-datasets bench-drift bench-promotion check-bento lock clean bench-backtest bench-explanations
+.PHONY: setup spark demo test lint format dev serve status bench-platform bench-io bench-swap bench-corruptions bench-handbook bench-features bench-imbalance bench-registrations bench-datasets bench-drift bench-promotion check-bento lock clean bench-backtest bench-explanations
 
 setup: $(STAMP)  ## a .venv with the locked packages, hashes checked
 
@@ -58,6 +58,9 @@ bench-explanations: setup  ## what reason codes cost, beside SHAP
 
 bench-io: setup  ## a month into Postgres and out of it, against server-side COPY of the same rows
 	$(BIN)/python -m benchmarks.io
+
+bench-swap: setup  ## a running service follows a promotion and a rollback in this home, under load
+	$(BIN)/python -m benchmarks.swap
 
 bench-corruptions: setup  ## 5,000 random corruptions of files: nothing is lost or changed in silence
 	$(BIN)/python -m benchmarks.corruptions

@@ -19,6 +19,7 @@ import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -37,12 +38,14 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from bentos.fraud_scorer.limits import MAX_BODY_BYTES
 from bentos.fraud_scorer.requests import MAX_EXPLAINED_ROWS, MAX_ROWS
 from fraud_assets.adapters.bento import build_bento, serve_command, to_onnx
+from fraud_assets.adapters.live_bento import read_services, write_live
 from fraud_assets.adapters.postgres.history import History, HistoryError
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.explanations.reason_codes import ReasonWriter
 from fraud_assets.core.features.declarations import feature_names, history_days, text_features
 from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.models.encoding import Encoder, EncodingConfig, learn_texts
+from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE, LiveModel
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, digest_model, model_matrix
 
 ROOT = Path(__file__).parents[1]
@@ -291,8 +294,9 @@ def closed_database(postgres):
 
 @pytest.fixture(scope="module")
 def service(card_bento, tmp_path_factory):
-    """The cards' service without a database."""
-    with served(card_bento, tmp_path_factory.mktemp("serve") / "plain") as client:
+    """The cards' service without a database; it follows a file that is not there yet."""
+    environment = {LIVE_VARIABLE: str(store_of(card_bento) / LIVE_FILE)}
+    with served(card_bento, tmp_path_factory.mktemp("serve") / "plain", **environment) as client:
         yield client
 
 
@@ -301,6 +305,19 @@ def service_with_history(card_bento, database_url, tmp_path_factory):
     folder = tmp_path_factory.mktemp("serve") / "history"
     with served(card_bento, folder, FRAUD_DATABASE_URL=database_url) as client:
         yield client
+
+
+def store_of(bento):
+    """The folder of the store that a bento lies in."""
+    return bento.path.parents[2]
+
+
+def name_for_serving(bento, version, **changes):
+    """Names a bento for serving, as a promotion does."""
+    digests = {name: digest for name, digest in bento.digests.items() if name != "bento"}
+    folder = bento.path.relative_to(store_of(bento)).as_posix()
+    live = LiveModel(version, time.monotonic_ns(), "h", bento.tag, folder, digests)
+    write_live(store_of(bento), replace(live, **changes))
 
 
 def feature_rows(features, manifest):
@@ -524,6 +541,129 @@ def test_metrics_count_decisions_and_scores_by_model_version(service, card_model
 
 
 # --- Transactions -------------------------------------------------------------------------------------------
+
+
+# --- Following what is live -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def other_bento(card_model, card_features, card_bento):
+    """Another version of the cards' model, with another threshold, in the same store."""
+    y = np.nan_to_num(card_features["customer_amount_ratio"].to_numpy(zero_copy_only=False)) > 2
+    other = trained(CARDS, card_features, y, model_version=6, threshold=0.6)
+    return other, build_bento(*other, bentoml_home=store_of(card_bento), project_root=ROOT)
+
+
+@pytest.fixture
+def versions(card_model, other_bento, card_bento, service):
+    """Models and bentos by version; the first one answers again at the end."""
+    model, bento = other_bento
+    yield {5: (card_model, card_bento), 6: (model, bento)}
+    name_for_serving(card_bento, 5)
+    wait_for(service, card_model, 5)
+    (store_of(card_bento) / LIVE_FILE).unlink()
+
+
+def wait_for(client, model, version):
+    """Waits until a version answers."""
+    row = good_row(model[1])
+    deadline = time.monotonic() + 60
+    while client.post("/score", json={"features": [row]}).json()["model_version"] != version:
+        assert time.monotonic() < deadline, client.log()
+        time.sleep(0.05)
+
+
+def test_under_load_no_request_is_lost_and_none_is_answered_by_two_models(service, versions, card_features):
+    rows = feature_rows(card_features.slice(0, 400), versions[5][0][1])
+    expected = {version: Scorer(*model).score(card_features.slice(0, 400)) for version, (model, _) in versions.items()}
+    thresholds = {version: model[1].threshold for version, (model, _) in versions.items()}
+    wrong, answered, over = [], Counter(), threading.Event()
+
+    def ask(n_rows):
+        # In the event loop, and in a thread.
+        with httpx.Client(base_url=service.base_url, timeout=60, trust_env=False) as client:
+            while not over.is_set():
+                try:
+                    answer = client.post("/score", json={"features": rows[:n_rows]})
+                    said = answer.json()
+                    version = said["model_version"]
+                    found = [result["probability"] for result in said["results"]]
+                    same = {result["model_version"] for result in said["results"]} == {version}
+                    decided = ["review" if one >= thresholds[version] else "approve" for one in found]
+                    if not (
+                        answer.status_code == 200
+                        and same
+                        and said["threshold"] == thresholds[version]
+                        and decided == [result["decision"] for result in said["results"]]
+                        and np.allclose(found, expected[version][:n_rows], atol=1e-9)
+                    ):
+                        wrong.append(said)
+                    answered[version] += 1
+                except Exception as error:  # noqa: BLE001 - any error is a request that was lost
+                    wrong.append(repr(error))
+
+    asking = [threading.Thread(target=ask, args=[n_rows]) for n_rows in (1, 20, 400)]
+    for thread in asking:
+        thread.start()
+    try:
+        for version in (6, 5, 6, 5):
+            model, bento = versions[version]
+            name_for_serving(bento, version)
+            wait_for(service, model, version)
+            before, deadline = answered[version], time.monotonic() + 60
+            while answered[version] < before + 5:
+                assert time.monotonic() < deadline, wrong
+                time.sleep(0.05)
+            (told,) = read_services(store_of(bento))
+            assert (told.model_version, told.refused) == (version, "")
+    finally:
+        over.set()
+        for thread in asking:
+            thread.join()
+    assert wrong == []
+    assert min(answered[5], answered[6]) >= 10
+
+
+@pytest.mark.parametrize("case", ["changed", "not promoted", "other sources", "gone", "no file"])
+def test_a_model_that_cannot_answer_is_refused_and_the_one_before_goes_on(service, versions, case, tmp_path):
+    _, bento = versions[6]
+    broken = store_of(bento) / "bentos" / "fraud_scorer" / "broken"
+    shutil.copytree(bento.path, broken)
+    changes = {"folder": "bentos/fraud_scorer/broken"}
+    model = broken / "src" / "bentos" / "fraud_scorer" / "model" / "model.onnx"
+    said = {
+        "changed": "is not the file that was promoted",
+        "not promoted": "is not the file that was promoted",
+        "other sources": "was packaged by another version of the platform",
+        "gone": "No such file",
+        "no file": "names no model to serve",
+    }[case]
+    try:
+        if case == "changed":
+            content = bytearray(model.read_bytes())
+            content[len(content) // 2] ^= 1
+            model.write_bytes(content)
+        elif case == "not promoted":
+            changes["digests"] = {"model.onnx": "0" * 64}
+        elif case == "other sources":
+            (broken / "src" / "fraud_assets" / "core" / "words.py").write_text("# another one")
+        elif case == "gone":
+            model.unlink()
+        name_for_serving(bento, 6, **changes)
+        if case == "no file":
+            (store_of(bento) / LIVE_FILE).write_text("{}")
+        deadline = time.monotonic() + 60
+        while said not in (told := read_services(store_of(bento))[0]).refused:
+            assert time.monotonic() < deadline, service.log()
+            time.sleep(0.1)
+        assert told.model_version == 5
+        answer = service.post("/score", json={"features": [good_row(versions[5][0][1])]}).json()
+        assert (answer["model_version"], answer["threshold"]) == (5, 0.3)
+        assert service.get("/readyz").status_code == 200
+        assert "version 5 goes on answering" in service.log()
+    finally:
+        (store_of(bento) / LIVE_FILE).unlink(missing_ok=True)
+        shutil.rmtree(broken)
 
 
 def test_transactions_need_a_database_and_the_refusal_says_which_variable_and_what_else_works(service, cards):

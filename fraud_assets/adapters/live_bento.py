@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-
-import psutil  # type: ignore[import-untyped] # publishes no type information (7.2)
 
 from fraud_assets.core.decisions.truth import Service
 from fraud_assets.core.models.live import LIVE_FILE, SERVICES_FOLDER, LiveModel
@@ -37,10 +36,18 @@ def read_services(bentoml_home: Path) -> tuple[Service, ...]:
     """What the running services of this machine answer with; a file that a killed one left behind is left out."""
     found = []
     for file in sorted((bentoml_home / SERVICES_FOLDER).glob("*.json")):
-        with suppress(OSError, ValueError, KeyError, TypeError, psutil.Error):
-            said = json.loads(file.read_text(encoding="utf-8"))
-            process = int(said["process"])
-            # A number is given to another process after a while.
-            if abs(psutil.Process(process).create_time() - float(said["began"])) < 10:
-                found.append(Service(process, int(said["model_version"]), str(said["refused"])))
+        with suppress(OSError, ValueError, KeyError, TypeError), file.open(encoding="utf-8") as opened:
+            if not _is_locked(opened.fileno()):
+                continue
+            said = json.load(opened)
+            found.append(Service(int(said["process"]), int(said["model_version"]), str(said["refused"])))
     return tuple(found)
+
+
+def _is_locked(handle: int) -> bool:
+    """Whether the process that holds the lock of a file lives."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False

@@ -487,7 +487,7 @@ class Registry:
         if self.settings.mlflow_uri is None:
             return self._seen_in_database()
         mlflow = _mlflow()
-        with _asking(mlflow):
+        with _asking(mlflow), _briefly():
             mlflow.set_tracking_uri(self.tracking_uri)
             client = mlflow.MlflowClient()
             versions: dict[int, str | None] = {}
@@ -536,6 +536,20 @@ def _asking(mlflow: Any) -> Iterator[None]:
             f"MLflow did not answer ({error.error_code}): {error}. Nothing is concluded from that: see whether the "
             "server of FRAUD_MLFLOW_URI, or without one the database, is up, and try again"
         ) from error
+
+
+@contextmanager
+def _briefly() -> Iterator[None]:
+    """Lets MLflow give up after seconds: it would try again for minutes, and whoever asks for the status waits."""
+    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+    given = {name: os.environ.get(name) for name in limits}
+    os.environ.update({name: limit for name, limit in limits.items() if given[name] is None})
+    try:
+        yield
+    finally:
+        for name, value in given.items():
+            if value is None:
+                os.environ.pop(name, None)
 
 
 def _mlflow() -> Any:

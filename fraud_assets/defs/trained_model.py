@@ -30,7 +30,7 @@ from fraud_assets.defs.partitions import (
 )
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
-from fraud_assets.workflows.models.truth import follow
+from fraud_assets.workflows.models.truth import follow_registration
 
 
 @dg.asset(
@@ -89,7 +89,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         metrics=validation_metrics(result.chosen.validation_metrics()),
         digests=manifest.digests,
     )
-    follow(platform.ledger, platform.registry)
+    follow_registration(platform.ledger, platform.registry)
     row = base | _trained_row(result, manifest) | {"reason": reason, "mlflow_run_id": run_id}
     return dg.Output(
         _table([row]),

@@ -46,10 +46,13 @@ def follow_ledger(ledger: LedgerDecision, registry: Registry) -> dict[str, int |
     return registry.follow(wanted)
 
 
-def follow(ledger: LedgerStore, registry: Registry) -> None:
-    """Lets aliases follow the ledger, and keeps its head in MLflow."""
+def follow_registration(ledger: LedgerStore, registry: Registry) -> None:
+    """Points `challenger` to the newest registered version, and keeps the ledger's head in MLflow.
+
+    The other aliases are left for a decision: a champion that is gone from MLflow shall not fail a training.
+    """
     with ledger.deciding() as decision:
-        follow_ledger(decision, registry)
+        registry.follow({"challenger": standing(decision.events()).challenger})
     keep_head(ledger, registry)
 
 

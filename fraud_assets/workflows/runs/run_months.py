@@ -13,6 +13,7 @@ from dagster._core.utils import make_new_run_id
 from dagster_shared.error import SerializableErrorInfo
 
 from fraud_assets.adapters.dagster_storage import busy_instance
+from fraud_assets.adapters.mlflow import Registry
 from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.adapters.sources import open_source
 from fraud_assets.core.contracts.contract import Contract
@@ -226,7 +227,10 @@ def failures_of(result: dg.ExecuteInProcessResult) -> list[dict[str, str]]:
         _, said = error_in_words(event.step_failure_data.error)
         failures.append({"step": event.step_key or "", "error": said})
     if not failures and not result.success:
-        failures.append({"step": "run", "error": f"run {result.run_id} failed outside its steps; see it in the UI"})
+        # Outside of its steps, as when another run has the month.
+        ended = [event for event in result.all_events if event.is_job_failure and event.job_failure_data.error]
+        _, said = error_in_words(ended[-1].job_failure_data.error) if ended else ("", "see it in the UI")
+        failures.append({"step": "run", "error": f"run {result.run_id} failed outside its steps: {said}"})
     return failures
 
 

@@ -7,15 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from fraud_assets.adapters.bento import serve_command
 from fraud_assets.adapters.dagster_storage import open_instance
+from fraud_assets.adapters.live_bento import read_live
 from fraud_assets.adapters.mlflow import Registry
 from fraud_assets.adapters.postgres.database import open_database
 from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.core.decisions.why import why_no_model
+from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.servers.code_server import CodeServerError, CodeServerWatch
 from fraud_assets.workflows.status import read_status
@@ -144,19 +147,34 @@ def serve_champion(settings: Settings, port: int, host: str, tell: Tell) -> None
     from fraud_assets.adapters.postgres.ledger import LedgerStore
 
     champion = read_status(store, LedgerStore(store.database, settings.ledger_head_file))["champion"]
-    if champion is None or champion["bento_tag"] is None:
+    served = _served(champion, settings) if champion is not None else None
+    if champion is None or served is None:
         why = f": {why_no_model(newest_remarks(store))}" if champion is None and store.months("champion") else ""
         raise ValueError(f"no model has been promoted and packaged yet; use `make demo` or `fraud run`{why}")
-    name, version = champion["bento_tag"].split(":")
-    path = settings.bentoml_home / "bentos" / name / version
+    tag, path = served
     environment = os.environ | {
+        # It follows what is named for serving.
+        LIVE_VARIABLE: str(settings.bentoml_home / LIVE_FILE),
         "FRAUD_DATABASE_URL": open_database(settings).url,
         "BENTOML_HOME": str(settings.bentoml_home),
         "BENTOML_DO_NOT_TRACK": "True",
     }
     command = serve_command(path, port, host=host)
-    tell(f"{champion['bento_tag']} at http://{host}:{port}")
+    tell(f"{tag} at http://{host}:{port}")
     os.execve(command[0], command, environment)  # noqa: S606 - replaced, so that signals reach it
+
+
+def _served(champion: Mapping[str, Any], settings: Settings) -> tuple[str, Path] | None:
+    """The bento that is named for serving, if it has the live version; else the one of the tables, if there is one."""
+    live = read_live(settings.bentoml_home)
+    if live is not None and live.model_version == champion["version"]:
+        path = settings.bentoml_home / live.folder
+        if (path / "bento.yaml").is_file():
+            return live.bento, path
+    if champion["bento_tag"] is None:
+        return None
+    name, version = champion["bento_tag"].split(":")
+    return champion["bento_tag"], settings.bentoml_home / "bentos" / name / version
 
 
 def _script(name: str) -> str:

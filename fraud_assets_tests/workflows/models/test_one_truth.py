@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -18,8 +19,10 @@ from fraud_assets.adapters.dagster_storage import open_instance
 from fraud_assets.adapters.live_bento import read_live
 from fraud_assets.adapters.mlflow import HEAD_TAG, MODEL_NAME, Registry, RegistryError
 from fraud_assets.adapters.postgres.database import Database
+from fraud_assets.adapters.postgres.leases import take_months
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import open_store
+from fraud_assets.adapters.postgres.run_processes import holding
 from fraud_assets.core.decisions.ledger import Standing, standing
 from fraud_assets.core.models.live import LIVE_FILE
 from fraud_assets.settings import PROJECT_ROOT
@@ -27,9 +30,18 @@ from fraud_assets.workflows.models.by_hand import repair, roll_back
 from fraud_assets.workflows.models.heads import known_heads
 from fraud_assets.workflows.models.promote import ConflictError, Order, carry_out, package_version
 from fraud_assets.workflows.models.truth import find_disagreements, follow_ledger
-from fraud_assets_tests.worlds import World, free_port
+
+if TYPE_CHECKING:
+    from fraud_assets_tests.worlds import World
 
 pytest_plugins = ["fraud_assets_tests.worlds"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tables_follow(spare_world: World) -> Iterator[None]:
+    """At the end, the tables say what is live again."""
+    yield
+    spare_world.fraud("refresh")
 
 
 @pytest.fixture
@@ -304,6 +316,8 @@ def test_while_mlflow_is_down_nothing_is_promoted_and_status_says_so(
 ) -> None:
     before = ledger.rows()
     packaged = package_version(two[1], registry, registry.settings, ledger)
+    from fraud_assets_tests.worlds import free_port
+
     # Otherwise MLflow tries again for minutes.
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     import mlflow
@@ -344,6 +358,25 @@ def test_a_rollback_makes_the_version_before_champion_everywhere_and_again_does_
     with pytest.raises(ValueError, match="version 77 was never live"):
         roll_back(spare_world.settings, store, "elsewhere", actor="ada", version=77)
     assert roll_back(spare_world.settings, store, "it was right", actor="ada", version=live)[0] == live
+
+
+def test_a_month_that_another_run_is_writing_is_left_to_it_and_said(
+    two: tuple[int, int], ledger: LedgerStore, registry: Registry, spare_world: World
+) -> None:
+    from fraud_assets.definitions import build_definitions
+
+    job = build_definitions(spare_world.settings).resolve_implicit_global_asset_job_def()
+    database = ledger.database
+    with open_instance(spare_world.settings) as instance:
+        run_id = instance.create_run_for_job(job, tags={"dagster/partition": "2025-04"}).run_id
+    take_months(database, run_id, ["2025-04"])
+    tamper(ledger, f"UPDATE dagster.runs SET status = 'STARTED' WHERE run_id = '{run_id}'")
+    with holding(database, run_id):
+        refused = spare_world.fraud("rollback", "--reason", "x", fails=True)
+    tamper(ledger, f"UPDATE dagster.runs SET status = 'FAILURE' WHERE run_id = '{run_id}'")
+    assert f"version {two[1]} is champion, and packaged, but the tables of 2025-04 do not say so yet" in refused.stderr
+    assert f"run {run_id[:8]} is working on 2025-04, and two runs do not write one month at once" in refused.stderr
+    assert registry.alias("champion") == two[1]
 
 
 def test_a_person_who_names_another_champion_than_there_is_is_told_with_exit_code_3(

@@ -1,0 +1,158 @@
+"""A model and everything that answers with it, loaded once and never changed: so no answer is a mixture of two models.
+
+Which model is loaded, and when, belongs to `following.py`; answering requests to `service.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from prometheus_client import Counter, Histogram
+
+from bentos.fraud_scorer.requests import RowChecker
+from bentos.fraud_scorer.transactions import TransactionReader
+from fraud_assets.adapters.postgres.history import History
+from fraud_assets.core.explanations.reason_codes import Explanation, ReasonWriter
+from fraud_assets.core.features.declarations import model_columns
+from fraud_assets.core.features.kernel import compute_features
+from fraud_assets.core.models.scoring import ModelManifest, Scorer, ScoringError
+
+FILES = ("model.onnx", "manifest.json")
+
+# At module level, as prometheus_client knows each metric of a process once.
+SCORES = Histogram(
+    "fraud_scorer_score",
+    "Probability of fraud, by model version",
+    ["model_version"],
+    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
+)
+DECISIONS = Counter(
+    "fraud_scorer_decisions",
+    "Scored transactions, by decision and model version",
+    ["decision", "model_version"],
+)
+
+
+class LoadedModel:
+    """A packaged model that has answered once.
+
+    Attributes:
+        manifest: what it says about itself.
+        digests: SHA-256 of its files, by name.
+        contract: of the transactions that it scores.
+        history: where features find what came before; None without a database, or where the contract needs none.
+        probe: the same for the question whether the service is ready, as the other one is in use for as long as a
+            request is computed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        url: str | None,
+        *,
+        expected: Mapping[str, str] | None = None,
+        like: LoadedModel | None = None,
+    ) -> None:
+        """Loads the files and scores a row.
+
+        Args:
+            folder: has the files.
+            url: of the database.
+            expected: the digests that the files must have.
+            like: a model whose connections are used, where its contract is the same.
+
+        Raises:
+            OSError: when a file cannot be read.
+            ScoringError: when the files are not those that were expected, or the model cannot score.
+        """
+        contents = {name: (folder / name).read_bytes() for name in FILES}
+        self.digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        for name, digest in (expected or {}).items():
+            if self.digests.get(name) != digest:
+                raise ScoringError(
+                    f"{folder / name} is not the file that was promoted: its SHA-256 is "
+                    f"{self.digests.get(name, 'unknown')[:12]}, the ledger says {digest[:12]}; package it anew"
+                )
+        self.manifest = ModelManifest.from_json(contents["manifest.json"])
+        self._scorer = Scorer(contents["model.onnx"], self.manifest)
+        self.reasons = ReasonWriter(self._scorer)
+        self.contract = self.manifest.contract
+        self.rows = RowChecker(self.manifest.features, [text.name for text in self.manifest.encoding.texts])
+        self.transactions = TransactionReader(self.contract)
+        if unknown := sorted(set(self.manifest.features) - set(model_columns(self.contract))):
+            raise ScoringError(f"this service's sources do not make the model's features {unknown}; package it anew")
+        version = str(self.manifest.model_version)
+        self._scores = SCORES.labels(version)
+        self._decisions = {name: DECISIONS.labels(name, version) for name in ("review", "approve")}
+        self.history: History | None = None
+        self.probe: History | None = None
+        if like is not None and like.contract == self.contract:
+            self.history, self.probe = like.history, like.probe
+        elif url and self.contract.entities:
+            self.history = History(url, self.contract, name="fraud scorer")
+            self.probe = History(url, self.contract, name="fraud readiness")
+        self.self_test()
+
+    @property
+    def scorer(self) -> Scorer:
+        """The model itself."""
+        return self._scorer
+
+    def self_test(self) -> None:
+        """Scores a row.
+
+        Raises:
+            ScoringError: when it gives no probability.
+        """
+        row = np.zeros((1, len(self.manifest.encoding.columns)), dtype=np.float32)
+        probability = float(self._scorer.probabilities(row)[0])
+        if not 0 <= probability <= 1:
+            raise ScoringError(f"the model gives {probability} for a row of zeros; train or convert it again")
+
+    def warm(self) -> None:
+        """Computes features once: the first call loads what it needs, compiled for this machine."""
+        epoch = datetime(1970, 1, 1, tzinfo=UTC)
+        compute_features(
+            self.contract.transactions_schema().empty_table(),
+            self.contract.labels_schema().empty_table(),
+            self.contract,
+            start=epoch,
+            end=epoch + timedelta(days=1),
+        )
+
+    def answer(
+        self,
+        probabilities: np.ndarray[Any, np.dtype[np.float64]],
+        ids: list[Any] | None,
+        reasons: int = 0,
+        told: list[Explanation] | None = None,
+    ) -> bytes:
+        """The answer to a request: model, version, threshold and decisions, all of this model."""
+        decisions = self._scorer.decide(probabilities)
+        for probability, decision in zip(probabilities.tolist(), decisions, strict=True):
+            self._scores.observe(probability)
+            self._decisions[decision].inc()
+        version = self.manifest.model_version
+        results = [
+            {"probability": probability, "decision": decision, "model_version": version}
+            for probability, decision in zip(probabilities.tolist(), decisions, strict=True)
+        ]
+        if ids is not None:
+            results = [{"transaction_id": key, **result} for key, result in zip(ids, results, strict=True)]
+        if told is not None:
+            results = [result | {"explanation": one.to_dict()} for result, one in zip(results, told, strict=True)]
+        answer = {
+            "model_name": self.manifest.model_name,
+            "model_version": version,
+            "threshold": self.manifest.threshold,
+            "results": results,
+        }
+        if reasons and told is None:
+            answer["not_explained"] = self.reasons.why_not
+        return json.dumps(answer).encode()
