@@ -137,6 +137,7 @@ def main() -> None:
         DOCS.mkdir(exist_ok=True)
         photograph(ports)
         photograph_report(fraud, environment)
+        photograph_card(fraud, environment)
     finally:
         for process in processes:
             os.killpg(process.pid, signal.SIGTERM)
@@ -190,6 +191,22 @@ def photograph_report(fraud: list[str], environment: dict[str, str]) -> None:
             wait_for_text(driver, "DRIFT", "What moved", "How this was made")
             driver.save_screenshot(str(DOCS / "report.png"))
             print("docs/report.png", flush=True)
+
+
+def photograph_card(fraud: list[str], environment: dict[str, str]) -> None:
+    """The card of the live version, from what it is for to its calibration."""
+    told = subprocess.run(
+        [*fraud, "status", "--json"], env=environment, cwd=PROJECT_ROOT, check=True, stdout=subprocess.PIPE
+    )
+    version = str(json.loads(told.stdout)["champion"]["version"])
+    with tempfile.TemporaryDirectory() as scratch:
+        page = Path(scratch) / "card.html"
+        subprocess.run([*fraud, "card", version, "-o", str(page)], env=environment, cwd=PROJECT_ROOT, check=True)
+        with open_browser(1100, 1900) as driver:
+            driver.get(page.as_uri())
+            wait_for_text(driver, "LIVE", "Where it is weak", "How it was made")
+            driver.save_screenshot(str(DOCS / "card.png"))
+            print("docs/card.png", flush=True)
 
 
 if __name__ == "__main__":

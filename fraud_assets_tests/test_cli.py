@@ -359,6 +359,24 @@ def test_without_an_output_the_scores_are_csv_on_the_screen(
 
 
 @pytest.mark.usefixtures("in_world")
+def test_reasons_are_columns_beside_the_score_and_a_scored_file_can_be_scored_again(
+    rows: pa.Table, write: Callable[[pa.Table, str], str], tmp_path: Path
+) -> None:
+    target = tmp_path / "scored.parquet"
+    for explain in ("3", "2"):
+        source = str(target) if target.exists() else write(rows, "rows.parquet")
+        assert ask("score", source, "--explain", explain, "--output", str(target)).exit_code == 0
+        found = pyarrow.parquet.read_table(target)
+        reasons = [f"score_reason_{number}" for number in range(1, int(explain) + 1)]
+        assert found.column_names == [*rows.column_names, "score", "decision", "model_version", *reasons]
+        # Each ends with what it adds to the raw score, the strongest first.
+        for row in found.to_pylist():
+            added = [float(row[name].rsplit("(", 1)[1].rstrip(")")) for name in reasons if row[name]]
+            assert added
+            assert [abs(one) for one in added] == sorted((abs(one) for one in added), reverse=True)
+
+
+@pytest.mark.usefixtures("in_world")
 @pytest.mark.parametrize("name", ["scored.csv", "scored.parquet"])
 def test_scores_are_written_to_a_file_of_the_kind_that_its_name_says(
     rows: pa.Table, write: Callable[[pa.Table, str], str], tmp_path: Path, name: str

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 MODEL_NAME = "fraud"
 PREDICTIONS = "validation/predictions.parquet"
+RECIPE = "training_config.json"
 NOT_THERE = "RESOURCE_DOES_NOT_EXIST"
 # MLflow's own stores call an alias that nobody set an invalid value; a bare HTTP error 400 has neither code.
 ALIAS_NOT_THERE = (NOT_THERE, "INVALID_PARAMETER_VALUE")
@@ -210,8 +211,8 @@ class Registry:
 
         The run gets the parameters, the metrics of every candidate, all settings that were tried with what they
         showed (`trials.json`), the estimator in skops format (no pickle), and for serving the ONNX models of the
-        chosen candidate and of the reference, each with its manifest; and what the model is held against later, the
-        scores and labels of its validation blocks (`validation/predictions.parquet`).
+        chosen candidate and of the reference, each with its manifest and the configuration (`recipe`); and what the
+        model is held against later, the scores and labels of its validation blocks (`validation/predictions.parquet`).
 
         Returns:
             The manifest of the new version.
@@ -251,6 +252,7 @@ class Registry:
             with tempfile.TemporaryDirectory() as scratch:
                 (Path(scratch) / "model.onnx").write_bytes(onnx)
                 (Path(scratch) / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+                (Path(scratch) / RECIPE).write_text(config.to_json(), encoding="utf-8")
                 tracking.log_artifacts(scratch, folder)
             return manifest
 
@@ -321,6 +323,14 @@ class Registry:
                 raise RegistryError(f"the estimator of version {version} names types that are not ours: {strange}")
             return skops.io.load(files[0], trusted=types)
 
+    def recipe(self, version: int) -> str | None:
+        """How a version was trained, see `TrainingConfig.to_json`; None of one from before that was kept.
+
+        Raises:
+            RegistryError: when there is no such version.
+        """
+        return self.text(version, f"serving/{RECIPE}")
+
     def validation(self, version: int) -> pa.Table | None:
         """What a version said of transactions that it was validated on, see `TrainingResult.validation`.
 
@@ -374,6 +384,19 @@ class Registry:
         client = self.client()
         client.log_text(self._run_of(client, version), text, path)
         return self.address(version, path)
+
+    def text(self, version: int, path: str) -> str | None:
+        """A text that is kept beside the run that trained a version; None where there is none of that path.
+
+        Raises:
+            RegistryError: when there is no such version.
+        """
+        client = self.client()
+        run_id = self._run_of(client, version)
+        if path not in [file.path for file in client.list_artifacts(run_id, str(Path(path).parent))]:
+            return None
+        with tempfile.TemporaryDirectory() as scratch:
+            return Path(client.download_artifacts(run_id, path, scratch)).read_text(encoding="utf-8")
 
     def address(self, version: int, path: str) -> str:
         """Where a text that is kept beside the run that trained a version is seen, whether it is there yet or not.

@@ -67,6 +67,59 @@ def backtest(
 
 
 @app.command()
+def card(
+    version: Annotated[int, typer.Argument(help="The registered version.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write, .html or .md; in FRAUD_HOME when absent."),
+    ] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a version's model card: what it is for, how good it is, where it is weak."""
+    import webbrowser
+
+    from fraud_assets.adapters.mlflow import Registry
+    from fraud_assets.adapters.postgres.ledger import LedgerStore
+    from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.workflows.models.model_card import write_card
+
+    with clear_errors():
+        settings = open_settings()
+        store = open_store(settings)
+        file = write_card(settings, store, LedgerStore(store.database), Registry(settings), version, output=output)
+        print_json({"file": file}) if as_json else print(file)
+        if show and not webbrowser.open(file.as_uri()):
+            raise ValueError(f"there is no browser to open it with here; the card is at {file}")
+
+
+@app.command("explain-decision")
+def explain_decision(
+    transaction: Annotated[str, typer.Argument(help="The id of a stored transaction.")],
+    version: Annotated[
+        int | None, typer.Option("--version", help="Ask this version, not the one that was live then.")
+    ] = None,
+    reasons: Annotated[int, typer.Option("--reasons", help="Features to show; --json has all.", min=1)] = 10,
+    as_json: Json = False,
+) -> None:
+    """What was behind the score of a stored transaction: model, threshold, features, labels, and reasons."""
+    from fraud_assets.adapters.mlflow import Registry
+    from fraud_assets.adapters.postgres.ledger import LedgerStore
+    from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.cli.tables import show_decision
+    from fraud_assets.workflows.models.explain_decision import explain_decision as explained
+
+    with clear_errors():
+        settings = open_settings()
+        store = open_store(settings)
+        found = explained(store, LedgerStore(store.database), Registry(settings), transaction, version=version)
+        if as_json:
+            print_json(found.to_dict())
+        else:
+            show_decision(console, found.to_dict(), reasons)
+
+
+@app.command()
 def report(
     month: Annotated[str | None, typer.Argument(help="YYYY-MM; the newest when absent.")] = None,
     output: Annotated[

@@ -79,6 +79,64 @@ def stale_table(stale: list[dict[str, Any]], limit: int = 3) -> Table:
     return table
 
 
+def show_decision(console: Console, found: dict[str, Any], most: int) -> None:
+    """What was behind the score of a transaction."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("[bold]transaction[/]", _named(found["transaction"]))
+    model = found["model"]
+    if model is None:
+        facts.add_row("[bold]model[/]", escape(found["why_no_model"]))
+    else:
+        since = f"live since the evidence of {model['since_month']}" if model["since_month"] else "it was not live then"
+        facts.add_row("[bold]model[/]", f"version {model['version']}, {model['family'].replace('_', ' ')}; {since}")
+        facts.add_row("", f"trained on what was known at {model['labels_as_of']}, digest {model['digest'][:12]}")
+        facts.add_row(
+            "[bold]score[/]", f"{found['score']:.4f}, threshold {model['threshold']:.4f}: {found['decision']}"
+        )
+    for name, said in (("at_month_end", "at the month's end"), ("now", "with all labels stored")):
+        facts.add_row(
+            "[bold]label[/]" if name == "at_month_end" else "", f"{said}: {_label_words(found['label'][name])}"
+        )
+    console.print(facts, highlight=False)
+    if found["not_explained"]:
+        console.print(f"[yellow]{escape(found['not_explained'])}[/]", highlight=False)
+    if found["raw_score"] is not None:
+        unit = {"log_odds": "log odds before calibration", "share": "mean share of fraud in the leaves"}[found["unit"]]
+        console.print(f"\nbase {found['base']:+.3f}, raw score {found['raw_score']:+.3f} ({unit})", highlight=False)
+    shown = Table(title="What the model saw" if model else "Its features", **LEFT)
+    for name in ("feature", "value", "moved it by", "in words"):
+        shown.add_column(name, justify="right" if name in ("value", "moved it by") else "left")
+    for one in found["features"][:most]:
+        moved = "" if one["attribution"] is None else f"{one['attribution']:+.3f}"
+        shown.add_row(escape(one["feature"]), escape(_cell(one["value"])), moved, escape(one["text"] or ""))
+    console.print(shown)
+    if len(found["features"]) > most:
+        console.print(f"and {len(found['features']) - most} more features; --json has all", highlight=False)
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    moment = row["event_timestamp"].astimezone(UTC)
+    rest = {
+        name: value for name, value in row.items()
+        if name not in ("transaction_id", "event_timestamp", "ingested_at") and value is not None
+    }  # fmt: skip
+    told = ", ".join(f"{name} {_cell(value)}" for name, value in rest.items())
+    return escape(f"{row['transaction_id']} of {moment:%Y-%m-%d %H:%M:%S} UTC; {told}")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return number(value) if isinstance(value, float) else str(value)
+
+
+def _label_words(label: Mapping[str, Any]) -> str:
+    if label["is_fraud"] is None:
+        return "not known"
+    since = f"{label['known_since'].astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return escape(f"{'fraud' if label['is_fraud'] else 'genuine'}, known since {since} ({label['source']})")
+
+
 def show_refresh(console: Console, outcome: dict[str, Any]) -> None:
     """What a refresh did, or with `--dry-run` would do."""
     rebuilt, left = outcome["rebuilt"], outcome["left"]

@@ -1,5 +1,6 @@
 """`champion`: the promotion decision of a month, and what was live after it."""
 
+from collections.abc import Iterator
 from datetime import date
 from functools import partial
 
@@ -17,6 +18,7 @@ from fraud_assets.core.reasons import reasons_to_json
 from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, bullets, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
+from fraud_assets.workflows.models.model_card import card_link, publish_card
 from fraud_assets.workflows.models.packaged import decide, try_package
 from fraud_assets.workflows.models.promote import apply_verdict, package_version
 
@@ -30,7 +32,7 @@ from fraud_assets.workflows.models.promote import apply_verdict, package_version
 @retried
 def champion(
     context: dg.AssetExecutionContext, platform: Platform, evaluation: pa.Table, evaluation_segments: pa.Table
-) -> dg.Output[pa.Table]:
+) -> Iterator[dg.Output[pa.Table]]:
     """One row is one month: whether its challenger was promoted, why, and which version was live afterwards.
 
     For ML engineers and auditors. The ledger holds the same decisions as events. The MLflow alias `champion` follows
@@ -79,7 +81,7 @@ def champion(
     compared = {
         row["role"]: row["average_precision"] for row in evaluation.to_pylist() if row["average_precision"] is not None
     }
-    return dg.Output(
+    yield dg.Output(
         pa.Table.from_pylist([row], schema=platform.store.table("champion").schema),
         metadata={
             "plot": picture(plots.bars(compared, "Average precision behind the decision")),
@@ -89,5 +91,11 @@ def champion(
             "validation_status": verdict.validation_status,
             "fraud_rate": signals.challenger.prevalence if signals.challenger else None,
             "reasons": bullets(one.text for one in reasons),
+            "model_card": None if live is None else dg.MetadataValue.url(card_link(platform.registry, live)),
         },
     )
+    # What cards say has been stored by now.
+    newest = trained.to_pylist()[-1]["model_version"] if trained.num_rows else None
+    judged = [row["model_version"] for row in evaluation.to_pylist() if row["role"] != "reference"]
+    for version in sorted({version for version in (live, newest, *judged) if version is not None}):
+        publish_card(platform.store, platform.ledger, platform.registry, version)

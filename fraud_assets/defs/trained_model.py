@@ -30,6 +30,7 @@ from fraud_assets.defs.partitions import (
 )
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
+from fraud_assets.workflows.models.model_card import card_link
 from fraud_assets.workflows.models.truth import follow_registration
 
 
@@ -96,6 +97,7 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         metadata={
             "outcome": f"version {manifest.model_version}: {reason}",
             "mlflow_run_id": run_id,
+            "model_card": dg.MetadataValue.url(card_link(platform.registry, manifest.model_version)),
             "inputs": inputs,
             **_shown(result),
         },

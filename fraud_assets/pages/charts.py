@@ -79,7 +79,7 @@ def shares(rows: Sequence[tuple[str, float, float]], said: str) -> Markup:
                 w0=BAR_WIDTH * before / largest, w1=BAR_WIDTH * now / largest,
             )
         )  # fmt: skip
-    return _svg(ROW * len(rows) + 4, said, drawn)
+    return picture(ROW * len(rows) + 4, said, drawn)
 
 
 def by_month(points: Sequence[Point], said: str, say: Callable[[float], str]) -> Markup:
@@ -139,7 +139,7 @@ def by_month(points: Sequence[Point], said: str, say: Callable[[float], str]) ->
                         "hollow" if point.estimated else "dot", x, y(point.value), _told(point, say)
                     )
                 )
-    return _svg(height, said, parts)
+    return picture(height, said, parts)
 
 
 def delays(curves: Sequence[tuple[str, DelayCurve]], said: str) -> Markup:
@@ -183,7 +183,7 @@ def delays(curves: Sequence[tuple[str, DelayCurve]], said: str) -> Markup:
         path.append(f"H{right}")
         if kept:
             parts.append(Markup('<path class="{}" d="{}"/>').format(style, "".join(path)))
-    return _svg(176, said, parts)
+    return picture(176, said, parts)
 
 
 def shorten(text: str, longest: int = LONGEST_LABEL) -> str:
@@ -202,7 +202,8 @@ def _told(point: Point, say: Callable[[float], str]) -> str:
     return told if point.promise is None else f"{told}, promised {say(point.promise)}"
 
 
-def _svg(height: int, said: str, parts: Sequence[Markup]) -> Markup:
+def picture(height: int, said: str, parts: Sequence[Markup]) -> Markup:
+    """An SVG of the plots' width, with what it shows in words."""
     return Markup('<svg role="img" viewBox="0 0 {} {}" aria-label="{}">{}</svg>').format(
         WIDTH, height, said, Markup("").join(parts)
     )

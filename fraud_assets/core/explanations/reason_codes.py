@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fraud_assets.core.explanations.attributions import METADATA, Explained, Explainer, Unit
+from fraud_assets.core.explanations.attributions import METADATA, Attributions, Explained, Explainer, Unit
 from fraud_assets.core.features.declarations import feature_wordings
 from fraud_assets.core.features.wording import unknown_wording
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, model_matrix, rows_matrix
@@ -22,6 +22,7 @@ from fraud_assets.core.models.scoring import ModelManifest, Scorer, model_matrix
 Floats = npt.NDArray[np.float64]
 
 USUAL_REASONS = 5  # as many as a reviewer reads
+NOTHING = 1e-9  # what moves a score by less is no reason for it
 NO_EXPLANATIONS = (
     "{model} has no explanations: it was trained before they were kept; scores are as they were, and a model that is "
     "trained now has them"
@@ -125,16 +126,13 @@ class ReasonWriter:
             ValueError: where the model has no explanations.
             AttributionError: where they do not add up to the scores.
         """
-        if self._explainer is None:
-            raise ValueError(self.why_not)
-        found = self._explainer.checked(X, scores)
-        values = self.of_features(found.values)
+        found = self._of_features(X, scores)
+        values = found.values
         names = list(self._wordings)
         explanations = []
         for place, row in enumerate(rows):
             mine = values[place]
-            # A reason that moves nothing is none.
-            order = [at for at in np.argsort(-np.abs(mine), kind="stable")[:most] if mine[at] != 0]
+            order = [at for at in np.argsort(-np.abs(mine), kind="stable")[:most] if abs(mine[at]) > NOTHING]
             reasons = tuple(self._reason(names[at], row[names[at]], float(mine[at])) for at in order)
             told = sum(one.attribution for one in reasons)
             others = float(mine.sum()) - told
@@ -147,13 +145,24 @@ class ReasonWriter:
         rows = features.select(list(manifest.features)).to_pylist()
         return self.explain(model_matrix(features, manifest.encoding), rows, scores, most)
 
-    def of_features(self, values: Floats) -> Floats:
-        """Attributions of the manifest's features, float64 [n, p], from those of the model's columns."""
-        summed = np.zeros((len(values), len(self._begins)))
+    def attributions(self, features: pa.Table, scores: Floats) -> Attributions:
+        """The attributions of the manifest's features, in their order, of a table of features.
+
+        Raises:
+            ValueError: where the model has no explanations.
+            AttributionError: where they do not add up to the scores.
+        """
+        return self._of_features(model_matrix(features, self._scorer.manifest.encoding), scores)
+
+    def _of_features(self, X: npt.NDArray[np.float32], scores: Floats) -> Attributions:
+        if self._explainer is None:
+            raise ValueError(self.why_not)
+        found = self._explainer.checked(X, scores)
+        summed = np.zeros((len(X), len(self._begins)))
         some = self._sizes > 0
         if some.any():
-            summed[:, some] = np.add.reduceat(values, self._begins[some], axis=1)
-        return summed
+            summed[:, some] = np.add.reduceat(found.values, self._begins[some], axis=1)
+        return Attributions(found.unit, found.base, summed)
 
     def _reason(self, name: str, value: Any, attribution: float) -> ReasonCode:
         if isinstance(value, bool):

@@ -66,7 +66,9 @@ class Paths:
         share = np.where(parent < 0, 1.0, trees.cover / trees.cover[parent])
         leaf_share = np.where(leaf_parent < 0, 1.0, trees.leaf_cover / trees.cover[leaf_parent])
         start, length, feature, low, high, missing, shares = leaf_paths(
-            trees.feature, trees.split, trees.missing_true, parent, side, share, leaf_parent, leaf_side, leaf_share
+            (trees.feature, trees.split, trees.missing_true),
+            (parent, side, share),
+            (leaf_parent, leaf_side, leaf_share),
         )
         whole = np.ones(n_leaves)
         np.multiply.at(whole, np.repeat(np.arange(n_leaves), length), shares)
@@ -78,9 +80,12 @@ class Paths:
         """Of the trees' sum, float64 [n, p], for rows float64 [n, p] with NaN where a value is missing."""
         values = np.zeros(rows.shape)
         attribute(
-            rows, self.start, self.length, self.feature, self.low, self.high, self.missing, self.share, self.value,
-            self.nodes, self.weights, values,
-        )  # fmt: skip
+            rows,
+            (self.start, self.length, self.value),
+            (self.feature, self.low, self.high, self.missing, self.share),
+            (self.nodes, self.weights),
+            values,
+        )
         return values
 
 
@@ -94,35 +99,26 @@ def _quadrature(longest: int) -> tuple[Floats, Floats]:
     return nodes, weights
 
 
-_F, _I, _B = "float64[::1]", "int64[::1]", "boolean[::1]"
-_TABLE = "float64[:, ::1]"
+_F, _I, _B, _TABLE = "float64[::1]", "int64[::1]", "boolean[::1]", "float64[:, ::1]"
+_SPLITS, _PLACES = f"Tuple(({_I}, {_F}, {_B}))", f"Tuple(({_I}, {_I}, {_F}))"
+_ELEMENTS = f"{_I}, {_F}, {_F}, {_B}, {_F}"
 
 
-@compiled(f"Tuple(({_I}, {_I}, {_I}, {_F}, {_F}, {_B}, {_F}))({_I}, {_F}, {_B}, {_I}, {_I}, {_F}, {_I}, {_I}, {_F})")
+@compiled(f"Tuple(({_I}, {_I}, {_ELEMENTS}))({_SPLITS}, {_PLACES}, {_PLACES})")
 def leaf_paths(
-    feature: Integers,
-    split: Floats,
-    missing_true: Bools,
-    parent: Integers,
-    side: Integers,
-    share: Floats,
-    leaf_parent: Integers,
-    leaf_side: Integers,
-    leaf_share: Floats,
+    splits: tuple[Integers, Floats, Bools],
+    inner: tuple[Integers, Integers, Floats],
+    leaves: tuple[Integers, Integers, Floats],
 ) -> tuple[Integers, Integers, Integers, Floats, Floats, Bools, Floats]:
     """The columns on the way from the root to each leaf, see `Paths`.
 
     Args:
-        feature: of each inner node its column.
-        split: likewise.
-        missing_true: likewise.
-        parent: of each inner node; -1 of a root.
-        side: of each inner node, 1 where it is its parent's true child, else 0.
-        share: of each inner node, the share of its parent's training rows.
-        leaf_parent: of each leaf; -1 where the tree has no split.
-        leaf_side: as side.
-        leaf_share: as share.
+        splits: of each inner node its column, split, and whether missing values go to the true child.
+        inner: of each inner node its parent, -1 of a root; 1 where it is the parent's true child, else 0; and its share
+            of the parent's training rows.
+        leaves: of each leaf the same; parent -1 where the tree has no split.
     """
+    (feature, split, missing_true), (parent, side, share), (leaf_parent, leaf_side, leaf_share) = splits, inner, leaves
     n_leaves = len(leaf_parent)
     total = 0
     for leaf in range(n_leaves):
@@ -159,19 +155,12 @@ def leaf_paths(
     )  # fmt: skip
 
 
-@compiled(f"void({_TABLE}, {_I}, {_I}, {_I}, {_F}, {_F}, {_B}, {_F}, {_F}, {_TABLE}, {_TABLE}, {_TABLE})")
+@compiled(f"void({_TABLE}, {_PLACES}, Tuple(({_ELEMENTS})), UniTuple({_TABLE}, 2), {_TABLE})")
 def attribute(
     rows: Floats,
-    start: Integers,
-    length: Integers,
-    feature: Integers,
-    low: Floats,
-    high: Floats,
-    missing: Bools,
-    share: Floats,
-    value: Floats,
-    nodes: Floats,
-    weights: Floats,
+    leaves: tuple[Integers, Integers, Floats],
+    elements: tuple[Integers, Floats, Floats, Bools, Floats],
+    quadrature: tuple[Floats, Floats],
     values: Floats,
 ) -> None:
     """Adds the attributions of every leaf to `values`.
@@ -182,20 +171,13 @@ def attribute(
 
     Args:
         rows: [n, p].
-        start: see `Paths`.
-        length: likewise.
-        feature: likewise.
-        low: likewise.
-        high: likewise.
-        missing: likewise.
-        share: likewise.
-        value: likewise.
-        nodes: see `_quadrature`.
-        weights: likewise.
+        leaves: start, length and value, see `Paths`.
+        elements: feature, low, high, missing and share, see `Paths`.
+        quadrature: nodes and weights, see `_quadrature`.
         values: [n, p], changed.
     """
-    widest = nodes.shape[1]
-    product = np.empty(widest)
+    (start, length, value), (feature, low, high, missing, share), (nodes, weights) = leaves, elements, quadrature
+    product = np.empty(nodes.shape[1])
     longest = 0
     for leaf in range(len(start)):
         longest = max(longest, length[leaf])

@@ -207,8 +207,8 @@ ENTITY_FEATURES: tuple[Feature, ...] = (
             f"How unusual the {{entity}}'s amounts of the {_span(days)} before were: the sum of amount_z above {ODD}.",
             Wording(
                 "number",
-                f"unusually large amounts of this {{entity}} in the {_span(days)} before: together {{value}} standard "
-                f"deviations beyond {ODD} above its usual one",
+                f"unusually large amounts of this {{entity}} in the {_span(days)} before add up to {{value}} standard "
+                f"deviations, each counted from {ODD} on",
                 f"no amount of this {{entity}} in the {_span(days)} before can be compared with its usual ones",
                 f"no unusually large amount of this {{entity}} in the {_span(days)} before",
             ),

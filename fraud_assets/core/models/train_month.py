@@ -37,13 +37,7 @@ def train_month(
     Raises:
         TrainingError: when too little has matured.
     """
-    labels = labels_as_of(
-        features,
-        statements,
-        contract.month_end(month),
-        maturity_days=contract.maturity_days,
-        blank=contract.label.blank,
-    )
+    labels = _known(month, features, statements, contract)
     return train(
         features,
         labels,
@@ -53,6 +47,36 @@ def train_month(
         card=contract.card,
         forced=forced_texts(contract),
         workers=workers,
+    )
+
+
+def training_frame(month: str, features: pa.Table, statements: pa.Table, contract: Contract) -> pa.Table:
+    """The rows that `train_month` learns from: matured ones, with their labels as they were known at the month's end.
+
+    Args:
+        month: as of `train_month`, as all the others.
+        features: likewise.
+        statements: likewise.
+        contract: likewise.
+
+    Returns:
+        The columns of `features`, then `is_fraud`, `label_timestamp` and `label_source`.
+    """
+    labels = _known(month, features, statements, contract)
+    frame = features
+    for name in ("is_fraud", "label_timestamp", "label_source"):
+        frame = frame.append_column(name, labels[name])
+    return frame.filter(labels["is_matured"])
+
+
+def _known(month: str, features: pa.Table, statements: pa.Table, contract: Contract) -> pa.Table:
+    """The labels as they were known at a month's end."""
+    return labels_as_of(
+        features,
+        statements,
+        contract.month_end(month),
+        maturity_days=contract.maturity_days,
+        blank=contract.label.blank,
     )
 
 

@@ -5,9 +5,12 @@ Apart from `training.py`, so that what is stale can be told without loading what
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
+
+from pydantic import TypeAdapter, ValidationError
 
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.models.encoding import EncodingConfig
@@ -187,6 +190,18 @@ class TrainingConfig:
     def digest(self) -> str:
         """SHA-256 of everything above: when it changes, other models come out."""
         return digest_text(repr(self))
+
+    def to_json(self) -> str:
+        """The configuration as text; `from_json` makes an equal one of it, which has the same digest."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainingConfig | None:
+        """Reads what `to_json` wrote; None where that is no configuration of this code."""
+        try:
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError:
+            return None
 
     def as_parameters(self) -> dict[str, Any]:
         """The configuration as flat parameters for the registry."""
