@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from benchmarks.reporting import Row, argument_parser, at_most, report
-from fraud_assets.adapters.bento import to_onnx
+from fraud_assets.adapters.onnx_models import to_onnx
 from fraud_assets.core.backtest.judge import Backtest, History, run_backtest
 from fraud_assets.core.backtest.replay import parse_policies
 from fraud_assets.core.contracts.contract import Contract, parse_contract

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 
-from fraud_assets.adapters.bento import to_onnx
+from fraud_assets.adapters.onnx_models import to_onnx
 from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.decisions.evidence import promotion_signals

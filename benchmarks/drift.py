@@ -58,7 +58,7 @@ from benchmarks.drift_worlds import (
 )
 from benchmarks.handbook import HANDBOOK
 from benchmarks.reporting import Row, argument_parser, at_least, at_most, report
-from fraud_assets.adapters.bento import to_onnx
+from fraud_assets.adapters.onnx_models import to_onnx
 from fraud_assets.core.contracts.contract import load_contract
 from fraud_assets.core.drift.findings import SCORE, Finding
 from fraud_assets.core.drift.history_columns import history_columns, with_history_columns

@@ -18,7 +18,7 @@ import onnxruntime
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 
 from benchmarks.reporting import Row, argument_parser, at_most, report
-from fraud_assets.adapters.bento import to_onnx
+from fraud_assets.adapters.onnx_models import to_onnx
 from fraud_assets.core.explanations.attributions import METADATA, Explained, Explainer
 from fraud_assets.core.models.calibration import CalibratedClassifier, Calibrator
 

@@ -37,8 +37,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from bentos.fraud_scorer.limits import MAX_BODY_BYTES
 from bentos.fraud_scorer.requests import MAX_EXPLAINED_ROWS, MAX_ROWS
-from fraud_assets.adapters.bento import build_bento, serve_command, to_onnx
+from fraud_assets.adapters.bento import build_bento, serve_command
 from fraud_assets.adapters.live_bento import read_services, write_live
+from fraud_assets.adapters.onnx_models import to_onnx
 from fraud_assets.adapters.postgres.history import History, HistoryError
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.explanations.reason_codes import ReasonWriter

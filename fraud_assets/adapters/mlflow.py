@@ -23,17 +23,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fraud_assets.adapters.bento import to_onnx
 from fraud_assets.adapters.postgres.database import Database, open_database
 from fraud_assets.core.errors import PlatformError
-from fraud_assets.core.models.encoding import EncodedClassifier
 from fraud_assets.core.models.scoring import ModelManifest
-from fraud_assets.core.models.train_month import manifest_of
-from fraud_assets.core.models.training import Candidate, TrainingConfig, TrainingResult
 from fraud_assets.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
+
+    from fraud_assets.core.models.training import Candidate, TrainingConfig, TrainingResult
 
 MODEL_NAME = "fraud"
 PREDICTIONS = "validation/predictions.parquet"
@@ -217,6 +215,11 @@ class Registry:
         Returns:
             The manifest of the new version.
         """
+        # Here, because scikit-learn and ONNX take a second that commands which train nothing should not wait.
+        from fraud_assets.adapters.onnx_models import to_onnx
+        from fraud_assets.core.models.encoding import EncodedClassifier
+        from fraud_assets.core.models.train_month import manifest_of
+
         client = self.client()
         run_id = tracking.active_run().info.run_id
         tracking.set_tag("mlflow.runName", f"{month} {result.chosen.family}")

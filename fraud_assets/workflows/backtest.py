@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.csv
 
-from fraud_assets.adapters.bento import to_onnx
+from fraud_assets.adapters.onnx_models import to_onnx
 from fraud_assets.adapters.postgres.months import MonthStore, open_store
 from fraud_assets.core.backtest.judge import (
     Backtest,

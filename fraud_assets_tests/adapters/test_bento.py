@@ -18,8 +18,8 @@ from fraud_assets.adapters.bento import (
     build_bento,
     serve_command,
     serving_requirements,
-    to_onnx,
 )
+from fraud_assets.adapters.onnx_models import to_onnx
 from fraud_assets.core.models.calibration import CalibratedClassifier, Calibrator
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, ScoringError, digest_model
 from fraud_assets.core.statistics.metrics import average_precision

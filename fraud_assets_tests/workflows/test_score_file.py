@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from fraud_assets.adapters.bento import to_onnx
+from fraud_assets.adapters.onnx_models import to_onnx
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.contracts.contract import Contract

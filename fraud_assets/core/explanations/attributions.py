@@ -2,8 +2,8 @@
 
 The raw score is what the model computes before calibration: log odds for boosting and for the logistic regression, the
 mean share of fraud in the trees' leaves for a forest. What is needed for it travels in the ONNX file's own metadata
-(`Explained`), so that it has the model's digest. Putting it there belongs to `adapters/bento.py`, the trees' part to
-`tree_paths.py`, words to `reason_codes.py`.
+(`Explained`), so that it has the model's digest. Putting it there belongs to `adapters/onnx_models.py`, the trees' part
+to `tree_paths.py`, words to `reason_codes.py`.
 """
 
 from __future__ import annotations

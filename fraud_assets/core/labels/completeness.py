@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy import stats
+from scipy.special import stdtrit
 
 from fraud_assets.core.contracts.contract import TIMESTAMP
 from fraud_assets.core.labels.as_of import Blank, labels_as_of
@@ -260,6 +260,9 @@ def _still_to_come(known: int, share: float | None) -> tuple[float | None, float
         return None, None, None
     if share >= 1:
         return 0.0, 0.0, 0.0
+    # Here, because it takes half a second that commands which estimate nothing should not wait.
+    from scipy import stats
+
     low, high = stats.nbinom.ppf([0.025, 0.975], known + 0.5, share)
     return known * (1 - share) / share, float(low), float(high)
 
@@ -277,4 +280,4 @@ def _expected(earlier: Sequence[tuple[int, float]], exposure: float) -> tuple[fl
     excess = max(1.0, float((((known - rate * sizes) ** 2) / (rate * sizes)).sum()) / freedom)
     mean = rate * exposure
     spread = math.sqrt(excess * mean * (1 + exposure / float(sizes.sum())))
-    return mean, max(0.0, mean - float(stats.t.ppf(0.995, freedom)) * spread)
+    return mean, max(0.0, mean - float(stdtrit(freedom, 0.995)) * spread)

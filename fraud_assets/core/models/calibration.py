@@ -1,7 +1,7 @@
 """Calibration: scores that are probabilities, by the simplest map that later data shows to be needed.
 
 A map is fitted on scores of rows that the model has not seen, and judged on later ones. Which scores those are belongs
-to `training.py`; the map inside the ONNX graph to `adapters/bento.py`.
+to `training.py`; the map inside the ONNX graph to `adapters/onnx_models.py`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Scoring: what a packaged model says about itself, and probabilities from its ONNX bytes.
 
 Everything that serving needs to turn a feature table into decisions, on NumPy, PyArrow and ONNX Runtime
-alone. Conversion to ONNX and packaging belong to `adapters/bento.py`; making features belongs to
+alone. Conversion to ONNX belongs to `adapters/onnx_models.py`, packaging to `adapters/bento.py`, making features to
 `features/declarations.py`.
 """
 

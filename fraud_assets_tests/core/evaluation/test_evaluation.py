@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fraud_assets.adapters.bento import to_onnx
+from fraud_assets.adapters.onnx_models import to_onnx
 from fraud_assets.core.contracts.contract import Column, load_contract
 from fraud_assets.core.decisions.evidence import promotion_signals
 from fraud_assets.core.decisions.promotion import ModelEvidence, judge_evidence

@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fraud_assets.adapters.bento import to_onnx
+from fraud_assets.adapters.onnx_models import to_onnx
 from fraud_assets.core.explanations.attributions import METADATA, AttributionError, Explained, Explainer, Trees
 from fraud_assets.core.models.calibration import CalibratedClassifier, Calibrator
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fraud_assets.adapters.bento import to_onnx
+from fraud_assets.adapters.onnx_models import to_onnx
 from fraud_assets.core.models import fitting, training, workers
 from fraud_assets.core.models.scoring import Family, ModelManifest, Scorer, digest_model, feature_matrix, model_matrix
 from fraud_assets.core.models.training import TrainingError, train
