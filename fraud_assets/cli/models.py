@@ -78,6 +78,38 @@ def reconcile(as_json: Json = False) -> None:
 
 
 @app.command()
+def reproduce(
+    version: Annotated[int, typer.Argument(help="The registered version to make again.")],
+    frame: Annotated[
+        Path | None,
+        typer.Option("--frame", help="Write the rows it was trained on to this Parquet file, and train nothing."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a version again from what was recorded, to the same bytes; or say what has changed since."""
+    from fraud_assets.adapters.mlflow import Registry
+    from fraud_assets.adapters.postgres.ledger import LedgerStore
+    from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.cli.tables import show_reproduction
+    from fraud_assets.workflows.models.reproduce import export_frame
+    from fraud_assets.workflows.models.reproduce import reproduce as made_again
+
+    with clear_errors():
+        settings = open_settings()
+        store = open_store(settings)
+        ledger, registry = LedgerStore(store.database), Registry(settings)
+        if frame is not None:
+            n_rows = export_frame(settings, store, ledger, registry, version, frame)
+            told = {"version": version, "file": frame, "rows": n_rows}
+            print_json(told) if as_json else print(f"{n_rows:,} rows that version {version} was trained on: {frame}")
+            return
+        found = made_again(settings, store, ledger, registry, version)
+        print_json(found.to_dict()) if as_json else show_reproduction(console, found.to_dict())
+    if not found.same:
+        raise typer.Exit(1)
+
+
+@app.command()
 def score(
     file: Annotated[Path, typer.Argument(help="A file of any kind: raw transactions, or the model's features.")],
     output: Annotated[

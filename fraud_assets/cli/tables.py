@@ -114,6 +114,25 @@ def show_decision(console: Console, found: dict[str, Any], most: int) -> None:
         console.print(f"and {len(found['features']) - most} more features; --json has all", highlight=False)
 
 
+def show_reproduction(console: Console, found: dict[str, Any]) -> None:
+    """What came of making a version again."""
+    name = f"Version {found['version']}, trained at the end of {found['month']},"
+    made = any(is_now for _, is_now in found["digests"].values())
+    if found["same"]:
+        console.print(f"[green]{name} came out the same, byte for byte.[/]", highlight=False)
+    elif made:
+        console.print(f"[red]{name} came out another.[/]", highlight=False)
+    else:
+        console.print(f"[red]{name} cannot be made again: what it was made of has changed.[/]", highlight=False)
+    for file, (was, is_now) in found["digests"].items():
+        now = "not made" if is_now is None else "the same" if was == is_now else f"now {is_now[:12]}"
+        console.print(f"  {file} {was[:12]}: {now}", highlight=False)
+    for one in found["changes"]:
+        console.print(f"  [red]·[/] {escape(one)}", highlight=False)
+    for one in found["differences"]:
+        console.print(f"  [yellow]·[/] {escape(one)}", highlight=False)
+
+
 def _named(row: Mapping[str, Any]) -> str:
     moment = row["event_timestamp"].astimezone(UTC)
     rest = {

@@ -573,7 +573,11 @@ def _made(facts: CardFacts) -> Section:
         read = ", ".join(f"{month} {digest[:12]}".strip() for month, digest in sorted(digests.items()) if digest)
         if read:
             terms.append((f"Made of {table}", read))
-    return Section("How it was made", terms=tuple(terms))
+    return Section(
+        "How it was made",
+        (f"fraud reproduce {facts.manifest.model_version} makes it again from these rows.",),
+        tuple(terms),
+    )
 
 
 # Words
