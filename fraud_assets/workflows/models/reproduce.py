@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fraud_assets.adapters.bento import to_onnx
 from fraud_assets.adapters.mlflow import Registry
+from fraud_assets.adapters.onnx_models import to_onnx
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.provenance import code_version, library_versions

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from fraud_assets.adapters.bento import to_onnx
+from fraud_assets.adapters.onnx_models import to_onnx
 from fraud_assets.core.explanations.behaviour import CURVES, POINTS, Behaviour, behaviour
 from fraud_assets.core.models.encoding import Encoder, TextEncoding
 from fraud_assets.core.models.scoring import Scorer, digest_model, model_matrix

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from fraud_assets.adapters.bento import to_onnx
 from fraud_assets.adapters.mlflow import RECIPE, RegistryError
+from fraud_assets.adapters.onnx_models import to_onnx
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore
