@@ -20,6 +20,7 @@ from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.statistics.costs import Costs
 
 if TYPE_CHECKING:
+    from fraud_assets.core.decisions.approval import PromotionMode
     from fraud_assets.core.decisions.retraining import RetrainingPolicy
     from fraud_assets.core.models.training_config import TrainingConfig
 
@@ -151,6 +152,15 @@ class Settings(BaseSettings):
     retrain_cooldown_months: int = Field(
         1, ge=1, description="Months that retrainings for drift, performance or age are apart; 1: none is held back."
     )
+    promotion: Literal["automatic", "approval", "shadow", "never"] = Field(
+        "automatic",
+        description="Who lets a model that passed go live: automatic, approval (a person), "
+        "shadow (time beside the champion) or never.",
+    )
+    approval_days: int = Field(14, ge=1, description="With approval: days that a model waits for a person.")
+    shadow_days: int = Field(
+        30, ge=1, description="With shadow: days of matured transactions that the comparison needs."
+    )
     alert_urls: SecretStr | None = Field(
         None,
         description="Where alerts go: addresses as apprise writes them, separated by spaces; they may hold secrets.",
@@ -249,6 +259,13 @@ class Settings(BaseSettings):
             missing_limit=self.drift_missing_limit,
             volume_note=self.drift_volume_note,
         )
+
+    @property
+    def promotion_mode(self) -> PromotionMode:
+        """What becomes of a model that passed."""
+        from fraud_assets.core.decisions.approval import PromotionMode
+
+        return PromotionMode(self.promotion, self.approval_days, self.shadow_days)
 
     @property
     def retraining(self) -> RetrainingPolicy:

@@ -50,6 +50,7 @@ SERVER = "where something is kept or shown: rows are the same wherever they lie"
 DELIVERY = "the delivery of 2025-01 has changed since"
 LATER = "it decides when a model is trained, and the ledger names the model"
 REVIEWED = ("trained_model", "evaluation", "evaluation_segments")
+MODE = "who says yes holds from the next decision on; what was decided stays"
 COSTED = ("trained_model", "drift_report", "evaluation", "evaluation_segments")
 
 SETTINGS = {
@@ -97,6 +98,9 @@ SETTINGS = {
     "retrain_every_months": none(2, LATER),
     "retrain_max_age_months": none(6, LATER),
     "retrain_cooldown_months": none(2, LATER),
+    "promotion": none("never", MODE),
+    "approval_days": none(3, MODE),
+    "shadow_days": none(60, MODE),
     "alert_urls": none("json://127.0.0.1", "alerts are told of rows, and change none"),
     "ui_url": none("https://dagster.example.com", "a link in alerts"),
     "dagster_port": none(3001, SERVER),

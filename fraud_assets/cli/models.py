@@ -58,6 +58,41 @@ def rollback(
 
 
 @app.command()
+def approve(
+    version: Annotated[int, typer.Argument(help="A version that waits; `fraud status` names it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; goes into the ledger.")],
+    as_json: Json = False,
+) -> None:
+    """Let a version that waits for a person go live, and package it."""
+    _answer(version, reason, as_json=as_json, approved=True)
+
+
+@app.command()
+def reject(
+    version: Annotated[int, typer.Argument(help="A version that waits; `fraud status` names it.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; goes into the ledger.")],
+    as_json: Json = False,
+) -> None:
+    """Leave a version that waits for a person where it is; what is live stays live."""
+    _answer(version, reason, as_json=as_json, approved=False)
+
+
+def _answer(version: int, reason: str, *, as_json: bool, approved: bool) -> None:
+    from fraud_assets.workflows.runs.run_months import answer_version
+
+    with clear_errors():
+        settings = open_settings()
+        month = answer_version(graph(settings), settings, version, reason, getpass.getuser(), approved=approved)
+        if as_json:
+            answer = "approved" if approved else "rejected"
+            print_json({"version": version, "month": month, "reason": reason, "answer": answer})
+        elif approved:
+            console.print(f"Version {version} is champion since the evidence of {month}; the bento is packaged.")
+        else:
+            console.print(f"Version {version} was rejected, on the evidence of {month}; what is live stays live.")
+
+
+@app.command()
 def reconcile(as_json: Json = False) -> None:
     """Make the aliases in MLflow and what is served follow the ledger again."""
     from fraud_assets.adapters.postgres.months import open_store

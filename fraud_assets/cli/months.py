@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,6 +60,7 @@ def read_platform(settings: Settings) -> dict[str, Any]:
     from fraud_assets.adapters.mlflow import Registry
     from fraud_assets.adapters.postgres.ledger import LedgerStore
     from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.workflows.models.approve import read_waiting
     from fraud_assets.workflows.models.truth import find_disagreements
     from fraud_assets.workflows.runs.refresh import open_stale
     from fraud_assets.workflows.status import read_status
@@ -66,7 +68,8 @@ def read_platform(settings: Settings) -> dict[str, Any]:
     store = open_store(settings)
     ledger = LedgerStore(store.database, settings.ledger_head_file)
     found = find_disagreements(ledger, Registry(settings), settings)
-    return read_status(store, ledger, open_stale(settings), partial(_rule, settings), found)
+    requests = read_waiting(store, ledger, datetime.now(UTC))
+    return read_status(store, ledger, open_stale(settings), partial(_rule, settings), found, requests)
 
 
 def _rule(settings: Settings, version: int) -> DecisionRule | None:

@@ -47,6 +47,8 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
         parts += ["", *_label_lines(labels)]
     if status["stale"]:
         parts += ["", stale_table(status["stale"])]
+    if status["waiting"]:
+        parts += ["", *(Text(waiting_line(one), style="yellow") for one in status["waiting"])]
     if status["disagreements"]:
         parts += ["", *(Text(one["sentence"], style="red") for one in status["disagreements"])]
     if status["dead_runs"]:
@@ -57,6 +59,15 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
     commands.add_row("[bold]make serve[/]", "the live model over HTTP (port 5000)")
     commands.add_row("[bold]fraud status[/]", "this summary again (.venv/bin/fraud); --json for machines")
     console.print(commands)
+
+
+def waiting_line(one: Mapping[str, Any]) -> str:
+    """What waits for a person, until when, and how to answer."""
+    beside = "nothing is live" if one["champion"] is None else f"version {one['champion']} is live"
+    return (
+        f"Version {one['version']} passed on the evidence of {one['month']} and waits for a person until "
+        f"{one['until']:%Y-%m-%d %H:%M} UTC, while {beside}: fraud approve {one['version']} --reason TEXT, or reject"
+    )
 
 
 def _label_lines(found: list[dict[str, Any]], limit: int = 3) -> list[Text]:

@@ -106,17 +106,17 @@ def evaluation_window(month: str, maturity_days: float, models: Iterable[Trained
 def pair_window(window: Window, month: str, maturity_days: float, since: datetime, zone: tzinfo = UTC) -> Window:
     """What challenger and champion are compared on: all windows since both were there, up to the month's own.
 
-    Each transaction is in it once. It never begins after the month's own window, and at most `PAIR_MONTHS` back.
+    Each transaction is in it once. It begins at most `PAIR_MONTHS` back, or with the month's own window.
 
     Args:
         window: the month's own.
         month: the month of the evaluation.
         maturity_days: of the contract.
-        since: the as-of time of the newer of the two models.
+        since: the as-of time of the newer of the two models, or another moment from which on they are compared.
         zone: in which months are cut.
     """
     oldest = matured_window(shift_month(month, 1 - PAIR_MONTHS), maturity_days, zone).start
-    return Window(min(window.start, max(since, oldest)), window.end)
+    return Window(max(since, min(window.start, oldest)), window.end)
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
 """`champion`: the promotion decision of a month, and what was live after it."""
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import partial
 
 import dagster as dg
 import pyarrow as pa
 
 from fraud_assets.adapters.retries import retried
-from fraud_assets.core.decisions.evidence import VERDICT, promotion_signals
+from fraud_assets.core.decisions.evidence import VERDICT, promotion_signals, shadow_of
 from fraud_assets.core.decisions.ledger import metrics_of
 from fraud_assets.core.decisions.why import why_no_challenger
 from fraud_assets.core.evaluation.evaluation import CANDIDATES
@@ -18,6 +18,7 @@ from fraud_assets.core.reasons import reasons_to_json
 from fraud_assets.defs.partitions import CONTRACT, MONTH_BY_MONTH, MONTHS, bullets, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
+from fraud_assets.workflows.models.approve import let_wait
 from fraud_assets.workflows.models.model_card import card_link, publish_card
 from fraud_assets.workflows.models.packaged import decide, try_package
 from fraud_assets.workflows.models.promote import apply_verdict, package_version
@@ -43,29 +44,33 @@ def champion(
     trained = store.read("trained_model", last_month=month)
     drift = store.read("drift_report", VERDICT, first_month=month, last_month=month)
     why_none = why_no_challenger(trained.to_pylist(), month, CONTRACT.maturity_days, before, CONTRACT.zone)
-    registry, settings = platform.registry, platform.settings
-    decided = decide(
-        (
-            promotion_signals(
-                evaluation, evaluation_segments, month, before,
-                contract=CONTRACT, role=role, drift=drift, trained=trained.to_pylist(), why_none=why_none,
-            )
-            for role in CANDIDATES
-            if role == "challenger" or role in evaluation["role"].to_pylist()
-        ),
-        partial(try_package, month=month, store=store, registry=registry, settings=settings),
+    registry, ledger, settings = platform.registry, platform.ledger, platform.settings
+    mode, events = settings.promotion_mode, ledger.events()
+    by_role = {row["role"]: row for row in evaluation.to_pylist()}
+    candidates = (
+        promotion_signals(
+            evaluation, evaluation_segments, month, before,
+            contract=CONTRACT, role=role, drift=drift, trained=trained.to_pylist(), why_none=why_none,
+            shadow=shadow_of(events, row["model_version"], row["window_to"], mode) if row else None,
+        )
+        for role in CANDIDATES
+        if (row := by_role.get(role)) or role == "challenger"
     )  # fmt: skip
+    packaged = partial(try_package, month=month, store=store, registry=registry, settings=settings)
+    decided = decide(candidates, packaged, mode)
     decided_on = inputs_of(evaluation, evaluation_segments, drift, champion_inputs(month, before))
     evidence = inputs_of(evidence_inputs(CONTRACT), decided_on)
+    actor, metrics = f"dagster run {context.run.run_id}", metrics_of(evaluation.to_pylist())
     for signals, verdict in decided:
         live = apply_verdict(
-            verdict, signals, platform.ledger, registry,
-            partial(package_version, registry=registry, settings=settings, ledger=platform.ledger),
-            actor=f"dagster run {context.run.run_id}", evidence=evidence,
-            metrics=metrics_of(evaluation.to_pylist()),
+            verdict, signals, ledger, registry,
+            partial(package_version, registry=registry, settings=settings, ledger=ledger),
+            actor=actor, evidence=evidence, metrics=metrics,
         )  # fmt: skip
-    # The last one was promoted, or none was: then the month is that of its newest model.
-    signals, verdict = decided[-1] if decided[-1][1].promote else decided[0]
+    let_wait(decided, ledger, mode, evidence, now=datetime.now(UTC), actor=actor)
+    # The last one passed, or none did: then the month is that of its newest model.
+    passed = decided[-1][1].validation_status == "passed"
+    signals, verdict = decided[-1] if passed else decided[0]
     reasons = [reason for _, one in decided for reason in one.reasons]
     # Why there is no challenger is told from the models there are, and from when their months mature.
     told = [trained, maturity_inputs(CONTRACT)] if signals.challenger_version is None else []
@@ -73,7 +78,7 @@ def champion(
         "month": date.fromisoformat(f"{month}-01"),
         "validation_status": verdict.validation_status,
         # What a person has decided about the month stands.
-        "promoted": verdict.promote and live == signals.challenger_version,
+        "promoted": passed and live == signals.challenger_version,
         "reasons": reasons_to_json(reasons),
         "challenger_version": signals.challenger_version,
         "champion_version": live,

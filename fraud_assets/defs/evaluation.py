@@ -8,6 +8,7 @@ import dagster as dg
 import pyarrow as pa
 
 from fraud_assets.adapters.retries import retried
+from fraud_assets.core.decisions.evidence import shadow_of
 from fraud_assets.core.decisions.why import why_no_challenger
 from fraud_assets.core.evaluation.evaluation import (
     CANDIDATES,
@@ -167,10 +168,16 @@ def _pairs(
         return []
     live, window = models.scorers["champion"].manifest, models.compared.window
     looked_at = [row for table in models.earlier for row in table.to_pylist()]
+    events = platform.ledger.events()
     found = []
     for role in candidates:
         manifest = models.scorers[role].manifest
         since = CONTRACT.month_end(max(manifest.trained_month, live.trained_month))
+        shadow = shadow_of(events, manifest.model_version, window.end, platform.settings.promotion_mode)
+        if shadow and (shadow.since is None or shadow.days < shadow.needed):
+            # What is not looked at spends nothing.
+            continue
+        since = max(since, shadow.since) if shadow and shadow.since else since
         together = pair_window(window, month, CONTRACT.maturity_days, since, CONTRACT.zone)
         paired = scored
         if together != window:

@@ -9,6 +9,7 @@ from typing import Any
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.postgres.run_processes import find_dead_runs
+from fraud_assets.core.decisions.approval import Request
 from fraud_assets.core.decisions.ledger import champion_event
 from fraud_assets.core.decisions.truth import Disagreement
 from fraud_assets.core.lineage.staleness import Stale, in_words
@@ -28,6 +29,7 @@ def read_status(
     stale: Sequence[Stale] = (),
     rule: Callable[[int], DecisionRule | None] | None = None,
     disagreements: Sequence[Disagreement] = (),
+    requests: Sequence[Request] = (),
 ) -> dict[str, Any]:
     """The platform's state as plain values.
 
@@ -38,6 +40,7 @@ def read_status(
         rule: gives the decision rule of a version, for a champion whose month has been trained again since; it asks
             the registry, which takes seconds.
         disagreements: what does not say what the ledger says, as `models/truth.py` finds it.
+        requests: what waits for a person's approval, as `models/approve.py` reads it.
 
     Returns:
         `contract`; `champion`, None when nothing is live, else with `version`, `since`, `month`, `reasons`, `model`
@@ -49,7 +52,8 @@ def read_status(
         stale month `table`, `month`, `changes` (what it was made of and has changed; none where it is only built on
         stale months) and `reasons` (both); `labels`, what is wrong with the label feed, by month; `dead_runs`, the runs
         that count as running and lost their process, each with `run_id`, `month`, `purpose` and a `sentence`;
-        `disagreements`, what does not say what the ledger says, each with `subject` and `sentence`.
+        `disagreements`, what does not say what the ledger says, each with `subject` and `sentence`; `waiting`, the
+        versions that wait for a person, each with `version`, `champion`, `month`, `since`, `until` and `reasons`.
     """
     return {
         "contract": store.contract.name,
@@ -63,6 +67,17 @@ def read_status(
         "dead_runs": [
             {"run_id": one.run_id, "month": one.month, "purpose": one.purpose, "sentence": one.sentence}
             for one in find_dead_runs(store.database)
+        ],
+        "waiting": [
+            {
+                "version": one.model_version,
+                "champion": one.champion_version,
+                "month": one.month,
+                "since": one.requested_at,
+                "until": one.expires_at,
+                "reasons": [reason.to_dict() for reason in one.reasons],
+            }
+            for one in requests
         ],
         "disagreements": [{"subject": one.subject, "sentence": one.sentence} for one in disagreements],
     }

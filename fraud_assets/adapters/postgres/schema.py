@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
 VERSION_TABLE = "fraud_schema_version"
 
 # Oldest first. Here, and not asked of alembic, because whoever only reads should not wait until that is imported.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 
 State = Literal["empty", "behind", "current", "ahead"]
 
@@ -107,6 +107,23 @@ sa.Table(
     _text("run_id"),
     _moment("taken_at", now=True),
     sa.UniqueConstraint("month", "run_id", name="month_leases_month_run_id_key"),
+)
+
+sa.Table(
+    "approval_requests",
+    CONTROL_TABLES,
+    _number(),
+    _moment("requested_at"),
+    _moment("expires_at"),
+    _count("model_version"),
+    _count("champion_version", nullable=True),
+    _text("month"),
+    _text("evidence"),
+    sa.Column("reasons", JSONB, nullable=False),
+    _text("answer", sa.CheckConstraint("answer IN ('approved', 'rejected', 'withdrawn')"), nullable=True),
+    sa.Column("answered_at", TIMESTAMP(timezone=True)),
+    _text("actor", nullable=True),
+    _text("reason", nullable=True),
 )
 
 sa.Table(

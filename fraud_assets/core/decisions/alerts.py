@@ -15,10 +15,10 @@ from typing import Literal
 from fraud_assets.core.decisions.ledger import Event
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.intake.quarantine import FIRST_ROWS
-from fraud_assets.core.reasons import Reason, joined
+from fraud_assets.core.reasons import Reason, Rule, joined
 from fraud_assets.core.words import percent
 
-FactKind = Literal["drift", "broken_data", "refused_promotion", "failed_run"]
+FactKind = Literal["drift", "broken_data", "refused_promotion", "waiting_promotion", "failed_run"]
 DeliveryState = Literal["waiting", "delivered", "given_up"]
 
 REFUSALS = frozenset({"IntakeError", "ContractError", "SourceError"})
@@ -29,6 +29,7 @@ HEADLINES: dict[FactKind, str] = {
     "drift": "drift",
     "broken_data": "broken data",
     "refused_promotion": "new model refused",
+    "waiting_promotion": "new model waits",
     "failed_run": "failed run",
 }
 NEXT_STEPS: dict[FactKind, str] = {
@@ -36,6 +37,7 @@ NEXT_STEPS: dict[FactKind, str] = {
     "broken_data": "For whoever owns the source. Rows that are held back: `fraud quarantine list --month {month}`; "
     "what moved: `fraud drift {month}`.",
     "refused_promotion": "See the decision with `fraud status`.",
+    "waiting_promotion": "`fraud status` says until when, and how to answer.",
     "failed_run": "",
 }
 
@@ -182,7 +184,11 @@ def run_fact(
 
 
 def promotion_fact(event: Event, *, link: str | None) -> Fact | None:
-    """The fact that a new model was refused; None for any other event of the ledger."""
+    """The fact that a new model was refused, or waits for a person; None for any other event of the ledger."""
+    if event.kind == "validated" and any(one.rule == Rule.NEEDS_APPROVAL for one in event.reasons):
+        said = f"Model version {event.model_version} waits for a person. {joined(event.reasons, ' ')}"
+        key = f"waiting_promotion:{event.number}"
+        return Fact("waiting_promotion", key, event.month, _short(said), link, event.recorded_at)
     if event.kind != "refused":
         return None
     said = f"Model version {event.model_version} does not go live. {joined(event.reasons, ' ')}"

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.decisions.promotion import ModelEvidence, PairEvidence, PartEvidence, PromotionSignals
+from fraud_assets.core.decisions.approval import PromotionMode
+from fraud_assets.core.decisions.ledger import Event
+from fraud_assets.core.decisions.promotion import ModelEvidence, PairEvidence, PartEvidence, PromotionSignals, Shadow
 from fraud_assets.core.evaluation.evaluation import NOBODY, Candidate
 from fraud_assets.core.evaluation.pair import DIFFERENCES
 from fraud_assets.core.evaluation.segments import ENDS
@@ -34,6 +36,7 @@ def promotion_signals(
     drift: pa.Table | None = None,
     trained: Iterable[Mapping[str, Any]] = (),
     why_none: str | None = None,
+    shadow: Shadow | None = None,
 ) -> PromotionSignals:
     """What the promotion decision looks at, from a month's rows.
 
@@ -47,6 +50,7 @@ def promotion_signals(
         drift: the month's drift report, `VERDICT` of it at least; None without one.
         trained: rows of `trained_model`, of any months.
         why_none: why there is no challenger; what the rows say when absent.
+        shadow: how long it has been in shadow, where it has to be.
     """
     rows = {row["role"]: row for row in evaluation.to_pylist()}
     challenger = rows.get(role)
@@ -65,8 +69,28 @@ def promotion_signals(
         drift_status=verdicts[0]["drift_status"] if verdicts else None,
         blame=verdicts[0]["blame"] if verdicts else None,
         training_digest=digests[-1] if digests else None,
+        shadow=shadow,
         why_none=why_none or rows.get(NOBODY, {}).get("reason"),
     )
+
+
+def shadow_of(
+    events: Iterable[Event], version: int | None, until: datetime | None, mode: PromotionMode
+) -> Shadow | None:
+    """How long a version has been in shadow; None where it need not be.
+
+    Args:
+        events: of the ledger.
+        version: which.
+        until: the end of the window, up to which transactions have matured.
+        mode: whether it has to be, and how long.
+    """
+    if mode.mode != "shadow" or version is None or until is None:
+        return None
+    registered = [one.recorded_at for one in events if (one.kind, one.model_version) == ("registered", version)]
+    since = min(registered, default=None)
+    days = (until - since) / timedelta(days=1) if since else 0.0
+    return Shadow(since, days, mode.shadow_days)
 
 
 def _evidence(row: Mapping[str, Any] | None) -> ModelEvidence | None:

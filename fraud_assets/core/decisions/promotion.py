@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, TypeVar
 
 from fraud_assets.core.months import check_month
@@ -115,6 +116,21 @@ class PackageEvidence:
 
 
 @dataclass(frozen=True)
+class Shadow:
+    """How long a challenger has been beside the champion, where it has to be for a while.
+
+    Attributes:
+        since: when it was registered; None when that is unknown.
+        days: of matured transactions from after that.
+        needed: how many it takes.
+    """
+
+    since: datetime | None
+    days: float
+    needed: int
+
+
+@dataclass(frozen=True)
 class PromotionPolicy:
     """The thresholds of the decision.
 
@@ -171,6 +187,7 @@ class PromotionSignals:
         drift_status, blame: of the month's drift report; None when there is no report, or it blames nothing.
         training_digest: of what the challenger was trained on; None when unknown.
         package: of the challenger as it would be served; None before it is packaged.
+        shadow: how long it has been in shadow; None where it need not be.
         why_none: why there is no challenger, as the end of a sentence.
     """
 
@@ -186,6 +203,7 @@ class PromotionSignals:
     blame: str | None = None
     training_digest: str | None = None
     package: PackageEvidence | None = None
+    shadow: Shadow | None = None
     why_none: str | None = None
 
     def __post_init__(self) -> None:
@@ -262,6 +280,8 @@ def judge_evidence(signals: PromotionSignals, policy: PromotionPolicy | None = N
         said = f"The challenger, version {signals.challenger_version}, was not evaluated in {signals.month}."
         return _refuse("insufficient_data", Reason(Rule.NOT_EVALUATED, said))
     because = _nothing_live(signals)
+    if not because and (early := _in_shadow(signals)):
+        return _refuse("inconclusive", *early)
     missing = [*_too_few_frauds(challenger, policy), *_unknown_decisions(challenger)]
     missing += _missing_alone(challenger) if because else _missing_in_pair(signals, challenger)
     missing += [*_unknown_calibration(challenger), *_unknown_origins(signals, challenger)]
@@ -332,6 +352,18 @@ def _nothing_live(signals: PromotionSignals) -> str | None:
         return None
     useless = uselessness(champion)
     return useless and f"The champion, version {signals.champion_version}, counts as none: {useless}"
+
+
+def _in_shadow(signals: PromotionSignals) -> list[Reason]:
+    shadow, version = signals.shadow, signals.challenger_version
+    if shadow is None or shadow.days >= shadow.needed:
+        return []
+    since = "when it was registered is unknown" if shadow.since is None else f"since {shadow.since:%Y-%m-%d}"
+    said = (
+        f"Version {version} is in shadow, {since}: of the {shadow.needed} days beside the champion that it needs, "
+        f"{max(math.floor(shadow.days), 0)} have matured."
+    )
+    return [Reason(Rule.IN_SHADOW, said)]
 
 
 def _too_few_frauds(challenger: ModelEvidence, policy: PromotionPolicy) -> list[Reason]:

@@ -16,6 +16,7 @@ from fraud_assets.adapters.bento import score_in_bento
 from fraud_assets.adapters.mlflow import Registry
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore
+from fraud_assets.core.decisions.approval import PromotionMode, hold
 from fraud_assets.core.decisions.promotion import (
     PackageEvidence,
     PromotionSignals,
@@ -32,13 +33,16 @@ SMOKE_ROWS = 200
 
 
 def decide(
-    candidates: Iterable[PromotionSignals], packaged: Callable[[int], PackageEvidence]
+    candidates: Iterable[PromotionSignals],
+    packaged: Callable[[int], PackageEvidence],
+    mode: PromotionMode | None = None,
 ) -> list[tuple[PromotionSignals, PromotionVerdict]]:
-    """The decisions of a month: on each candidate in order, until one is promoted.
+    """The decisions of a month: on each candidate in order, until one passes.
 
     Args:
         candidates: signals without a package; the newest model first.
         packaged: packages a version and tries it, or raises; asked only for what would be promoted.
+        mode: what becomes of the one that passes; automatic when absent.
 
     Returns:
         The signals that each decision was made on, and the decision.
@@ -49,7 +53,7 @@ def decide(
         if verdict.promote and signals.challenger_version is not None:
             signals = replace(signals, package=packaged(signals.challenger_version))
             verdict = decide_promotion(signals)
-        decided.append((signals, verdict))
+        decided.append((signals, hold(verdict, mode or PromotionMode())))
         if verdict.promote:
             break
     return decided

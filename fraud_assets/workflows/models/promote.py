@@ -115,7 +115,8 @@ def apply_verdict(
             decided = champion_event([event for event in decision.events() if event.month == month])
             version = decided.model_version if decided and not decided.by_hand else None
         if version is not None and version != signals.champion_version:
-            outcome: EventKind = "validated" if verdict.promote else "refused"
+            # What passed may still wait for a person.
+            outcome: EventKind = "validated" if verdict.validation_status == "passed" else "refused"
             record = partial(decision.record, actor=actor, evidence=evidence, metrics=metrics)
             record(outcome, version, month, verdict.reasons)
             if packaged is not None:

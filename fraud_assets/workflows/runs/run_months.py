@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -22,6 +22,7 @@ from fraud_assets.core.errors import NO_SPACE, PlatformError, full_disk
 from fraud_assets.core.lineage.staleness import UP_TO_DATE
 from fraud_assets.core.months import check_month, months_between, shift_month
 from fraud_assets.settings import Settings
+from fraud_assets.workflows.models.approve import Said, answer_waiting
 from fraud_assets.workflows.models.by_hand import promote, roll_back
 from fraud_assets.workflows.progress import Progress
 from fraud_assets.workflows.runs.dead_runs import end_dead_runs
@@ -133,6 +134,25 @@ def roll_back_version(
     live, month = roll_back(settings, store, reason, actor=actor, version=version)
     tell_tables(job, settings, month, "fraud rollback", live)
     return live, month
+
+
+def answer_version(
+    job: dg.JobDefinition, settings: Settings, version: int, reason: str, actor: str, *, approved: bool
+) -> str:
+    """Answers about a version that waits for a person, and brings the tables up to date.
+
+    Returns:
+        The month on whose evidence it passed.
+
+    Raises:
+        ApprovalError: when the version does not wait, or not any more. Nothing is changed then.
+    """
+    store = open_store(settings, writing=True)
+    said = Said("approved" if approved else "rejected", version, reason, actor, datetime.now(UTC))
+    month = answer_waiting(settings, store, said)
+    if approved:
+        tell_tables(job, settings, month, f"fraud approve {version}", version)
+    return month
 
 
 def tell_tables(job: dg.JobDefinition, settings: Settings, month: str, purpose: str, version: int) -> None:

@@ -23,6 +23,7 @@ from fraud_assets.core.decisions.alerts import (
 )
 from fraud_assets.core.decisions.ledger import Event
 from fraud_assets.core.intake.quarantine import FIRST_ROWS
+from fraud_assets.core.reasons import Reason, Rule
 from fraud_assets_tests.sentences import because
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -149,6 +150,16 @@ def test_only_a_refusal_in_the_ledger_is_a_fact(kind: str) -> None:
     refused = promotion_fact(replace(event, kind="refused"), link=None)
     assert refused is not None
     assert refused.sentence == "Model version 7 does not go live. AP 0.60 against 0.66."
+
+
+def test_a_model_that_waits_for_a_person_is_a_fact() -> None:
+    reasons = (*because("It is cheaper."), Reason(Rule.NEEDS_APPROVAL, "It goes live when a person approves it."))
+    fact = promotion_fact(Event(4, NOW, "validated", 7, "2025-03", reasons, "dagster run 1"), link=None)
+    assert fact is not None
+    assert (fact.kind, fact.month, fact.key) == ("waiting_promotion", "2025-03", "waiting_promotion:4")
+    assert fact.sentence == (
+        "Model version 7 waits for a person. It is cheaper. It goes live when a person approves it."
+    )
 
 
 def test_a_message_about_one_fact_says_what_why_where_and_when() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from fraud_assets.core.decisions.approval import PromotionMode, hold
 from fraud_assets.core.decisions.promotion import (
     ModelEvidence,
     PackageEvidence,
@@ -15,6 +17,7 @@ from fraud_assets.core.decisions.promotion import (
     PartEvidence,
     PromotionPolicy,
     PromotionSignals,
+    Shadow,
     decide_promotion,
     judge_evidence,
 )
@@ -178,6 +181,20 @@ def unknown_difference(name: str) -> str:
             "The two models were not measured on the same transactions: the challenger on 50 frauds among "
             "999 matured transactions, the champion on 50 frauds among 1,000 matured transactions.",
             id="different windows",
+        ),
+        pytest.param(
+            dataclasses.replace(BETTER, shadow=Shadow(datetime(2018, 8, 3, tzinfo=UTC), 12.9, 30)),
+            "inconclusive",
+            "Version 7 is in shadow, since 2018-08-03: of the 30 days beside the champion that it needs, 12 have "
+            "matured.",
+            id="in shadow",
+        ),
+        pytest.param(
+            dataclasses.replace(BETTER, pair=None, shadow=Shadow(None, 0.0, 30)),
+            "inconclusive",
+            "Version 7 is in shadow, when it was registered is unknown: of the 30 days beside the champion that it "
+            "needs, 0 have matured.",
+            id="in shadow since nobody knows when",
         ),
         pytest.param(
             dataclasses.replace(BETTER, pair=None),
@@ -558,6 +575,13 @@ def test_scores_that_promise_too_little_are_taken_in_place_of_those_that_promise
     assert decide_promotion(with_challenger(FIRST, expected_over_observed=off)).promote
 
 
+def test_a_challenger_that_was_in_shadow_long_enough_is_judged_and_the_first_one_need_not_be() -> None:
+    assert decide_promotion(
+        dataclasses.replace(BETTER, shadow=Shadow(datetime(2018, 7, 1, tzinfo=UTC), 30.0, 30))
+    ).promote
+    assert decide_promotion(dataclasses.replace(FIRST, shadow=Shadow(None, 0.0, 30))).promote
+
+
 def test_a_world_that_changed_is_no_reason_to_wait() -> None:
     assert decide_promotion(dataclasses.replace(BETTER, drift_status="DRIFT", blame="world")).promote
     assert decide_promotion(dataclasses.replace(FIRST, drift_status="INSUFFICIENT_DATA")).promote
@@ -581,7 +605,8 @@ def test_every_reason_of_a_promotion_is_seen() -> None:
         mark.args[1] for mark in test_one_thing_amiss_refuses_with_its_reason.pytestmark if mark.name == "parametrize"
     ]
     seen = {reason.rule for case in marks for reason in decide_promotion(case.values[0]).reasons}
-    seen |= {reason.rule for signals in (BETTER, FIRST) for reason in decide_promotion(signals).reasons}
+    held = {hold(decide_promotion(BETTER), PromotionMode(mode)).reasons[-1].rule for mode in ("approval", "never")}
+    seen |= held | {reason.rule for signals in (BETTER, FIRST) for reason in decide_promotion(signals).reasons}
     named = list(Rule)
     first, last = named.index(Rule.NO_CHALLENGER), named.index(Rule.TRAINED)
     few = with_challenger(BETTER, n_fraud=1)
