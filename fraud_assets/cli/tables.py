@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fraud_assets.core.contracts.contract import Column, Contract
+from fraud_assets.core.decisions.alerts import run_of
 from fraud_assets.core.lineage.staleness import in_words
 from fraud_assets.core.models.decision_rule import figure
 from fraud_assets.core.monitoring.verdict import in_sentences, in_short
@@ -630,21 +631,18 @@ def show_alerts(console: Console, listed: list[dict[str, Any]]) -> None:
 
 
 def show_ledger(console: Console, rows: list[dict[str, Any]]) -> None:
-    """The events of the ledger."""
-    shown = Table(title="Ledger" if rows else "Ledger: no event yet", **LEFT)
-    for name in ("row", "when (UTC)", "what", "version", "month", "by", "why"):
-        shown.add_column(name, justify="right" if name in ("row", "version") else "left")
+    """The events of the ledger, each with its reasons below."""
+    if not rows:
+        console.print("The ledger has no rows.")
     for row in rows:
-        shown.add_row(
-            str(row["number"]),
-            f"{row['recorded_at'].astimezone(UTC):%Y-%m-%d %H:%M}",
-            row["kind"],
-            str(row["model_version"]),
-            row["month"],
-            escape(row["actor"]),
-            escape("; ".join(str(one.get("text", "")) for one in row["reasons"])),
+        run = run_of(row["actor"])
+        console.print(
+            f"{row['number']:>4}  {row['recorded_at'].astimezone(UTC):%Y-%m-%d %H:%M}  [bold]{row['kind']}[/] version "
+            f"{row['model_version']}, month {row['month']}, by {f'run {run[:8]}' if run else escape(row['actor'])}",
+            highlight=False,
         )
-    console.print(shown)
+        why = "; ".join(str(one.get("text", "")) for one in row["reasons"])
+        console.print(Padding(Text(why, style="dim"), (0, 0, 0, 6)), highlight=False)
 
 
 def show_verification(console: Console, found: dict[str, Any]) -> None:
