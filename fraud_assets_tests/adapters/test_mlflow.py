@@ -18,7 +18,9 @@ from fraud_assets.adapters.mlflow import MODEL_NAME, Registry, RegistryError
 from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.core.features.declarations import model_columns
 from fraud_assets.core.models.scoring import Scorer, digest_model
+from fraud_assets.core.models.training_config import TrainingConfig
 from fraud_assets.settings import Settings
+from fraud_assets.workflows.models.model_card import PAGE, TEXT
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World
@@ -103,6 +105,20 @@ def test_a_version_from_before_promises_were_kept_has_none(
     # A folder that no version has.
     monkeypatch.setattr("fraud_assets.adapters.mlflow.PREDICTIONS", "elsewhere/predictions.parquet")
     assert registry.validation(versions(world)[0]) is None
+
+
+def test_every_version_s_run_has_its_card_and_how_it_was_trained(registry: Registry, world: World) -> None:
+    assert versions(world)
+    for version in versions(world):
+        page, text = registry.text(version, PAGE), registry.text(version, TEXT)
+        assert page is not None
+        assert f"<title>Model card: fraud version {version}</title>" in page
+        assert text is not None
+        assert text.startswith(f"# Model card: fraud version {version}\n")
+        recipe = registry.recipe(version)
+        assert recipe is not None
+        assert TrainingConfig.from_json(recipe) == world.settings.training
+    assert registry.text(versions(world)[0], "card/nothing.html") is None
 
 
 def test_no_file_of_a_registered_version_is_a_pickle(world: World) -> None:
