@@ -60,6 +60,11 @@ class Settings(BaseSettings):
     source_query: str | None = Field(None, description="Table name, or SELECT statement, of a postgres source.")
     database_url: str | None = Field(None, description="A PostgreSQL server to use instead of the embedded one.")
     mlflow_uri: str | None = Field(None, description="An MLflow server to use instead of the database itself.")
+    signing_key: Path | None = Field(
+        None,
+        description="Key that packaged models are signed with, in PEM, made at first use; the public one is enough to "
+        "serve.",
+    )
     preview: Literal["none", "masked", "all"] = Field(
         "masked",
         description="First rows of each month that Dagster's event log keeps: none, masked (without columns that "
@@ -330,6 +335,13 @@ class Settings(BaseSettings):
     def bentoml_home(self) -> Path:
         """BentoML's store of models and bentos."""
         return self.workspace / "bentoml"
+
+    @property
+    def signing_key_file(self) -> Path:
+        """Where the key lies that packaged models are signed with; a relative path counts from the project."""
+        if self.signing_key is None:
+            return self._home / "keys" / "signing.pem"
+        return (PROJECT_ROOT / self.signing_key.expanduser()).resolve()
 
     @property
     def dagster_home(self) -> Path:

@@ -455,7 +455,7 @@ def test_rows_know_when_they_were_taken_in(world: World) -> None:
 
 
 def test_everything_local_lies_in_the_home(world: World) -> None:
-    assert {path.name for path in world.home.iterdir()} - {"postgres.lock"} == {"postgres", "simulator"}
+    assert {path.name for path in world.home.iterdir()} - {"postgres.lock"} == {"postgres", "simulator", "keys"}
     assert {path.name for path in (world.home / "simulator").iterdir()} <= {
         "artifacts",
         "bentoml",

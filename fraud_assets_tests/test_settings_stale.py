@@ -62,6 +62,7 @@ SETTINGS = {
     "source_query": none("transactions", "the simulator reads no database"),
     "database_url": none("postgresql://example.invalid/", SERVER),
     "mlflow_uri": none("http://example.invalid", SERVER),
+    "signing_key": none(Path("elsewhere.pem"), "it signs what is packaged, and changes no row"),
     "preview": none("none", "it is about what Dagster's event log shows of the rows"),
     "ledger_head": none(Path("elsewhere"), SERVER),
     "simulator_customers": Changed(301, DELIVERED, DELIVERY),

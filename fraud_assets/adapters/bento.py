@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.metadata
+import logging
 import os
 import shutil
 import subprocess
@@ -26,29 +26,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import yaml
 
+from fraud_assets.adapters.serving_requirements import SERVING_PACKAGES, hashed_requirements
+from fraud_assets.adapters.signing import Key, SignatureError, sign_folder, verify_folder
 from fraud_assets.core.errors import PlatformError
 from fraud_assets.core.models.scoring import ModelManifest, ScoringError, digest_model
+
+logger = logging.getLogger(__name__)
 
 BENTO_NAME = "fraud_scorer"
 SERVICE = "bentos.fraud_scorer.service:FraudScorer"
 MODEL_FOLDER = Path("bentos/fraud_scorer/model")
+LOCK = "requirements.lock"
 
-# What serving imports; BentoML adds itself.
-SERVING_PACKAGES = (
-    "adbc-driver-postgresql",
-    "dataframely",
-    "duckdb",
-    "numba",
-    "numpy",
-    "onnxruntime",
-    "pandas",
-    "polars",
-    "prometheus-client",
-    "pyarrow",
-    "pydantic",
-    "pyyaml",
-    "starlette",
-)
+REQUIREMENTS = Path("env/python/requirements.txt")
 
 
 class PackagingError(PlatformError):
@@ -79,6 +69,7 @@ def build_bento(
     bentoml_home: Path,
     project_root: Path,
     labels: Mapping[str, str] | None = None,
+    key: Key | None = None,
 ) -> PackagedBento:
     """Builds the service around a model, or finds the bento built before.
 
@@ -88,18 +79,22 @@ def build_bento(
 
     The build runs in a process of its own, because BentoML reads BENTOML_HOME once, at import, and imports
     the service into the process that builds; and in a home of its own, from which the finished bento is moved
-    into the store in one step. Nothing is fetched: requirements are the versions installed here.
+    into the store in one step. Nothing is fetched: requirements are the versions installed here, with the lock's
+    hashes. The same content gives the same bytes.
 
     Args:
         onnx: the model, as `to_onnx` makes it.
         manifest: what it says about itself.
         bentoml_home: the BentoML home in whose store the bento shall lie.
-        project_root: the folder that holds `fraud_assets/` and `bentos/`.
+        project_root: the folder that holds `fraud_assets/`, `bentos/` and `requirements.lock`.
         labels: further labels of a bento that is built now; its content, digest and tag are the same with others.
+        key: to sign it with. A bento of this content that was built before and is not as this key signed it is built
+            anew.
 
     Raises:
         ScoringError: when the bytes are not the manifest's model.
         PackagingError: when sources are missing or BentoML refuses the build.
+        RequirementsError: when the lock lacks what is installed.
     """
     if digest_model(onnx) != manifest.model_digest:
         raise ScoringError(
@@ -111,7 +106,7 @@ def build_bento(
         MODEL_FOLDER / "model.onnx": onnx,
         MODEL_FOLDER / "manifest.json": manifest.to_json().encode(),
     }
-    requirements = serving_requirements()
+    requirements = hashed_requirements(project_root / LOCK)
     digest = _digest_contents(contents, requirements)
     version = f"v{manifest.model_version}-{digest[:8]}"
     packaged = PackagedBento(
@@ -120,7 +115,7 @@ def build_bento(
         digest,
         {"bento": digest, **manifest.digests},
     )
-    if (packaged.path / "bento.yaml").is_file():
+    if _is_built(packaged.path, key):
         return packaged
 
     # Not below the home: its default name begins with a dot, and BentoML builds nothing from hidden folders.
@@ -147,20 +142,15 @@ def build_bento(
             },
             "include": [relative.as_posix() for relative in contents],
             # Locking would ask a package index; the versions are pinned already.
-            "python": {"packages": requirements, "lock_packages": False},
+            "python": {"packages": list(SERVING_PACKAGES), "lock_packages": False},
         }
         (context / "bentofile.yaml").write_text(yaml.safe_dump(bentofile, sort_keys=False), encoding="utf-8")
         _run_build(context, home, version)
-        # Copied beside its place first, as the two may be on different disks, then moved in one step.
-        packaged.path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".incoming-", dir=packaged.path.parent) as incoming:
-            copied = shutil.copytree(home / "bentos" / BENTO_NAME / version, Path(incoming) / version)
-            try:
-                copied.rename(packaged.path)
-            except OSError:
-                # Another process that built the same content was first.
-                if not (packaged.path / "bento.yaml").is_file():
-                    raise
+        built = home / "bentos" / BENTO_NAME / version
+        _settle(built, requirements, manifest)
+        if key is not None:
+            sign_folder(built, key, packaged.tag)
+        _move_in(built, packaged.path, key)
     return packaged
 
 
@@ -216,21 +206,75 @@ def labels_of_bentos(bentoml_home: Path) -> dict[str, dict[str, str]]:
     return found
 
 
+def _is_built(path: Path, key: Key | None) -> bool:
+    """Whether a bento is in the store, as the key signed it where there is one."""
+    if not (path / "bento.yaml").is_file():
+        return False
+    if key is None:
+        return True
+    remove_caches(path)
+    try:
+        verify_folder(path, key.public_pem)
+    except SignatureError as error:
+        logger.warning("%s; it is built again", error)
+        return False
+    return True
+
+
+def _settle(built: Path, requirements: str, manifest: ModelManifest) -> None:
+    """Gives a bento what BentoML does not: requirements with hashes, and no moment of its own."""
+    (built / REQUIREMENTS).write_text(requirements, encoding="utf-8")
+    (built / REQUIREMENTS).with_suffix(".in").unlink(missing_ok=True)
+    description = yaml.safe_load((built / "bento.yaml").read_text(encoding="utf-8"))
+    description["creation_time"] = manifest.as_of
+    (built / "bento.yaml").write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
+    remove_caches(built)
+
+
+def _move_in(built: Path, place: Path, key: Key | None) -> None:
+    """Copies a bento beside its place first, as the two may be on different disks, then moves it in one step."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".incoming-", dir=place.parent) as incoming:
+        copied = shutil.copytree(built, Path(incoming) / "new")
+        with suppress(FileNotFoundError):
+            if not _is_built(place, key):
+                # What is wrong there makes room; a service that runs from it has it in memory.
+                place.rename(Path(incoming) / "old")
+        try:
+            copied.rename(place)
+        except OSError:
+            # Another process that built the same content was first.
+            if not _is_built(place, key):
+                raise
+
+
+def remove_caches(folder: Path) -> None:
+    """Removes what Python keeps of modules that it has run: it is believed unread, and no part of a bento."""
+    for kept in list(folder.rglob("__pycache__")):
+        shutil.rmtree(kept, ignore_errors=True)
+
+
+def digest_bento(folder: Path) -> str:
+    """What `PackagedBento.digest` is of a bento that lies in a folder: its sources, model, manifest, requirements.
+
+    Raises:
+        PackagingError: when a part of it is missing.
+    """
+    source = folder / "src"
+    try:
+        files = [file for file in source.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+        contents = {file.relative_to(source): file.read_bytes() for file in files}
+        requirements = (folder / REQUIREMENTS).read_text(encoding="utf-8")
+    except OSError as error:
+        raise PackagingError(f"the bento {folder} is not whole: {error}") from error
+    return _digest_contents(
+        {path: content for path, content in contents.items() if path.name != "bentofile.yaml"}, requirements
+    )
+
+
 def serve_command(path: Path, port: int, *, host: str = "127.0.0.1") -> list[str]:
     """The command that serves a bento's folder with this Python, for this machine only by default."""
     return [sys.executable, "-m", "bentoml", "serve", str(path), "--host", host, "--port", str(port)]
-
-
-def serving_requirements() -> list[str]:
-    """What serving imports, pinned to the versions installed here; no index, no training or orchestration.
-
-    Raises:
-        PackagingError: when one of them is not installed.
-    """
-    try:
-        return [f"{name}=={importlib.metadata.version(name)}" for name in SERVING_PACKAGES]
-    except importlib.metadata.PackageNotFoundError as error:
-        raise PackagingError(f"{error.name} is not installed, and serving needs it; install the project") from error
 
 
 def _sources(project_root: Path) -> dict[Path, bytes]:
@@ -273,12 +317,11 @@ def _project_imports(source: bytes) -> dict[str, bool]:
     return {name: sure for name, sure in modules.items() if name.split(".")[0] in ("fraud_assets", "bentos")}
 
 
-def _digest_contents(contents: dict[Path, bytes], requirements: list[str]) -> str:
+def _digest_contents(contents: Mapping[Path, bytes], requirements: str) -> str:
     digest = hashlib.sha256()
-    bentoml = f"bentoml=={importlib.metadata.version('bentoml')}"
     for name, content in [
         *((relative.as_posix(), content) for relative, content in sorted(contents.items())),
-        ("requirements", "\n".join([*requirements, bentoml]).encode()),
+        ("requirements", requirements.encode()),
     ]:
         digest.update(f"{name}:{len(content)}:".encode())
         digest.update(content)

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from fraud_assets.adapters.postgres.database import Database, open_database
 from fraud_assets.core.errors import PlatformError
-from fraud_assets.core.models.scoring import ModelManifest
+from fraud_assets.core.models.scoring import ModelManifest, digest_model
 from fraud_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,6 +45,15 @@ TRUSTED = ("fraud_assets", "numpy", "scipy", "sklearn")
 ALIASES = ("champion", "challenger", "previous_champion")
 HEAD_TAG = "ledger_head"
 
+
+# What a version's files were when it was registered: the first word of the ledger, and from before it kept them, of the
+# table of models.
+RECORDED = """
+SELECT digests FROM ledger
+WHERE model_version = %s AND kind IN ('registered', 'promoted') AND digests ? 'model.onnx'
+ORDER BY number LIMIT 1
+"""
+TRAINED = "SELECT jsonb_build_object('model.onnx', model_digest) FROM trained_model WHERE model_version = %s LIMIT 1"
 
 # A version that was deleted stays, in this stage.
 VERSIONS = """
@@ -288,7 +297,8 @@ class Registry:
             part: `serving` for the model itself, `reference` for the logistic regression trained beside it.
 
         Raises:
-            RegistryError: when there is no such version, or not all of its files.
+            RegistryError: when there is no such version, or not all of its files, or when they are others than the
+                database says that were registered.
         """
         if (known := self._fetched.get((version, part))) is not None:
             return known
@@ -302,6 +312,7 @@ class Registry:
             except OSError as error:
                 raise RegistryError(f"the registry has not all files of version {version}: {error}") from error
             manifest = ModelManifest.from_json(text)
+        self._check_recorded(version, part, onnx, manifest)
         # A registered version never changes.
         self._fetched[version, part] = onnx, manifest
         return onnx, manifest
@@ -333,6 +344,25 @@ class Registry:
             RegistryError: when there is no such version.
         """
         return self.text(version, f"serving/{RECIPE}")
+
+    def _check_recorded(self, version: int, part: str, onnx: bytes, manifest: ModelManifest) -> None:
+        """Passes when files are those that the ledger, or the table of models, recorded when they were registered.
+
+        Raises:
+            RegistryError: when they are others. That they fit each other says nothing: both may have been rewritten.
+        """
+        if part != "serving":
+            return
+        database = open_database(self.settings)
+        found = database.rows("ledger", RECORDED, [version]) or database.rows("trained_model", TRAINED, [version])
+        recorded: dict[str, str] = found[0][0] if found else {}
+        there = manifest.digests | {"model.onnx": digest_model(onnx)}
+        if wrong := [name for name, digest in recorded.items() if name in there and there[name] != digest]:
+            raise RegistryError(
+                f"{' and '.join(sorted(wrong))} of version {version} are not what was registered: the SHA-256 that the "
+                "database recorded is another. Put the files of its MLflow run back from a backup, or promote another "
+                "version (`fraud rollback`, `fraud promote`)"
+            )
 
     def validation(self, version: int) -> pa.Table | None:
         """What a version said of transactions that it was validated on, see `TrainingResult.validation`.

@@ -1,4 +1,4 @@
-"""Models: promoting one by hand, and scoring a file."""
+"""Models: promoting one by hand, the way back, the ledger, export, and scoring a file."""
 
 from __future__ import annotations
 
@@ -142,6 +142,29 @@ def reproduce(
         print_json(found.to_dict()) if as_json else show_reproduction(console, found.to_dict())
     if not found.same:
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="Where to write it, such as model.tar.gz.")],
+    wheels: Annotated[
+        bool, typer.Option("--wheels", help="Bring all that serving needs, for a machine like this without a network.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the live model's bento into one file; `serve.sh` in it serves it on another machine."""
+    from fraud_assets.workflows.models.export import export_package
+    from fraud_assets.workflows.servers.dev_servers import live_package
+
+    with clear_errors():
+        settings = open_settings()
+        tag, path = live_package(settings)
+        done = export_package(tag, path, file, settings, wheels=wheels)
+        if as_json:
+            print_json(done)
+        else:
+            brought = f", with {done['wheels']} wheels" if wheels else ""
+            console.print(f"{tag} is in {file}{brought}: {done['size'] / 1e6:,.1f} MB", highlight=False, soft_wrap=True)
 
 
 @app.command()

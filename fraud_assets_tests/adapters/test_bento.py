@@ -16,10 +16,12 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from fraud_assets.adapters.bento import (
     PackagingError,
     build_bento,
+    digest_bento,
     serve_command,
-    serving_requirements,
 )
 from fraud_assets.adapters.onnx_models import to_onnx
+from fraud_assets.adapters.serving_requirements import RequirementsError, hashed_requirements
+from fraud_assets.adapters.signing import SignatureError, digest_files, open_key, verify_folder
 from fraud_assets.core.models.calibration import CalibratedClassifier, Calibrator
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, ScoringError, digest_model
 from fraud_assets.core.statistics.metrics import average_precision
@@ -211,8 +213,13 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def bento(model, home):
-    return build_bento(*model, bentoml_home=home, project_root=ROOT)
+def key(tmp_path_factory):
+    return open_key(tmp_path_factory.mktemp("keys") / "signing.pem")
+
+
+@pytest.fixture(scope="module")
+def bento(model, home, key):
+    return build_bento(*model, bentoml_home=home, project_root=ROOT, key=key)
 
 
 def test_the_tag_names_the_version_and_the_content(bento, home):
@@ -227,9 +234,9 @@ def test_the_bento_carries_the_model_and_its_manifest(bento, model):
     assert ModelManifest.from_json((folder / "manifest.json").read_bytes()) == model[1]
 
 
-def test_the_same_model_is_built_once(bento, model, home):
+def test_the_same_model_is_built_once(bento, model, home, key):
     built = (bento.path / "bento.yaml").stat().st_mtime_ns
-    assert build_bento(*model, bentoml_home=home, project_root=ROOT) == bento
+    assert build_bento(*model, bentoml_home=home, project_root=ROOT, key=key) == bento
     assert (bento.path / "bento.yaml").stat().st_mtime_ns == built
 
 
@@ -252,12 +259,48 @@ def test_the_bento_holds_the_sources_it_needs_and_no_others(bento):
     assert "fraud_assets/core/models/training.py" not in sources
 
 
-def test_requirements_are_pinned_and_bring_no_training_or_orchestration(bento):
-    lines = (bento.path / "env/python/requirements.txt").read_text().split()
-    assert all(re.fullmatch(r"[a-z0-9-]+(\[[a-z]+\])?==[\w.]+", line) for line in lines)
-    names = {re.split(r"[\[=]", line)[0] for line in lines}
-    assert {"bentoml", "onnxruntime", "numba"} <= names
-    assert not names & {"mlflow", "dagster", "scikit-learn", "skl2onnx", "sqlalchemy", "ibis-framework"}
+def test_requirements_are_pinned_with_hashes_and_bring_no_training_or_orchestration(bento):
+    text = (bento.path / "env/python/requirements.txt").read_text()
+    entries = re.split(r"\n(?=\S)", text.strip())
+    assert all(re.match(r"[a-z0-9-]+==[\w.]+( ; [^\\]+)? \\\n +--hash=sha256:[0-9a-f]{64}", entry) for entry in entries)
+    names = {entry.split("==")[0] for entry in entries}
+    # What is imported, and what these need.
+    assert {"bentoml", "onnxruntime", "numba", "llvmlite", "adbc-driver-manager", "uvicorn"} <= names
+    assert not names & {"mlflow", "dagster", "scikit-learn", "skl2onnx", "sqlalchemy", "ibis-framework", "cryptography"}
+
+
+def test_requirements_need_a_lock_that_has_what_is_installed(tmp_path):
+    with pytest.raises(RequirementsError, match="cannot be read"):
+        hashed_requirements(tmp_path / "requirements.lock")
+    text = (ROOT / "requirements.lock").read_text()
+    (tmp_path / "requirements.lock").write_text(text.replace("onnxruntime==", "onnxruntime==0."))
+    with pytest.raises(RequirementsError, match=r"onnxruntime [\d.]+ is installed, and the lock .* has 0\."):
+        hashed_requirements(tmp_path / "requirements.lock")
+
+
+def test_the_same_model_built_twice_is_the_same_bytes_and_its_digest_can_be_found_again(bento, model, key, tmp_path):
+    again = build_bento(*model, bentoml_home=tmp_path / "other", project_root=ROOT, key=key)
+    assert again.digest == digest_bento(again.path) == digest_bento(bento.path)
+    signature = again.path / "model.sig"
+    assert digest_files(again.path) == digest_files(bento.path)
+    assert signature.read_bytes() == (bento.path / "model.sig").read_bytes()
+
+
+def test_a_bento_is_signed_with_all_that_is_in_it(bento, key):
+    digests = verify_folder(bento.path, key.public_pem)
+    assert {"bento.yaml", "src/bentos/fraud_scorer/service.py", "env/python/requirements.txt"} <= digests.keys()
+
+
+def test_a_bento_whose_code_was_changed_is_not_what_it_was_and_is_built_again(bento, model, home, key):
+    service = bento.path / "src/bentos/fraud_scorer/service.py"
+    before = service.read_text()
+    service.write_text(before.replace("score", "evil", 1))
+    assert digest_bento(bento.path) != bento.digest
+    with pytest.raises(SignatureError, match=r"fraud_scorer/service\.py was changed"):
+        verify_folder(bento.path, key.public_pem)
+    assert build_bento(*model, bentoml_home=home, project_root=ROOT, key=key) == bento
+    assert service.read_text() == before
+    verify_folder(bento.path, key.public_pem)
 
 
 def test_no_file_of_the_bento_names_a_package_index_or_the_machine_it_was_built_on(bento, home):
@@ -273,6 +316,7 @@ def test_no_file_of_the_bento_names_a_package_index_or_the_machine_it_was_built_
 def test_changed_sources_give_another_tag(bento, model, home, tmp_path):
     shutil.copytree(ROOT / "fraud_assets", tmp_path / "fraud_assets")
     shutil.copytree(ROOT / "bentos", tmp_path / "bentos")
+    shutil.copy(ROOT / "requirements.lock", tmp_path)
     with (tmp_path / "fraud_assets/core/months.py").open("a") as months:
         months.write("\n# changed\n")
     changed = build_bento(*model, bentoml_home=tmp_path / "home", project_root=tmp_path)
@@ -293,6 +337,7 @@ def test_missing_sources_are_named(model, tmp_path):
 def test_what_a_failed_build_said_is_in_the_error_and_nothing_is_left(model, tmp_path):
     shutil.copytree(ROOT / "fraud_assets", tmp_path / "fraud_assets")
     shutil.copytree(ROOT / "bentos", tmp_path / "bentos")
+    shutil.copy(ROOT / "requirements.lock", tmp_path)
     with (tmp_path / "bentos/fraud_scorer/service.py").open("a") as service:
         service.write("\nraise RuntimeError('broken on purpose')\n")
     with pytest.raises(PackagingError, match="broken on purpose"):
@@ -307,4 +352,4 @@ def test_serving_is_for_this_machine_unless_asked_for():
 
 
 def test_requirements_are_those_of_this_environment():
-    assert f"numpy=={np.__version__}" in serving_requirements()
+    assert f"numpy=={np.__version__} " in hashed_requirements(ROOT / "requirements.lock")

@@ -15,6 +15,7 @@ import numpy as np
 from fraud_assets.adapters.bento import PackagedBento, build_bento
 from fraud_assets.adapters.mlflow import Registry
 from fraud_assets.adapters.postgres.ledger import LedgerStore
+from fraud_assets.adapters.signing import open_key
 from fraud_assets.core.decisions.chain import Head
 from fraud_assets.core.decisions.ledger import (
     BY_HAND,
@@ -186,4 +187,7 @@ def package_version(version: int, registry: Registry, settings: Settings, ledger
         Scorer(onnx, manifest).probabilities(np.zeros((1, len(manifest.encoding.columns)), dtype=np.float32))
     events = ledger.events()
     labels = {"ledger_head": Head(events[-1].number, events[-1].hash).text} if events else {}
-    return build_bento(onnx, manifest, bentoml_home=settings.bentoml_home, project_root=PROJECT_ROOT, labels=labels)
+    key = open_key(settings.signing_key_file)
+    return build_bento(
+        onnx, manifest, bentoml_home=settings.bentoml_home, project_root=PROJECT_ROOT, labels=labels, key=key
+    )

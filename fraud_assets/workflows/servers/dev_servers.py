@@ -17,9 +17,12 @@ from fraud_assets.adapters.live_bento import read_live
 from fraud_assets.adapters.mlflow import Registry
 from fraud_assets.adapters.postgres.database import open_database
 from fraud_assets.adapters.postgres.months import open_store
+from fraud_assets.adapters.signing import SIGNATURE_FILE
 from fraud_assets.core.decisions.why import why_no_model
 from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE
 from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows.models.promote import package_version
+from fraud_assets.workflows.models.served import check_served, recorded_digests
 from fraud_assets.workflows.servers.code_server import CodeServerError, CodeServerWatch
 from fraud_assets.workflows.status import read_status
 from fraud_assets.workflows.why import newest_remarks
@@ -142,26 +145,49 @@ def serve_champion(settings: Settings, port: int, host: str, tell: Tell) -> None
 
     Raises:
         ValueError: when nothing has been promoted and packaged yet.
+        ServingError: when the package is not what was promoted and signed.
     """
-    store = open_store(settings)
-    from fraud_assets.adapters.postgres.ledger import LedgerStore
-
-    champion = read_status(store, LedgerStore(store.database, settings.ledger_head_file))["champion"]
-    served = _served(champion, settings) if champion is not None else None
-    if champion is None or served is None:
-        why = f": {why_no_model(newest_remarks(store))}" if champion is None and store.months("champion") else ""
-        raise ValueError(f"no model has been promoted and packaged yet; use `make demo` or `fraud run`{why}")
-    tag, path = served
+    tag, path = live_package(settings)
+    compiled = settings.bentoml_home / "compiled"
+    compiled.mkdir(mode=0o700, parents=True, exist_ok=True)
     environment = os.environ | {
         # It follows what is named for serving.
         LIVE_VARIABLE: str(settings.bentoml_home / LIVE_FILE),
         "FRAUD_DATABASE_URL": open_database(settings).url,
         "BENTOML_HOME": str(settings.bentoml_home),
         "BENTOML_DO_NOT_TRACK": "True",
+        # What is compiled is kept apart: nothing is written beside what is signed.
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "NUMBA_CACHE_DIR": str(compiled),
     }
     command = serve_command(path, port, host=host)
     tell(f"{tag} at http://{host}:{port}")
     os.execve(command[0], command, environment)  # noqa: S606 - replaced, so that signals reach it
+
+
+def live_package(settings: Settings) -> tuple[str, Path]:
+    """Tag and folder of the live package, which is what was promoted and signed.
+
+    Raises:
+        ValueError: when nothing has been promoted and packaged yet.
+        ServingError: when the package is not what was promoted and signed.
+    """
+    store = open_store(settings)
+    from fraud_assets.adapters.postgres.ledger import LedgerStore
+
+    ledger = LedgerStore(store.database, settings.ledger_head_file)
+    champion = read_status(store, ledger)["champion"]
+    served = _served(champion, settings) if champion is not None else None
+    if champion is None or served is None:
+        why = f": {why_no_model(newest_remarks(store))}" if champion is None and store.months("champion") else ""
+        raise ValueError(f"no model has been promoted and packaged yet; use `make demo` or `fraud run`{why}")
+    tag, path = served
+    if not (path / SIGNATURE_FILE).exists():
+        # Of an earlier version, or not there any more: nothing of it is used, the registry's files are.
+        packaged = package_version(champion["version"], Registry(settings), settings, ledger)
+        tag, path = packaged.tag, packaged.path
+    check_served(path, tag, champion["version"], recorded_digests(ledger.events()), settings.signing_key_file)
+    return tag, path
 
 
 def _served(champion: Mapping[str, Any], settings: Settings) -> tuple[str, Path] | None:
