@@ -11,6 +11,7 @@ import importlib
 import json
 import logging
 import os
+import shutil
 import tempfile
 import threading
 import warnings
@@ -19,6 +20,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -404,6 +407,59 @@ class Registry:
         run_id = self._run_of(client, version)
         with _asking(mlflow):
             return client.get_run(run_id).data.tags.get("dagster_run_id") if run_id else None
+
+    def size_of(self, version: int) -> int:
+        """Bytes of a version's files on this machine; 0 where a server keeps them.
+
+        Raises:
+            RegistryError: when there is no such version.
+        """
+        return sum(
+            file.stat().st_size for folder in self._folders_of(version) for file in folder.rglob("*") if file.is_file()
+        )
+
+    def remove(self, version: int) -> None:
+        """Deletes a version, the run that trained it, and their files where they lie on this machine.
+
+        What a server of its own keeps, `mlflow gc` frees there.
+
+        Raises:
+            RegistryError: when there is no such version, or MLflow does not answer.
+        """
+        mlflow = _mlflow()
+        client = self.client()
+        run_id = self._run_of(client, version)
+        folders = self._folders_of(version)
+        with _asking(mlflow):
+            client.delete_model_version(MODEL_NAME, str(version))
+            if run_id:
+                client.delete_run(run_id)
+        for part in ("serving", "reference"):
+            self._fetched.pop((version, part), None)
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _folders_of(self, version: int) -> list[Path]:
+        """The folders of this machine that hold a version's files: its run's, and its estimator's."""
+        if self.settings.mlflow_uri is not None:
+            return []
+        mlflow = _mlflow()
+        client = self.client()
+        run_id = self._run_of(client, version)
+        if not run_id:
+            return []
+        with _asking(mlflow):
+            run = client.get_run(run_id)
+            places = [run.info.artifact_uri]
+            outputs = getattr(run, "outputs", None)
+            places += [
+                client.get_logged_model(one.model_id).artifact_location
+                for one in (outputs.model_outputs if outputs else [])
+            ]
+        home = self.settings.artifacts.resolve()
+        # Each is `.../<run or model>/artifacts`; only what lies in the home is this platform's to remove.
+        folders = [Path(url2pathname(urlparse(place).path)).resolve().parent for place in places]
+        return [folder for folder in folders if folder.is_relative_to(home) and folder != home]
 
     def attach(self, version: int, path: str, text: str) -> str:
         """Keeps a text beside the run that trained a version; one of that path is replaced.

@@ -1,4 +1,4 @@
-"""Models: promoting one by hand, the way back, the ledger, export, and scoring a file."""
+"""Models: promoting one by hand, the way back, the ledger, pruning, and scoring a file."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from fraud_assets.cli.base import Json, app, clear_errors, console, graph, open_settings, print_json
+from fraud_assets.cli.tables import show_prunable
 
 ledger_commands = typer.Typer(invoke_without_command=True, help="What happened to each model, when, by whom and why.")
 
@@ -142,6 +143,31 @@ def reproduce(
         print_json(found.to_dict()) if as_json else show_reproduction(console, found.to_dict())
     if not found.same:
         raise typer.Exit(1)
+
+
+@app.command()
+def prune(
+    days: Annotated[float, typer.Option("--older-than", help="Days; what is younger stays.")] = 365,
+    newest: Annotated[int, typer.Option("--keep", help="How many of each kind stay, whatever their age.")] = 12,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what is listed; without it, nothing is changed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List old models, packages, reports and runs that may go, and remove them with --yes.
+
+    What is live, was live before, is the challenger, or is named by the ledger within the age, always stays.
+    """
+    from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.core.decisions.retention import Rules
+    from fraud_assets.workflows.models.prune import as_row, find_and_prune
+
+    with clear_errors():
+        settings = open_settings()
+        rules, database = Rules(days, newest), open_store(settings, writing=yes).database
+        choices = find_and_prune(settings, database, rules, actor=getpass.getuser() if yes else None)
+    if as_json:
+        print_json({"removed": yes, "choices": [as_row(choice) for choice in choices]})
+    else:
+        show_prunable(console, choices, removed=yes)
 
 
 @app.command()

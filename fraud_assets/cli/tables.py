@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,8 @@ from rich.text import Text
 
 from fraud_assets.core.contracts.contract import Column, Contract
 from fraud_assets.core.decisions.alerts import run_of
+from fraud_assets.core.decisions.retention import Choice
+from fraud_assets.core.decisions.retention import in_words as kinds_in_words
 from fraud_assets.core.lineage.staleness import in_words
 from fraud_assets.core.models.decision_rule import figure
 from fraud_assets.core.monitoring.verdict import in_sentences, in_short
@@ -643,6 +645,22 @@ def show_ledger(console: Console, rows: list[dict[str, Any]]) -> None:
         )
         why = "; ".join(str(one.get("text", "")) for one in row["reasons"])
         console.print(Padding(Text(why, style="dim"), (0, 0, 0, 6)), highlight=False)
+
+
+def show_prunable(console: Console, choices: Sequence[Choice], *, removed: bool) -> None:
+    """What goes, or is gone, and how much room that makes; what stays only in numbers."""
+    going = [choice for choice in choices if choice.goes]
+    if going:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("kind", "name", "since", "why"):
+            table.add_column(name, overflow="fold")
+        for choice in going:
+            table.add_row(choice.kept.kind, choice.kept.name, f"{choice.kept.since:%Y-%m-%d}", choice.why)
+        console.print(table)
+    room = sum(choice.kept.size for choice in going) / 1e6
+    stay = len(choices) - len(going)
+    said = f"{kinds_in_words(choices) or 'Nothing'} {'removed' if removed else 'may go'}: {room:,.1f} MB on this disk"
+    console.print(f"{said}; {stay} others stay." + ("" if removed or not going else " `--yes` removes them."))
 
 
 def show_verification(console: Console, found: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ def disk_is_full(error: BaseException) -> str | None:
     """A sentence, where it was a full disk that an error is about; None where it was not.
 
     >>> disk_is_full(OSError(28, "No space left on device", "/data/pages.html"))
-    'the disk is full: /data/pages.html could not be written. Free space on it, and give the same command again; what was complete before is as it was'
+    'the disk is full: /data/pages.html could not be written. Free space on it (`fraud prune` lists what can go), and give the same command again; what was complete before is as it was'
     """  # noqa: E501 - one sentence
     for one in causes(error):
         if isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -43,6 +43,6 @@ def disk_is_full(error: BaseException) -> str | None:
 def full_disk(what: str | None = None) -> str:
     """The sentence about a full disk, with what could not be done on it."""
     return (
-        f"the disk is full{f': {what}' if what else ''}. Free space on it, and give "
+        f"the disk is full{f': {what}' if what else ''}. Free space on it (`fraud prune` lists what can go), and give "
         "the same command again; what was complete before is as it was"
     )

@@ -88,6 +88,7 @@ class Rule(StrEnum):
     PROMOTION_OFF = "promotion_off"
     TRAINED = "trained"
     BY_HAND = "by_hand"
+    PRUNED = "pruned"
     UNKNOWN_VERSION = "unknown_version"
 
     # A month of a backtest
