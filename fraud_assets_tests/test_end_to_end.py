@@ -460,5 +460,6 @@ def test_everything_local_lies_in_the_home(world: World) -> None:
         "artifacts",
         "bentoml",
         "dagster",
+        "ledger-head.json",
         "reports",
     }
