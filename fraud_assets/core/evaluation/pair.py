@@ -6,8 +6,9 @@ What each of them is by itself belongs to `statistics/metrics.py`, which transac
 
 Differences are the challenger's figure less the champion's. Three things keep a difference in cost from being noise:
 
-- Both have the same reviews: as many cards as the champion flags at its threshold, and no more than can be reviewed. So
-  a threshold that happens to lie lower saves nothing, and frauds that both find cancel.
+- Both have the same reviews: as many cards as the one that flags more does at its threshold, and no more than can be
+  reviewed. So a threshold that happens to lie lower saves nothing, a champion that flags hardly anything hides nothing,
+  and frauds that both find cancel.
 - The standard error is that of whole cards (and, where there are any, of whole terminals), so that a burst of one card
   counts once. With it, one huge fraud never decides: the difference over its standard error is at most about 1 as long
   as a single card makes up most of it, which is below every limit.
@@ -416,7 +417,7 @@ class _Measured:
                 np.bincount(of_row, np.where(score < threshold, losses, 0.0), minlength=n_clusters),
             ]
         rows.append(np.bincount(of_row, value, minlength=n_clusters))
-        most = max(1, 2 * min(flagged[0], math.ceil(given.reviews.capacity * n_days)))
+        most = max(1, 2 * min(max(flagged), math.ceil(given.reviews.capacity * n_days)))
         champion, challenger = (_Ranking.of(given, which, of_row, n_clusters, most) for which in (0, 1))
         return cls((champion, challenger), by_card(np.vstack(rows)), n_days, given.reviews, bool(value.any()))
 
@@ -434,7 +435,7 @@ class _Measured:
         """The differences of each sample, and `allowed`, the reviews of all days; `counts`: (clusters, samples)."""
         own_alerts, own_missed, other_alerts, other_missed, value = self.totals @ counts
         review, days = self.reviews.costs.review, self.n_days
-        allowed = np.minimum(own_alerts, self.reviews.capacity * days)
+        allowed = np.minimum(np.maximum(own_alerts, other_alerts), self.reviews.capacity * days)
         ours, theirs = (one.reviewed(counts, allowed) for one in self.rankings)
         found = {
             "allowed": allowed,

@@ -392,7 +392,8 @@ EVALUATION_INTERVALS = {
 
 
 PAIR_DIFFERENCES = {
-    "cost_difference": "cost a day with the champion's number of reviews (at most the capacity), less the champion's, "
+    "cost_difference": "cost a day with the same reviews (of the one that flags more, at most the capacity), less the "
+    "champion's, "
     "in the currency of the amounts; below 0 when it is cheaper",
     "card_precision_difference": "share of fraudulent cards among these reviews, less the champion's; -1 to 1",
     "value_difference": "share of the fraud amount that these reviews find, less the champion's; -1 to 1, empty "

@@ -38,17 +38,24 @@ def six(**changes: Any) -> PairComparison:
     return compare_pair(FRAUD, CHAMPION, CHALLENGER, **(given | changes))
 
 
-def test_both_have_the_reviews_of_the_champion_whatever_the_challengers_threshold() -> None:
+def test_both_have_the_same_reviews_those_of_the_one_that_flags_more() -> None:
     """The champion reviews cards 1 and 3 and finds 40; with two reviews the challenger finds cards 0 and 1, 140."""
-    pair = six()
+    pair = six(reviews=Reviews(0.5, 0.85, 100, COSTS))
     assert pair.reviews_per_day == 2
     assert pair.cost.value == pytest.approx(-100)
     assert pair.card_precision.value == pytest.approx(2 / 2 - 1 / 2)
     assert pair.value is not None
     assert pair.value.value == pytest.approx(100 / 150)
-    # At its own threshold the challenger reviews four cards, and misses nothing.
-    assert pair.own_cost.value == pytest.approx((4 * 5 + 0) - (2 * 5 + 110))
+    # At its own threshold the challenger reviews one card, and misses 50.
+    assert pair.own_cost.value == pytest.approx((5 + 50) - (2 * 5 + 110))
     assert (pair.champion_cut, pair.challenger_cut, pair.deciding_cards) == (0.8, 0.8, 1)
+
+
+def test_a_champion_that_flags_hardly_anything_hides_nothing() -> None:
+    """It flags nothing; with the challenger's three reviews it finds cards 1 and 0, and the challenger all three."""
+    pair = six(reviews=Reviews(0.95, 0.25, 100, COSTS))
+    assert pair.reviews_per_day == 3
+    assert pair.cost.value == pytest.approx(-10)
 
 
 def test_no_more_is_reviewed_than_can_be() -> None:
@@ -60,17 +67,17 @@ def test_no_more_is_reviewed_than_can_be() -> None:
 
 
 def test_reviews_that_fewer_fill_are_not_paid_for() -> None:
-    """Five of the six tie at the top of the challenger's scores, and two reviews are none of them."""
+    """Five of the six tie at the top of the challenger's scores, and three reviews are none of them."""
     tied = np.array([0.9, 0.9, 0.9, 0.9, 0.9, 0.0])
     pair = compare_pair(
         FRAUD, CHAMPION, tied, cards=None, terminals=None, days=np.zeros(6, int), amount=AMOUNT,
-        reviews=Reviews(0.5, 0.5, 100, COSTS),
+        reviews=Reviews(0.25, 0.95, 100, COSTS),
     )  # fmt: skip
-    assert pair.cost.value == pytest.approx(-2 * 5 + 40)
+    assert pair.cost.value == pytest.approx(-3 * 5 + 140)
 
 
 def test_without_amounts_each_missed_fraud_costs_the_same() -> None:
-    pair = six(amount=None, reviews=Reviews(0.5, 0.15, 100, Costs(review=5, fixed_loss=30)))
+    pair = six(amount=None, reviews=Reviews(0.5, 0.85, 100, Costs(review=5, fixed_loss=30)))
     assert pair.cost.value == pytest.approx(-30)
     assert pair.value is None
     assert pair.as_row()["value_difference"] is None
@@ -146,7 +153,7 @@ def test_one_huge_fraud_never_decides() -> None:
 
 
 def test_columns_are_those_of_the_table_and_none_is_nan() -> None:
-    row = six().as_row()
+    row = six(reviews=Reviews(0.5, 0.85, 100, COSTS)).as_row()
     assert all(value is None or math.isfinite(value) for value in row.values())
     assert row["cost_difference"] == pytest.approx(-100)
     # One deciding card tells nothing of the spread between cards.
