@@ -53,7 +53,7 @@ def test_rules_are_stored_by_names_that_do_not_change() -> None:
         "not_better_than_chance", "maybe_chance", "better", "worse", "not_shown_better", "other_model", "too_alike",
         "parts_unknown", "calibration_unknown", "labels_not_matured", "drift_unknown", "training_unknown", "harm",
         "part_harmed", "miscalibrated", "suspect_month", "package_unknown", "other_scores", "too_slow", "too_large",
-        "in_shadow", "needs_approval", "promotion_off", "trained", "by_hand", "unknown_version",
+        "in_shadow", "needs_approval", "promotion_off", "trained", "by_hand", "unknown_version", "pruned",
         "policy_asks", "not_trained", "replay_ends", "not_judged", "partly_judged", "months_judged", "next_step",
         "earlier_version",
     }  # fmt: skip
