@@ -26,7 +26,6 @@ from fraud_assets.core.features.declarations import feature_descriptions
 from fraud_assets.core.models.scoring import ModelManifest
 from fraud_assets.core.monitoring.verdict import in_short
 from fraud_assets.core.reasons import joined, reasons_from_json
-from fraud_assets.core.statistics.costs import Costs
 from fraud_assets.core.words import number, percent
 from fraud_assets.pages.card_charts import bars, calibration_picture
 from fraud_assets.pages.charts import Point, by_month
@@ -421,9 +420,7 @@ def _choices(facts: CardFacts) -> Section:
     rule = facts.manifest.rule
     costs = ""
     if rule is not None:
-        paid = Costs(rule.review_cost, rule.loss_share, rule.fixed_loss).in_words(
-            has_amount=bool(facts.contract.amount)
-        )
+        paid = rule.costs.in_words(has_amount=bool(facts.contract.amount))
         costs = f" {_capital(paid)}; {rule.review_capacity} reviews a day are possible."
     return Section(
         "Cost and capacity",

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fraud_assets.core.statistics.costs import Costs
 from fraud_assets.core.words import percent
 
 # What a threshold brings, by the promise's names and by those of an evaluation's row, with what to call each.
@@ -64,6 +65,11 @@ class DecisionRule(BaseModel):
     value_detection_rate: Estimate | None = None
     expected_cost: Estimate
     cost_without_review: Estimate
+
+    @property
+    def costs(self) -> Costs:
+        """The costs by which it was chosen."""
+        return Costs(self.review_cost, self.loss_share, self.fixed_loss)
 
     def as_row(self) -> dict[str, str | float | None]:
         """The sentence as `rule`, and each promise in three columns: `promised_recall`, `..._low`, `..._high`."""

@@ -25,7 +25,6 @@ from fraud_assets.core.explanations.behaviour import Behaviour, behaviour
 from fraud_assets.core.models.scoring import ModelManifest, Scorer
 from fraud_assets.core.months import month_of, shift_month
 from fraud_assets.core.statistics.bootstrap import identifier_codes
-from fraud_assets.core.statistics.costs import Costs
 from fraud_assets.core.units import MICROSECONDS_PER_DAY
 from fraud_assets.pages.cards import Card, CardFacts, as_html, as_markdown, model_card
 from fraud_assets.settings import Settings
@@ -152,12 +151,13 @@ def _validation(
     y, score = predictions["is_fraud"].to_numpy().astype(bool), predictions["score"].to_numpy()
     cards = identifier_codes(predictions[contract.card]) if contract.card else None
     bins = calibration_bins(y, score, cards)
-    rule = manifest.rule
-    costs = Costs() if rule is None else Costs(rule.review_cost, rule.loss_share, rule.fixed_loss)
+    if manifest.rule is None:
+        # From before rules were kept: by which costs its threshold was chosen is not known.
+        return bins, []
     local = pc.local_timestamp(predictions["event_timestamp"].cast(pa.timestamp("us", tz=contract.timezone)))
     days = local.cast(pa.int64()).to_numpy() // MICROSECONDS_PER_DAY
     amount = predictions["amount"].to_numpy().astype(np.float64) if "amount" in predictions.column_names else None
-    flagging = Flagging.of(y, score, cards=cards, days=days, amount=amount, costs=costs)
+    flagging = Flagging.of(y, score, cards=cards, days=days, amount=amount, costs=manifest.rule.costs)
     return bins, threshold_rows(flagging, manifest.threshold)
 
 
