@@ -17,6 +17,7 @@ from fraud_assets.core.months import check_month
 from fraud_assets.core.reasons import Reason, Rule
 from fraud_assets.core.statistics.bootstrap import Interval
 from fraud_assets.core.windows import MINIMUM_FRAUDS
+from fraud_assets.core.words import percent
 
 ValidationStatus = Literal["passed", "failed", "inconclusive", "insufficient_data"]
 
@@ -654,4 +655,4 @@ def _change(interval: Interval, form: str) -> str:
 
 
 def _look(pair: PairEvidence) -> str:
-    return f" (look {pair.look}, at {1 - 2 * pair.level:.1%})".replace("%", " %")
+    return f" (look {pair.look}, at {percent(1 - 2 * pair.level)})"

@@ -5,13 +5,17 @@ What is looked at belongs to `evaluation/pair.py`, which looks there were to the
 
 from __future__ import annotations
 
-ALL_LOOKS = 0.025
-"""The chance that an equal challenger is ever found better, over all looks at it. The promise is twice that, 0.05: what
-is left makes up for intervals that are a little too narrow. It is also what each end of a 95 % interval has."""
+ALL_LOOKS = 0.05
+"""The chance that an equal challenger is ever found better, over all looks at it, at most."""
+
+EQUAL_LOOKS = 3
+"""Looks that have the same share: a model that is better shall be found so within a quarter of a year."""
 
 
 def spent_at(look: int, total: float = ALL_LOOKS) -> float:
-    """The one-sided level of a look: total / (look (look + 1)), which sums to the total over any number of looks.
+    """The one-sided level of a look: a quarter of the total for each of the first three.
+
+    Of the last quarter, look k has the share 1 / ((k - 3) (k - 2)); these sum to one over any number of looks.
 
     This is alpha-spending: each look takes its share of one error probability, and looks that follow have what is left
     (Lan and DeMets, Biometrika 70, 1983, 659-663; for a number of looks that nobody knows beforehand Foster and Stine,
@@ -26,9 +30,11 @@ def spent_at(look: int, total: float = ALL_LOOKS) -> float:
         look: from 1.
         total: over all looks, between 0 and 1.
 
-    >>> [round(spent_at(look), 5) for look in (1, 2, 3)]
-    [0.0125, 0.00417, 0.00208]
+    >>> [round(spent_at(look), 5) for look in (1, 2, 3, 4, 5)]
+    [0.0125, 0.0125, 0.0125, 0.00625, 0.00208]
     """
     if look < 1:
         raise ValueError(f"look is {look}; the first one is 1")
-    return total / (look * (look + 1))
+    share = total / (EQUAL_LOOKS + 1)
+    later = look - EQUAL_LOOKS
+    return share if later <= 0 else share / (later * (later + 1))
