@@ -146,8 +146,12 @@ class World:
             return connection.execute(sql.encode()).fetchall()
 
     def digests(self) -> dict[str, str]:
-        """One digest for each table of the platform, over all its rows and columns."""
-        names = [name for (name,) in self.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+        """One digest for each table of the platform, over all its rows and columns.
+
+        Without which run works on a month, which each run changes.
+        """
+        found = self.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        names = [name for (name,) in found if name != "month_leases"]
         return {
             name: self.query(f"SELECT md5(string_agg(md5(t::text), '' ORDER BY md5(t::text))) FROM \"{name}\" t")[0][0]
             for name in sorted(names)

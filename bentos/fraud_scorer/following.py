@@ -53,6 +53,7 @@ class Follower:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
         self._state: IO[str] | None = None
+        self._told = 0  # characters of the longest that was written into it
 
     def start(self) -> None:
         """Begins to look, where a file is named."""
@@ -122,9 +123,11 @@ class Follower:
                 folder.mkdir(exist_ok=True)
                 self._state = (folder / f"{socket.gethostname()}-{os.getpid()}.json").open("w", encoding="utf-8")
                 fcntl.flock(self._state, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # In one write over what was there, and never shorter: who reads meanwhile sees the old or the new.
+            text = json.dumps(said)
+            self._told = max(self._told, len(text))
             self._state.seek(0)
-            self._state.truncate()
-            self._state.write(json.dumps(said))
+            self._state.write(text.ljust(self._told))
             self._state.flush()
         except OSError as error:
             logger.warning("what answers cannot be told in %s: %s", self._file.parent, error)
