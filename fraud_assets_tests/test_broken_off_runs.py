@@ -136,6 +136,31 @@ def test_a_killed_run_is_told_of_by_status_and_ended_by_the_next_one(small: Worl
     assert months(small)[-2:] == [("FAILURE", SECOND), ("SUCCESS", SECOND)]
 
 
+def test_a_run_that_was_declared_failed_writes_nothing_when_it_wakes_up(
+    small: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (small.settings_given | {"FRAUD_HOME": str(small.home)}).items():
+        monkeypatch.setenv(name, value)
+    stored = f"SELECT id, table_name, digest, run_id FROM month_versions WHERE month = '{SECOND}' ORDER BY id"
+    before = len(months(small))
+    with in_the_midst(small, log := tmp_path / "log") as process:
+        process.send_signal(signal.SIGSTOP)
+        with open_instance(small.settings) as instance:
+            [run] = instance.get_runs(limit=1)
+            instance.report_run_failed(run, "given up by a person")
+        small.fraud("run", "--from", SECOND, "--to", SECOND)
+        written = small.query(stored)
+        events = small.query("SELECT number, hash FROM ledger ORDER BY number")
+        process.send_signal(signal.SIGCONT)
+        wait(lambda: (SECOND in log.read_text() and THIRD in log.read_text()) or process.poll() is not None, "it")
+    said = " ".join(log.read_text().split())
+    assert f"run {run.run_id[:8]} was declared failure while it was working on {SECOND}" in said
+    assert small.query(stored) == written
+    assert small.query("SELECT number, hash FROM ledger ORDER BY number")[: len(events)] == events
+    assert months(small)[before : before + 2] == [("FAILURE", SECOND), ("SUCCESS", SECOND)]
+    assert "0 not as they were written" in small.fraud("doctor", "--verify").stdout
+
+
 def test_the_daemon_is_told_that_a_run_has_no_process_any_more(
     small: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,8 @@ def write_month(
             connection.execute(sql.SQL("DROP TABLE {}").format(build))
         digest = digest or passed
     if not changed and (inputs is None or inputs == known_inputs):
+        # A run that was given up must not count as done because another one has stored the same.
+        check_lease(connection, run_id, month)
         return MonthWrite(month, digest, n_rows, changed, 0, 0, 0)
     counts = _swap(connection, table, month, bounds, build) if changed else (0, 0, 0)
     # Last, so that nobody waits for the lease while rows are copied and readers are waited for.
