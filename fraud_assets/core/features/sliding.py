@@ -40,9 +40,9 @@ def compiled(signature: Any) -> Callable[[Compiled], Compiled]:
     def decorate(function: Compiled) -> Compiled:
         # Without the interpreter's lock: entities are gone through side by side.
         try:
-            return cast(Compiled, numba.njit(signature, nogil=True, cache=True)(function))
+            return cast(Compiled, numba.njit(signature, nogil=True, cache=True, error_model="numpy")(function))
         except (OSError, RuntimeError):  # numba says "no locator available" where it cannot write
-            return cast(Compiled, numba.njit(signature, nogil=True)(function))
+            return cast(Compiled, numba.njit(signature, nogil=True, error_model="numpy")(function))
 
     return decorate
 
