@@ -11,10 +11,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from functools import cache
 from typing import Any, get_args
 
-import jinja2
 from markupsafe import Markup
 
 from fraud_assets.core.contracts.contract import Contract
@@ -29,6 +27,7 @@ from fraud_assets.core.reasons import joined, reasons_from_json
 from fraud_assets.core.words import number, percent
 from fraud_assets.pages.card_charts import bars, calibration_picture
 from fraud_assets.pages.charts import Point, by_month
+from fraud_assets.pages.templating import template
 
 SHOWN_FEATURES = 15  # of the importance that are open; the others are a click away
 FEW_FRAUDS = 100  # below, the card says that its figures rest on few
@@ -184,21 +183,7 @@ def model_card(facts: CardFacts) -> Card:
 
 def as_html(card: Card) -> str:
     """The card as one page, without a script, that needs no network."""
-    return _page().render(card=card)
-
-
-@cache
-def _page() -> jinja2.Template:
-    # Names of features and values come from the data, so all of it is escaped.
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fraud_assets.pages"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("card.html")
+    return template("card.html").render(card=card)
 
 
 def as_markdown(card: Card) -> str:

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
-import jinja2
 import pyarrow as pa
 from markupsafe import Markup
 
@@ -30,6 +29,7 @@ from fraud_assets.core.monitoring.verdict import Blame, in_sentences, next_step
 from fraud_assets.core.reasons import reasons_from_json
 from fraud_assets.core.words import number, percent
 from fraud_assets.pages.charts import Point, by_month, delays, shares, shares_by_bin
+from fraud_assets.pages.templating import template
 
 SHOWN_MONTHS = 12  # a year, so that a season is beside the same one
 SHOWN_MOVED = 25  # rows that are open; what is more is a click away, so that two hundred features stay a page
@@ -138,7 +138,7 @@ def monthly_report(facts: ReportFacts) -> str:
     pictures = {one.feature: one for one in drawn.histograms}
     months = list(verdicts)[-SHOWN_MONTHS:]
     history = {month: reports[month].findings for month in months}
-    return _page().render(
+    return template("report.html").render(
         facts=facts,
         verdict=_verdict(facts.month, verdicts, moved),
         is_drawn=stored is not None,
@@ -172,20 +172,6 @@ def monthly_report(facts: ReportFacts) -> str:
         percent=percent,
         number=number,
     )
-
-
-@cache
-def _page() -> jinja2.Template:
-    # Names of features and values come from the data, so all of it is escaped.
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fraud_assets.pages"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("report.html")
 
 
 def _verdict(month: str, verdicts: Mapping[str, Mapping[str, Any]], moved: Sequence[Finding]) -> dict[str, Any]:

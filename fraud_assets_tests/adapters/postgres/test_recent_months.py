@@ -87,9 +87,9 @@ def test_a_month_that_was_replaced_is_read_as_it_is_now(
         store.replace_months(NAME, features(simulator_contract, month), [month])
     before = store.read(NAME, first_month=APRIL)
     # By another process, whose memory is another.
-    months.RECENT_MONTHS = RecentMonths()  # type: ignore[attr-defined]
-    elsewhere.replace_months(NAME, features(simulator_contract, MAY, n=7, seed=1), [MAY])
-    months.RECENT_MONTHS = recent  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(months, "RECENT_MONTHS", RecentMonths())
+        elsewhere.replace_months(NAME, features(simulator_contract, MAY, n=7, seed=1), [MAY])
     after = store.read(NAME, first_month=APRIL)
     assert asked == [(MAY, MAY)]
     assert (before.num_rows, after.num_rows) == (60, 47)
