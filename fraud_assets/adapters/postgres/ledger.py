@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
+from fraud_assets.adapters.head_file import read_head, write_head
 from fraud_assets.adapters.postgres.database import Database
-from fraud_assets.adapters.postgres.head_file import read_head, write_head
 from fraud_assets.adapters.postgres.leases import check_lease
 from fraud_assets.adapters.provenance import code_version, library_versions
 from fraud_assets.core.decisions.alerts import run_of

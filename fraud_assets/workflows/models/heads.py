@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fraud_assets.adapters.bento import labels_of_bentos
+from fraud_assets.adapters.head_file import read_head
 from fraud_assets.adapters.mlflow import Registry, RegistryError
-from fraud_assets.adapters.postgres.head_file import read_head
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.core.decisions.chain import Fault, Head, LedgerError, find_fault
 from fraud_assets.settings import Settings

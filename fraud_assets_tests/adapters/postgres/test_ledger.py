@@ -8,9 +8,9 @@ import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 
+from fraud_assets.adapters.head_file import read_head
 from fraud_assets.adapters.postgres import schema
 from fraud_assets.adapters.postgres.database import Database
-from fraud_assets.adapters.postgres.head_file import read_head
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.core.decisions.chain import LedgerError
 from fraud_assets.core.decisions.ledger import champion_version
