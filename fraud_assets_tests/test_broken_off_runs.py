@@ -136,6 +136,29 @@ def test_a_killed_run_is_told_of_by_status_and_ended_by_the_next_one(small: Worl
     assert months(small)[-2:] == [("FAILURE", SECOND), ("SUCCESS", SECOND)]
 
 
+# A turn of a table's writers, which lasts until the transaction ends that swaps a month in.
+WRITING = """
+SELECT FROM pg_locks JOIN pg_stat_activity AS session USING (pid)
+WHERE pg_locks.locktype = 'advisory' AND pg_locks.granted AND session.application_name LIKE 'fraud-assets {pid} %'
+    AND (pg_locks.classid::bigint << 32) | pg_locks.objid::bigint IN (
+        SELECT hashtext('months.' || table_name) FROM month_versions
+    )
+"""
+
+
+def stop_while_writing(world: World, process: subprocess.Popen[bytes]) -> None:
+    """Stops a process where it hurts others most: in a transaction that every writer of a table waits for."""
+    query = WRITING.format(pid=process.pid)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if world.query(query):
+            process.send_signal(signal.SIGSTOP)
+            if world.query(query):
+                return
+            process.send_signal(signal.SIGCONT)
+    raise TimeoutError("never in the midst of writing")
+
+
 def test_a_run_that_was_declared_failed_writes_nothing_when_it_wakes_up(
     small: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +167,7 @@ def test_a_run_that_was_declared_failed_writes_nothing_when_it_wakes_up(
     stored = f"SELECT id, table_name, digest, run_id FROM month_versions WHERE month = '{SECOND}' ORDER BY id"
     before = len(months(small))
     with in_the_midst(small, log := tmp_path / "log") as process:
-        process.send_signal(signal.SIGSTOP)
+        stop_while_writing(small, process)
         with open_instance(small.settings) as instance:
             [run] = instance.get_runs(limit=1)
             instance.report_run_failed(run, "given up by a person")

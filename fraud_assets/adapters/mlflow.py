@@ -7,16 +7,14 @@ version shall be champion is decided in `core/decisions/promotion.py`; the ledge
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 import logging
 import os
 import shutil
 import tempfile
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +40,6 @@ RECIPE = "training_config.json"
 NOT_THERE = "RESOURCE_DOES_NOT_EXIST"
 # MLflow's own stores call an alias that nobody set an invalid value; a bare HTTP error 400 has neither code.
 ALIAS_NOT_THERE = (NOT_THERE, "INVALID_PARAMETER_VALUE")
-OPENING_SECONDS = 10
 # The packages whose types an estimator is made of.
 TRUSTED = ("fraud_assets", "numpy", "scipy", "sklearn")
 ALIASES = ("champion", "challenger", "previous_champion")
@@ -115,28 +112,6 @@ class Registry:
                 with _asking(mlflow):
                     self._client = self._opened(mlflow)
         return self._client
-
-    @contextmanager
-    def opening(self) -> Iterator[None]:
-        """Imports and opens MLflow in a thread of its own during this block, which does something else at first.
-
-        The first training of a process would wait some seconds for it. Where it cannot be opened nothing is said here:
-        whoever needs it is told.
-        """
-
-        def open_it() -> None:
-            with suppress(Exception):
-                self.client()
-                for module in ("mlflow.sklearn", "skops.io"):
-                    importlib.import_module(module)
-
-        thread = threading.Thread(target=open_it, name="opens MLflow", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            # It is over long before, but where the first month fails at once, or the server does not answer.
-            thread.join(OPENING_SECONDS)
 
     def _is_complete(self) -> bool:
         """Whether the registry in the platform's database has been opened before: this is what opening writes last."""

@@ -7,12 +7,15 @@ Dagster's storage (`dagster`) and MLflow's (`mlflow`), so that one backup holds 
 
 from __future__ import annotations
 
+import os
+import socket
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 # A server that cannot be reached is given up after this many seconds, and a network that was cut within two minutes:
 # otherwise a step would wait for hours. Of a Unix socket, libpq leaves the last three out of account.
 LIMITS = {"connect_timeout": 30, "keepalives_idle": 60, "keepalives_interval": 15, "keepalives_count": 4}
+# Of the names of this platform's sessions, as `pg_stat_activity` shows them.
+SESSION_PREFIX = "fraud-assets "
 # The sequences that give a column its numbers, in all schemas that are the user's own.
 SEQUENCES = """
 SELECT sequence.oid::regclass::text, owner.oid::regclass::text, quote_ident(attname)
@@ -63,10 +68,14 @@ class Database:
         # Between tabs, because a space would be written as a plus sign, which libpq takes for itself.
         return url.update_query_dict({"options": "\t".join(options)}).render_as_string(hide_password=False)
 
+    def connect(self, *, autocommit: bool = False) -> psycopg.Connection[Any]:
+        """A psycopg connection of one's own, which the caller closes."""
+        return psycopg.connect(_limited(self.url), application_name=session_name(), autocommit=autocommit)
+
     @contextmanager
     def session(self) -> Iterator[psycopg.Connection[Any]]:
         """A psycopg connection in one transaction: committed at the end, rolled back on an error."""
-        with psycopg.connect(_limited(self.url)) as connection:
+        with self.connect() as connection:
             connection.read_only = not self.writable
             yield connection
 
@@ -109,7 +118,8 @@ class Database:
         # Here, because it brings pandas: a second for commands that need no tables.
         import adbc_driver_postgresql.dbapi as adbc
 
-        return adbc.connect(_limited(self.url))
+        named = f"{self.url}{'&' if '?' in self.url else '?'}application_name={quote(session_name())}"
+        return adbc.connect(_limited(named))
 
     def close(self) -> None:
         """Closes the connections that were kept."""
@@ -210,6 +220,11 @@ class Database:
                 "name another database (FRAUD_DATABASE_URL, FRAUD_HOME)"
             )
         return version
+
+
+def session_name() -> str:
+    """The name of this process's sessions: PostgreSQL cuts names after 63 bytes."""
+    return f"{SESSION_PREFIX}{os.getpid()} {socket.gethostname()}"[:60]
 
 
 def _close_all(connections: list[Any]) -> None:

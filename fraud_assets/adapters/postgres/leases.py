@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from fraud_assets.adapters.postgres.database import Database
-from fraud_assets.adapters.postgres.run_processes import run_lives
+from fraud_assets.adapters.postgres.run_processes import cut_off_given_up, run_lives
 from fraud_assets.core.errors import PlatformError
 
 OVER = ("SUCCESS", "FAILURE", "CANCELED")
@@ -31,10 +31,14 @@ class LeaseError(PlatformError):
 def take_months(database: Database, run_id: str, months: Sequence[str]) -> None:
     """Takes the lease of each month, from a run that is over or has no process any more.
 
+    The process of a run that was declared failed or canceled loses its sessions in the database.
+
     Raises:
         LeaseError: when a run with a process has one of them; none is taken then.
     """
     with database.session() as connection:
+        # First of all: what they hold may be the turn that is waited for here.
+        cut_off_given_up(connection)
         for month in sorted(months):
             connection.execute(TURN, [month])
             holder = connection.execute(HOLDER, [month]).fetchone()

@@ -17,7 +17,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped] # publishes no type information (7.2)
 import psycopg
 
-from fraud_assets.adapters.postgres.database import Database
+from fraud_assets.adapters.postgres.database import SESSION_PREFIX, Database, session_name
 
 PROCESS_TAG = "fraud/process"
 # Between its start and its lock a run loads what it needs.
@@ -36,6 +36,19 @@ LEFT JOIN dagster.run_tags AS month ON month.run_id = runs.run_id AND month.key 
 LEFT JOIN dagster.run_tags AS purpose ON purpose.run_id = runs.run_id AND purpose.key = 'fraud/purpose'
 WHERE runs.status IN ('STARTED', 'CANCELING')
 ORDER BY runs.id
+"""
+# Sessions of this platform have the name of their process (`database.session_name`), so all of one can be found.
+GIVEN_UP = """
+SELECT pg_terminate_backend(session.pid) FROM pg_stat_activity AS session
+WHERE session.datname = current_database() AND session.usename = current_user AND session.pid <> pg_backend_pid()
+    AND session.application_name IN (
+        SELECT holder.application_name FROM pg_locks JOIN pg_stat_activity AS holder USING (pid)
+        JOIN dagster.runs ON runs.status IN ('FAILURE', 'CANCELED')
+            AND (pg_locks.classid::bigint << 32) | pg_locks.objid::bigint
+                = hashtextextended('fraud_assets.run ' || runs.run_id, 0)
+        WHERE pg_locks.locktype = 'advisory' AND pg_locks.granted AND holder.application_name LIKE %s
+            AND holder.application_name <> %s
+    )
 """
 ONE_RUN = """
 SELECT process.value, extract(epoch FROM now()) - coalesce(runs.start_time, extract(epoch FROM now())) > %s,
@@ -71,7 +84,7 @@ class DeadRun:
 @contextmanager
 def holding(database: Database, run_id: str) -> Iterator[None]:
     """Says that the run has a process, this one, until the block or the process ends."""
-    connection = psycopg.connect(database.url, autocommit=True)
+    connection = database.connect(autocommit=True)
     try:
         connection.execute(HOLD, [run_id])
         yield
@@ -94,6 +107,20 @@ def find_dead_runs(database: Database) -> list[DeadRun]:
         for run_id, process, month, purpose, begun, left_alone in rows
         if left_alone and (begun if process is None else not _lives(process))
     ]
+
+
+def cut_off_given_up(connection: psycopg.Connection[Any]) -> int:
+    """Ends the sessions of processes whose run was declared failed or canceled, as of one that stands still.
+
+    Such a session may be in the midst of a transaction, whose locks every later writer would wait for, for ever.
+
+    Returns:
+        How many sessions were ended.
+    """
+    there = connection.execute("SELECT to_regclass('dagster.runs') IS NOT NULL").fetchone()
+    if not (there and there[0]):
+        return 0
+    return len(connection.execute(GIVEN_UP, [f"{SESSION_PREFIX}%", session_name()]).fetchall())
 
 
 def run_lives(connection: psycopg.Connection[Any], run_id: str) -> bool:

@@ -13,7 +13,6 @@ from dagster._core.utils import make_new_run_id
 from dagster_shared.error import SerializableErrorInfo
 
 from fraud_assets.adapters.dagster_storage import busy_instance
-from fraud_assets.adapters.mlflow import Registry
 from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.adapters.sources import open_source
 from fraud_assets.core.contracts.contract import Contract
@@ -80,7 +79,7 @@ def run_months(
     open_source(settings)
     store = open_store(settings, writing=True)
     outcomes = []
-    with busy_instance(settings) as instance, Registry(settings).opening():
+    with busy_instance(settings) as instance:
         for month in months:
             for dead in end_dead_runs(instance, store.database):
                 progress.note(f"{dead.sentence}; it counts as failed now")
