@@ -100,23 +100,24 @@ def compute_features(
     Raises:
         FeatureError: for a feature of a column that the contract does not have.
     """
-    plan = _plan(contract)
-    rows = _Rows.of(transactions, contract, microseconds(start), microseconds(end))
-    reports = _Reports.of(statements, rows, plan)
+    plan = plan_of(contract)
+    rows = Rows.of(transactions, contract, microseconds(start), microseconds(end))
+    # What became known after all rows changes none.
+    reports = Reports.of(statements, rows, plan, rows.moment.max(initial=np.iinfo(np.int64).min))
     # Every value is written below: where there is no entity, here, and elsewhere by the blocks.
     made = np.empty((len(plan.numbers), len(rows.asked)), np.float32)
     place = np.full(len(rows.moment), -1, np.int64)
     place[rows.asked] = np.arange(len(rows.asked))
     over_max = None
     for entities, program, features in plan.of_entities:
-        history = _Entity.of(entities, rows, reports)
+        history = Entity.of(entities, rows, reports)
         if history.n_rows < len(rows.moment):
             made[np.ix_(features, place[(history.codes < 0) & (place >= 0)])] = np.nan
         spends = entities == (plan.spender,)
         if spends:
             over_max = np.full(len(rows.moment), np.nan)
         changes = reports.changes_of(history, None if spends else over_max)
-        work = _Work(plan, rows, history, changes, reports.genuine, place, over_max if spends else None)
+        work = Work(plan, rows, history, changes, reports.genuine, place, over_max if spends else None)
         _each_block(partial(work.block, program, features, made), history.blocks())
     return _table(rows, plan, made)
 
@@ -125,7 +126,7 @@ def compute_features(
 
 
 @dataclass(frozen=True)
-class _Plan:
+class Plan:
     """What is made for a contract, worked out once."""
 
     contract: Contract
@@ -140,11 +141,12 @@ class _Plan:
 
 
 # By identity: to compare contracts takes longer than to compute one transaction.
-_plans: dict[int, _Plan] = {}
+_plans: dict[int, Plan] = {}
 MOST_PLANS = 16
 
 
-def _plan(contract: Contract) -> _Plan:
+def plan_of(contract: Contract) -> Plan:
+    """The plan of a contract, made once."""
     known = _plans.get(id(contract))
     if known is not None and known.contract is contract:
         return known
@@ -160,7 +162,7 @@ def _plan(contract: Contract) -> _Plan:
     for entities in order:
         program = Program.of({each.name: each.value for each in groups[entities]})
         programs.append((entities, program, np.array([numbers.index(name) for name in program.names], np.int64)))
-    plan = _Plan(
+    plan = Plan(
         contract, round(contract.maturity_days * MICROSECONDS_PER_DAY), tuple(programs), spender,
         Program.of(measures), says_genuine(contract), feature_types(contract), shown_attributes(contract), numbers,
     )  # fmt: skip
@@ -174,7 +176,7 @@ def _plan(contract: Contract) -> _Plan:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """The transactions that count, in any order, and which of them are asked for.
 
     Attributes:
@@ -192,7 +194,15 @@ class _Rows:
     asked: Integers
 
     @classmethod
-    def of(cls, transactions: pa.Table, contract: Contract, first: int, last: int) -> _Rows:
+    def whole(cls, transactions: pa.Table, contract: Contract) -> Rows:
+        """All of a table, and none of it asked for."""
+        moment = moments(transactions, "event_timestamp")
+        by_time = np.arange(len(moment)) if ascending(moment) else np.argsort(moment, kind="stable")
+        return cls(transactions, moment, local_clock(moment, contract.timezone), by_time, by_time[:0])
+
+    @classmethod
+    def of(cls, transactions: pa.Table, contract: Contract, first: int, last: int) -> Rows:
+        """What counts for the rows from the first moment to before the last, which are asked for."""
         moment = moments(transactions, "event_timestamp")
         begin = first - round(history_days(contract) * MICROSECONDS_PER_DAY)
         kept = (moment >= begin) & (moment < last)
@@ -234,7 +244,7 @@ class _Rows:
 
 
 @dataclass(frozen=True)
-class _Reports:
+class Reports:
     """Label statements that count: of transactions that had happened, made before the end.
 
     Attributes:
@@ -256,10 +266,10 @@ class _Reports:
     genuine: Bools
 
     @classmethod
-    def of(cls, statements: pa.Table, rows: _Rows, plan: _Plan) -> _Reports:
+    def of(cls, statements: pa.Table, rows: Rows, plan: Plan, last: int = NEVER) -> Reports:
+        """The statements of a table that were known by `last`."""
         known, event = moments(statements, "label_timestamp"), moments(statements, "event_timestamp")
-        last = rows.moment.max(initial=np.iinfo(np.int64).min)
-        # Where the event is not known yet, the statement waits. What became known after all rows changes none.
+        # Where the event is not known yet, the statement waits.
         kept = (known <= last) & (known >= event) & (event != NEVER)
         if not kept.all():
             statements, known, event = statements.filter(pa.array(kept)), known[kept], event[kept]
@@ -281,14 +291,14 @@ class _Reports:
         genuine = _genuine(rows.moment, plan, known, fraud, row, said)
         return cls(statements, known, day, row, change, rows.moment, genuine)
 
-    def changes_of(self, entity: _Entity, over_max: Floats | None) -> _Changes:
+    def changes_of(self, entity: Entity, over_max: Floats | None) -> Changes:
         """What changed the number of an entity's known frauds, entity by entity in order of time.
 
         Where its amount says that a fraud came with the one who spent (a stolen card), it says nothing about the others
         in it (the shop), and does not count for them.
         """
         used = (self.change != 0) & (entity.of_reports >= 0)
-        if over_max is not None and len(self.row):
+        if over_max is not None and len(self.moment):
             row = np.maximum(self.row, 0)
             unusual = (self.row >= 0) & (over_max[row] > 1)
             happened = self.moment[row]
@@ -297,13 +307,14 @@ class _Reports:
         places = np.flatnonzero(used)
         places = places[np.lexsort((self.known[places], entity.of_reports[places]))]
         offsets = sliding.group_offsets(np.ascontiguousarray(entity.of_reports[places]), entity.n)
-        return _Changes(offsets, self.known[places], self.change[places].astype(np.float64), self.day[places])
+        return Changes(offsets, self.known[places], self.change[places].astype(np.float64), self.day[places])
 
 
-def _genuine(moment: Integers, plan: _Plan, known: Integers, fraud: Bools, row: Integers, said: pa.Array) -> Bools:
+def _genuine(moment: Integers, plan: Plan, known: Integers, fraud: Bools, row: Integers, said: pa.Array) -> Bools:
     """Which rows were genuine as far as was known when they matured."""
     genuine = np.full(len(moment), not plan.says_genuine)
-    timely = np.flatnonzero((row >= 0) & (known <= moment[np.maximum(row, 0)] + plan.maturity))
+    about = np.flatnonzero(row >= 0)
+    timely = about[known[about] <= moment[row[about]] + plan.maturity]
     verdict = fraud[timely].astype(np.int64)
     if plan.says_genuine:
         withdrawn = said.is_null().to_numpy(zero_copy_only=False)[timely]
@@ -318,7 +329,7 @@ def _genuine(moment: Integers, plan: _Plan, known: Integers, fraud: Bools, row: 
 
 
 @dataclass(frozen=True)
-class _Changes:
+class Changes:
     """What changed numbers of known frauds, entity by entity in order of time."""
 
     offsets: Integers
@@ -328,7 +339,7 @@ class _Changes:
 
 
 @dataclass(frozen=True)
-class _Entity:
+class Entity:
     """Whose past it is: each row's number of it, and the rows in order of that and of time.
 
     Attributes:
@@ -346,7 +357,8 @@ class _Entity:
     order: Integers
 
     @classmethod
-    def of(cls, names: tuple[str, ...], rows: _Rows, reports: _Reports) -> _Entity:
+    def of(cls, names: tuple[str, ...], rows: Rows, reports: Reports) -> Entity:
+        """Those that rows and reports have in these columns."""
         n_rows = len(rows.moment)
         columns = [pa.chunked_array([*rows.table[name].chunks, *reports.table[name].chunks]) for name in names]
         codes = code_array(columns[0])
@@ -396,38 +408,43 @@ def _cores() -> int:
 
 
 @dataclass(frozen=True)
-class _Work:
+class Work:
     """The features of some entities, block after block, each with rows of its own."""
 
-    plan: _Plan
-    rows: _Rows
-    entity: _Entity
-    changes: _Changes
+    plan: Plan
+    rows: Rows
+    entity: Entity
+    changes: Changes
     genuine: Bools
     place: Integers
     over_max: Floats | None  # is filled where these are those who spend
 
     def block(self, program: Program, features: Integers, made: npt.NDArray[np.float32], span: tuple[int, int]) -> None:
         """Writes the features of the entities from the first to the last, which is not among them."""
+        events = self.events(span)
+        place = self.place[events.rows]
+        asked = np.flatnonzero(place >= 0)
+        if len(asked):
+            write(Question(self, events, asked).answers(program), features, place[asked], made)
+
+    def events(self, span: tuple[int, int]) -> EventRows:
+        """The rows of the entities from the first to the last, measured where these are those who spend."""
         first, last = span
         offsets = self.entity.offsets
         rows = self.entity.order[offsets[first] : offsets[last]]
-        events = _Events(self, rows, offsets[first : last + 1] - offsets[first], first)
+        events = EventRows(self, rows, offsets[first : last + 1] - offsets[first], first)
         if self.over_max is not None:
             measures = self.plan.measures
-            events.known.update(zip(measures.names, _Question(self, events, None).answers(measures), strict=True))
+            events.known.update(zip(measures.names, Question(self, events, None).answers(measures), strict=True))
             self.over_max[rows] = events.known[OVER_MAX]
-        place = self.place[rows]
-        asked = np.flatnonzero(place >= 0)
-        if len(asked):
-            write(_Question(self, events, asked).answers(program), features, place[asked], made)
+        return events
 
 
 @dataclass(frozen=True)
-class _Events:
+class EventRows:
     """The rows of a block in order, with what is known of them."""
 
-    work: _Work
+    work: Work
     rows: Integers
     offsets: Integers
     first: int
@@ -435,13 +452,16 @@ class _Events:
 
     @cached_property
     def times(self) -> Integers:
+        """When they happened, in microseconds since 1970."""
         return self.work.rows.moment[self.rows]
 
     @cached_property
     def groups(self) -> Integers:
+        """Whose they are, from 0."""
         return self.work.entity.codes[self.rows] - self.first
 
     def values(self, name: str) -> Floats:
+        """A column of theirs as numbers."""
         if name not in self.known:
             if name == GENUINE:
                 self.known[name] = self.work.genuine[self.rows].astype(np.float64)
@@ -454,11 +474,24 @@ class _Events:
         codes = code_array(self.work.rows.table[name].take(pa.array(self.rows)))
         return codes, int(codes.max(initial=-1)) + 1
 
+    def taken_up(self, of: Events, part: Part) -> Floats:
+        """What aggregates take of the events, shape (results, events)."""
+        changes = self.work.changes
+        given = np.empty((len(part.given), len(self.rows) if of == "transactions" else len(changes.known)))
+        for place, one in enumerate(part.given):
+            if isinstance(one, Constant):
+                given[place] = one.value
+            elif isinstance(one, Column) and of == "transactions":
+                given[place] = self.values(one.name)
+            elif isinstance(one, Column):
+                given[place] = changes.change if one.name == CHANGE else changes.day
+        return evaluate(given, part.operations, part.results)
 
-class _Question:
+
+class Question:
     """What is asked about some of a block's rows, or about all of them, each about the time before its own."""
 
-    def __init__(self, work: _Work, events: _Events, asked: Integers | None) -> None:
+    def __init__(self, work: Work, events: EventRows, asked: Integers | None) -> None:
         self._work, self._events, self._asked = work, events, asked
         self._times = events.times if asked is None else events.times[asked]
         self._groups = events.groups if asked is None else events.groups[asked]
@@ -467,7 +500,7 @@ class _Question:
 
     def answers(self, program: Program) -> Floats:
         """The values of a program's results, shape (results, rows asked about)."""
-        taken_up = {of: self._events_of(of, part) for of, part in program.events.items()}
+        taken_up = {of: self._events.taken_up(of, part) for of, part in program.events.items()}
         given = np.empty((len(program.asked.given), len(self._times)))
         for place, one in enumerate(program.asked.given):
             match one:
@@ -480,18 +513,6 @@ class _Question:
                 case Constant():
                     given[place] = one.value
         return evaluate(given, program.asked.operations, program.asked.results)
-
-    def _events_of(self, of: Events, part: Part) -> Floats:
-        changes = self._work.changes
-        given = np.empty((len(part.given), len(self._events.rows) if of == "transactions" else len(changes.known)))
-        for place, one in enumerate(part.given):
-            if isinstance(one, Constant):
-                given[place] = one.value
-            elif isinstance(one, Column) and of == "transactions":
-                given[place] = self._events.values(one.name)
-            elif isinstance(one, Column):
-                given[place] = changes.change if one.name == CHANGE else changes.day
-        return evaluate(given, part.operations, part.results)
 
     def _aggregate(self, one: Aggregate, values: Floats | None, place: int) -> Floats:
         of_labels = one.events == "label changes"
@@ -526,28 +547,39 @@ class _Question:
 # The result
 
 
-def _table(rows: _Rows, plan: _Plan, made: npt.NDArray[np.float32]) -> pa.Table:
-    """Adds what a transaction says of itself, and puts all into the order of the result."""
-    contract, asked = plan.contract, rows.asked
-    table = _taken(rows.table, asked)
-    local = rows.local[asked]
+def write_own(table: pa.Table, local: Integers, plan: Plan, made: npt.NDArray[np.float32]) -> None:
+    """Writes what transactions say of themselves.
+
+    Args:
+        table: the transactions.
+        local: when they happened, as the contract's clock shows it.
+        plan: of their contract.
+        made: is written into, shape (`plan.numbers`, transactions).
+    """
     numbers = dict(zip(plan.numbers, made, strict=True))
     numbers["hour"][:] = (local % MICROSECONDS_PER_DAY) / MICROSECONDS_PER_HOUR
     numbers["is_weekend"][:] = (local // MICROSECONDS_PER_DAY + MONDAY_EPOCH_SHIFT) % 7 >= 5
+    with np.errstate(over="ignore"):
+        if plan.contract.amount:
+            numbers["amount"][:] = number_array(table["amount"])
+        for name, column in plan.shown.items():
+            if column.type == "date":
+                numbers[name][:] = local // MICROSECONDS_PER_DAY - number_array(table[name])
+            elif column.type != "string":
+                numbers[name][:] = number_array(table[name])
+
+
+def _table(rows: Rows, plan: Plan, made: npt.NDArray[np.float32]) -> pa.Table:
+    """Adds what a transaction says of itself, and puts all into the order of the result."""
+    contract, asked = plan.contract, rows.asked
+    table = _taken(rows.table, asked)
+    write_own(table, rows.local[asked], plan, made)
+    numbers = dict(zip(plan.numbers, made, strict=True))
     columns: dict[str, Any] = {name: table[name] for name in ("transaction_id", *contract.entities)}
     columns["event_timestamp"] = table["event_timestamp"]
     if columns["event_timestamp"].type != TIMESTAMP:
         columns["event_timestamp"] = columns["event_timestamp"].cast(TIMESTAMP)
-    with np.errstate(over="ignore"):
-        if contract.amount:
-            numbers["amount"][:] = number_array(table["amount"])
-        for name, column in plan.shown.items():
-            if column.type == "string":
-                columns[name] = table[name].cast(pa.string())
-            elif column.type == "date":
-                numbers[name][:] = local // MICROSECONDS_PER_DAY - number_array(table[name])
-            else:
-                numbers[name][:] = number_array(table[name])
+    columns |= {name: table[name].cast(pa.string()) for name, column in plan.shown.items() if column.type == "string"}
     if len(asked) > BLOCK_ROWS:
         columns |= _each(_floats, numbers)
     else:
