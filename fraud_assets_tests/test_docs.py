@@ -309,8 +309,9 @@ def _wrong_request(arguments: list[str]) -> str | None:
 
 @cache
 def _routes() -> frozenset[str]:
-    source = (PROJECT_ROOT / "bentos" / "fraud_scorer" / "service.py").read_text(encoding="utf-8")
-    return ROUTES | frozenset(re.findall(r'route="(/\w+)"', source))
+    files = [PROJECT_ROOT / "bentos" / "fraud_scorer" / name for name in ("service.py", "pages.py")]
+    source = "".join(file.read_text(encoding="utf-8") for file in files)
+    return ROUTES | frozenset(re.findall(r'(?:route=|Route\()"(/[\w./]+)"', source))
 
 
 def _wrong_compose(arguments: list[str]) -> str | None:

@@ -143,7 +143,7 @@ def test_bodies_of_all_requests_together_are_limited_and_room_comes_back(monkeyp
         await third
         return [sent[0]["status"] for sent in (first_sent, second_sent, third_sent)]
 
-    assert asyncio.run(three()) == [200, 503, 200]
+    assert asyncio.run(three()) == [200, 429, 200]
 
 
 # --- Turns --------------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ class Follower:
         self._is_told = bool(named)
         self._model, self._load, self._take = model, load, take
         self._refused = ""
+        self._live: LiveModel | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follow", daemon=True)
         self._state: IO[str] | None = None
@@ -59,6 +60,16 @@ class Follower:
         """Begins to look, where a file is named."""
         if self._is_told:
             self._thread.start()
+
+    @property
+    def refused(self) -> str:
+        """Why the model that is named for serving was not taken; empty where it was."""
+        return self._refused
+
+    def live_of(self, model: LoadedModel) -> LiveModel | None:
+        """What was said of a model when it was named for serving; None where nothing was."""
+        live = self._live
+        return live if live is not None and dict(live.digests) == model.digests else None
 
     def close(self) -> None:
         """Looks no more."""
@@ -91,7 +102,7 @@ class Follower:
         try:
             live = LiveModel.from_json(self._file.read_text(encoding="utf-8"))
             if dict(live.digests) == before.digests:
-                self._refused = ""
+                self._refused, self._live = "", live
                 self._tell()
                 return
             loaded = self._load(self._file.parent / live.folder, live)
@@ -101,7 +112,7 @@ class Follower:
             logger.error("version %s goes on answering: %s", before.manifest.model_version, self._refused)
         else:
             self._take(loaded)
-            self._refused = ""
+            self._refused, self._live = "", live
             SWAPS.labels("taken").inc()
             logger.warning(
                 "version %s answers now, in place of version %s",

@@ -70,7 +70,7 @@ class RequestLimits:
         self._bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or answers 400, 408, 413, 415 or 503."""
+        """Passes the request on, or answers 400, 408, 413, 415 or 429."""
         if scope["type"] != "http" or scope["method"] in WITHOUT_BODY:
             await self.app(scope, receive, _with_own_files(send))
             return
@@ -78,7 +78,7 @@ class RequestLimits:
         try:
             await self._pass_on(scope, receive, send, held)
         except _RefusedError as refused:
-            headers = {"Retry-After": "1"} if refused.status == 503 else {}
+            headers = {"Retry-After": "1"} if refused.status == 429 else {}
             # The rest of the body stays unread, so this connection is of no further use.
             headers["Connection"] = "close"
             body = {"error": str(refused), "detail": []}
@@ -131,7 +131,7 @@ class RequestLimits:
         if (more := wanted - held[0]) <= 0:
             return
         if self._bytes + more > MAX_BYTES_AT_ONCE:
-            raise _RefusedError(503, "other large requests are being answered; send this one again")
+            raise _RefusedError(429, "other large requests are being answered; send this one again")
         self._bytes += more
         held[0] += more
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from prometheus_client import Counter, Histogram
 
 from bentos.fraud_scorer.requests import RowChecker
@@ -45,6 +46,7 @@ class LoadedModel:
     Attributes:
         manifest: what it says about itself.
         digests: SHA-256 of its files, by name.
+        since: when it was loaded.
         contract: of the transactions that it scores.
         history: where features find what came before; None without a database, or where the contract needs none.
         probe: the same for the question whether the service is ready, as the other one is in use for as long as a
@@ -71,6 +73,7 @@ class LoadedModel:
             OSError: when a file cannot be read.
             ScoringError: when the files are not those that were expected, or the model cannot score.
         """
+        self.since = datetime.now(UTC)
         contents = {name: (folder / name).read_bytes() for name in FILES}
         self.digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         for name, digest in (expected or {}).items():
@@ -129,30 +132,42 @@ class LoadedModel:
     def answer(
         self,
         probabilities: np.ndarray[Any, np.dtype[np.float64]],
-        ids: list[Any] | None,
+        batch: pa.Table | None,
         reasons: int = 0,
         told: list[Explanation] | None = None,
+        *,
+        decisions_only: bool = False,
     ) -> bytes:
-        """The answer to a request: model, version, threshold and decisions, all of this model."""
+        """The answer to a request: model, version, threshold and decisions, all of this model.
+
+        Args:
+            probabilities: of each row.
+            batch: the transactions that were scored; None where features were.
+            reasons: how many were asked for.
+            told: these.
+            decisions_only: leave out what is no decision: probabilities, and the threshold.
+        """
         decisions = self._scorer.decide(probabilities)
         for probability, decision in zip(probabilities.tolist(), decisions, strict=True):
             self._scores.observe(probability)
             self._decisions[decision].inc()
         version = self.manifest.model_version
-        results = [
-            {"probability": probability, "decision": decision, "model_version": version}
-            for probability, decision in zip(probabilities.tolist(), decisions, strict=True)
-        ]
-        if ids is not None:
-            results = [{"transaction_id": key, **result} for key, result in zip(ids, results, strict=True)]
+        results: list[dict[str, Any]] = [{"decision": decision, "model_version": version} for decision in decisions]
+        if not decisions_only:
+            scores = zip(probabilities.tolist(), results, strict=True)
+            results = [{"probability": probability, **result} for probability, result in scores]
+        if batch is not None:
+            ids, moments = batch["transaction_id"].to_pylist(), batch["event_timestamp"].to_pylist()
+            results = [
+                {"transaction_id": key, **result, "feature_time": moment.isoformat().replace("+00:00", "Z")}
+                for key, moment, result in zip(ids, moments, results, strict=True)
+            ]
         if told is not None:
             results = [result | {"explanation": one.to_dict()} for result, one in zip(results, told, strict=True)]
-        answer = {
-            "model_name": self.manifest.model_name,
-            "model_version": version,
-            "threshold": self.manifest.threshold,
-            "results": results,
-        }
+        answer: dict[str, Any] = {"model_name": self.manifest.model_name, "model_version": version}
+        if not decisions_only:
+            answer["threshold"] = self.manifest.threshold
+        answer["results"] = results
         if reasons and told is None:
             answer["not_explained"] = self.reasons.why_not
         return json.dumps(answer).encode()

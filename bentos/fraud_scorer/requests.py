@@ -7,6 +7,7 @@ BentoML gives its own: `{"error": ..., "detail": [{"type", "loc", "msg"}]}`, whe
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
@@ -25,44 +26,20 @@ MAX_EXPLAINED_ROWS = 1000
 FLOAT32_MAX = 3.4028234663852886e38
 
 
-class ScoreRequest(BaseModel):
-    """Exactly one of `features` and `transactions`, at most 10,000 rows.
+Rows = Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_ROWS)]
 
-    The manifest of the model names the features, and the contract the columns of a transaction; every row is
-    checked against them.
-    """
+FEATURES = "Ready features by name, all of them, null where a feature is not known."
+TRANSACTIONS = (
+    "Transactions by the platform's column names: transaction_id, event_timestamp (ISO 8601 with a time zone), the "
+    "contract's entities, amount and further attributes. Or by the source's own, as its files have them; columns that "
+    "the contract does not name are left out."
+)
+
+
+class _Explained(BaseModel):
+    """What all requests for scores have in common."""
 
     model_config = CONFIG
-
-    features: Annotated[
-        list[dict[str, Any]] | None,
-        Field(
-            min_length=1,
-            max_length=MAX_ROWS,
-            description="Ready features by name, all of them, null where a feature is not known.",
-        ),
-    ] = None
-    transactions: Annotated[
-        list[dict[str, Any]] | None,
-        Field(
-            min_length=1,
-            max_length=MAX_ROWS,
-            description=(
-                "Transactions by the platform's column names: transaction_id, event_timestamp (ISO 8601 with "
-                "a time zone), customer_id, terminal_id, amount and the contract's further attributes. Or by the "
-                "source's own, as its files have them; columns that the contract does not name are left out."
-            ),
-        ),
-    ] = None
-    names: Annotated[
-        Names | None,
-        Field(
-            description=(
-                "Whose column names the transactions have. Without it they are the platform's where all of them are, "
-                "else the source's where its time is among them."
-            ),
-        ),
-    ] = None
 
     explain: Annotated[
         Annotated[bool, Strict()] | Annotated[int, Strict(), Field(ge=0, le=1000)],
@@ -74,18 +51,62 @@ class ScoreRequest(BaseModel):
         ),
     ] = False
 
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
-        if (self.features is None) == (self.transactions is None):
-            raise ValueError("give exactly one of features and transactions")
-        if self.reasons and len(self.features or self.transactions or []) > MAX_EXPLAINED_ROWS:
-            raise ValueError(f"at most {MAX_EXPLAINED_ROWS:,} rows are explained at a time; send fewer, or no explain")
-        return self
-
     @property
     def reasons(self) -> int:
         """How many reasons of each row are asked for."""
         return USUAL_REASONS if self.explain is True else int(self.explain)
+
+    @property
+    def rows(self) -> int:
+        """How many rows are to be scored."""
+        return len(getattr(self, "features", None) or getattr(self, "transactions", None) or [])
+
+    @model_validator(mode="after")
+    def _explains_in_time(self) -> Self:
+        if self.reasons and self.rows > MAX_EXPLAINED_ROWS:
+            raise ValueError(f"at most {MAX_EXPLAINED_ROWS:,} rows are explained at a time; send fewer, or no explain")
+        return self
+
+
+class _Named(_Explained):
+    names: Annotated[
+        Names | None,
+        Field(
+            description=(
+                "Whose column names the transactions have. Without it they are the platform's where all of them are, "
+                "else the source's where its time is among them."
+            ),
+        ),
+    ] = None
+
+
+class TransactionsRequest(_Named):
+    """One or more transactions, at most 10,000; every row is checked against the contract."""
+
+    transactions: Annotated[Rows, Field(description=TRANSACTIONS)]
+
+
+class FeaturesRequest(_Explained):
+    """The features of one or more transactions, at most 10,000."""
+
+    features: Annotated[Rows, Field(description=FEATURES)]
+
+
+class ScoreRequest(_Named):
+    """Exactly one of `features` and `transactions`, at most 10,000 rows.
+
+    The manifest of the model names the features, and the contract the columns of a transaction; every row is
+    checked against them.
+    """
+
+    features: Annotated[Rows | None, Field(description=FEATURES)] = None
+    transactions: Annotated[Rows | None, Field(description=TRANSACTIONS)] = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.features is None) == (self.transactions is None):
+            raise ValueError("give exactly one of features and transactions")
+        return self
 
 
 class Reason(BaseModel):
@@ -116,9 +137,12 @@ class Result(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     transaction_id: Annotated[int | str | None, Field(description="Only for transactions.")] = None
-    probability: Annotated[float, Field(ge=0, le=1, description="Probability of fraud.")]
+    probability: Annotated[float | None, Field(ge=0, le=1, description="Probability of fraud.")] = None
     decision: Literal["review", "approve"]
     model_version: int
+    feature_time: Annotated[
+        datetime | None, Field(description="Only for transactions: the moment whose features these are, nothing later.")
+    ] = None
     explanation: Annotated[Explanation | None, Field(description="Where `explain` asked for it.")] = None
 
 
@@ -129,11 +153,55 @@ class ScoreResponse(BaseModel):
 
     model_name: str
     model_version: int
-    threshold: Annotated[float, Field(description="Probability from which the decision is review.")]
+    threshold: Annotated[float | None, Field(description="Probability from which the decision is review.")] = None
     results: list[Result]
     not_explained: Annotated[
         str | None, Field(description="Why there is no explanation, where one was asked for and the model has none.")
     ] = None
+
+
+class Ledger(BaseModel):
+    """What the ledger says of the live model."""
+
+    since: Annotated[datetime | None, Field(description="When the model went live.")]
+    entry: Annotated[int | None, Field(description="The ledger's row that let it go live; see `fraud ledger`.")]
+    last_row: Annotated[int, Field(description="The ledger's last row when the model was named for serving.")]
+    last_hash: Annotated[str, Field(description="Of that row.")]
+    bento: Annotated[str, Field(description="The package that was promoted.")]
+
+
+class LiveAnswer(BaseModel):
+    """The model that answers."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_name: str
+    model_version: int
+    family: str
+    trained_month: str
+    labels_as_of: Annotated[datetime, Field(description="What was known then trained it.")]
+    threshold: Annotated[float | None, Field(description="Probability from which the decision is review.")] = None
+    answers_since: Annotated[datetime, Field(description="When this process took the model.")]
+    ledger: Annotated[
+        Ledger | None, Field(description="null for a package that is served on its own, without a home to follow.")
+    ]
+    digests: Annotated[dict[str, str], Field(description="SHA-256 of the model's files.")]
+    refused: Annotated[str | None, Field(description="Why a model that was named for serving was not taken.")] = None
+
+
+class Problem(BaseModel):
+    """A field that is wrong."""
+
+    type: str
+    loc: Annotated[list[str | int], Field(description="Leads to the field.")]
+    msg: Annotated[str, Field(description="What is wrong with it. Values are never repeated.")]
+
+
+class Refusal(BaseModel):
+    """Why there is no answer."""
+
+    error: str
+    detail: list[Problem] = []
 
 
 class RowChecker:

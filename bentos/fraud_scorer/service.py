@@ -1,8 +1,9 @@
-"""The service: POST /score with features or with raw transactions, by the model that lies in the bento, or follows it.
+"""The service: scores of raw transactions or ready features, by the model that lies in the bento, or follows it.
 
 BentoML mounts /healthz and /livez (the process answers), /readyz (`__is_ready__` below) and /metrics.
-What is refused unread belongs to `limits.py`, waiting to `turns.py`, checking requests to `requests.py` and
-`transactions.py`, reading history to `adapters/postgres/history.py`, and all science to `fraud_assets.core`.
+What is answered to GET belongs to `pages.py`, what is refused unread to `limits.py`, waiting to `turns.py`, checking
+requests to `requests.py` and `transactions.py`, reading history to `adapters/postgres/history.py`, and all science to
+`fraud_assets.core`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from starlette.responses import Response
 from bentos.fraud_scorer.following import Follower, same_sources
 from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
 from bentos.fraud_scorer.loaded import LoadedModel
-from bentos.fraud_scorer.requests import ScoreRequest, ScoreResponse
+from bentos.fraud_scorer.pages import Pages
+from bentos.fraud_scorer.requests import FeaturesRequest, ScoreRequest, ScoreResponse, TransactionsRequest
 from bentos.fraud_scorer.transactions import Names, RequestError
 from bentos.fraud_scorer.turns import BusyError, LateError, Turns, check_time
 from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE, HistoryError, features_with_history
@@ -42,6 +44,7 @@ THREAD_FROM_ROWS = 256
 EXPLAINED_AT_ONCE = 50  # rows, between two looks at the clock: with a large forest they take most of a second
 # Whoever asks whether the service is ready asks again soon.
 READY_SECONDS = 3.0
+PAGES = Pages()
 
 
 class HistoryNotConfiguredError(RuntimeError):
@@ -67,6 +70,7 @@ class FraudScorer:
         self.model = LoadedModel(self.model_folder, self._url)
         self._transaction_turns, self._feature_turns = Turns(), Turns()
         self._follower = Follower(lambda: self.model, self._load, self._take)
+        PAGES.open(lambda: self.model, self._follower)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator] # BentoML imports its names lazily
     def settle(self) -> None:
@@ -96,23 +100,40 @@ class FraudScorer:
 
     @bentoml.api(route="/score", output_spec=ScoreResponse)  # type: ignore[untyped-decorator] # likewise
     async def score(self, request: ScoreRequest, /) -> Response:
-        """Scores up to 10,000 rows of `features`, or `transactions` whose features are then computed.
+        """Scores features or transactions: an alias of the two below."""
+        return await self._answer(request, request.transactions, request.features or [], request.names)
 
-        With `explain`, each result says which features moved its score most.
+    @bentoml.api(route="/v1/score", output_spec=ScoreResponse)  # type: ignore[untyped-decorator] # likewise
+    async def score_transactions(self, request: TransactionsRequest, /) -> Response:
+        """Scores transactions, whose features are computed."""
+        return await self._answer(request, request.transactions, [], request.names)
 
-        400: the request is wrong, `detail` leads to the fields. 503: history is needed and cannot be read, or too many
-        requests wait, and this one was not begun. 504: its time is over, and what was left was not computed.
+    @bentoml.api(route="/v1/score/features", output_spec=ScoreResponse)  # type: ignore[untyped-decorator] # likewise
+    async def score_features(self, request: FeaturesRequest, /) -> Response:
+        """Scores ready features."""
+        return await self._answer(request, None, request.features, None)
+
+    async def _answer(
+        self,
+        request: TransactionsRequest | FeaturesRequest | ScoreRequest,
+        transactions: list[dict[str, Any]] | None,
+        features: list[dict[str, Any]],
+        names: Names | None,
+    ) -> Response:
+        """Scores transactions, or features where they are None.
+
+        400: the request is wrong, `detail` leads to the fields. 429: too many requests wait, and this one was not
+        begun. 503: history is needed and cannot be read. 504: its time is over, and what was left was not computed.
         """
-        model = self.model
+        model, reasons = self.model, request.reasons
         try:
-            reasons = request.reasons
-            if (transactions := request.transactions) is not None:
-                work = partial(_score_transactions, model, transactions, request.names, reasons)
+            if transactions is not None:
+                work = partial(_score_transactions, model, transactions, names, reasons)
                 body = await self._transaction_turns.take(len(transactions), work)
-            elif len(rows := request.features or []) < THREAD_FROM_ROWS and not reasons:
-                body = _score_features(model, rows)
+            elif len(features) < THREAD_FROM_ROWS and not reasons:
+                body = _score_features(model, features)
             else:
-                body = await self._feature_turns.take(len(rows), partial(_score_features, model, rows, reasons))
+                body = await self._feature_turns.take(len(features), partial(_score_features, model, features, reasons))
         except RequestError as error:
             return _refused(400, error.error, error.detail)
         except ScoringError as error:
@@ -120,7 +141,7 @@ class FraudScorer:
         except (HistoryError, HistoryNotConfiguredError) as error:
             return _refused(503, str(error))
         except BusyError as error:
-            return _refused(503, str(error), retry_after=error.retry_after)
+            return _refused(429, str(error), retry_after=error.retry_after)
         except LateError as error:
             return _refused(504, str(error))
         return Response(body, media_type="application/json")
@@ -174,7 +195,7 @@ def _score_transactions(
     check_time(until)
     scores = model.scorer.score(features)
     told = _told(model, features.to_pylist(), scores, reasons, until) if reasons else None
-    return model.answer(scores, batch["transaction_id"].to_pylist(), reasons, told)
+    return model.answer(scores, batch, reasons, told)
 
 
 def _told(
@@ -216,3 +237,4 @@ def _refused(
 
 # BentoML's decorator makes the class a Service, which type checkers do not see.
 FraudScorer.add_asgi_middleware(RequestLimits)  # type: ignore[attr-defined]
+FraudScorer.mount_asgi_app(PAGES.app)  # type: ignore[attr-defined]

@@ -89,7 +89,11 @@ class TransactionReader:
         try:
             converted = convert(table, contract, "the request")
         except ContractError as error:
-            raise RequestError(f"the transactions cannot be read: {error}", []) from error
+            said = str(error)
+            if isinstance(error.__cause__, pa.ArrowException):
+                # Arrow's own words may repeat a value.
+                said = said.replace(str(error.__cause__), "a value does not fit")
+            raise RequestError(f"the transactions cannot be read: {said}", []) from error
         if converted.reasons:
             raise _refusal(
                 [
@@ -230,7 +234,11 @@ def _json_type(kind: str) -> Any:
 
 
 def _instant(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        # Python's own words repeat the value.
+        raise ValueError("this is no time in ISO 8601; write it as 2018-08-14T12:30:00Z") from None
     if moment.tzinfo is None:
         raise ValueError("the time has no time zone; add Z or an offset, for example 2018-08-14T12:30:00Z")
     if not FIRST_INSTANT <= moment < LAST_INSTANT:

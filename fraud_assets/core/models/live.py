@@ -29,6 +29,8 @@ class LiveModel:
         bento: tag of the bento that has it.
         folder: the bento's folder, from the folder of the file on.
         digests: SHA-256 by name of the model's files.
+        entry: number of the ledger's row that made it live; 0 where it was named before that was noted.
+        since: when that was, in ISO 8601; empty likewise.
     """
 
     model_version: int
@@ -37,6 +39,8 @@ class LiveModel:
     bento: str
     folder: str
     digests: Mapping[str, str]
+    entry: int = 0
+    since: str = ""
 
     def to_json(self) -> str:
         """As the file has it."""
@@ -58,6 +62,8 @@ class LiveModel:
                 bento=str(said["bento"]),
                 folder=str(said["folder"]),
                 digests={str(name): str(digest) for name, digest in said["digests"].items()},
+                entry=int(said.get("entry", 0)),
+                since=str(said.get("since", "")),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the file names no model to serve ({error}); `fraud reconcile` writes it anew") from error

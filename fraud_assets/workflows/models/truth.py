@@ -6,6 +6,7 @@ What disagrees, and in which words, belongs to `core/decisions/truth.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import UTC
 from typing import Any
 
 from fraud_assets.adapters.bento import PackagedBento
@@ -14,7 +15,7 @@ from fraud_assets.adapters.mlflow import Registry, RegistryError
 from fraud_assets.adapters.postgres.ledger import LedgerDecision, LedgerStore
 from fraud_assets.adapters.postgres.run_processes import run_lives
 from fraud_assets.core.decisions.chain import LedgerError
-from fraud_assets.core.decisions.ledger import BY_HAND, Event, standing
+from fraud_assets.core.decisions.ledger import BY_HAND, Event, champion_event, standing
 from fraud_assets.core.decisions.truth import Disagreement, Seen, disagreements, wanted_aliases
 from fraud_assets.core.models.live import LiveModel
 from fraud_assets.core.reasons import Reason, Rule
@@ -59,7 +60,8 @@ def follow_registration(ledger: LedgerStore, registry: Registry) -> None:
 def name_for_serving(events: Iterable[Event], packaged: PackagedBento, version: int, settings: Settings) -> None:
     """Names a version's bento for serving, if the version is live by the ledger; running services follow it."""
     ordered = list(events)
-    if standing(ordered).champion != version:
+    made_live = champion_event(ordered)
+    if made_live is None or made_live.model_version != version:
         return
     live = LiveModel(
         model_version=version,
@@ -68,6 +70,8 @@ def name_for_serving(events: Iterable[Event], packaged: PackagedBento, version: 
         bento=packaged.tag,
         folder=packaged.path.relative_to(settings.bentoml_home).as_posix(),
         digests={name: digest for name, digest in packaged.digests.items() if name != "bento"},
+        entry=made_live.number,
+        since=made_live.recorded_at.astimezone(UTC).isoformat(),
     )
     write_live(settings.bentoml_home, live)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import UTC
 from pathlib import Path
 from typing import cast
 
@@ -296,6 +297,7 @@ def test_what_is_live_is_named_for_serving_with_the_ledger_s_head_and_a_later_na
     promote(ledger, registry, 3)
     live = read_live(registry.bentoml_home)
     (event,) = ledger.events()
-    assert live == LiveModel(3, 1, event.hash, "fraud_scorer:v3", "v3", {"model.onnx": "m3"})
+    since = event.recorded_at.astimezone(UTC).isoformat()
+    assert live == LiveModel(3, 1, event.hash, "fraud_scorer:v3", "v3", {"model.onnx": "m3"}, 1, since)
     write_live(registry.bentoml_home, replace(live, row=0, model_version=2))
     assert read_live(registry.bentoml_home) == live

@@ -1,0 +1,177 @@
+"""The routes of the running service, its description, and who may ask for what.
+
+What is scored, and every way in which a request can be wrong, is tested in `test_service.py`.
+"""
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE, LiveModel
+from fraud_assets_tests.test_service import (
+    card_bento,
+    card_features,
+    card_model,
+    cards,
+    database_url,
+    feature_rows,
+    name_for_serving,
+    own_names,
+    places,
+    postgres,
+    probabilities,
+    served,
+    store_of,
+    transaction_rows,
+)
+
+__all__ = ["card_bento", "card_features", "card_model", "cards", "database_url", "postgres"]
+
+
+@pytest.fixture(scope="module")
+def service(card_bento, database_url, tmp_path_factory):
+    """The cards' service with its history; it follows the file that names the live model."""
+    folder = tmp_path_factory.mktemp("serve") / "api"
+    name_for_serving(card_bento, 5, entry=17, since="2024-07-02T08:00:00+00:00", row=19, hash="ab")
+    named = {LIVE_VARIABLE: str(store_of(card_bento) / LIVE_FILE)}
+    with served(card_bento, folder, FRAUD_DATABASE_URL=database_url, **named) as client:
+        yield client
+
+
+def within(seconds, what):
+    """The first truthy value of `what`."""
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+# --- Routes -------------------------------------------------------------------------------------------------
+
+
+def test_transactions_and_features_have_a_route_each_and_the_old_one_answers_the_same(
+    service, cards, card_features, card_model
+):
+    transactions = {"transactions": transaction_rows(cards[1].slice(2300, 3))}
+    features = {"features": feature_rows(card_features.slice(0, 3), card_model[1])}
+    for route, body in (("/v1/score", transactions), ("/v1/score/features", features)):
+        answer = service.post(route, json=body | {"explain": 2})
+        assert len(probabilities(answer)) == 3
+        assert answer.json() == service.post("/score", json=body | {"explain": 2}).json()
+        assert {len(one["explanation"]["reasons"]) for one in answer.json()["results"]} == {2}
+
+
+def test_each_route_takes_its_own_rows_alone(service, cards, card_features, card_model):
+    transactions = {"transactions": transaction_rows(cards[1].slice(2300, 1))}
+    features = {"features": feature_rows(card_features.slice(0, 1), card_model[1])}
+    assert places(service.post("/v1/score", json=features)) == {"transactions", "features"}
+    assert places(service.post("/v1/score/features", json=transactions)) == {"features", "transactions"}
+    assert places(service.post("/v1/score", json=transactions | {"url": "http://example.org"})) == {"url"}
+
+
+def test_each_transaction_s_answer_says_of_which_moment_its_features_are(service, cards):
+    rows = transaction_rows(cards[1].slice(2300, 2))
+    rows[0]["event_timestamp"] = "2024-06-20T14:00:00.5+02:00"
+    answer = service.post("/v1/score", json={"transactions": rows}).json()
+    told = [datetime.fromisoformat(one["feature_time"]) for one in answer["results"]]
+    assert answer["results"][0]["feature_time"].endswith("Z")
+    assert told == [datetime(2024, 6, 20, 12, 0, 0, 500_000, UTC), cards[1]["event_timestamp"][2301].as_py()]
+
+
+def test_the_live_model_is_told_with_its_ledger_entry_and_since_when(service, card_bento, card_model):
+    manifest = card_model[1]
+    told = within(20, lambda: (found := service.get("/v1/model").json())["ledger"] and found)
+    assert told["ledger"] == {
+        "since": "2024-07-02T08:00:00Z", "entry": 17, "last_row": 19, "last_hash": "ab", "bento": card_bento.tag,
+    }  # fmt: skip
+    assert (told["model_name"], told["model_version"], told["threshold"]) == ("cards", 5, 0.3)
+    assert told["digests"] == {"model.onnx": manifest.model_digest, "manifest.json": manifest.digests["manifest.json"]}
+    assert datetime.fromisoformat(told["answers_since"]) < datetime.now(UTC)
+    assert told["refused"] is None
+
+
+def test_a_model_that_was_not_taken_is_told(service, card_bento):
+    name_for_serving(card_bento, 6, digests={"model.onnx": "0" * 64})
+    told = within(20, lambda: (found := service.get("/v1/model").json())["refused"] and found)
+    assert (told["model_version"], told["ledger"]["entry"]) == (5, 17)
+    assert "is not the file that was promoted" in told["refused"]
+    name_for_serving(card_bento, 5, entry=17, since="2024-07-02T08:00:00+00:00")
+    within(20, lambda: not service.get("/v1/model").json()["refused"])
+
+
+def test_a_file_from_before_entries_were_noted_is_read():
+    text = '{"model_version": 5, "row": 3, "hash": "h", "bento": "b:1", "folder": "f", "digests": {}}'
+    assert LiveModel.from_json(text) == LiveModel(5, 3, "h", "b:1", "f", {})
+
+
+# --- The description ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def description(service):
+    return service.get("/docs.json").json()
+
+
+@pytest.mark.parametrize("route", ["/v1/score", "/v1/score/features", "/score"])
+def test_the_example_of_each_route_scores_as_it_is(service, description, route):
+    body = description["paths"][route]["post"]["requestBody"]["content"]["application/json"]
+    answer = service.post(route, json=body["example"])
+    assert len(probabilities(answer)) == 1
+
+
+def test_the_description_names_the_contract_s_fields(description, card_model):
+    schemas = description["components"]["schemas"]
+    asked = schemas["TransactionsRequest"]["properties"]["transactions"]["items"]["anyOf"]
+    assert asked == [{"$ref": "#/components/schemas/Transaction"}, {"$ref": "#/components/schemas/SourceTransaction"}]
+    assert list(schemas["Transaction"]["properties"]) == [
+        "transaction_id", "event_timestamp", "customer_id", "terminal_id", "amount", "channel", "age_days", "expires",
+        "present",
+    ]  # fmt: skip
+    assert schemas["Transaction"]["required"] == ["transaction_id", "event_timestamp", "customer_id", "amount"]
+    assert set(schemas["SourceTransaction"]["properties"]) == {
+        "id", "time", "customer", "terminal", "amount", "channel", "age", "expires", "present",
+    }  # fmt: skip
+    assert tuple(schemas["Features"]["required"]) == card_model[1].features
+    assert schemas["Features"]["properties"]["channel"]["type"] == ["string", "null"]
+
+
+def test_every_reference_of_the_description_leads_somewhere(description):
+    def references(value):
+        if isinstance(value, dict):
+            yield from ([value["$ref"]] if "$ref" in value else [])
+            value = list(value.values())
+        if isinstance(value, list):
+            for one in value:
+                yield from references(one)
+
+    found = set(references(description))
+    assert found
+    assert {one.rpartition("/")[2] for one in found} <= set(description["components"]["schemas"])
+
+
+# --- What is said of a mistake ------------------------------------------------------------------------------
+
+
+FIELDS = ("transaction_id", "event_timestamp", "customer_id", "terminal_id", "amount", "channel", "age_days", "expires",
+          "present")  # fmt: skip
+SECRETS = ("secret-4711", 471147114711.4711, ["secret-4711"], {"secret-4711": 1}, "4711.4711.4711")
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("own", [False, True], ids=["platform", "source"])
+@pytest.mark.parametrize("value", SECRETS)
+def test_a_refusal_names_the_field_and_repeats_no_value(service, field, own, value):
+    row = {
+        "transaction_id": 1, "event_timestamp": "2024-06-20T12:00:00Z", "customer_id": 1, "terminal_id": "T1",
+        "amount": 12.5, "channel": "chip", "age_days": 3, "expires": "2027-01-31", "present": True,
+    }  # fmt: skip
+    changed = row | {field: value}
+    answer = service.post("/v1/score", json={"transactions": [own_names(changed) if own else changed]})
+    (called,) = own_names({field: None}) if own else (field,)
+    if answer.status_code != 200:
+        # Of a time that is a number, the contract says what is wrong with all rows.
+        assert f"transactions.0.{called}" in places(answer) or field in answer.json()["error"]
+        assert "4711" not in answer.text
+    assert "4711" not in service.log()
