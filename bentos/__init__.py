@@ -1,1 +1,1 @@
-"""The services that `bentoml serve` runs; they know `fraud_assets.core`, and of the database the history alone."""
+"""The services that `bentoml serve` runs; they know `fraud_assets.core`, of the database history and kept scores."""

@@ -1,11 +1,11 @@
 """The platform's own tables, declared once, and the version of them that a database has.
 
 These are the tables that say what was done and decided: versions of months, ledger, quarantine, labels that people
-added, alerts, retraining. They change with the platform, through the revisions in `migrations/`, and only when a
-database is opened for writing. The tables of months do not belong here: their columns follow the contract, which is
-the user's and changes without a new version of the platform, so `months.py` adds what a contract adds. A revision
-rewrites months only where the form of what is stored changes, in tables whose columns are the same for every contract,
-and gives them versions with their new digests (0003).
+added, alerts, retraining, the service's scores. They change with the platform, through the revisions in `migrations/`,
+and only when a database is opened for writing. The tables of months do not belong here: their columns follow the
+contract, which is the user's and changes without a new version of the platform, so `months.py` adds what a contract
+adds. A revision rewrites months only where the form of what is stored changes, in tables whose columns are the same for
+every contract, and gives them versions with their new digests (0003).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any, Literal
 
 import psycopg
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, TIMESTAMP
 
 # Not alembic's own name, which other tools (MLflow, Dagster, the user's) take for theirs.
 VERSION_TABLE = "fraud_schema_version"
 
 # Oldest first. Here, and not asked of alembic, because whoever only reads should not wait until that is imported.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 
 State = Literal["empty", "behind", "current", "ahead"]
 
@@ -211,6 +211,39 @@ sa.Table(
     _moment("attempted_at"),
     _text("error", nullable=True),
     sa.Index("alert_attempts_of_a_fact", "fact_key", "channel"),
+)
+
+# Of any contract, so that entities and attributes are values by name. No months of their own: a row is named by its
+# transaction and version alone, whenever that says it happened.
+sa.Table(
+    "scored_transactions",
+    CONTROL_TABLES,
+    # Only grows, so that who reads along asks for what came after the last number (channel `fraud_scored`).
+    _number(),
+    _text("transaction_id"),
+    _count("model_version"),
+    _moment("event_timestamp"),
+    _moment("scored_at"),
+    # As text, which keeps a double as it is; jsonb writes 1e-300 with 300 digits.
+    sa.Column("transaction", JSON, nullable=False),
+    sa.Column("raw_score", sa.Double),
+    sa.Column("probability", sa.Double, nullable=False),
+    sa.Column("threshold", sa.Double, nullable=False),
+    _text("decision"),
+    sa.Column("pass_through_probability", sa.Double, nullable=False),
+    sa.Column("passed_through", sa.Boolean, nullable=False),
+    sa.Column("features", JSON, nullable=False),
+    sa.UniqueConstraint("transaction_id", "model_version", name="scored_transactions_once"),
+    # By which months are read, and old rows are deleted.
+    sa.Index("scored_transactions_by_time", "event_timestamp"),
+)
+
+sa.Table(
+    "scored_months",
+    CONTROL_TABLES,
+    sa.Column("month", sa.Text, primary_key=True),
+    _count("n_rows"),
+    _moment("last_scored_at"),
 )
 
 

@@ -114,6 +114,41 @@ class Explained:
         calibrated = c + b * np.logaddexp(0, odds) - a * np.logaddexp(0, -odds)
         return np.asarray(np.exp(-np.logaddexp(0, -calibrated)))
 
+    def raw(self, probability: Floats) -> Floats:
+        """The raw score that came to a score: what `probability` does, undone.
+
+        Args:
+            probability: float64 [n], 0 to 1. 0 and 1 come of raw scores that are infinite, or of a share of 0 or 1.
+        """
+        with np.errstate(divide="ignore"):
+            odds = _uncalibrated(np.log(probability) - np.log1p(-probability), *self.calibration)
+        if self.unit == "log_odds":
+            return odds
+        return np.asarray(np.exp(-np.logaddexp(0, self.offset - odds)))
+
+
+def _uncalibrated(log_odds: Floats, a: float, b: float, c: float) -> Floats:
+    """The log odds that a calibrator's result came of.
+
+    By Newton's method: the map's slope lies between a and b and only rises or only falls, so each step but the first
+    comes nearer from the same side.
+    """
+    if a == b:
+        return np.asarray((log_odds - c) / a)
+    known = np.isfinite(log_odds)
+    wanted = log_odds[known]
+    found = (wanted - c) / max(a, b)
+    for _ in range(100):
+        rising = np.exp(-np.logaddexp(0, -found))
+        reached = c + b * np.logaddexp(0, found) - a * np.logaddexp(0, -found)
+        step = (wanted - reached) / (b * rising + a * (1 - rising))
+        found = found + step
+        if not len(step) or np.abs(step).max() < 1e-12:
+            break
+    result = log_odds.copy()
+    result[known] = found
+    return result
+
 
 @dataclass(frozen=True)
 class Attributions:

@@ -101,6 +101,11 @@ class ReasonWriter:
         return self._explainer is not None
 
     @property
+    def explained(self) -> Explained | None:
+        """What attributions are made of; None where the model has none."""
+        return None if self._explainer is None else self._explainer.explained
+
+    @property
     def why_not(self) -> str | None:
         """Why there are none, as a sentence; None where there are."""
         return None if self.is_able else without_explanations(self._scorer.manifest)

@@ -222,3 +222,25 @@ def test_attributions_are_shapley_values_by_their_definition(data):
     found = explainer.attributions(np.array([row], np.float32))
     np.testing.assert_allclose(found.values[0], shapley(root, row), rtol=0, atol=1e-12)
     assert found.base == pytest.approx(expected(root, row, ()), abs=1e-12)
+
+
+@pytest.mark.parametrize("calibrator", CALIBRATORS)
+def test_the_raw_score_is_found_again_from_the_score(data, boosting, calibrator):
+    explainer, score = made(boosting, calibrator=calibrator)
+    X = data[0][:500]
+    found = explainer.explained.raw(score(X))
+    np.testing.assert_allclose(found, explainer.attributions(X).raw, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("calibrator", CALIBRATORS)
+def test_a_forest_s_raw_score_is_the_share_of_fraud_in_its_leaves(data, forest, calibrator):
+    explainer, score = made(forest, calibrator=calibrator)
+    X = data[0][:500]
+    found, smallest = explainer.explained.raw(score(X)), explainer.explained.smallest
+    np.testing.assert_allclose(found, np.clip(explainer.attributions(X).raw, smallest, 1 - smallest), rtol=0, atol=1e-9)
+
+
+def test_the_raw_score_of_a_certain_one_is_infinite_and_of_none_is_none():
+    explained = Explained("log_odds", 0.0, calibration=(0.7, 1.4, -0.5))
+    assert explained.raw(np.array([0.0, 1.0])).tolist() == [-math.inf, math.inf]
+    assert explained.raw(np.array([])).tolist() == []

@@ -1,0 +1,134 @@
+"""What becomes of an answer's scores: which are let through, and that each is kept.
+
+What is configured comes from the environment, as `fraud serve` sets it. Without a folder, nothing is kept and nothing
+let through: what is let through has to be known afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from prometheus_client import Counter, Gauge
+
+from bentos.fraud_scorer.loaded import LoadedModel
+from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE
+from fraud_assets.adapters.scores.keeper import Keeper
+from fraud_assets.adapters.scores.sink import Sink
+from fraud_assets.adapters.scores.spool import Spool
+from fraud_assets.adapters.scores.state import KeptState
+from fraud_assets.core.models.kept_scores import Scored
+from fraud_assets.core.models.pass_through import PassThrough
+
+logger = logging.getLogger("bentoml.fraud_scorer")
+
+FOLDER_VARIABLE = "FRAUD_SCORES_FOLDER"
+LIMIT_VARIABLE = "FRAUD_SCORES_SPOOL_MB"
+SHARE_VARIABLE = "FRAUD_PASS_THROUGH"
+AMOUNT_VARIABLE = "FRAUD_PASS_THROUGH_AMOUNT"
+SEED_VARIABLE = "FRAUD_PASS_THROUGH_SEED"
+USUAL_LIMIT = "1024"
+
+Bools = npt.NDArray[np.bool_]
+
+# At module level, as prometheus_client knows each metric of a process once.
+KEPT = Counter("fraud_scorer_kept", "Scores by what became of them: stored, known, refused, damaged, lost", ["outcome"])
+PASSED = Counter("fraud_scorer_passed_through", "Transactions that were let through although they would be held")
+WAITING = Gauge("fraud_scorer_kept_waiting", "Scores that the database does not have yet", multiprocess_mode="livesum")
+SPOOL = Gauge("fraud_scorer_spool_bytes", "Bytes of them on disk", multiprocess_mode="livesum")
+
+
+class Keeping:
+    """Keeps the scores of one process."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        """Reads what is configured; opens nothing yet.
+
+        Raises:
+            ValueError: for a value that cannot be, by its variable.
+        """
+        self._folder, self._url = environment.get(FOLDER_VARIABLE), environment.get(DATABASE_VARIABLE)
+        self._limit = _number(environment, LIMIT_VARIABLE, USUAL_LIMIT)
+        self._most = _number(environment, AMOUNT_VARIABLE, "0") if environment.get(AMOUNT_VARIABLE) else None
+        seed = environment.get(SEED_VARIABLE, "").encode()
+        self._rule = PassThrough(_number(environment, SHARE_VARIABLE, "0"), self._most, seed)
+        self._keeper: Keeper | None = None
+        self._seen = KeptState()
+
+    def start(self, model: LoadedModel) -> None:
+        """Begins to keep, where it is configured.
+
+        Raises:
+            ValueError: when transactions with amounts are to be let through, and nobody said up to which.
+        """
+        if self._rule.share and model.contract.amount and self._most is None:
+            raise ValueError(f"{SHARE_VARIABLE} needs {AMOUNT_VARIABLE}: say up to which amount is let through")
+        if not (self._folder and self._url):
+            logger.warning("scores are not kept: set %s and %s", FOLDER_VARIABLE, DATABASE_VARIABLE)
+            return
+        try:
+            spool = Spool(Path(self._folder), int(self._limit * 2**20))
+            self._keeper = Keeper(spool, Sink(self._url), self._watch)
+        except OSError as error:
+            logger.error("scores are not kept, and none is let through: %s", error)
+            return
+        self._keeper.start()
+
+    def close(self) -> None:
+        """Brings what it has to the database, or leaves it on disk."""
+        if self._keeper is not None:
+            self._keeper.close()
+
+    def keep(
+        self, model: LoadedModel, transactions: pa.Table, features: pa.Table, scores: npt.NDArray[np.float64]
+    ) -> Bools | None:
+        """Takes an answer's scores, without waiting for anything.
+
+        Args:
+            model: that scored.
+            transactions: columns as in `Contract.transactions_schema`.
+            features: of the same, in the same order.
+            scores: shape (n,).
+
+        Returns:
+            Which are let through although the model would hold them, shape (n,); None where nothing is kept.
+        """
+        if self._keeper is None:
+            return None
+        manifest, reasons = model.manifest, model.reasons.explained
+        held = scores >= manifest.threshold
+        amounts = None
+        if model.contract.amount:
+            amounts = transactions["amount"].to_numpy().astype(np.float64)
+        chance = self._rule.probabilities(held, amounts)
+        through = self._rule.lets_through(transactions["transaction_id"].to_pylist() if chance.any() else [], chance)
+        PASSED.inc(int(through.sum()))
+        self._keeper.keep(
+            Scored(
+                model.contract, manifest.model_version, manifest.threshold, manifest.features,
+                None if reasons is None else reasons.raw, transactions, features, scores, held, through, chance,
+                datetime.now(UTC),
+            )
+        )  # fmt: skip
+        return through
+
+    def _watch(self, state: KeptState, size: int) -> None:
+        WAITING.set(state.waiting)
+        SPOOL.set(size)
+        for outcome in ("stored", "known", "refused", "damaged", "n_lost"):
+            KEPT.labels(outcome.removeprefix("n_")).inc(getattr(state, outcome) - getattr(self._seen, outcome))
+        self._seen = state
+
+
+def _number(environment: Mapping[str, str], variable: str, usual: str) -> float:
+    text = environment.get(variable) or usual
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"{variable} is {text!r}, which is no number") from error

@@ -1,0 +1,123 @@
+"""Kept scores: what the service said of a transaction, as one line of JSON, from the answer to the table.
+
+How lines are kept on disk and put into the database belongs to `adapters/scores`; what becomes of them to
+`performance/realised.py` and `performance/serving_skew.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fraud_assets.core.contracts.contract import Contract
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+# What a line has, each with its type in PostgreSQL; the table's columns without its own number.
+FIELDS = {
+    "transaction_id": "text",
+    "model_version": "bigint",
+    "event_timestamp": "timestamptz",
+    "scored_at": "timestamptz",
+    "transaction": "json",
+    "raw_score": "double precision",
+    "probability": "double precision",
+    "threshold": "double precision",
+    "decision": "text",
+    "pass_through_probability": "double precision",
+    "passed_through": "boolean",
+    "features": "json",
+}
+MONTH = "month"
+"""Beside them in a line: the contract's month in which the transaction happened."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Transactions that were scored in one request.
+
+    Attributes:
+        contract: of the transactions.
+        model_version, threshold: of the model.
+        features: names of those that the model takes.
+        raw_of: gives the raw scores of probabilities; None where the model does not say.
+        transactions: columns as in `Contract.transactions_schema`.
+        table: with the features, in the same order.
+        probabilities: shape (n,).
+        held: whether the model's decision is review, shape (n,).
+        let_through, chance: whether it was let through all the same, and the probability of that; shape (n,).
+        scored_at: when.
+    """
+
+    contract: Contract
+    model_version: int
+    threshold: float
+    features: tuple[str, ...]
+    raw_of: Callable[[Floats], Floats] | None
+    transactions: pa.Table
+    table: pa.Table
+    probabilities: Floats
+    held: Bools
+    let_through: Bools
+    chance: Floats
+    scored_at: datetime
+
+    def lines(self) -> Iterator[bytes]:
+        """A line of JSON for each, without its end; numbers as the shortest text that gives the same double again."""
+        raw = _known(self.raw_of(self.probabilities)) if self.raw_of else [None] * len(self.probabilities)
+        names = [name for name in self.transactions.column_names if name not in ("transaction_id", "event_timestamp")]
+        given = zip(*(self.transactions[name].to_pylist() for name in names), strict=True) if names else None
+        features = zip(*(_values(self.table[name]) for name in self.features), strict=True)
+        base = {
+            "model_version": self.model_version,
+            "threshold": self.threshold,
+            "scored_at": self.scored_at.isoformat(),
+        }
+        moments: list[datetime] = self.transactions["event_timestamp"].to_pylist()
+        for key, moment, probability, own, held, through, chance, row in zip(
+            self.transactions["transaction_id"].to_pylist(), moments, self.probabilities.tolist(), raw,
+            self.held.tolist(), self.let_through.tolist(), self.chance.tolist(), features, strict=True,
+        ):  # fmt: skip
+            said = base | {
+                "transaction_id": str(key),
+                "event_timestamp": moment.isoformat(),
+                "transaction": dict(zip(names, next(given), strict=True)) if given else {},
+                "raw_score": own,
+                "probability": probability,
+                "decision": "review" if held else "approve",
+                "pass_through_probability": chance,
+                "passed_through": through,
+                "features": dict(zip(self.features, row, strict=True)),
+                MONTH: self.contract.month_of(moment),
+            }
+            yield json.dumps(said, default=_as_text, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """A column's values; None where one is not known."""
+    if pa.types.is_floating(column.type):
+        return _known(column.to_numpy().astype(np.float64))
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+def _known(numbers: Floats) -> list[float | None]:
+    """What JSON cannot say is not known: a raw score of a probability of 0 or 1 is infinite."""
+    found = numbers.tolist()
+    if np.isfinite(numbers).all():
+        return list(found)
+    return [number if number - number == 0 else None for number in found]
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} is no value of a transaction")
