@@ -65,6 +65,9 @@ class Settings(BaseSettings):
         description="Key that packaged models are signed with, in PEM, made at first use; the public one is enough to "
         "serve.",
     )
+    api_keys: Path | None = Field(
+        None, description="File of the scoring service's API keys, as hashes; in the home when absent."
+    )
     preview: Literal["none", "masked", "all"] = Field(
         "masked",
         description="First rows of each month that Dagster's event log keeps: none, masked (without columns that "
@@ -342,6 +345,13 @@ class Settings(BaseSettings):
         if self.signing_key is None:
             return self._home / "keys" / "signing.pem"
         return (PROJECT_ROOT / self.signing_key.expanduser()).resolve()
+
+    @property
+    def api_keys_file(self) -> Path:
+        """Where the hashes of API keys lie; a relative path counts from the project."""
+        if self.api_keys is None:
+            return self._home / "keys" / "api-keys.json"
+        return (PROJECT_ROOT / self.api_keys.expanduser()).resolve()
 
     @property
     def dagster_home(self) -> Path:

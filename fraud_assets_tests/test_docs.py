@@ -47,7 +47,7 @@ PROGRAMS = Path(sys.executable).parent
 COMMANDS = frozenset({"fraud", "make", "python", "curl", "docker", "bash", "cp", "export", "dg", "dagster"})
 TOOLS = frozenset({"uv", "ruff", "mypy", "pre-commit", "lint-imports", "dg", "dagster"})
 # BentoML's own, beside those of the service.
-ROUTES = frozenset({"/healthz", "/livez", "/readyz", "/metrics"})
+ROUTES = frozenset({"/", "/healthz", "/livez", "/readyz", "/metrics"})
 # Where what a page names is no part of the repository: what is made on the way, what lies beside it, a kind of content.
 ELSEWHERE = (".fraud", ".venv", ".venv-peers", ".env", "../shared", "/tmp/", "application/")
 # What stands in a command for something of the reader's own, where a type asks for more than a word.

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from fraud_assets.adapters.key_file import change_keys
+from fraud_assets.core.access.api_keys import KEYS_VARIABLE, hash_key, make_key, without_key
 from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE, LiveModel
 from fraud_assets_tests.test_service import (
     card_bento,
@@ -30,13 +32,19 @@ __all__ = ["card_bento", "card_features", "card_model", "cards", "database_url",
 
 
 @pytest.fixture(scope="module")
-def service(card_bento, database_url, tmp_path_factory):
+def service(card_bento, database_url, key_file, tmp_path_factory):
     """The cards' service with its history; it follows the file that names the live model."""
     folder = tmp_path_factory.mktemp("serve") / "api"
     name_for_serving(card_bento, 5, entry=17, since="2024-07-02T08:00:00+00:00", row=19, hash="ab")
-    named = {LIVE_VARIABLE: str(store_of(card_bento) / LIVE_FILE)}
+    named = {LIVE_VARIABLE: str(store_of(card_bento) / LIVE_FILE), KEYS_VARIABLE: str(key_file)}
     with served(card_bento, folder, FRAUD_DATABASE_URL=database_url, **named) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def key_file(tmp_path_factory):
+    """Where the service looks for keys; there is no file until a test asks for `keys`."""
+    return tmp_path_factory.mktemp("keys") / "keys" / "api-keys.json"
 
 
 def within(seconds, what):
@@ -175,3 +183,160 @@ def test_a_refusal_names_the_field_and_repeats_no_value(service, field, own, val
         assert f"transactions.0.{called}" in places(answer) or field in answer.json()["error"]
         assert "4711" not in answer.text
     assert "4711" not in service.log()
+
+
+# --- Who may ask for what -----------------------------------------------------------------------------------
+# From here on the service has keys, and needs one for each request.
+
+OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/", "/docs.json", "/static_content/swagger-ui.css")
+SCORING_ROUTES = ("/score", "/v1/score", "/v1/score/features")
+
+
+def test_without_keys_requests_to_another_name_than_this_machine_s_are_refused(service, description):
+    """From behind a proxy, or from a page that gave this machine a name of its own."""
+    for host in ("scores.example.org", "192.168.1.7:5000", "localhost.example.org"):
+        answer = service.post("/v1/score", json={}, headers={"host": host})
+        assert answer.status_code == 403
+        assert "answers its own machine alone" in answer.json()["error"]
+        assert service.get("/readyz", headers={"host": host}).status_code == 200
+    for host in ("localhost", "127.0.0.1:5000", "[::1]:5000"):
+        assert service.get("/v1/model", headers={"host": host}).status_code == 200
+
+
+def add_key(file, name, *roles, rate=None):
+    """A new key's text."""
+    made = []
+
+    def add(there):
+        text, changed = make_key(there, name, roles, datetime.now(UTC), rate)
+        made.append(text)
+        return changed
+
+    change_keys(file, add)
+    return made[0]
+
+
+def bearing(key):
+    return {"authorization": f"Bearer {key}"}
+
+
+@pytest.fixture(scope="module")
+def keys(service, key_file):
+    """A key of each role, by name; they were added while the service ran."""
+    made = {role: add_key(key_file, f"the-{role}", role) for role in ("score", "decide", "feedback", "admin")}
+    made["both"] = add_key(key_file, "both", "score", "feedback")
+    within(10, lambda: service.get("/v1/model").status_code == 401)
+    return made
+
+
+@pytest.fixture
+def example(service, keys, description):
+    paths = description["paths"]
+    return {
+        route: paths[route]["post"]["requestBody"]["content"]["application/json"]["example"] for route in SCORING_ROUTES
+    }
+
+
+@pytest.mark.parametrize("path", OPEN_PATHS)
+def test_health_and_the_page_need_no_key(service, keys, path):
+    assert service.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("given", [None, "Bearer", "Bearer wrong-4711", "Basic wrong-4711", "wrong-4711"])
+@pytest.mark.parametrize("path", [*SCORING_ROUTES, "/v1/model", "/metrics", "/schema.json", "/no-such-path"])
+def test_everything_else_needs_one(service, keys, path, given):
+    headers = {} if given is None else {"authorization": given}
+    answer = (
+        service.post(path, json={}, headers=headers) if path in SCORING_ROUTES else service.get(path, headers=headers)
+    )
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert "4711" not in answer.text
+    assert "4711" not in service.log()
+
+
+def test_a_key_is_asked_for_before_the_body_is_read(service, keys):
+    answer = service.post("/v1/score", content=b"x" * 1000, headers={"content-type": "text/plain"})
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("route", SCORING_ROUTES)
+@pytest.mark.parametrize(
+    ("role", "status"), [("score", 200), ("both", 200), ("decide", 200), ("feedback", 403), ("admin", 403)]
+)
+def test_scores_are_for_the_roles_that_get_them(service, keys, example, route, role, status):
+    body = example[route] | {"explain": False}
+    answer = service.post(route, json=body, headers=bearing(keys[role]))
+    assert answer.status_code == status, answer.text
+    if status == 403:
+        assert "needs a key with role score or decide" in answer.json()["error"]
+
+
+def test_a_key_for_decisions_gets_nothing_that_they_were_made_of(service, keys, example):
+    for route in SCORING_ROUTES:
+        body = example[route] | {"explain": False}
+        whole = service.post(route, json=body, headers=bearing(keys["score"])).json()
+        part = service.post(route, json=body, headers=bearing(keys["decide"])).json()
+        assert "probability" in whole["results"][0]
+        assert set(whole) - set(part) == {"threshold"}
+        assert set(whole["results"][0]) - set(part["results"][0]) == {"probability"}
+        assert part["results"][0]["decision"] == whole["results"][0]["decision"]
+        refused = service.post(route, json=body | {"explain": True}, headers=bearing(keys["decide"]))
+        assert refused.status_code == 403
+        assert "decisions alone" in refused.json()["error"]
+    assert service.get("/v1/model", headers=bearing(keys["decide"])).json()["threshold"] is None
+    assert service.get("/v1/model", headers=bearing(keys["score"])).json()["threshold"] == 0.3
+
+
+def test_in_a_thread_too(service, keys, card_features, card_model):
+    rows = feature_rows(card_features.slice(0, 300), card_model[1])
+    answer = service.post("/v1/score/features", json={"features": rows}, headers=bearing(keys["decide"]))
+    assert answer.status_code == 200
+    assert not any("probability" in one for one in answer.json()["results"])
+
+
+def test_a_key_is_changed_without_a_restart_and_without_a_gap(service, keys, key_file):
+    old = add_key(key_file, "till", "score")
+    within(10, lambda: service.get("/v1/model", headers=bearing(old)).status_code == 200)
+    new = add_key(key_file, "till-2", "score")
+    within(10, lambda: service.get("/v1/model", headers=bearing(new)).status_code == 200)
+    assert service.get("/v1/model", headers=bearing(old)).status_code == 200
+    change_keys(key_file, lambda there: without_key(there, "till"))
+    within(2, lambda: service.get("/v1/model", headers=bearing(old)).status_code == 401)
+    assert service.get("/v1/model", headers=bearing(new)).status_code == 200
+
+
+def test_more_than_a_key_may_send_is_refused_until_it_may_again(service, keys, key_file):
+    key = add_key(key_file, "slow", "score", rate=60)
+    within(10, lambda: service.get("/v1/model", headers=bearing(key)).status_code == 200)
+    answers = [service.get("/v1/model", headers=bearing(key)) for _ in range(12)]
+    refused = [one for one in answers if one.status_code == 429]
+    assert 1 <= len(refused) <= 3
+    assert "'slow' may send 60 requests a minute" in refused[0].json()["error"]
+    time.sleep(int(refused[-1].headers["retry-after"]))
+    assert service.get("/v1/model", headers=bearing(key)).status_code == 200
+    assert service.get("/v1/model", headers=bearing(keys["score"])).status_code == 200
+
+
+@pytest.mark.parametrize("broken", ["gone", "no JSON", "no keys"])
+def test_a_file_of_keys_that_goes_wrong_lets_nobody_in(service, keys, key_file, broken):
+    kept = key_file.read_text()
+    try:
+        if broken == "gone":
+            key_file.unlink()
+        else:
+            key_file.write_text({"no JSON": "secret-4711", "no keys": '{"keys": []}'}[broken])
+        time.sleep(1)
+        assert service.get("/v1/model").status_code == 401
+        # What the file has lost by accident is still valid; what was taken out of it is not.
+        status = service.get("/v1/model", headers=bearing(keys["score"])).status_code
+        assert status == (401 if broken == "no keys" else 200)
+        assert "4711" not in service.log()
+    finally:
+        key_file.write_text(kept)
+    within(10, lambda: service.get("/v1/model", headers=bearing(keys["score"])).status_code == 200)
+
+
+def test_no_key_is_in_the_log(service, keys):
+    assert "API keys: the-score, the-decide" in service.log()
+    assert not [one for one in keys.values() if one in service.log() or hash_key(one) in service.log()]

@@ -28,6 +28,8 @@ from fraud_assets.core.features.declarations import feature_descriptions
 REF = "#/components/schemas/{model}"
 ANSWERS = {
     "400": "The request is wrong; `detail` leads to the fields.",
+    "401": "There are API keys, and none that is known was sent.",
+    "403": "The key has not the role for this.",
     "408": "The body did not arrive in time.",
     "413": "The body is too large.",
     "415": "The body is not plain `application/json`.",
@@ -72,10 +74,16 @@ def describe(model: LoadedModel) -> dict[str, Any]:
             "/score": {"post": _operation(ScoreRequest, ScoreResponse, ALIAS, next(iter(reversed(asked.values()))))},
             **{path: {"get": _health(path, what)} for path, what in HEALTH.items()},
         },
-        "components": {"schemas": _schemas(model)},
+        "components": {
+            "schemas": _schemas(model),
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": KEY}},
+        },
+        # Nothing, where there are no keys, or one.
+        "security": [{}, {"key": []}],
     }
 
 
+KEY = "A key of `fraud keys add`; a service that has none answers its own machine without."
 SCORE = ("score", "Scores transactions", "The service computes their features, from what is stored before each.")
 FEATURES = ("score", "Scores ready features", "For callers that have computed them; no history is read.")
 MODEL = ("model", "The model that answers", "Which one, since when, and what the ledger says of it.")

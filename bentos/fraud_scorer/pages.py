@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from bentos.fraud_scorer.description import describe
 from bentos.fraud_scorer.following import Follower
+from bentos.fraud_scorer.keys import CALLER
 from bentos.fraud_scorer.loaded import LoadedModel
 from bentos.fraud_scorer.requests import Ledger, LiveAnswer
 
@@ -42,6 +43,8 @@ class Pages:
         if self._answering is None or self._follower is None:
             return JSONResponse({"error": "the service is starting", "detail": []}, 503)
         answer = told_of(self._answering(), self._follower)
+        if CALLER.get().decisions_only:
+            answer.threshold = None
         return Response(answer.model_dump_json(exclude_none=False), media_type="application/json")
 
     async def _description(self, _: Request) -> Response:

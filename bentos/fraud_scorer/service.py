@@ -1,9 +1,9 @@
 """The service: scores of raw transactions or ready features, by the model that lies in the bento, or follows it.
 
 BentoML mounts /healthz and /livez (the process answers), /readyz (`__is_ready__` below) and /metrics.
-What is answered to GET belongs to `pages.py`, what is refused unread to `limits.py`, waiting to `turns.py`, checking
-requests to `requests.py` and `transactions.py`, reading history to `adapters/postgres/history.py`, and all science to
-`fraud_assets.core`.
+Who may ask belongs to `keys.py`, what is answered to GET to `pages.py`, what is refused unread to `limits.py`, waiting
+to `turns.py`, checking requests to `requests.py` and `transactions.py`, reading history to
+`adapters/postgres/history.py`, and all science to `fraud_assets.core`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import pyarrow as pa
 from starlette.responses import Response
 
 from bentos.fraud_scorer.following import Follower, same_sources
+from bentos.fraud_scorer.keys import CALLER, Guard
 from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
 from bentos.fraud_scorer.loaded import LoadedModel
 from bentos.fraud_scorer.pages import Pages
@@ -125,15 +126,18 @@ class FraudScorer:
         400: the request is wrong, `detail` leads to the fields. 429: too many requests wait, and this one was not
         begun. 503: history is needed and cannot be read. 504: its time is over, and what was left was not computed.
         """
-        model, reasons = self.model, request.reasons
+        model, reasons, hidden = self.model, request.reasons, CALLER.get().decisions_only
+        if hidden and reasons:
+            return _refused(403, "this key gets decisions alone; leave explain out", [])
         try:
             if transactions is not None:
-                work = partial(_score_transactions, model, transactions, names, reasons)
+                work = partial(_score_transactions, model, transactions, names, reasons, hidden)
                 body = await self._transaction_turns.take(len(transactions), work)
             elif len(features) < THREAD_FROM_ROWS and not reasons:
-                body = _score_features(model, features)
+                body = _score_features(model, features, 0, hidden)
             else:
-                body = await self._feature_turns.take(len(features), partial(_score_features, model, features, reasons))
+                work = partial(_score_features, model, features, reasons, hidden)
+                body = await self._feature_turns.take(len(features), work)
         except RequestError as error:
             return _refused(400, error.error, error.detail)
         except ScoringError as error:
@@ -179,15 +183,18 @@ class FraudScorer:
         self.model = loaded
 
 
-def _score_features(model: LoadedModel, rows: list[dict[str, Any]], reasons: int = 0, until: float = math.inf) -> bytes:
+def _score_features(
+    model: LoadedModel, rows: list[dict[str, Any]], reasons: int, hidden: bool, until: float = math.inf
+) -> bytes:
     check_time(until)
     checked = model.rows.features(rows)
     scores = model.scorer.score_rows(checked)
-    return model.answer(scores, None, reasons, _told(model, checked, scores, reasons, until))
+    told = _told(model, checked, scores, reasons, until)
+    return model.answer(scores, None, reasons, told, decisions_only=hidden)
 
 
 def _score_transactions(
-    model: LoadedModel, rows: list[dict[str, Any]], names: Names | None, reasons: int, until: float
+    model: LoadedModel, rows: list[dict[str, Any]], names: Names | None, reasons: int, hidden: bool, until: float
 ) -> bytes:
     batch = model.transactions.read(rows, names)
     check_time(until)
@@ -195,7 +202,7 @@ def _score_transactions(
     check_time(until)
     scores = model.scorer.score(features)
     told = _told(model, features.to_pylist(), scores, reasons, until) if reasons else None
-    return model.answer(scores, batch, reasons, told)
+    return model.answer(scores, batch, reasons, told, decisions_only=hidden)
 
 
 def _told(
@@ -235,6 +242,7 @@ def _refused(
     return Response(body, status, headers, media_type="application/json")
 
 
-# BentoML's decorator makes the class a Service, which type checkers do not see.
+# BentoML's decorator makes the class a Service, which type checkers do not see. The first is asked first.
+FraudScorer.add_asgi_middleware(Guard)  # type: ignore[attr-defined]
 FraudScorer.add_asgi_middleware(RequestLimits)  # type: ignore[attr-defined]
 FraudScorer.mount_asgi_app(PAGES.app)  # type: ignore[attr-defined]

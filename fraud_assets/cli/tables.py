@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from fraud_assets.core.access.api_keys import ApiKey
 from fraud_assets.core.contracts.contract import Column, Contract
 from fraud_assets.core.decisions.alerts import run_of
 from fraud_assets.core.decisions.retention import Choice
@@ -679,3 +680,15 @@ def show_verification(console: Console, found: dict[str, Any]) -> None:
         console.print(f"compared with {escape(one['where'])}: row {one['number']}", highlight=False, soft_wrap=True)
     for said in found["not_asked"]:
         console.print(f"[yellow]not compared:[/] {escape(said)}", highlight=False, soft_wrap=True)
+
+
+def show_keys(console: Console, keys: Sequence[ApiKey]) -> None:
+    """The keys of the scoring service, without what is secret."""
+    if not keys:
+        console.print("There are no API keys: the service answers its own machine alone.", highlight=False)
+        return
+    table = Table("key of", "roles", "requests a minute", "made", box=box.SIMPLE)
+    for one in keys:
+        rate = "any number" if one.requests_per_minute is None else number(one.requests_per_minute)
+        table.add_row(one.name, ", ".join(one.roles), rate, f"{one.created_at:%Y-%m-%d %H:%M}")
+    console.print(table)

@@ -24,7 +24,8 @@ SERVE = """\
 #!/bin/sh
 # Serves the model beside this file, on HOST (127.0.0.1) and PORT (5000), with Python {python} (PYTHON).
 # Its packages come from wheels/ where that is here, and no network is asked then. FRAUD_DATABASE_URL names the database
-# that has the history of transactions; ready features need none.
+# that has the history of transactions; ready features need none. FRAUD_API_KEYS names the file of API keys; without one
+# only this machine is answered.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 if [ ! -x "$here/.venv/bin/python" ]; then

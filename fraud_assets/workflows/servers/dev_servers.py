@@ -13,11 +13,14 @@ from typing import Any
 
 from fraud_assets.adapters.bento import serve_command
 from fraud_assets.adapters.dagster_storage import open_instance
+from fraud_assets.adapters.key_file import read_keys
 from fraud_assets.adapters.live_bento import read_live
 from fraud_assets.adapters.mlflow import Registry
 from fraud_assets.adapters.postgres.database import open_database
 from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.adapters.signing import SIGNATURE_FILE
+from fraud_assets.core.access.addresses import is_loopback
+from fraud_assets.core.access.api_keys import KEYS_VARIABLE
 from fraud_assets.core.decisions.why import why_no_model
 from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE
 from fraud_assets.settings import PROJECT_ROOT, Settings
@@ -144,15 +147,24 @@ def serve_champion(settings: Settings, port: int, host: str, tell: Tell) -> None
         tell: is told the bento and its address.
 
     Raises:
-        ValueError: when nothing has been promoted and packaged yet.
+        ValueError: when nothing has been promoted and packaged yet; or when others can reach the address, and there is
+            no API key.
+        KeysError: when the file of keys cannot be read.
         ServingError: when the package is not what was promoted and signed.
     """
+    keys = read_keys(settings.api_keys_file)
+    if not keys and not is_loopback(host):
+        raise ValueError(
+            f"{host} can be reached from other machines, and there is no API key, so everybody there could ask for "
+            "scores; make a key with `fraud keys add NAME --role score`, or leave --host out"
+        )
     tag, path = live_package(settings)
     compiled = settings.bentoml_home / "compiled"
     compiled.mkdir(mode=0o700, parents=True, exist_ok=True)
     environment = os.environ | {
         # It follows what is named for serving.
         LIVE_VARIABLE: str(settings.bentoml_home / LIVE_FILE),
+        KEYS_VARIABLE: str(settings.api_keys_file),
         "FRAUD_DATABASE_URL": open_database(settings).url,
         "BENTOML_HOME": str(settings.bentoml_home),
         "BENTOML_DO_NOT_TRACK": "True",
@@ -162,6 +174,8 @@ def serve_champion(settings: Settings, port: int, host: str, tell: Tell) -> None
     }
     command = serve_command(path, port, host=host)
     tell(f"{tag} at http://{host}:{port}")
+    told = ", ".join(one.name for one in keys)
+    tell(f"API keys: {told}" if keys else "No API keys: it answers this machine alone")
     os.execve(command[0], command, environment)  # noqa: S606 - replaced, so that signals reach it
 
 
