@@ -30,7 +30,7 @@ from markdown_it.token import Token
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from bentos.fraud_scorer.requests import ScoreRequest
+from bentos.fraud_scorer.requests import FeedbackRequest, ScoreRequest
 from bentos.fraud_scorer.transactions import RequestError, TransactionReader
 from fraud_assets.cli import app
 from fraud_assets.core.contracts.contract import load_contract
@@ -300,6 +300,9 @@ def _wrong_request(arguments: list[str]) -> str | None:
     body = json.loads(arguments[arguments.index("-d") + 1])
     contract = load_contract(PROJECT_ROOT / "contracts" / "simulator.yaml")
     try:
+        if path == "/v1/feedback":
+            FeedbackRequest.model_validate(body)
+            return None
         request = ScoreRequest.model_validate(body)
         TransactionReader(contract).read(request.transactions or [], request.names)
     except (ValidationError, RequestError) as error:

@@ -4,18 +4,25 @@ What is scored, and every way in which a request can be wrong, is tested in `tes
 """
 
 import time
-from datetime import UTC, datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import pytest
 
 from fraud_assets.adapters.key_file import change_keys
+from fraud_assets.adapters.postgres import schema
+from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.core.access.api_keys import KEYS_VARIABLE, hash_key, make_key, without_key
+from fraud_assets.core.labels.feed import layouts, read_statements
 from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE, LiveModel
+from fraud_assets.workflows.labels import added_statements, record_added
 from fraud_assets_tests.test_service import (
     card_bento,
     card_features,
     card_model,
     cards,
+    closed_database,
     database_url,
     feature_rows,
     name_for_serving,
@@ -33,7 +40,8 @@ __all__ = ["card_bento", "card_features", "card_model", "cards", "database_url",
 
 @pytest.fixture(scope="module")
 def service(card_bento, database_url, key_file, tmp_path_factory):
-    """The cards' service with its history; it follows the file that names the live model."""
+    """The cards' service with the platform's database; it follows the file that names the live model."""
+    schema.upgrade(database_url)
     folder = tmp_path_factory.mktemp("serve") / "api"
     name_for_serving(card_bento, 5, entry=17, since="2024-07-02T08:00:00+00:00", row=19, hash="ab")
     named = {LIVE_VARIABLE: str(store_of(card_bento) / LIVE_FILE), KEYS_VARIABLE: str(key_file)}
@@ -340,3 +348,142 @@ def test_a_file_of_keys_that_goes_wrong_lets_nobody_in(service, keys, key_file, 
 def test_no_key_is_in_the_log(service, keys):
     assert "API keys: the-score, the-decide" in service.log()
     assert not [one for one in keys.values() if one in service.log() or hash_key(one) in service.log()]
+
+
+# --- Feedback -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def database(database_url):
+    return Database(database_url)
+
+
+@pytest.fixture
+def tell(service, keys):
+    """Sends labels: (transaction, verdict) or (transaction, verdict, source)."""
+
+    def send(*labels, role="feedback"):
+        body = {
+            "labels": [dict(zip(("transaction_id", "is_fraud", "label_source"), one, strict=False)) for one in labels]
+        }
+        return service.post("/v1/feedback", json=body, headers=bearing(keys[role]))
+
+    return send
+
+
+def added(database, *identifiers):
+    """What was added about transactions, in order."""
+    return database.rows(
+        "added_labels",
+        "SELECT transaction_id, is_fraud, label_source, file, label_timestamp FROM added_labels "
+        "WHERE transaction_id = ANY(%s) ORDER BY number",
+        [[str(one) for one in identifiers]],
+    )
+
+
+def test_labels_are_known_from_now_on_and_are_what_the_month_is_made_of(tell, database, cards):
+    contract, before = cards[0], datetime.now(UTC)
+    answer = tell((1001, True, "chargeback"), (1002, False, "analyst"), (1003, "withdrawn"))
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    known = datetime.fromisoformat(told["known_at"])
+    assert before - timedelta(seconds=1) <= known <= datetime.now(UTC) + timedelta(seconds=1)
+    assert (told["taken"], told["repeated"], told["month"]) == (3, 0, contract.month_of(known))
+    assert added(database, 1001, 1002, 1003) == [
+        ("1001", True, "chargeback", "feedback of the-feedback", known),
+        ("1002", False, "analyst", "feedback of the-feedback", known),
+        ("1003", None, "chargeback", "feedback of the-feedback", known),
+    ]
+    statements, _ = added_statements(database, contract, told["month"])
+    of_month = {row["transaction_id"]: row for row in statements.to_pylist()}
+    assert (of_month[1001]["is_fraud"], of_month[1001]["origin"]) == (True, "feedback of the-feedback row 1")
+    assert of_month[1003]["is_fraud"] is None
+
+
+def test_a_label_that_is_sent_again_is_stored_once_and_another_verdict_is_new(tell, database):
+    said = [(tell((1010, verdict)).json()["taken"]) for verdict in (True, True, "withdrawn", "withdrawn", True, False)]
+    assert said == [1, 0, 1, 0, 1, 1]
+    assert [row[1] for row in added(database, 1010)] == [True, None, True, False]
+    times = [row[4] for row in added(database, 1010)]
+    assert times == sorted(times)
+
+
+def test_a_label_that_many_send_at_once_is_stored_once(tell, database):
+    with ThreadPoolExecutor(8) as several:
+        answers = list(several.map(lambda _: tell((1020, True)).json(), range(16)))
+    assert sum(one["taken"] for one in answers) == 1
+    assert len(added(database, 1020)) == 1
+
+
+def test_a_label_of_a_file_that_was_added_is_not_stored_again(tell, database, cards):
+    rows = pa.table({"transaction_id": ["1030"], "is_fraud": ["true"]})
+    read = read_statements(rows, layouts(cards[0])[0], cards[0], file="chargebacks.csv", now=datetime.now(UTC))
+    assert record_added(database, read.taken).num_rows == 1
+    assert tell((1030, True)).json() | {"known_at": "", "month": ""} == {
+        "taken": 0, "repeated": 1, "known_at": "", "month": "",
+    }  # fmt: skip
+    assert tell((1030, False)).json()["taken"] == 1
+    assert record_added(database, read.taken.set_column(1, "is_fraud", pa.array([False]))).num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("label", "place"),
+    [
+        ({"transaction_id": 1}, "labels.0.is_fraud"),
+        ({"is_fraud": True}, "labels.0.transaction_id"),
+        ({"transaction_id": "secret-4711", "is_fraud": True}, "labels.0.transaction_id"),
+        ({"transaction_id": 10**30, "is_fraud": True}, "labels.0.transaction_id"),
+        ({"transaction_id": "", "is_fraud": True}, "labels.0.transaction_id"),
+        ({"transaction_id": True, "is_fraud": True}, "labels.0.transaction_id.constrained-int"),
+        ({"transaction_id": 1, "is_fraud": "secret-4711"}, "labels.0.is_fraud"),
+        ({"transaction_id": 1, "is_fraud": 1}, "labels.0.is_fraud"),
+        ({"transaction_id": 1, "is_fraud": True, "label_source": "secret-4711"}, "labels.0.label_source"),
+        ({"transaction_id": 1, "is_fraud": True, "label_timestamp": "2024-01-01"}, "labels.0.label_timestamp"),
+    ],
+)
+def test_a_label_that_cannot_be_used_is_refused_by_field(service, keys, database, label, place):
+    body = {"labels": [label, {"transaction_id": 1040, "is_fraud": True}]}
+    answer = service.post("/v1/feedback", json=body, headers=bearing(keys["feedback"]))
+    assert any(one.startswith(place.removesuffix(".constrained-int")) for one in places(answer)), answer.text
+    assert "4711" not in answer.text
+    assert "4711" not in service.log()
+    # Whole, or not at all.
+    assert added(database, 1040) == []
+
+
+def test_of_a_transaction_one_thing_is_said_at_a_time(tell, database):
+    answer = tell((1050, True), (1051, True), (1050, False))
+    assert places(answer) == {"labels.2.transaction_id"}
+    assert added(database, 1050, 1051) == []
+
+
+def test_nothing_is_known_of_a_transaction_that_has_not_happened(tell, database):
+    ahead = datetime.now(UTC) + timedelta(days=1)
+    with database.session() as connection:
+        connection.execute(
+            "INSERT INTO raw_transactions (transaction_id, event_timestamp, customer_id) VALUES (1060, %s, 1)", [ahead]
+        )
+    answer = tell((1061, True), (1060, True))
+    assert places(answer) == {"labels.1.transaction_id"}
+    assert "lies in the future" in answer.json()["detail"][0]["msg"]
+    assert added(database, 1060, 1061) == []
+
+
+@pytest.mark.parametrize(("role", "status"), [("feedback", 200), ("both", 200), ("score", 403), ("admin", 403)])
+def test_labels_are_for_their_role(tell, role, status):
+    assert tell((1070, True), role=role).status_code == status
+
+
+def test_labels_outlive_a_cut_connection_and_are_refused_while_there_is_no_database(tell, postgres, database):
+    assert tell((1080, True)).status_code == 200
+    with closed_database(postgres):
+        answer = tell((1081, True))
+        assert answer.status_code == 503
+        assert "send it again" in answer.json()["error"]
+    assert tell((1081, True)).json()["taken"] == 1
+    assert len(added(database, 1081)) == 1
+
+
+def test_the_description_s_label_is_taken_as_it_is(service, keys, description):
+    body = description["paths"]["/v1/feedback"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert service.post("/v1/feedback", json=body, headers=bearing(keys["feedback"])).status_code == 200

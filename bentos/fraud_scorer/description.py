@@ -15,6 +15,8 @@ from bentos.fraud_scorer.examples import example_features, example_transaction
 from bentos.fraud_scorer.loaded import LoadedModel
 from bentos.fraud_scorer.requests import (
     FeaturesRequest,
+    FeedbackAnswer,
+    FeedbackRequest,
     LiveAnswer,
     Refusal,
     ScoreRequest,
@@ -70,6 +72,9 @@ def describe(model: LoadedModel) -> dict[str, Any]:
         "paths": {
             "/v1/score": {"post": _operation(TransactionsRequest, ScoreResponse, SCORE, asked.get("transactions"))},
             "/v1/score/features": {"post": _operation(FeaturesRequest, ScoreResponse, FEATURES, asked["features"])},
+            "/v1/feedback": {
+                "post": _operation(FeedbackRequest, FeedbackAnswer, FEEDBACK, _label_example(transaction))
+            },
             "/v1/model": {"get": _operation(None, LiveAnswer, MODEL)},
             "/score": {"post": _operation(ScoreRequest, ScoreResponse, ALIAS, next(iter(reversed(asked.values()))))},
             **{path: {"get": _health(path, what)} for path, what in HEALTH.items()},
@@ -86,8 +91,19 @@ def describe(model: LoadedModel) -> dict[str, Any]:
 KEY = "A key of `fraud keys add`; a service that has none answers its own machine without."
 SCORE = ("score", "Scores transactions", "The service computes their features, from what is stored before each.")
 FEATURES = ("score", "Scores ready features", "For callers that have computed them; no history is read.")
+FEEDBACK = (
+    "labels",
+    "Takes labels",
+    "Chargebacks, what analysts found, and what is taken back. They are known from now on, by the database's clock. A "
+    "label that is sent again is stored once; of a request with a label that cannot be used, none is.",
+)
 MODEL = ("model", "The model that answers", "Which one, since when, and what the ledger says of it.")
 ALIAS = ("score", "Scores transactions or features", "An alias of both, from before version 1 of this interface.")
+
+
+def _label_example(transaction: dict[str, Any] | None) -> dict[str, Any]:
+    identifier = "example" if transaction is None else transaction["transaction_id"]
+    return {"labels": [{"transaction_id": identifier, "is_fraud": "withdrawn", "label_source": "analyst"}]}
 
 
 def _operation(
@@ -124,9 +140,9 @@ def _health(path: str, what: str) -> dict[str, Any]:
 
 
 def _schemas(model: LoadedModel) -> dict[str, Any]:
-    kinds = (TransactionsRequest, FeaturesRequest, ScoreRequest)
+    kinds = (TransactionsRequest, FeaturesRequest, ScoreRequest, FeedbackRequest)
     _, asked = models_json_schema([(kind, "validation") for kind in kinds], ref_template=REF)
-    answers = (ScoreResponse, LiveAnswer, Refusal)
+    answers = (ScoreResponse, FeedbackAnswer, LiveAnswer, Refusal)
     _, given = models_json_schema([(kind, "serialization") for kind in answers], ref_template=REF)
     schemas: dict[str, Any] = {**asked["$defs"], **given["$defs"]}
     schemas["Transaction"] = transaction_schema(model.contract)

@@ -160,6 +160,42 @@ class ScoreResponse(BaseModel):
     ] = None
 
 
+class Label(BaseModel):
+    """What became known about a transaction; it is known from the moment on at which it comes in."""
+
+    model_config = CONFIG
+
+    transaction_id: Annotated[
+        Annotated[int, Strict()] | TEXT,
+        Field(description="As the transactions have it, also of one that is not stored."),
+    ]
+    is_fraud: Annotated[
+        Annotated[bool, Strict()] | Literal["withdrawn"],
+        Field(description="Whether it was fraud; withdrawn takes back what was said before."),
+    ]
+    label_source: Annotated[
+        Literal["chargeback", "analyst", "customer_report"] | None,
+        Field(description="Who says so; the contract's own source when absent."),
+    ] = None
+
+
+class FeedbackRequest(BaseModel):
+    """One or more labels, at most 10,000, each about another transaction."""
+
+    model_config = CONFIG
+
+    labels: Annotated[list[Label], Field(min_length=1, max_length=MAX_ROWS)]
+
+
+class FeedbackAnswer(BaseModel):
+    """What became of labels."""
+
+    taken: Annotated[int, Field(description="Labels that say something new.")]
+    repeated: Annotated[int, Field(description="Labels that say what was said last.")]
+    known_at: Annotated[datetime, Field(description="From when on they are known, by the database's clock.")]
+    month: Annotated[str, Field(description="The month of `fraud_labels` in which they are.")]
+
+
 class Ledger(BaseModel):
     """What the ledger says of the live model."""
 

@@ -15,7 +15,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,26 @@ from typing import Any
 import bentoml
 import numpy as np
 import pyarrow as pa
+from pydantic import BaseModel
 from starlette.responses import Response
 
+from bentos.fraud_scorer.feedback import take_labels
 from bentos.fraud_scorer.following import Follower, same_sources
 from bentos.fraud_scorer.keys import CALLER, Guard
 from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
 from bentos.fraud_scorer.loaded import LoadedModel
 from bentos.fraud_scorer.pages import Pages
-from bentos.fraud_scorer.requests import FeaturesRequest, ScoreRequest, ScoreResponse, TransactionsRequest
+from bentos.fraud_scorer.requests import (
+    FeaturesRequest,
+    FeedbackAnswer,
+    FeedbackRequest,
+    ScoreRequest,
+    ScoreResponse,
+    TransactionsRequest,
+)
 from bentos.fraud_scorer.transactions import Names, RequestError
 from bentos.fraud_scorer.turns import BusyError, LateError, Turns, check_time
+from fraud_assets.adapters.asked.session import AskedError, Session
 from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE, HistoryError, features_with_history
 from fraud_assets.core.explanations.reason_codes import Explanation
 from fraud_assets.core.models.live import LiveModel
@@ -69,7 +79,8 @@ class FraudScorer:
         self._url = os.environ.get(DATABASE_VARIABLE)
         # Replaced as a whole: whoever answers takes it once.
         self.model = LoadedModel(self.model_folder, self._url)
-        self._transaction_turns, self._feature_turns = Turns(), Turns()
+        self._transaction_turns, self._feature_turns, self._asked_turns = Turns(), Turns(), Turns()
+        self._asked = Session(self._url, "fraud feedback") if self._url else None
         self._follower = Follower(lambda: self.model, self._load, self._take)
         PAGES.open(lambda: self.model, self._follower)
 
@@ -93,8 +104,10 @@ class FraudScorer:
     def close(self) -> None:
         """Begins no more requests, and closes the database connections."""
         self._follower.close()
-        for turns in (self._transaction_turns, self._feature_turns):
+        for turns in (self._transaction_turns, self._feature_turns, self._asked_turns):
             turns.close()
+        if self._asked is not None:
+            self._asked.close()
         for history in (self.model.history, self.model.probe):
             if history is not None:
                 history.close()
@@ -113,6 +126,16 @@ class FraudScorer:
     async def score_features(self, request: FeaturesRequest, /) -> Response:
         """Scores ready features."""
         return await self._answer(request, None, request.features, None)
+
+    @bentoml.api(route="/v1/feedback", output_spec=FeedbackAnswer)  # type: ignore[untyped-decorator] # likewise
+    async def feedback(self, request: FeedbackRequest, /) -> Response:
+        """Takes labels: what became known about transactions."""
+        sender, contract = CALLER.get().name, self.model.contract
+
+        def work(_: float) -> FeedbackAnswer:
+            return take_labels(self._session(), contract, request.labels, sender)
+
+        return await _carried_out(self._asked_turns.take(len(request.labels), work))
 
     async def _answer(
         self,
@@ -149,6 +172,16 @@ class FraudScorer:
         except LateError as error:
             return _refused(504, str(error))
         return Response(body, media_type="application/json")
+
+    def _session(self) -> Session:
+        """On which what callers ask is written.
+
+        Raises:
+            HistoryNotConfiguredError: without a database.
+        """
+        if self._asked is None:
+            raise HistoryNotConfiguredError(f"this needs the platform's database; set {DATABASE_VARIABLE}")
+        return self._asked
 
     def __is_ready__(self) -> bool:
         """Whether the model scores and, where one is configured, the database answers all that scoring asks."""
@@ -231,6 +264,21 @@ def _features(model: LoadedModel, batch: pa.Table, until: float) -> pa.Table:
             "service; set it, or send features"
         )
     return features_with_history(batch, model.contract, model.history, until)
+
+
+async def _carried_out(asked: Awaitable[BaseModel]) -> Response:
+    """The answer to what a caller asked the database to take."""
+    try:
+        answer = await asked
+    except RequestError as error:
+        return _refused(400, error.error, error.detail)
+    except (AskedError, HistoryNotConfiguredError) as error:
+        return _refused(503, str(error))
+    except BusyError as error:
+        return _refused(429, str(error), retry_after=error.retry_after)
+    except LateError as error:
+        return _refused(504, str(error))
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 def _refused(

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from fraud_assets.adapters.asked.labels import COLUMNS, LOCK, NEW_STATEMENTS, STATED
 from fraud_assets.adapters.files.dialects import open_by_header
 from fraud_assets.adapters.files.reader import OpenedFile, SourceError, open_rows, together
 from fraud_assets.adapters.postgres.database import Database
@@ -52,26 +53,6 @@ from fraud_assets.core.reasons import read_reasons, reasons_from_json, reasons_t
 from fraud_assets.settings import Settings
 from fraud_assets.workflows.runs.run_months import materialize_months
 
-STATED = ("transaction_id", "is_fraud", "label_timestamp", "label_source")
-
-# A row without a time of its own says something only if the last added statement says otherwise.
-NEW_STATEMENTS = """
-INSERT INTO added_labels
-    (transaction_id, is_fraud, label_timestamp, label_source, file, row_number, statement)
-SELECT transaction_id, is_fraud, label_timestamp, label_source, file, row_number, statement FROM incoming
-WHERE is_dated OR NOT EXISTS (
-    SELECT FROM (
-        SELECT DISTINCT ON (transaction_id) transaction_id, is_fraud FROM added_labels
-        WHERE transaction_id IN (SELECT transaction_id FROM incoming)
-        ORDER BY transaction_id, label_timestamp DESC, number DESC
-    ) last WHERE last.transaction_id = incoming.transaction_id AND last.is_fraud IS NOT DISTINCT FROM incoming.is_fraud
-)
-ORDER BY row_number
-ON CONFLICT (statement) DO NOTHING
-RETURNING row_number
-"""
-
-
 # Statements that people add
 
 
@@ -87,11 +68,8 @@ def record_added(database: Database, taken: pa.Table) -> pa.Table:
     """
     names = [*STATED, "file", "row_number", "is_dated"]
     with database.session() as connection:
-        connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.added_labels'))")
-        connection.execute(
-            "CREATE TEMP TABLE incoming (transaction_id text, is_fraud boolean, label_timestamp timestamptz, "
-            "label_source text, file text, row_number bigint, is_dated boolean, statement text) ON COMMIT DROP"
-        )
+        connection.execute(LOCK)
+        connection.execute(f"CREATE TEMP TABLE incoming ({COLUMNS}) ON COMMIT DROP".encode())
         with connection.cursor().copy("COPY incoming FROM STDIN") as copy:
             for row in taken.select(names).to_pylist():
                 copy.write_row((*row.values(), statement_digest(*(row[name] for name in STATED[:3]))))
