@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fraud_assets.core.contracts.contract import Contract, load_contract
 from fraud_assets.core.drift.limits import DriftConfig
+from fraud_assets.core.models.pass_through import LARGEST_SHARE, SEED_BYTES
 from fraud_assets.core.statistics.costs import Costs
 
 if TYPE_CHECKING:
@@ -168,6 +169,25 @@ class Settings(BaseSettings):
     approval_days: int = Field(14, ge=1, description="With approval: days that a model waits for a person.")
     shadow_days: int = Field(
         30, ge=1, description="With shadow: days of matured transactions that the comparison needs."
+    )
+    scores_folder: Path | None = Field(
+        None, description="Folder of the scores on their way to the database; without it, in the home."
+    )
+    scores_spool_mb: int = Field(
+        1024, ge=1, description="Megabytes that scores may have on disk while the database cannot take them."
+    )
+    pass_through: float = Field(
+        0.0,
+        ge=0,
+        le=LARGEST_SHARE,
+        description="Share of the transactions to review that the service lets through at random, to learn how they "
+        "end; at most 0.1.",
+    )
+    pass_through_amount: Cost | None = Field(
+        None, description="With FRAUD_PASS_THROUGH: the largest amount that is let through."
+    )
+    pass_through_seed: Annotated[SecretStr, Field(min_length=SEED_BYTES)] | None = Field(
+        None, description="With FRAUD_PASS_THROUGH: the secret by which it is chosen; made at first use in the home."
     )
     alert_urls: SecretStr | None = Field(
         None,
@@ -352,6 +372,18 @@ class Settings(BaseSettings):
         if self.api_keys is None:
             return self._home / "keys" / "api-keys.json"
         return (PROJECT_ROOT / self.api_keys.expanduser()).resolve()
+
+    @property
+    def scores_path(self) -> Path:
+        """Where scores wait for the database; a relative path counts from the project."""
+        if self.scores_folder is None:
+            return self.workspace / "scores"
+        return (PROJECT_ROOT / self.scores_folder.expanduser()).resolve()
+
+    @property
+    def pass_through_seed_file(self) -> Path:
+        """Where the secret of the pass-through lies that is made at first use."""
+        return self._home / "keys" / "pass-through.seed"
 
     @property
     def dagster_home(self) -> Path:

@@ -101,6 +101,21 @@ class Keeping:
         """
         if self._keeper is None:
             return None
+        try:
+            return self._kept(self._keeper, model, transactions, features, scores)
+        except Exception:
+            # An answer is worth more than its record.
+            logger.exception("scores cannot be kept")
+            return None
+
+    def _kept(
+        self,
+        keeper: Keeper,
+        model: LoadedModel,
+        transactions: pa.Table,
+        features: pa.Table,
+        scores: npt.NDArray[np.float64],
+    ) -> Bools:
         manifest, reasons = model.manifest, model.reasons.explained
         held = scores >= manifest.threshold
         amounts = None
@@ -108,14 +123,14 @@ class Keeping:
             amounts = transactions["amount"].to_numpy().astype(np.float64)
         chance = self._rule.probabilities(held, amounts)
         through = self._rule.lets_through(transactions["transaction_id"].to_pylist() if chance.any() else [], chance)
-        PASSED.inc(int(through.sum()))
-        self._keeper.keep(
-            Scored(
-                model.contract, manifest.model_version, manifest.threshold, manifest.features,
-                None if reasons is None else reasons.raw, transactions, features, scores, held, through, chance,
-                datetime.now(UTC),
-            )
+        scored = Scored(
+            model.contract, manifest.model_version, manifest.threshold, manifest.features,
+            None if reasons is None else reasons.raw, transactions, features, scores, held, through, chance,
+            datetime.now(UTC),
         )  # fmt: skip
+        if not keeper.keep(scored):
+            return np.zeros(len(scores), dtype=bool)
+        PASSED.inc(int(through.sum()))
         return through
 
     def _watch(self, state: KeptState, size: int) -> None:

@@ -137,6 +137,7 @@ class LoadedModel:
         told: list[Explanation] | None = None,
         *,
         decisions_only: bool = False,
+        passed: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
     ) -> bytes:
         """The answer to a request: model, version, threshold and decisions, all of this model.
 
@@ -146,13 +147,18 @@ class LoadedModel:
             reasons: how many were asked for.
             told: these.
             decisions_only: leave out what is no decision: probabilities, and the threshold.
+            passed: which are let through although the model would hold them.
         """
         decisions = self._scorer.decide(probabilities)
+        through = set() if passed is None else set(np.flatnonzero(passed).tolist())
+        decisions = ["approve" if place in through else decision for place, decision in enumerate(decisions)]
         for probability, decision in zip(probabilities.tolist(), decisions, strict=True):
             self._scores.observe(probability)
             self._decisions[decision].inc()
         version = self.manifest.model_version
         results: list[dict[str, Any]] = [{"decision": decision, "model_version": version} for decision in decisions]
+        for place in through:
+            results[place]["passed_through"] = True
         if not decisions_only:
             scores = zip(probabilities.tolist(), results, strict=True)
             results = [{"probability": probability, **result} for probability, result in scores]

@@ -140,6 +140,9 @@ class Result(BaseModel):
     probability: Annotated[float | None, Field(ge=0, le=1, description="Probability of fraud.")] = None
     decision: Literal["review", "approve"]
     model_version: int
+    passed_through: Annotated[
+        bool, Field(description="Whether it is let through at random, although the model would have it reviewed.")
+    ] = False
     feature_time: Annotated[
         datetime | None, Field(description="Only for transactions: the moment whose features these are, nothing later.")
     ] = None

@@ -3,7 +3,7 @@
 BentoML mounts /healthz and /livez (the process answers), /readyz (`__is_ready__` below) and /metrics.
 Who may ask belongs to `keys.py`, what is answered to GET to `pages.py`, what is refused unread to `limits.py`, waiting
 to `turns.py`, checking requests to `requests.py` and `transactions.py`, reading history to
-`adapters/postgres/history.py`, and all science to `fraud_assets.core`.
+`adapters/postgres/history.py`, keeping what was answered to `keeping.py`, and all science to `fraud_assets.core`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from starlette.responses import Response
 
 from bentos.fraud_scorer.feedback import take_labels
 from bentos.fraud_scorer.following import Follower, same_sources
+from bentos.fraud_scorer.keeping import Keeping
 from bentos.fraud_scorer.keys import CALLER, Guard
 from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
 from bentos.fraud_scorer.loaded import LoadedModel
@@ -82,6 +83,7 @@ class FraudScorer:
         self._transaction_turns, self._feature_turns, self._asked_turns = Turns(), Turns(), Turns()
         self._asked = Session(self._url, "fraud feedback") if self._url else None
         self._follower = Follower(lambda: self.model, self._load, self._take)
+        self._keeping = Keeping()
         PAGES.open(lambda: self.model, self._follower)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator] # BentoML imports its names lazily
@@ -99,6 +101,7 @@ class FraudScorer:
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)
         self._follower.start()
+        self._keeping.start(self.model)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator] # likewise
     def close(self) -> None:
@@ -111,6 +114,7 @@ class FraudScorer:
         for history in (self.model.history, self.model.probe):
             if history is not None:
                 history.close()
+        self._keeping.close()
 
     @bentoml.api(route="/score", output_spec=ScoreResponse)  # type: ignore[untyped-decorator] # likewise
     async def score(self, request: ScoreRequest, /) -> Response:
@@ -154,7 +158,7 @@ class FraudScorer:
             return _refused(403, "this key gets decisions alone; leave explain out", [])
         try:
             if transactions is not None:
-                work = partial(_score_transactions, model, transactions, names, reasons, hidden)
+                work = partial(_score_transactions, model, self._keeping, transactions, names, reasons, hidden)
                 body = await self._transaction_turns.take(len(transactions), work)
             elif len(features) < THREAD_FROM_ROWS and not reasons:
                 body = _score_features(model, features, 0, hidden)
@@ -227,7 +231,13 @@ def _score_features(
 
 
 def _score_transactions(
-    model: LoadedModel, rows: list[dict[str, Any]], names: Names | None, reasons: int, hidden: bool, until: float
+    model: LoadedModel,
+    keeping: Keeping,
+    rows: list[dict[str, Any]],
+    names: Names | None,
+    reasons: int,
+    hidden: bool,
+    until: float,
 ) -> bytes:
     batch = model.transactions.read(rows, names)
     check_time(until)
@@ -235,7 +245,8 @@ def _score_transactions(
     check_time(until)
     scores = model.scorer.score(features)
     told = _told(model, features.to_pylist(), scores, reasons, until) if reasons else None
-    return model.answer(scores, batch, reasons, told, decisions_only=hidden)
+    passed = keeping.keep(model, batch, features, scores)
+    return model.answer(scores, batch, reasons, told, decisions_only=hidden, passed=passed)
 
 
 def _told(

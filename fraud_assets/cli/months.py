@@ -63,13 +63,15 @@ def read_platform(settings: Settings) -> dict[str, Any]:
     from fraud_assets.workflows.models.approve import read_waiting
     from fraud_assets.workflows.models.truth import find_disagreements
     from fraud_assets.workflows.runs.refresh import open_stale
+    from fraud_assets.workflows.scores import read_kept
     from fraud_assets.workflows.status import read_status
 
     store = open_store(settings)
     ledger = LedgerStore(store.database, settings.ledger_head_file)
     found = find_disagreements(ledger, Registry(settings), settings)
     requests = read_waiting(store, ledger, datetime.now(UTC))
-    return read_status(store, ledger, open_stale(settings), partial(_rule, settings), found, requests)
+    scores = read_kept(store, settings.scores_path)
+    return read_status(store, ledger, open_stale(settings), partial(_rule, settings), found, requests, scores)
 
 
 def _rule(settings: Settings, version: int) -> DecisionRule | None:

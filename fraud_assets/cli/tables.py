@@ -53,6 +53,8 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
         parts += ["", stale_table(status["stale"])]
     if status["waiting"]:
         parts += ["", *(Text(waiting_line(one), style="yellow") for one in status["waiting"])]
+    if status["scores"]:
+        parts += ["", _scores_line(status["scores"])]
     if status["disagreements"]:
         parts += ["", *(Text(one["sentence"], style="red") for one in status["disagreements"])]
     if status["dead_runs"]:
@@ -72,6 +74,12 @@ def waiting_line(one: Mapping[str, Any]) -> str:
         f"Version {one['version']} passed on the evidence of {one['month']} and waits for a person until "
         f"{one['until']:%Y-%m-%d %H:%M} UTC, while {beside}: fraud approve {one['version']} --reason TEXT, or reject"
     )
+
+
+def _scores_line(scores: Mapping[str, Any]) -> Text:
+    """How many scores are kept; in red where some are lost."""
+    style = "red" if scores["lost"] or scores["refused"] else "yellow" if scores["error"] else ""
+    return Text(scores["sentence"], style=style)
 
 
 def _label_lines(found: list[dict[str, Any]], limit: int = 3) -> list[Text]:

@@ -30,6 +30,7 @@ def read_status(
     rule: Callable[[int], DecisionRule | None] | None = None,
     disagreements: Sequence[Disagreement] = (),
     requests: Sequence[Request] = (),
+    scores: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The platform's state as plain values.
 
@@ -41,6 +42,7 @@ def read_status(
             the registry, which takes seconds.
         disagreements: what does not say what the ledger says, as `models/truth.py` finds it.
         requests: what waits for a person's approval, as `models/approve.py` reads it.
+        scores: how many scores are kept, as `scores.py` reads it.
 
     Returns:
         `contract`; `champion`, None when nothing is live, else with `version`, `since`, `month`, `reasons`, `model`
@@ -53,7 +55,8 @@ def read_status(
         stale months) and `reasons` (both); `labels`, what is wrong with the label feed, by month; `dead_runs`, the runs
         that count as running and lost their process, each with `run_id`, `month`, `purpose` and a `sentence`;
         `disagreements`, what does not say what the ledger says, each with `subject` and `sentence`; `waiting`, the
-        versions that wait for a person, each with `version`, `champion`, `month`, `since`, `until` and `reasons`.
+        versions that wait for a person, each with `version`, `champion`, `month`, `since`, `until` and `reasons`;
+        `scores`, how many are kept, wait and are lost.
     """
     return {
         "contract": store.contract.name,
@@ -80,6 +83,7 @@ def read_status(
             for one in requests
         ],
         "disagreements": [{"subject": one.subject, "sentence": one.sentence} for one in disagreements],
+        "scores": dict(scores) if scores else None,
     }
 
 

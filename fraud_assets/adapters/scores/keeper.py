@@ -82,8 +82,8 @@ class Keeper:
         for thread in self._threads:
             thread.start()
 
-    def keep(self, scored: Scored) -> None:
-        """Takes scores; returns at once, and raises nothing."""
+    def keep(self, scored: Scored) -> bool:
+        """Takes scores; returns at once, and raises nothing. Whether there was room for them."""
         n = len(scored.probabilities)
         with self._lock:
             if is_room := self._n_waiting + n <= MOST_WAITING:
@@ -93,6 +93,7 @@ class Keeper:
             self._has_come.set()
         else:
             self._lose("queue_full", n, f"more than {MOST_WAITING:,} wait to be written")
+        return is_room
 
     def close(self) -> None:
         """Writes what is left, and sends what can be sent in `CLOSE_SECONDS`; the rest stays in the spool."""

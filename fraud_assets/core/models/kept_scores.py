@@ -75,7 +75,9 @@ class Scored:
         raw = _known(self.raw_of(self.probabilities)) if self.raw_of else [None] * len(self.probabilities)
         names = [name for name in self.transactions.column_names if name not in ("transaction_id", "event_timestamp")]
         given = zip(*(self.transactions[name].to_pylist() for name in names), strict=True) if names else None
-        features = zip(*(_values(self.table[name]) for name in self.features), strict=True)
+        # Models from before there were encoders name columns that are made of others.
+        known = [name for name in self.features if name in self.table.column_names]
+        features = zip(*(_values(self.table[name]) for name in known), strict=True)
         base = {
             "model_version": self.model_version,
             "threshold": self.threshold,
@@ -95,7 +97,7 @@ class Scored:
                 "decision": "review" if held else "approve",
                 "pass_through_probability": chance,
                 "passed_through": through,
-                "features": dict(zip(self.features, row, strict=True)),
+                "features": dict(zip(known, row, strict=True)),
                 MONTH: self.contract.month_of(moment),
             }
             yield json.dumps(said, default=_as_text, allow_nan=False, separators=(",", ":")).encode()

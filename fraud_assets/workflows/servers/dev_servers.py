@@ -26,6 +26,7 @@ from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.models.promote import package_version
 from fraud_assets.workflows.models.served import check_served, recorded_digests
+from fraud_assets.workflows.scores import scores_environment
 from fraud_assets.workflows.servers.code_server import CodeServerError, CodeServerWatch
 from fraud_assets.workflows.status import read_status
 from fraud_assets.workflows.why import newest_remarks
@@ -147,8 +148,8 @@ def serve_champion(settings: Settings, port: int, host: str, tell: Tell) -> None
         tell: is told the bento and its address.
 
     Raises:
-        ValueError: when nothing has been promoted and packaged yet; or when others can reach the address, and there is
-            no API key.
+        ValueError: when nothing has been promoted and packaged yet; when others can reach the address, and there is no
+            API key; or when settings of the service do not go together.
         KeysError: when the file of keys cannot be read.
         ServingError: when the package is not what was promoted and signed.
     """
@@ -171,6 +172,7 @@ def serve_champion(settings: Settings, port: int, host: str, tell: Tell) -> None
         # What is compiled is kept apart: nothing is written beside what is signed.
         "PYTHONDONTWRITEBYTECODE": "1",
         "NUMBA_CACHE_DIR": str(compiled),
+        **scores_environment(settings),
     }
     command = serve_command(path, port, host=host)
     tell(f"{tag} at http://{host}:{port}")

@@ -289,7 +289,7 @@ def test_more_than_can_be_written_is_lost_and_told(keeping, monkeypatch):
 def test_an_answer_that_cannot_be_written_keeps_no_other_from_it(keeping, url):
     keeper = keeping()
     broken = scored(1)
-    object.__setattr__(broken, "features", ("no such column",))
+    object.__setattr__(broken, "held", None)
     keeper.keep(broken)
     keeper.keep(scored(2))
     wait_for(lambda: stored(url) == ["2"])
