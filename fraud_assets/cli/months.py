@@ -57,6 +57,7 @@ def status(as_json: Json = False) -> None:
 
 def read_platform(settings: Settings) -> dict[str, Any]:
     """What `fraud status` shows."""
+    from fraud_assets.adapters.live_bento import read_live
     from fraud_assets.adapters.mlflow import Registry
     from fraud_assets.adapters.postgres.ledger import LedgerStore
     from fraud_assets.adapters.postgres.months import open_store
@@ -71,7 +72,8 @@ def read_platform(settings: Settings) -> dict[str, Any]:
     found = find_disagreements(ledger, Registry(settings), settings)
     requests = read_waiting(store, ledger, datetime.now(UTC))
     scores = read_kept(store, settings.scores_path)
-    return read_status(store, ledger, open_stale(settings), partial(_rule, settings), found, requests, scores)
+    live = read_live(settings.bentoml_home)
+    return read_status(store, ledger, open_stale(settings), partial(_rule, settings), found, requests, scores, live)
 
 
 def _rule(settings: Settings, version: int) -> DecisionRule | None:

@@ -226,7 +226,7 @@ def _live(champion: dict[str, Any] | None) -> Text:
             f"Trained on {model['n']:,} transactions, {model['n_fraud']:,} frauds, "
             f"{model['training_from']:%Y-%m-%d} to {model['training_to']:%Y-%m-%d}\n"
         )
-    text.append(f"Why:  {joined(read_reasons(champion['reasons']), ' ')}\n")
+    text.append(f"Why:  {joined(read_reasons(champion['reasons']))}\n")
     text.append(f"Bento: {champion['bento_tag'] or 'not packaged yet'}")
     return text
 
@@ -652,8 +652,7 @@ def show_ledger(console: Console, rows: list[dict[str, Any]]) -> None:
             f"{row['model_version']}, month {row['month']}, by {f'run {run[:8]}' if run else escape(row['actor'])}",
             highlight=False,
         )
-        why = "; ".join(str(one.get("text", "")) for one in row["reasons"])
-        console.print(Padding(Text(why, style="dim"), (0, 0, 0, 6)), highlight=False)
+        console.print(Padding(Text(joined(read_reasons(row["reasons"])), style="dim"), (0, 0, 0, 6)), highlight=False)
 
 
 def show_prunable(console: Console, choices: Sequence[Choice], *, removed: bool) -> None:

@@ -139,8 +139,12 @@ def joined(reasons: Iterable[Reason], between: str = "; ") -> str:
 
     >>> joined([Reason(Rule.BELOW_MINIMUM, "amount is below 0", "amount"), Reason(Rule.NOT_A_ROW, "has 2 values")])
     'amount is below 0; has 2 values'
+    >>> joined([Reason(Rule.BY_HAND, "It is better."), Reason(Rule.BY_HAND, "ada said so")])
+    'It is better. ada said so'
     """
-    return between.join(reason.text for reason in reasons)
+    texts = [reason.text for reason in reasons]
+    # A whole sentence has its own end.
+    return "".join(f"{text}{' ' if text.endswith('.') else between}" for text in texts[:-1]) + "".join(texts[-1:])
 
 
 def reasons_to_json(reasons: Iterable[Reason]) -> str:

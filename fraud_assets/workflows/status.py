@@ -15,6 +15,7 @@ from fraud_assets.core.decisions.truth import Disagreement
 from fraud_assets.core.lineage.staleness import Stale, in_words
 from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.core.models.decision_rule import PROMISED, DecisionRule
+from fraud_assets.core.models.live import LiveModel
 from fraud_assets.core.monitoring.pictures import PICTURES
 from fraud_assets.core.months import check_month
 from fraud_assets.workflows.new_source.feed_check import feed_findings
@@ -31,6 +32,7 @@ def read_status(
     disagreements: Sequence[Disagreement] = (),
     requests: Sequence[Request] = (),
     scores: Mapping[str, Any] | None = None,
+    live: LiveModel | None = None,
 ) -> dict[str, Any]:
     """The platform's state as plain values.
 
@@ -43,6 +45,7 @@ def read_status(
         disagreements: what does not say what the ledger says, as `models/truth.py` finds it.
         requests: what waits for a person's approval, as `models/approve.py` reads it.
         scores: how many scores are kept, as `scores.py` reads it.
+        live: the model that is named for serving; the table of bentos follows with its next month.
 
     Returns:
         `contract`; `champion`, None when nothing is live, else with `version`, `since`, `month`, `reasons`, `model`
@@ -60,7 +63,7 @@ def read_status(
     """
     return {
         "contract": store.contract.name,
-        "champion": _champion(store, ledger, rule),
+        "champion": _champion(store, ledger, rule, live),
         "why": [remark.to_dict() for remark in newest_remarks(store)],
         "drift": _last(store, "drift_report", kind="verdict"),
         "decision": _last(store, "champion"),
@@ -155,7 +158,7 @@ def reported_month(store: MonthStore, month: str | None) -> str:
 
 
 def _champion(
-    store: MonthStore, ledger: LedgerStore, rule: Callable[[int], DecisionRule | None] | None
+    store: MonthStore, ledger: LedgerStore, rule: Callable[[int], DecisionRule | None] | None, live: LiveModel | None
 ) -> dict[str, Any] | None:
     event = champion_event(ledger.events())
     if event is None:
@@ -170,6 +173,9 @@ def _champion(
         month = judged[-1]["month"]
         reference = next((row for row in evaluation if row["month"] == month and row["role"] == "reference"), None)
     bentos = [row for row in store.read("fraud_bento").to_pylist() if row["model_version"] == version]
+    tag = bentos[-1]["bento_tag"] if bentos else None
+    if live is not None and live.model_version == version:
+        tag = live.bento
     promised = models[-1] if models else None
     if promised is None and rule is not None and (kept := rule(version)) is not None:
         promised = kept.as_row()
@@ -183,7 +189,7 @@ def _champion(
         "evaluation": judged[-1] if judged else None,
         "reference": reference,
         "decisions": _decisions(promised, judged[-1] if judged else None),
-        "bento_tag": bentos[-1]["bento_tag"] if bentos else None,
+        "bento_tag": tag,
     }
 
 

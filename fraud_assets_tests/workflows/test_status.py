@@ -16,6 +16,7 @@ from fraud_assets.adapters.postgres.months import MonthStore, open_store
 from fraud_assets.cli.tables import show_versions, stale_table
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.lineage.staleness import Stale
+from fraud_assets.core.models.live import LiveModel
 from fraud_assets.workflows.status import as_row, read_drift, read_status, read_versions
 from fraud_assets_tests.sentences import because, said
 
@@ -54,6 +55,17 @@ def test_a_promoted_version_that_no_table_knows_is_still_named(empty: MonthStore
     champion = read_status(empty, ledger)["champion"]
     assert (champion["version"], champion["actor"], said(champion["reasons"])) == (7, "ada", "by hand")
     assert (champion["model"], champion["evaluation"], champion["reference"], champion["bento_tag"]) == (None,) * 4
+
+
+@pytest.mark.parametrize(("version", "tag"), [(7, "fraud_scorer:v7-0f"), (6, None)])
+def test_the_bento_of_a_champion_is_the_one_that_is_named_for_serving(
+    empty: MonthStore, version: int, tag: str | None
+) -> None:
+    """As after an approval: the table of bentos follows with its next month."""
+    ledger = LedgerStore(empty.database)
+    ledger.record("promoted", 7, "2025-03", because("by hand"), actor="ada")
+    live = LiveModel(version, 1, "a" * 64, f"fraud_scorer:v{version}-0f", "bentos", {})
+    assert read_status(empty, ledger, live=live)["champion"]["bento_tag"] == tag
 
 
 def test_the_months_of_a_table_are_those_that_were_run(status: dict[str, Any], world: World) -> None:

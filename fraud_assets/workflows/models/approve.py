@@ -115,7 +115,9 @@ def carry_out_answer(
             record("refused", reasons=reasons, evidence=evidence)
         else:
             record("approved", reasons=reasons, evidence=evidence)
-            record("promoted", reasons=[*reasons, *request.reasons], evidence=evidence, digests=packaged.digests)
+            # That it waited for a person is over.
+            why = [*reasons, *(one for one in request.reasons if one.rule != Rule.NEEDS_APPROVAL)]
+            record("promoted", reasons=why, evidence=evidence, digests=packaged.digests)
         answer(decision.connection, request.number, said.answer, now=said.now, actor=said.actor, reason=said.reason)
         follow_ledger(decision, registry)
         events = decision.events()

@@ -81,6 +81,8 @@ def test_who_approved_what_when_and_why_is_in_the_ledger(ledger: LedgerStore, re
     approved, promoted = ledger.events()[1:]
     assert {approved.actor, promoted.actor} == {"ada"}
     assert [one.text for one in approved.reasons] == ["seen with the fraud team"]
+    # That it waited for a person is over.
+    assert [one.text for one in promoted.reasons] == ["seen with the fraud team", "It is better."]
     assert promoted.digests["bento"] == "b"
     assert (registry.champion, waits(ledger)) == (2, [])
     [request] = read_requests(ledger.database)
