@@ -197,6 +197,11 @@ class Settings(BaseSettings):
     dagster_port: Port = Field(3000, description="Port of the Dagster UI.")
     mlflow_port: Port = Field(5001, description="Port of the MLflow UI.")
     serve_port: Port = Field(5000, description="Port of the scoring service.")
+    serve_history_mb: int = Field(
+        512,
+        ge=1,
+        description="Memory in MiB that each worker of the service keeps history of customers and terminals in.",
+    )
 
     @model_validator(mode="after")
     def _parts_can_be(self) -> Self:

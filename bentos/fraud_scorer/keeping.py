@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +87,11 @@ class Keeping:
             self._keeper.close()
 
     def keep(
-        self, model: LoadedModel, transactions: pa.Table, features: pa.Table, scores: npt.NDArray[np.float64]
+        self,
+        model: LoadedModel,
+        transactions: pa.Table,
+        features: pa.Table | Sequence[Mapping[str, Any]],
+        scores: npt.NDArray[np.float64],
     ) -> Bools | None:
         """Takes an answer's scores, without waiting for anything.
 
@@ -113,7 +118,7 @@ class Keeping:
         keeper: Keeper,
         model: LoadedModel,
         transactions: pa.Table,
-        features: pa.Table,
+        features: pa.Table | Sequence[Mapping[str, Any]],
         scores: npt.NDArray[np.float64],
     ) -> Bools:
         manifest, reasons = model.manifest, model.reasons.explained

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from prometheus_client import Counter, Histogram
 
+from bentos.fraud_scorer.online import Online
 from bentos.fraud_scorer.requests import RowChecker
 from bentos.fraud_scorer.transactions import TransactionReader
 from fraud_assets.adapters.postgres.history import History
@@ -48,9 +49,8 @@ class LoadedModel:
         digests: SHA-256 of its files, by name.
         since: when it was loaded.
         contract: of the transactions that it scores.
-        history: where features find what came before; None without a database, or where the contract needs none.
-        probe: the same for the question whether the service is ready, as the other one is in use for as long as a
-            request is computed.
+        online: makes features of transactions.
+        probe: answers whether the service is ready; None without a database, or where the contract needs none.
     """
 
     def __init__(
@@ -93,13 +93,14 @@ class LoadedModel:
         version = str(self.manifest.model_version)
         self._scores = SCORES.labels(version)
         self._decisions = {name: DECISIONS.labels(name, version) for name in ("review", "approve")}
-        self.history: History | None = None
+        self.online: Online
         self.probe: History | None = None
         if like is not None and like.contract == self.contract:
-            self.history, self.probe = like.history, like.probe
-        elif url and self.contract.entities:
-            self.history = History(url, self.contract, name="fraud scorer")
-            self.probe = History(url, self.contract, name="fraud readiness")
+            self.online, self.probe = like.online, like.probe
+        else:
+            self.online = Online(self.contract, url)
+            if url and self.contract.entities:
+                self.probe = History(url, self.contract, name="fraud readiness")
         self.self_test()
 
     @property
@@ -173,6 +174,8 @@ class LoadedModel:
         answer: dict[str, Any] = {"model_name": self.manifest.model_name, "model_version": version}
         if not decisions_only:
             answer["threshold"] = self.manifest.threshold
+        if batch is not None and (age := self.online.age) is not None:
+            answer["history_age_seconds"] = age
         answer["results"] = results
         if reasons and told is None:
             answer["not_explained"] = self.reasons.why_not

@@ -68,7 +68,18 @@ class _Explained(BaseModel):
         return self
 
 
-class _Named(_Explained):
+class Named(_Explained):
+    """What all requests with transactions have in common."""
+
+    strict: Annotated[
+        Annotated[bool, Strict()],
+        Field(
+            description=(
+                "Whether history is read from the database for this request. Without it, what is remembered counts, "
+                "which may be some tenths of a second old."
+            ),
+        ),
+    ] = False
     names: Annotated[
         Names | None,
         Field(
@@ -80,7 +91,7 @@ class _Named(_Explained):
     ] = None
 
 
-class TransactionsRequest(_Named):
+class TransactionsRequest(Named):
     """One or more transactions, at most 10,000; every row is checked against the contract."""
 
     transactions: Annotated[Rows, Field(description=TRANSACTIONS)]
@@ -92,7 +103,7 @@ class FeaturesRequest(_Explained):
     features: Annotated[Rows, Field(description=FEATURES)]
 
 
-class ScoreRequest(_Named):
+class ScoreRequest(Named):
     """Exactly one of `features` and `transactions`, at most 10,000 rows.
 
     The manifest of the model names the features, and the contract the columns of a transaction; every row is
@@ -158,6 +169,15 @@ class ScoreResponse(BaseModel):
     model_version: int
     threshold: Annotated[float | None, Field(description="Probability from which the decision is review.")] = None
     results: list[Result]
+    history_age_seconds: Annotated[
+        float | None,
+        Field(
+            description=(
+                "For how long the database could not be asked what is new, where that is more than a second: features "
+                "are made of what was remembered before."
+            ),
+        ),
+    ] = None
     not_explained: Annotated[
         str | None, Field(description="Why there is no explanation, where one was asked for and the model has none.")
     ] = None

@@ -22,7 +22,6 @@ from typing import Any
 
 import bentoml
 import numpy as np
-import pyarrow as pa
 from pydantic import BaseModel
 from starlette.responses import Response
 
@@ -32,11 +31,13 @@ from bentos.fraud_scorer.keeping import Keeping
 from bentos.fraud_scorer.keys import CALLER, Guard
 from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
 from bentos.fraud_scorer.loaded import LoadedModel
+from bentos.fraud_scorer.online import HistoryNotConfiguredError
 from bentos.fraud_scorer.pages import Pages
 from bentos.fraud_scorer.requests import (
     FeaturesRequest,
     FeedbackAnswer,
     FeedbackRequest,
+    Named,
     ScoreRequest,
     ScoreResponse,
     TransactionsRequest,
@@ -44,7 +45,7 @@ from bentos.fraud_scorer.requests import (
 from bentos.fraud_scorer.transactions import Names, RequestError
 from bentos.fraud_scorer.turns import BusyError, LateError, Turns, check_time
 from fraud_assets.adapters.asked.session import AskedError, Session
-from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE, HistoryError, features_with_history
+from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE, HistoryError
 from fraud_assets.core.explanations.reason_codes import Explanation
 from fraud_assets.core.models.live import LiveModel
 from fraud_assets.core.models.scoring import ScoringError
@@ -57,10 +58,6 @@ EXPLAINED_AT_ONCE = 50  # rows, between two looks at the clock: with a large for
 # Whoever asks whether the service is ready asks again soon.
 READY_SECONDS = 3.0
 PAGES = Pages()
-
-
-class HistoryNotConfiguredError(RuntimeError):
-    """Raw transactions were sent, and no database is configured to read their history from."""
 
 
 @bentoml.service(
@@ -92,10 +89,9 @@ class FraudScorer:
         logging.getLogger("bentoml._internal.server.http_app").addFilter(WithoutRefusals())
         # No caller shall wait for what the first call loads.
         self.model.warm()
-        if self.model.history is not None:
-            # A database that is down now may come up later: that is for /readyz to say.
-            with contextlib.suppress(HistoryError):
-                self.model.history.check(time.monotonic() + READY_SECONDS)
+        # A database that is down now may come up later: that is for /readyz to say.
+        with contextlib.suppress(HistoryError):
+            self.model.online.start(time.monotonic() + READY_SECONDS)
         # Full collections over the libraries' objects held requests up for more than 100 ms.
         gc.collect()
         gc.freeze()
@@ -111,9 +107,9 @@ class FraudScorer:
             turns.close()
         if self._asked is not None:
             self._asked.close()
-        for history in (self.model.history, self.model.probe):
-            if history is not None:
-                history.close()
+        self.model.online.close()
+        if self.model.probe is not None:
+            self.model.probe.close()
         self._keeping.close()
 
     @bentoml.api(route="/score", output_spec=ScoreResponse)  # type: ignore[untyped-decorator] # likewise
@@ -154,12 +150,17 @@ class FraudScorer:
         begun. 503: history is needed and cannot be read. 504: its time is over, and what was left was not computed.
         """
         model, reasons, hidden = self.model, request.reasons, CALLER.get().decisions_only
+        strict = isinstance(request, Named) and request.strict
         if hidden and reasons:
             return _refused(403, "this key gets decisions alone; leave explain out", [])
         try:
             if transactions is not None:
-                work = partial(_score_transactions, model, self._keeping, transactions, names, reasons, hidden)
-                body = await self._transaction_turns.take(len(transactions), work)
+                body = None if reasons or strict else _score_at_once(model, self._keeping, transactions, names, hidden)
+                if body is None:
+                    work = partial(
+                        _score_transactions, model, self._keeping, transactions, names, reasons, hidden, strict
+                    )
+                    body = await self._transaction_turns.take(len(transactions), work)
             elif len(features) < THREAD_FROM_ROWS and not reasons:
                 body = _score_features(model, features, 0, hidden)
             else:
@@ -230,6 +231,19 @@ def _score_features(
     return model.answer(scores, None, reasons, told, decisions_only=hidden)
 
 
+def _score_at_once(
+    model: LoadedModel, keeping: Keeping, rows: list[dict[str, Any]], names: Names | None, hidden: bool
+) -> bytes | None:
+    """The answer for one transaction of which all that is needed is in memory; None where it takes a turn."""
+    batch = model.transactions.read_plain(rows, names)
+    features = None if batch is None else model.online.at_once(batch)
+    if batch is None or features is None:
+        return None
+    scores = model.scorer.score_rows([features])
+    passed = keeping.keep(model, batch, [features], scores)
+    return model.answer(scores, batch, decisions_only=hidden, passed=passed)
+
+
 def _score_transactions(
     model: LoadedModel,
     keeping: Keeping,
@@ -237,14 +251,19 @@ def _score_transactions(
     names: Names | None,
     reasons: int,
     hidden: bool,
+    strict: bool,
     until: float,
 ) -> bytes:
     batch = model.transactions.read(rows, names)
     check_time(until)
-    features = _features(model, batch, until)
+    features = model.online.features(batch, until, strict=strict)
     check_time(until)
-    scores = model.scorer.score(features)
-    told = _told(model, features.to_pylist(), scores, reasons, until) if reasons else None
+    if isinstance(features, list):
+        scores = model.scorer.score_rows(features)
+        told = _told(model, features, scores, reasons, until)
+    else:
+        scores = model.scorer.score(features)
+        told = _told(model, features.to_pylist(), scores, reasons, until) if reasons else None
     passed = keeping.keep(model, batch, features, scores)
     return model.answer(scores, batch, reasons, told, decisions_only=hidden, passed=passed)
 
@@ -265,16 +284,6 @@ def _told(
         some = slice(first, first + EXPLAINED_AT_ONCE)
         told += model.reasons.of_rows(rows[some], scores[some], most)
     return told
-
-
-def _features(model: LoadedModel, batch: pa.Table, until: float) -> pa.Table:
-    """The batch's features in the batch's order, from its own rows and the stored history."""
-    if model.contract.entities and model.history is None:
-        raise HistoryNotConfiguredError(
-            f"features of transactions need history, and {DATABASE_VARIABLE} is not set for this "
-            "service; set it, or send features"
-        )
-    return features_with_history(batch, model.contract, model.history, until)
 
 
 async def _carried_out(asked: Awaitable[BaseModel]) -> Response:

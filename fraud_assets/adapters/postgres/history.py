@@ -11,6 +11,7 @@ import math
 import queue
 import threading
 import time
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
@@ -34,6 +35,8 @@ STATEMENT_TIMED_OUT = "57014"  # PostgreSQL's query_canceled
 UNREACHABLE = f"the database of {DATABASE_VARIABLE} cannot be reached or did not answer in time"
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
+# Later than anything that is stored: the year 2200, in microseconds since 1970.
+FAR = 7_258_118_400_000_000
 POSTGRES_TYPES = {
     pa.int64(): "bigint",
     pa.float64(): "double precision",
@@ -110,19 +113,24 @@ class _Connection:
         return connection
 
 
+# The entity, of its values `id`, `since` and `until`, and the moment after which nobody waits.
+More = Callable[[str, pa.Table, float], pa.Table]
+
+
 class History:
     """The transactions and label statements before a batch, by customer and by terminal.
 
     Holds one connection, made at first use and again after it broke; calls take turns.
     """
 
-    def __init__(self, url: str, contract: Contract, *, name: str = "fraud history") -> None:
+    def __init__(self, url: str, contract: Contract, *, name: str = "fraud history", more: More | None = None) -> None:
         """Takes a `postgresql://` URL; connects to nothing yet.
 
         Args:
             url: the database.
             contract: says which columns and entities there are.
             name: by which the database's administrator knows the connection.
+            more: gives transactions that are in no month yet, of an entity in some spans; a month's come before these.
 
         Raises:
             ValueError: for a URL of another kind.
@@ -132,6 +140,7 @@ class History:
         self._url = url
         self._contract = contract
         self._name = name
+        self._more = more
         self._connection: _Connection | None = None
         self._lock = threading.Lock()
 
@@ -152,22 +161,46 @@ class History:
         Raises:
             HistoryError: when the database cannot be reached or lacks the tables.
         """
+        transactions, known = self.around(batch, until)
+        seen = pc.is_in(transactions["transaction_id"], batch["transaction_id"].combine_chunks())
+        return transactions.filter(pc.invert(seen)), known
+
+    def around(self, batch: pa.Table, until: float = math.inf) -> tuple[pa.Table, pa.Table]:
+        """As `before`, with those that are themselves in the batch, as far as they are stored."""
         stored, statements = [self._contract.transactions_schema().empty_table()], []
         for entity in self._contract.entities:
             rows, known = self._of(entity, batch, history_days(self._contract, entity), until)
             stored.append(rows)
             statements.append(known)
-        if spender := spending_entity(self._contract):
-            frauds = pa.concat_tables(statements).filter(pc.field("is_fraud"))
-            rows, known = self._of(spender, frauds, self._contract.window_days + self._contract.maturity_days, until)
+        return self._with_spenders(stored, statements, until)
+
+    def since(self, wanted: Mapping[str, Mapping[Any, int]], until: float = math.inf) -> tuple[pa.Table, pa.Table]:
+        """What features of some entities' transactions can depend on, whenever these happen.
+
+        Args:
+            wanted: by entity, of each value the moment from which on it is needed, in microseconds since 1970.
+            until: as in `before`.
+
+        Returns:
+            As `before`, but from these moments on, to the last that is stored.
+
+        Raises:
+            HistoryError: as `before`.
+        """
+        stored, statements = [self._contract.transactions_schema().empty_table()], []
+        for entity, moments in wanted.items():
+            kind = self._contract.transactions_schema().field(entity).type
+            spans = pa.table(
+                {
+                    "id": pa.array(list(moments), kind),
+                    "since": pa.array(list(moments.values()), pa.int64()).cast(TIMESTAMP),
+                    "until": pa.repeat(FAR, len(moments)).cast(TIMESTAMP),
+                }
+            )
+            rows, known = self._in(spans, entity, until)
             stored.append(rows)
             statements.append(known)
-        transactions = _distinct(pa.concat_tables(stored), ["transaction_id"])
-        seen = pc.is_in(transactions["transaction_id"], batch["transaction_id"].combine_chunks())
-        known = pa.concat_tables([self._contract.labels_schema().empty_table(), *statements])
-        return transactions.filter(pc.invert(seen)), _distinct(
-            known, ["transaction_id", "label_timestamp", "is_fraud", "label_source"]
-        )
+        return self._with_spenders(stored, statements, until)
 
     def check(self, until: float = math.inf) -> None:
         """Returns when everything that `before` asks can be answered: each statement, about nothing.
@@ -182,42 +215,58 @@ class History:
             kind = self._contract.transactions_schema().field(entity).type
             nothing = pa.schema([(entity, kind), ("event_timestamp", TIMESTAMP)]).empty_table()
             parameters = _arrays(_wanted(nothing, entity, timedelta()))
-            self._fetch(self._transactions_sql(entity), parameters, until)
-            self._fetch(self._statements_sql(entity), parameters, until)
+            self.fetch(self._transactions_sql(entity), parameters, until)
+            self.fetch(self._statements_sql(entity), parameters, until)
 
     def close(self) -> None:
         """Closes the connection, if there is one."""
         with self._lock:
             self._disconnect()
 
+    def _with_spenders(
+        self, stored: list[pa.Table], statements: list[pa.Table], until: float
+    ) -> tuple[pa.Table, pa.Table]:
+        """What was read, each row once, and what is needed of those who spent in the frauds among it."""
+        if (spender := spending_entity(self._contract)) and statements:
+            frauds = pa.concat_tables(statements).filter(pc.field("is_fraud"))
+            rows, known = self._of(spender, frauds, self._contract.window_days + self._contract.maturity_days, until)
+            stored, statements = [*stored, rows], [*statements, known]
+        known = pa.concat_tables([self._contract.labels_schema().empty_table(), *statements])
+        return _distinct(pa.concat_tables(stored), ["transaction_id"]), _distinct(
+            known, ["transaction_id", "label_timestamp", "is_fraud", "label_source"]
+        )
+
     def _of(self, entity: str, rows: pa.Table, days: float, until: float) -> tuple[pa.Table, pa.Table]:
         """Transactions of the entities in rows, from so many days before each, and the statements about them."""
+        return self._in(_wanted(rows, entity, timedelta(days=days)), entity, until)
+
+    def _in(self, wanted: pa.Table, entity: str, until: float) -> tuple[pa.Table, pa.Table]:
+        """Transactions in some spans, as `_wanted` gives them, and the statements that became known in them."""
         schemas = self._contract.transactions_schema(), self._contract.labels_schema()
-        wanted = _wanted(rows, entity, timedelta(days=days))
         if wanted.num_rows == 0:
             return schemas[0].empty_table(), schemas[1].empty_table()
         parameters = _arrays(wanted)
-        return (
-            self._read(self._transactions_sql(entity), parameters, until, schemas[0]),
-            self._read(self._statements_sql(entity), parameters, until, schemas[1]),
-        )
+        rows = self._read(self._transactions_sql(entity), parameters, until, schemas[0])
+        if self._more is not None:
+            rows = pa.concat_tables([rows, self._more(entity, wanted, until)])
+        return rows, self._read(self._statements_sql(entity), parameters, until, schemas[1])
 
     def _transactions_sql(self, entity: str) -> str:
-        columns = ", ".join(f"t.{_quoted(name)}" for name in self._contract.transactions_schema().names)
+        columns = ", ".join(f"t.{quoted(name)}" for name in self._contract.transactions_schema().names)
         return f"""
             SELECT {columns} FROM {self._spans(entity)}
             JOIN raw_transactions t
-              ON t.{_quoted(entity)} = w.id AND t.event_timestamp BETWEEN w.since AND w.until
+              ON t.{quoted(entity)} = w.id AND t.event_timestamp BETWEEN w.since AND w.until
             WHERE t.event_timestamp BETWEEN $4 AND $5
         """
 
     def _statements_sql(self, entity: str) -> str:
-        columns = ", ".join(f"s.{_quoted(name)}" for name in self._contract.labels_schema().names)
+        columns = ", ".join(f"s.{quoted(name)}" for name in self._contract.labels_schema().names)
         return f"""
             WITH reported AS (
                 SELECT l.transaction_id, max(w.until) AS until FROM {self._spans(entity)}
                 JOIN fraud_labels l
-                  ON l.{_quoted(entity)} = w.id AND l.label_timestamp BETWEEN w.since AND w.until
+                  ON l.{quoted(entity)} = w.id AND l.label_timestamp BETWEEN w.since AND w.until
                 WHERE l.label_timestamp BETWEEN $4 AND $5
                 GROUP BY l.transaction_id
             )
@@ -231,10 +280,20 @@ class History:
         return f"unnest($1::{kind}[], $2::timestamptz[], $3::timestamptz[]) AS w(id, since, until)"
 
     def _read(self, sql: str, parameters: pa.RecordBatch, until: float, schema: pa.Schema) -> pa.Table:
-        table = self._fetch(sql, parameters, until)
+        table = self.fetch(sql, parameters, until)
         return table.select(schema.names).cast(schema)
 
-    def _fetch(self, sql: str, parameters: pa.RecordBatch | None, until: float) -> pa.Table:
+    def fetch(self, sql: str, parameters: pa.RecordBatch | None, until: float) -> pa.Table:
+        """The rows of a statement; of one without rows, none.
+
+        Args:
+            sql: with the places of parameters as PostgreSQL writes them.
+            parameters: a row of them.
+            until: as in `before`.
+
+        Raises:
+            HistoryError: when the database cannot be reached, does not answer in time, or refuses.
+        """
         most = CONNECT_SECONDS + STATEMENT_SECONDS + ANSWER_SECONDS
         until = min(until, time.monotonic() + most)
         if not self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
@@ -300,16 +359,20 @@ def features_with_history(
         HistoryError: when history cannot be read.
         ValueError: when there is none, and the contract has entities.
     """
-    # Where it is used: it loads numba, for a second that whoever only looks a table up shall not wait.
-    from fraud_assets.core.features.kernel import compute_features
-
-    statements = contract.labels_schema().empty_table()
-    transactions = batch
+    stored, statements = contract.transactions_schema().empty_table(), contract.labels_schema().empty_table()
     if contract.entities:
         if history is None:
             raise ValueError(f"features of {', '.join(contract.entities)} need history: name a database")
         stored, statements = history.before(batch, until)
-        transactions = pa.concat_tables([stored, batch])
+    return features_from(batch, stored, statements, contract)
+
+
+def features_from(batch: pa.Table, stored: pa.Table, statements: pa.Table, contract: Contract) -> pa.Table:
+    """Features of transactions in their order, as `compute_features`, from what `History.before` gives."""
+    # Where it is used: it loads numba, for a second that whoever only looks a table up shall not wait.
+    from fraud_assets.core.features.kernel import compute_features
+
+    transactions = pa.concat_tables([stored, batch])
     moments = pc.min_max(batch["event_timestamp"]).as_py()
     end = moments["max"] + timedelta(microseconds=1)
     features = compute_features(transactions, statements, contract, start=moments["min"], end=end)
@@ -330,7 +393,8 @@ def _wanted(rows: pa.Table, entity: str, before: timedelta) -> pa.Table:
     )
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """A name as SQL writes it."""
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -203,6 +203,11 @@ class SingleFeatures:
             events.append(group.event(single, values))
         return Made(made[:, 0], tuple(events), tuple(keys))
 
+    @property
+    def spender(self) -> str | None:
+        """The entity whose amounts can be unusual."""
+        return self._plan.spender
+
     def reach(self, key: Key) -> int:
         """How far before a transaction the past of a key must reach, in microseconds."""
         return self.groups[key[0]].reach

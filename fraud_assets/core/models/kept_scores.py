@@ -7,7 +7,7 @@ How lines are kept on disk and put into the database belongs to `adapters/scores
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -50,7 +50,7 @@ class Scored:
         features: names of those that the model takes.
         raw_of: gives the raw scores of probabilities; None where the model does not say.
         transactions: columns as in `Contract.transactions_schema`.
-        table: with the features, in the same order.
+        table: with the features, in the same order, or a row of them by name for each.
         probabilities: shape (n,).
         held: whether the model's decision is review, shape (n,).
         let_through, chance: whether it was let through all the same, and the probability of that; shape (n,).
@@ -63,7 +63,7 @@ class Scored:
     features: tuple[str, ...]
     raw_of: Callable[[Floats], Floats] | None
     transactions: pa.Table
-    table: pa.Table
+    table: pa.Table | Sequence[Mapping[str, Any]]
     probabilities: Floats
     held: Bools
     let_through: Bools
@@ -75,9 +75,14 @@ class Scored:
         raw = _known(self.raw_of(self.probabilities)) if self.raw_of else [None] * len(self.probabilities)
         names = [name for name in self.transactions.column_names if name not in ("transaction_id", "event_timestamp")]
         given = zip(*(self.transactions[name].to_pylist() for name in names), strict=True) if names else None
+        features: Iterable[Iterable[Any]]
         # Models from before there were encoders name columns that are made of others.
-        known = [name for name in self.features if name in self.table.column_names]
-        features = zip(*(_values(self.table[name]) for name in known), strict=True)
+        if isinstance(self.table, pa.Table):
+            known = [name for name in self.features if name in self.table.column_names]
+            features = zip(*(_values(self.table[name]) for name in known), strict=True)
+        else:
+            known = [name for name in self.features if all(name in row for row in self.table)]
+            features = ([row[name] for name in known] for row in self.table)
         base = {
             "model_version": self.model_version,
             "threshold": self.threshold,

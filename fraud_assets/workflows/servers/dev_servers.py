@@ -167,6 +167,7 @@ def serve_champion(settings: Settings, port: int, host: str, tell: Tell) -> None
         LIVE_VARIABLE: str(settings.bentoml_home / LIVE_FILE),
         KEYS_VARIABLE: str(settings.api_keys_file),
         "FRAUD_DATABASE_URL": open_database(settings).url,
+        "FRAUD_SERVE_HISTORY_MB": str(settings.serve_history_mb),
         "BENTOML_HOME": str(settings.bentoml_home),
         "BENTOML_DO_NOT_TRACK": "True",
         # What is compiled is kept apart: nothing is written beside what is signed.

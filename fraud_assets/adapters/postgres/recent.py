@@ -1,0 +1,168 @@
+"""Transactions that were scored and that no month holds yet: where the workers and replicas of a service meet.
+
+One table, `recent_transactions`, made by the first service that may make it. A row stays until a month holds the same
+transaction. What they count for is for `bentos/fraud_scorer/store.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Collection
+from typing import Any
+
+import pyarrow as pa
+
+from fraud_assets.adapters.postgres.history import POSTGRES_TYPES, TIMESTAMP, History, quoted
+from fraud_assets.core.contracts.contract import Contract
+
+# A month is delivered within a few weeks after its end; what is in none of them by then never happened.
+KEPT_DAYS = 75
+_TYPES = POSTGRES_TYPES | {TIMESTAMP: "timestamptz"}
+
+
+class RecentTransactions:
+    """Reads and writes the table.
+
+    Raises:
+        HistoryError: by each method, when the database cannot be reached, does not answer in time, or refuses.
+    """
+
+    def __init__(self, history: History, contract: Contract) -> None:
+        """Asks nothing yet.
+
+        Args:
+            history: whose connection is used.
+            contract: says which columns there are.
+        """
+        self._history = history
+        self._schema = contract.transactions_schema()
+        self._entities = tuple(contract.entities)
+        # So that nobody is told of what it wrote itself.
+        self._writer = secrets.token_hex(8)
+        self._seen = 0
+
+    def prepare(self) -> None:
+        """Makes the table, or the columns that it lacks."""
+        columns = {field.name: f"{quoted(field.name)} {_TYPES[field.type]}" for field in self._schema}
+        indexes = [
+            f"CREATE INDEX IF NOT EXISTS {quoted(f'recent_transactions_of_{place}')} ON recent_transactions "
+            f"({quoted(name)}, event_timestamp);"
+            for place, name in enumerate(self._entities)
+        ]
+        added = [
+            f"ALTER TABLE recent_transactions ADD COLUMN IF NOT EXISTS {column};" for column in columns.values()
+        ]  # fmt: skip
+        # One after the other: to make a table twice at the same time is an error in spite of IF NOT EXISTS.
+        self._history.fetch(
+            f"""
+            DO $fraud$ BEGIN
+                PERFORM pg_advisory_xact_lock(hashtext('fraud_assets.recent_transactions'));
+                CREATE TABLE IF NOT EXISTS recent_transactions (
+                    number bigint GENERATED ALWAYS AS IDENTITY UNIQUE, writer text NOT NULL,
+                    written_at timestamptz NOT NULL DEFAULT now(), {columns["transaction_id"]} PRIMARY KEY);
+                {" ".join(added)}
+                {" ".join(indexes)}
+                DELETE FROM recent_transactions WHERE written_at < now() - interval '{KEPT_DAYS} days';
+            END $fraud$
+            """,
+            None,
+            math.inf,
+        )
+        (last,) = self._history.fetch(
+            "SELECT coalesce(max(number), 0) AS last FROM recent_transactions", None, math.inf
+        )["last"].to_pylist()  # fmt: skip
+        self._seen = last
+
+    def write(self, rows: pa.Table) -> None:
+        """Stores transactions, those that are there already excepted.
+
+        Args:
+            rows: columns of `Contract.transactions_schema`.
+        """
+        names = ", ".join(quoted(name) for name in self._schema.names)
+        arrays = [
+            pa.ListArray.from_arrays([0, rows.num_rows], rows[name].combine_chunks()) for name in rows.schema.names
+        ]
+        kinds = ", ".join(
+            f"${place}::{_TYPES[rows.schema.field(name).type]}[]" for place, name in enumerate(rows.schema.names, 2)
+        )
+        # Writers take turns until they have committed, so that numbers become visible in their order.
+        self._history.fetch(
+            f"""
+            WITH turn AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtext('fraud_assets.recent_transactions')))
+            INSERT INTO recent_transactions (writer, {names})
+            SELECT $1, given.* FROM turn, unnest({kinds}) AS given ON CONFLICT (transaction_id) DO NOTHING
+            """,
+            pa.record_batch([pa.array([self._writer]), *arrays], names=["writer", *rows.schema.names]),
+            math.inf,
+        )
+
+    def newer(self) -> pa.Table:
+        """What others have stored since this was last asked."""
+        rows = self._history.fetch(
+            f"SELECT number, {self._columns()} FROM recent_transactions r WHERE number > $1 AND writer <> $2",
+            pa.record_batch([pa.array([self._seen]), pa.array([self._writer])], names=["seen", "writer"]),
+            math.inf,
+        )
+        if rows.num_rows:
+            self._seen = max(rows["number"].to_pylist())
+        return self._conform(rows)
+
+    def of(self, entity: str, spans: pa.Table, until: float = math.inf) -> pa.Table:
+        """Transactions of some values of an entity.
+
+        Args:
+            entity: the column.
+            spans: `id`, `since` and `until`.
+            until: as in `History.before`.
+        """
+        arrays = [
+            pa.ListArray.from_arrays([0, spans.num_rows], spans[name].combine_chunks()) for name in spans.schema.names
+        ]
+        kind = _TYPES[self._schema.field(entity).type]
+        rows = self._history.fetch(
+            f"""
+            SELECT {self._columns()}
+            FROM unnest($1::{kind}[], $2::timestamptz[], $3::timestamptz[]) AS w(id, since, until)
+            JOIN recent_transactions r
+              ON r.{quoted(entity)} = w.id AND r.event_timestamp BETWEEN w.since AND w.until
+            """,
+            pa.record_batch(arrays, names=spans.schema.names),
+            until,
+        )
+        return self._conform(rows)
+
+    def held(self, months: Collection[str], known: Collection[Any]) -> list[Any]:
+        """Which of some transactions are in months of raw_transactions.
+
+        Args:
+            months: names of their tables, quoted where they need it.
+            known: ids.
+        """
+        kind = self._schema.field("transaction_id").type
+        ids = pa.ListArray.from_arrays([0, len(known)], pa.array(list(known), kind))
+        found = []
+        for month in months:
+            rows = self._history.fetch(
+                f"SELECT transaction_id FROM {month} WHERE transaction_id = ANY($1::{_TYPES[kind]}[])",
+                pa.record_batch([ids], names=["ids"]),
+                math.inf,
+            )
+            found += rows["transaction_id"].to_pylist()
+        return found
+
+    def forget(self, months: Collection[str]) -> None:
+        """Deletes what is in some months of raw_transactions now."""
+        for month in months:
+            self._history.fetch(
+                f"DELETE FROM recent_transactions r USING {month} t WHERE t.transaction_id = r.transaction_id",
+                None,
+                math.inf,
+            )
+
+    def _columns(self) -> str:
+        return ", ".join(f"r.{quoted(name)}" for name in self._schema.names)
+
+    def _conform(self, rows: pa.Table) -> pa.Table:
+        return rows.select(self._schema.names).cast(self._schema)

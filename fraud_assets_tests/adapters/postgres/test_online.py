@@ -1,0 +1,242 @@
+"""Several workers of a service on one real Postgres: each sees what the others scored and what the months hold now."""
+
+import datetime as dt
+import math
+import time
+from contextlib import contextmanager
+
+import psycopg
+import pyarrow as pa
+import pytest
+
+from bentos.fraud_scorer.online import Online
+from fraud_assets.adapters.postgres.history import HistoryError
+from fraud_assets.adapters.postgres.months import MonthStore
+from fraud_assets.core.contracts.contract import parse_contract
+from fraud_assets_tests.adapters.postgres.test_history_names import CONTRACT as NAMES
+
+CARDS = parse_contract(
+    """
+name: cards
+first_month: 2024-01
+transaction_id: {column: id}
+event_timestamp: {column: at}
+entities:
+  customer_id: {column: customer, type: integer}
+  terminal_id: {column: terminal}
+amount: {column: amount, type: number}
+label: {column: fraud, known_at: known}
+maturity_days: 7
+window_days: 60
+features:
+  - {entity: [customer_id, terminal_id], aggregate: count, window: 30d}
+"""
+)
+NEVER = math.inf
+JANUARY = dt.datetime(2024, 1, 10, tzinfo=dt.UTC)
+
+
+def row(number, *, minutes=0.0, customer=1, terminal="x", amount=1.0):
+    values = {
+        "transaction_id": f"t{number}", "event_timestamp": JANUARY + dt.timedelta(minutes=minutes),
+        "customer_id": customer, "terminal_id": terminal, "amount": amount,
+    }  # fmt: skip
+    return pa.Table.from_pylist([values], schema=CARDS.transactions_schema())
+
+
+def store_month(store, *rows):
+    table = pa.concat_tables(rows)
+    written = pa.array([JANUARY] * table.num_rows, pa.timestamp("us", "UTC"))
+    store.replace_months("raw_transactions", table.append_column("ingested_at", written), ["2024-01"])
+
+
+def store_labels(store, *said):
+    labels = [
+        {
+            "transaction_id": "t1", "event_timestamp": JANUARY, "customer_id": 1, "terminal_id": "x",
+            "is_fraud": fraud, "label_timestamp": JANUARY + dt.timedelta(days=days), "label_source": "analyst",
+            "origin": "a file",
+        }
+        for fraud, days in said
+    ]  # fmt: skip
+    schema = store.table("fraud_labels").schema
+    rows = [label | {name: None for name in schema.names if name not in label} for label in labels]
+    store.replace_months("fraud_labels", pa.Table.from_pylist(rows, schema=schema), ["2024-01"])
+
+
+@pytest.fixture
+def store(database):
+    store = MonthStore(database, CARDS)
+    store_month(store, row(1))
+    store_labels(store)
+    return store
+
+
+@contextmanager
+def workers(url, n=2, contract=CARDS):
+    opened = [Online(contract, url) for _ in range(n)]
+    try:
+        yield opened
+    finally:
+        for one in opened:
+            one.close()
+
+
+def features(worker, transaction, *, strict=False):
+    """What a worker answers, with features by name."""
+    if not strict and (made := worker.at_once(transaction)) is not None:
+        return made
+    made = worker.features(transaction, NEVER, strict=strict)
+    return made[0] if isinstance(made, list) else made.to_pylist()[0]
+
+
+def count(worker, transaction, name="customer_count_1d", **more):
+    return features(worker, transaction, **more)[name]
+
+
+def within_a_second(ask, wanted):
+    """The seconds until an answer is the wanted one."""
+    began = time.monotonic()
+    while (found := ask()) != wanted:
+        assert time.monotonic() - began < 1, found
+        time.sleep(0.01)
+    return time.monotonic() - began
+
+
+def test_a_tenth_payment_in_a_minute_sees_the_nine_before_over_two_workers(store):
+    with workers(store.database.url) as (one, other):
+        for worker in (one, other):
+            # Both have the customer in memory from the start.
+            assert count(worker, row("early", minutes=-1)) == 0
+        for number in range(2, 10):
+            worker = (one, other)[number % 2]
+            count(worker, row(number, minutes=number / 10))
+        # One that comes again counts once, so it can be asked until it sees all.
+        last = row("last", minutes=1)
+        took = within_a_second(lambda: count(one, last), 10)
+        assert count(other, last) == 10
+        assert took < 1
+
+
+def test_who_scored_before_the_service_was_started_again_counts(store):
+    with workers(store.database.url, 1) as (one,):
+        count(one, row(2, minutes=1))
+    with workers(store.database.url, 1) as (one,):
+        assert count(one, row(3, minutes=2)) == 2
+        assert count(one, row(3, minutes=2), "customer_terminal_count_30d") == 2
+
+
+def test_a_replaced_month_is_seen_within_a_second(store):
+    with workers(store.database.url, 1) as (one,):
+        assert count(one, row("asked", minutes=60)) == 1
+        store_month(store, row(1), row(2, minutes=1), row(3, minutes=2))
+        within_a_second(lambda: count(one, row("asked", minutes=60)), 3)
+
+
+def test_a_label_that_comes_and_is_withdrawn_is_seen_within_a_second(store):
+    asked, name = row("asked", minutes=60 * 24 * 4), "terminal_known_fraud_share_30d"
+    with workers(store.database.url, 1) as (one,):
+        before = count(one, asked, name)
+        store_labels(store, (True, 1))
+        began = time.monotonic()
+        while count(one, asked, name) == before:
+            assert time.monotonic() - began < 1
+        known = count(one, asked, name)
+        assert known > before
+        assert count(one, asked, name, strict=True) == pytest.approx(known)
+        store_labels(store, (True, 1), (None, 2))
+        within_a_second(lambda: count(one, asked, name), before)
+
+
+def test_a_scored_transaction_that_a_month_holds_counts_once_and_as_the_month_has_it(store):
+    with workers(store.database.url, 1) as (one,):
+        count(one, row(2, minutes=1))
+        count(one, row(3, minutes=2))
+        # The month says that the third was another customer's.
+        store_month(store, row(1), row(2, minutes=1), row(3, minutes=2, customer=9))
+        within_a_second(lambda: count(one, row("asked", minutes=60)), 2)
+        assert count(one, row("asked", minutes=60), strict=True) == 2
+        left = store.database.query("SELECT transaction_id FROM recent_transactions")["transaction_id"].to_pylist()
+        assert "t2" not in left
+        assert "t3" not in left
+
+
+def test_strictly_asked_what_others_have_just_stored_counts_at_once(store):
+    with workers(store.database.url, 1) as (one,):
+        assert count(one, row("asked", minutes=60)) == 1
+        store_month(store, row(1), row(2, minutes=1))
+        assert count(one, row("asked", minutes=60), strict=True) == 2
+
+
+def test_several_transactions_at_once_count_for_later_ones(store):
+    with workers(store.database.url, 1) as (one,):
+        batch = pa.concat_tables([row(2, minutes=1), row(3, minutes=2), row(1)])
+        assert one.features(batch, NEVER)["customer_count_1d"].to_pylist() == [1, 2, 0]
+        assert count(one, row(4, minutes=3)) == 3
+
+
+def test_without_the_right_to_make_a_table_the_own_transactions_count(store):
+    with psycopg.connect(store.database.url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE reader LOGIN")
+        connection.execute("GRANT USAGE ON SCHEMA public, months TO reader")
+        connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public, months TO reader")
+        user = connection.info.user
+    try:
+        url = store.database.url.replace(f"{user}:@", "reader@").replace(f"{user}@", "reader@")
+        with workers(url, 1) as (one,):
+            count(one, row(2, minutes=1))
+            assert count(one, row(3, minutes=2)) == 2
+            assert not store.exists("recent_transactions")
+    finally:
+        with psycopg.connect(store.database.url, autocommit=True) as connection:
+            connection.execute("DROP OWNED BY reader")
+            connection.execute("DROP ROLE reader")
+
+
+def test_while_the_database_is_away_memory_answers_and_says_how_old_it_is(store):
+    with workers(store.database.url, 1) as (one,):
+        count(one, row(2, minutes=1))
+        assert one.age is None
+        name = store.database.query("SELECT current_database() AS name")["name"][0].as_py()
+        root = store.database.url.replace(f"/{name}", "/postgres", 1)
+        with psycopg.connect(root, autocommit=True) as connection:
+            connection.execute(
+                psycopg.sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(psycopg.sql.Identifier(name))
+            )
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+            try:
+                time.sleep(1.3)
+                assert one.age >= 1
+                assert count(one, row(3, minutes=2)) == 2
+                with pytest.raises(HistoryError):
+                    features(one, row(4, customer=77))
+            finally:
+                connection.execute(
+                    psycopg.sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(psycopg.sql.Identifier(name))
+                )
+        began = time.monotonic()
+        while one.age is not None:
+            assert time.monotonic() - began < 5
+            time.sleep(0.05)
+        assert count(one, row(5, minutes=3)) == 3
+
+
+def test_entities_of_any_name_and_type_are_remembered(database):
+    contract = parse_contract(NAMES)
+    store = MonthStore(database, contract)
+    store.replace_months("raw_transactions", store.table("raw_transactions").schema.empty_table(), ["2024-01"])
+    store.replace_months("fraud_labels", store.table("fraud_labels").schema.empty_table(), ["2024-01"])
+    values = {
+        "Card": "a b", "select": 7, "MCC": 1.5, "born": dt.date(1990, 5, 1), "guest": True, "amount": 10.0, "User": "x",
+        "order": 1,
+    }  # fmt: skip
+    with workers(database.url, 2, contract) as (one, other):
+        for number in range(3):
+            more = {"transaction_id": number, "event_timestamp": JANUARY + dt.timedelta(minutes=number)}
+            made = features(one, pa.Table.from_pylist([values | more], schema=contract.transactions_schema()))
+            counts = {name: value for name, value in made.items() if name.endswith("_count_1d")}
+            assert len(counts) == 5
+            assert set(counts.values()) == {number}
+        more = {"transaction_id": 9, "event_timestamp": JANUARY + dt.timedelta(minutes=9)}
+        asked = pa.Table.from_pylist([values | more], schema=contract.transactions_schema())
+        within_a_second(lambda: features(other, asked)["MCC_count_1d"], 3)
