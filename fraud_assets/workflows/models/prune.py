@@ -7,7 +7,7 @@ there, because the process was killed in between, goes with the next pruning.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,8 +19,10 @@ from dagster import DagsterInstance, RunsFilter
 from fraud_assets.adapters.bento import BENTO_NAME
 from fraud_assets.adapters.dagster_storage import open_instance
 from fraud_assets.adapters.mlflow import Registry
+from fraud_assets.adapters.postgres.approvals import read_requests
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
+from fraud_assets.core.decisions.approval import waiting
 from fraud_assets.core.decisions.ledger import BY_HAND, Event, standing
 from fraud_assets.core.decisions.retention import Choice, Kept, Kind, Rules, choose, in_words
 from fraud_assets.core.reasons import Reason, Rule
@@ -37,6 +39,11 @@ SELECT DISTINCT run_id FROM (
     SELECT DISTINCT ON (asset_key, partition) run_id FROM dagster.event_logs
     WHERE dagster_event_type = 'ASSET_MATERIALIZATION' ORDER BY asset_key, partition, id DESC
 ) AS newest
+"""
+
+JUDGED = """
+SELECT DISTINCT model_version FROM evaluation
+WHERE role IN ('challenger', 'waiting') AND model_version IS NOT NULL AND month = (SELECT max(month) FROM evaluation)
 """
 
 
@@ -87,7 +94,8 @@ def find_prunable(
         *_runs(instance, settings.dagster_home),
     ]
     newest = {run for (run,) in ledger.database.rows("ledger", NEWEST_RUNS)}
-    protected = _protected(events, things, now - timedelta(days=rules.days))
+    compared = _compared(settings, ledger, events, now)
+    protected = _protected(events, things, now - timedelta(days=rules.days), compared)
     protected |= {("run", run): "it made what is stored of some month" for run in newest}
     return choose(things, rules, now, protected)
 
@@ -123,7 +131,8 @@ def prune(
     with ledger.deciding() as decision:
         events = decision.events()
         # Somebody may have promoted one of them since it was looked at.
-        used = _protected(events, [one.kept for one in gone], datetime.max.replace(tzinfo=UTC))
+        compared = _compared(settings, ledger, events, datetime.now(UTC))
+        used = _protected(events, [one.kept for one in gone], datetime.max.replace(tzinfo=UTC), compared)
         gone = [choice for choice in gone if (choice.kept.kind, choice.kept.name) not in used]
         months = {event.model_version: event.month for event in events}
         last = max(months.values(), default=f"{datetime.now(UTC):%Y-%m}")
@@ -151,8 +160,21 @@ def as_row(choice: Choice) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _protected(events: Sequence[Event], things: Iterable[Kept], edge: datetime) -> dict[tuple[Kind, str], str]:
-    """What stays whatever its age, and why: models that are in use, or that an event since the edge names."""
+def _compared(settings: Settings, ledger: LedgerStore, events: Sequence[Event], now: datetime) -> dict[int, str]:
+    """The versions that may still become champion, and what they are: judged in the newest month, or waiting."""
+    live = standing(events).champion
+    versions = {version: "compared with the champion" for (version,) in ledger.database.rows("evaluation", JUDGED)}
+    if settings.promotion_mode.mode == "shadow":
+        known = {event.model_version for event in events}
+        versions |= {version: "in shadow" for version in known if version > (live or NO_MODEL)}
+    asked = waiting(read_requests(ledger.database), now, live)
+    return versions | {request.model_version: "waiting for a person" for request in asked}
+
+
+def _protected(
+    events: Sequence[Event], things: Iterable[Kept], edge: datetime, compared: Mapping[int, str]
+) -> dict[tuple[Kind, str], str]:
+    """What stays whatever its age, and why: models that are in use, compared, or named by an event since the edge."""
     found = standing(events)
     why = {
         version: f"version {version} is named by the ledger's event {event.number} of {event.recorded_at:%Y-%m-%d}"
@@ -160,6 +182,7 @@ def _protected(events: Sequence[Event], things: Iterable[Kept], edge: datetime) 
         if event.recorded_at >= edge and event.kind != "retired"
         for version in [event.model_version]
     }
+    why |= {version: f"version {version} is {use}" for version, use in compared.items()}
     used = {"the challenger": found.challenger, "what a rollback brings back": found.previous, "live": found.champion}
     why |= {version: f"version {version} is {use}" for use, version in used.items() if version is not None}
     return {(one.kind, one.name): why[one.version] for one in things if one.version in why}

@@ -12,14 +12,16 @@ import pytest
 
 from fraud_assets.adapters.dagster_storage import open_instance
 from fraud_assets.adapters.mlflow import MODEL_NAME, Registry
+from fraud_assets.adapters.postgres.approvals import ask, withdraw
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.core.decisions.ledger import standing
 from fraud_assets.core.decisions.retention import Choice, Rules
 from fraud_assets.core.reasons import Reason, Rule
-from fraud_assets.workflows.models.prune import NO_MODEL, find_prunable, prune
+from fraud_assets.workflows.models.prune import JUDGED, NO_MODEL, find_prunable, prune
 
 if TYPE_CHECKING:
+    from fraud_assets.settings import Settings
     from fraud_assets_tests.worlds import World
 
 pytest_plugins = ["fraud_assets_tests.worlds"]
@@ -119,6 +121,39 @@ def test_what_is_in_use_stays_whatever_its_age_and_says_why(
     # Named by the ledger within the time.
     protected = find_prunable(spare_world.settings, ledger, registry, instance, Rules(365, 0), LATER)
     assert ("model", old["model"]) not in going(protected)
+
+
+def test_what_may_still_become_champion_stays(
+    ledger: LedgerStore, registry: Registry, instance: dg.DagsterInstance, spare_world: World, old: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """In shadow, waiting for a person, or judged in the newest month: each for as long as that lasts."""
+
+    def why(version: str, settings: Settings = spare_world.settings) -> str | None:
+        choices = find_prunable(settings, ledger, registry, instance, NOTHING_STAYS, LATER)
+        return {one.kept.name: one.why for one in choices if one.kept.kind == "model" and not one.goes}.get(version)
+
+    version = old["model"]
+    shadow = spare_world.settings.model_copy(update={"promotion": "shadow"})
+    assert (why(version), why(version, shadow)) == (None, f"version {version} is in shadow")
+    asked = LATER - timedelta(hours=1), LATER + timedelta(hours=1)
+    live = standing(ledger.events()).champion
+    because = [Reason(Rule.NEEDS_APPROVAL, "For a test.")]
+    with ledger.deciding() as decision:
+        ask(decision.connection, int(version), live, "2024-12", because, evidence="", now=asked[0], until=asked[1])
+    assert why(version) == f"version {version} is waiting for a person"
+    with ledger.deciding() as decision:
+        withdraw(decision.connection, "2024-12", keep=None, now=LATER, actor="ada")
+    assert why(version) is None
+    rows = spare_world.query("SELECT model_version, role, month FROM evaluation")
+    newest = {
+        one
+        for one, role, month in rows
+        if role in ("challenger", "waiting") and month == max(month for *_, month in rows)
+    }
+    assert {one for (one,) in ledger.database.rows("evaluation", JUDGED)} == newest
+    monkeypatch.setattr("fraud_assets.workflows.models.prune.JUDGED", f"SELECT {version}")
+    assert why(version) == f"version {version} is compared with the champion"
 
 
 def test_what_is_removed_is_gone_and_the_ledger_says_so(
