@@ -30,7 +30,7 @@ from markdown_it.token import Token
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from bentos.fraud_scorer.requests import FeedbackRequest, ScoreRequest
+from bentos.fraud_scorer.requests import AnswerRequest, FeedbackRequest, ScoreRequest
 from bentos.fraud_scorer.transactions import RequestError, TransactionReader
 from fraud_assets.cli import app
 from fraud_assets.core.contracts.contract import load_contract
@@ -300,8 +300,8 @@ def _wrong_request(arguments: list[str]) -> str | None:
     body = json.loads(arguments[arguments.index("-d") + 1])
     contract = load_contract(PROJECT_ROOT / "contracts" / "simulator.yaml")
     try:
-        if path == "/v1/feedback":
-            FeedbackRequest.model_validate(body)
+        if other := {"/v1/feedback": FeedbackRequest, "/v1/approve": AnswerRequest}.get(path):
+            other.model_validate(body)
             return None
         request = ScoreRequest.model_validate(body)
         TransactionReader(contract).read(request.transactions or [], request.names)

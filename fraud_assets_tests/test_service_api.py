@@ -12,6 +12,7 @@ import pytest
 
 from fraud_assets.adapters.key_file import change_keys
 from fraud_assets.adapters.postgres import schema
+from fraud_assets.adapters.postgres.approvals import ask, open_answers, refuse_answer
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.core.access.api_keys import KEYS_VARIABLE, hash_key, make_key, without_key
 from fraud_assets.core.labels.feed import layouts, read_statements
@@ -198,6 +199,7 @@ def test_a_refusal_names_the_field_and_repeats_no_value(service, field, own, val
 
 OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/", "/docs.json", "/static_content/swagger-ui.css")
 SCORING_ROUTES = ("/score", "/v1/score", "/v1/score/features")
+ANSWERS = {"/v1/approve": "approved", "/v1/reject": "rejected"}
 
 
 def test_without_keys_requests_to_another_name_than_this_machine_s_are_refused(service, description):
@@ -209,6 +211,13 @@ def test_without_keys_requests_to_another_name_than_this_machine_s_are_refused(s
         assert service.get("/readyz", headers={"host": host}).status_code == 200
     for host in ("localhost", "127.0.0.1:5000", "[::1]:5000"):
         assert service.get("/v1/model", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("route", [*ANSWERS, "/v1/answers/1"])
+def test_without_keys_nobody_answers_about_a_model(service, description, route):
+    answer = service.post(route, json={"version": 2, "reason": "seen"}) if route in ANSWERS else service.get(route)
+    assert answer.status_code == 403
+    assert "needs an API key with role admin" in answer.json()["error"]
 
 
 def add_key(file, name, *roles, rate=None):
@@ -251,12 +260,23 @@ def test_health_and_the_page_need_no_key(service, keys, path):
 
 
 @pytest.mark.parametrize("given", [None, "Bearer", "Bearer wrong-4711", "Basic wrong-4711", "wrong-4711"])
-@pytest.mark.parametrize("path", [*SCORING_ROUTES, "/v1/model", "/metrics", "/schema.json", "/no-such-path"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *SCORING_ROUTES,
+        *ANSWERS,
+        "/v1/feedback",
+        "/v1/answers/1",
+        "/v1/model",
+        "/metrics",
+        "/schema.json",
+        "/no-such-path",
+    ],
+)
 def test_everything_else_needs_one(service, keys, path, given):
     headers = {} if given is None else {"authorization": given}
-    answer = (
-        service.post(path, json={}, headers=headers) if path in SCORING_ROUTES else service.get(path, headers=headers)
-    )
+    posted = path in (*SCORING_ROUTES, *ANSWERS, "/v1/feedback")
+    answer = service.post(path, json={}, headers=headers) if posted else service.get(path, headers=headers)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
     assert "4711" not in answer.text
@@ -487,3 +507,88 @@ def test_labels_outlive_a_cut_connection_and_are_refused_while_there_is_no_datab
 def test_the_description_s_label_is_taken_as_it_is(service, keys, description):
     body = description["paths"]["/v1/feedback"]["post"]["requestBody"]["content"]["application/json"]["example"]
     assert service.post("/v1/feedback", json=body, headers=bearing(keys["feedback"])).status_code == 200
+
+
+# --- Answers about models -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def waiting(database):
+    """A version that waits for a person, of its own for each test."""
+    with database.session() as connection:
+        (version,) = connection.execute("SELECT 100 + count(*) FROM approval_requests").fetchone()
+        now = datetime.now(UTC)
+        ask(connection, version, 5, "2024-07", [], evidence="e", now=now, until=now + timedelta(days=1))
+    return version
+
+
+@pytest.fixture
+def say(service, keys):
+    def send(route, version, reason="seen with the fraud team", role="admin"):
+        return service.post(route, json={"version": version, "reason": reason}, headers=bearing(keys[role]))
+
+    return send
+
+
+@pytest.mark.parametrize("route", ANSWERS)
+def test_an_answer_is_written_down_to_be_carried_out_and_can_be_asked_after(
+    service, keys, say, database, waiting, route
+):
+    asked = say(route, waiting)
+    assert asked.status_code == 202, asked.text
+    told = asked.json()
+    assert (told["model_version"], told["answer"], told["state"]) == (waiting, ANSWERS[route], "waiting")
+    assert (told["actor"], told["reason"]) == ("API key the-admin", "seen with the fraud team")
+    [there] = [one for one in open_answers(database) if one.model_version == waiting]
+    assert (there.number, there.answer, there.actor) == (told["number"], ANSWERS[route], "API key the-admin")
+    assert say(route, waiting).json()["number"] == told["number"]
+    assert service.get(told["see"], headers=bearing(keys["admin"])).json() == told
+    refuse_answer(database, told["number"], "version 7 is live now")
+    after = service.get(told["see"], headers=bearing(keys["admin"])).json()
+    assert (after["state"], after["said"]) == ("refused", "version 7 is live now")
+    assert service.get("/v1/model", headers=bearing(keys["admin"])).json()["model_version"] == 5
+
+
+def test_what_does_not_wait_or_is_answered_otherwise_already_is_a_conflict(say, database, waiting):
+    nobody = say("/v1/approve", 99)
+    assert nobody.status_code == 409
+    assert "version 99 does not wait for an approval" in nobody.json()["error"]
+    assert f"version {waiting}" in nobody.json()["error"]
+    number = say("/v1/approve", waiting).json()["number"]
+    other = say("/v1/reject", waiting)
+    assert other.status_code == 409
+    assert (
+        other.json()["error"] == f"version {waiting} is being approved already: answer {number}, of API key the-admin"
+    )
+    with database.session() as connection:
+        connection.execute("UPDATE approval_requests SET expires_at = now() WHERE model_version = %s", [waiting])
+    refuse_answer(database, number, "late")
+    assert say("/v1/approve", waiting).status_code == 409
+
+
+@pytest.mark.parametrize("role", ["score", "decide", "feedback", "both"])
+def test_answers_are_for_role_admin(service, keys, say, waiting, role):
+    for route in ANSWERS:
+        assert say(route, waiting, role=role).status_code == 403
+    assert service.get("/v1/answers/1", headers=bearing(keys[role])).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"version": 2}, "reason"),
+        ({"version": 2, "reason": ""}, "reason"),
+        ({"version": "2", "reason": "seen"}, "version"),
+        ({"version": 0, "reason": "seen"}, "version"),
+        ({"version": 2**80, "reason": "seen"}, "version"),
+        ({"version": 2, "reason": "a\u0000b"}, "reason"),
+        ({"version": 2, "reason": "seen", "by": "somebody else"}, "by"),
+    ],
+)
+def test_an_answer_that_cannot_be_is_refused_by_field(service, keys, body, place):
+    assert places(service.post("/v1/approve", json=body, headers=bearing(keys["admin"]))) == {place}
+
+
+@pytest.mark.parametrize(("number", "status"), [("999999", 404), (str(10**30), 404), ("x", 404), ("-1", 404)])
+def test_an_answer_that_is_not_there_is_not_found(service, keys, number, status):
+    assert service.get(f"/v1/answers/{number}", headers=bearing(keys["admin"])).status_code == status

@@ -14,6 +14,8 @@ from pydantic.json_schema import models_json_schema
 from bentos.fraud_scorer.examples import example_features, example_transaction
 from bentos.fraud_scorer.loaded import LoadedModel
 from bentos.fraud_scorer.requests import (
+    AnswerRequest,
+    AskedAnswer,
     FeaturesRequest,
     FeedbackAnswer,
     FeedbackRequest,
@@ -39,6 +41,7 @@ ANSWERS = {
     "503": "History is needed, and cannot be read.",
     "504": "It took too long, and what was left was not computed.",
 }
+CONFLICT = {"409": "The version does not wait, or is answered otherwise already."}
 TYPES: dict[str, dict[str, Any]] = {
     "integer": {"type": "integer", "format": "int64", "minimum": -INT64_MAX - 1, "maximum": INT64_MAX},
     "number": {"type": "number"},
@@ -75,6 +78,9 @@ def describe(model: LoadedModel) -> dict[str, Any]:
             "/v1/feedback": {
                 "post": _operation(FeedbackRequest, FeedbackAnswer, FEEDBACK, _label_example(transaction))
             },
+            "/v1/approve": {"post": _operation(AnswerRequest, AskedAnswer, APPROVE, ANSWER_EXAMPLE)},
+            "/v1/reject": {"post": _operation(AnswerRequest, AskedAnswer, REJECT, ANSWER_EXAMPLE)},
+            "/v1/answers/{number}": {"get": _operation(None, AskedAnswer, ANSWERED) | {"parameters": [NUMBER]}},
             "/v1/model": {"get": _operation(None, LiveAnswer, MODEL)},
             "/score": {"post": _operation(ScoreRequest, ScoreResponse, ALIAS, next(iter(reversed(asked.values()))))},
             **{path: {"get": _health(path, what)} for path, what in HEALTH.items()},
@@ -97,6 +103,12 @@ FEEDBACK = (
     "Chargebacks, what analysts found, and what is taken back. They are known from now on, by the database's clock. A "
     "label that is sent again is stored once; of a request with a label that cannot be used, none is.",
 )
+CARRIED_OUT = "Answered with 202: the daemon carries it out as `fraud approve` does, and `see` says what came of it."
+APPROVE = ("approval", "Asks for a version that waits to go live", CARRIED_OUT)
+REJECT = ("approval", "Asks for a version that waits not to go live", CARRIED_OUT)
+ANSWERED = ("approval", "What came of an answer", "Whether it waits, was carried out or was refused, and why.")
+ANSWER_EXAMPLE = {"version": 2, "reason": "Seen with the fraud team."}
+NUMBER = {"name": "number", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1}}
 MODEL = ("model", "The model that answers", "Which one, since when, and what the ledger says of it.")
 ALIAS = ("score", "Scores transactions or features", "An alias of both, from before version 1 of this interface.")
 
@@ -111,12 +123,14 @@ def _operation(
 ) -> dict[str, Any]:
     tag, summary, description = about
     statuses = ANSWERS if takes else {}
+    if tag == "approval":
+        statuses = statuses | {"404": "There is none of this number."} if takes is None else statuses | CONFLICT
     operation: dict[str, Any] = {
         "tags": [tag],
         "summary": summary,
         "description": description,
         "responses": {
-            "200": {"description": "The answer.", "content": _content(gives)},
+            ("202" if takes is AnswerRequest else "200"): {"description": "The answer.", "content": _content(gives)},
             **{status: {"description": what, "content": _content(Refusal)} for status, what in statuses.items()},
         },
     }
@@ -140,9 +154,9 @@ def _health(path: str, what: str) -> dict[str, Any]:
 
 
 def _schemas(model: LoadedModel) -> dict[str, Any]:
-    kinds = (TransactionsRequest, FeaturesRequest, ScoreRequest, FeedbackRequest)
+    kinds = (TransactionsRequest, FeaturesRequest, ScoreRequest, FeedbackRequest, AnswerRequest)
     _, asked = models_json_schema([(kind, "validation") for kind in kinds], ref_template=REF)
-    answers = (ScoreResponse, FeedbackAnswer, LiveAnswer, Refusal)
+    answers = (ScoreResponse, FeedbackAnswer, AskedAnswer, LiveAnswer, Refusal)
     _, given = models_json_schema([(kind, "serialization") for kind in answers], ref_template=REF)
     schemas: dict[str, Any] = {**asked["$defs"], **given["$defs"]}
     schemas["Transaction"] = transaction_schema(model.contract)

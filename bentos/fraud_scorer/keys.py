@@ -36,8 +36,7 @@ ROLES_OF: Mapping[str, tuple[Role, ...]] = {
 # Whoever asks whether the service lives has no key, and the page by which a request is tried must come before one.
 OPEN = ("/healthz", "/livez", "/readyz", "/", "/docs.json")
 OPEN_FOLDER = "/static_content/"
-# Of these a name has to be known, for the ledger.
-NAMED = ("/v1/approve", "/v1/reject")
+ADMIN_FOLDER = "/v1/answers/"
 
 
 @dataclass(frozen=True)
@@ -160,12 +159,14 @@ class Guard:
             _RefusedError: when he may not.
         """
         path = scope["path"]
+        needed: tuple[Role, ...] | None = ("admin",) if path.startswith(ADMIN_FOLDER) else ROLES_OF.get(path)
         if not self._ring.is_guarded:
             if not _is_here(scope):
                 raise _RefusedError(
                     403, "this service has no API keys, and answers its own machine alone; `fraud keys add` makes one"
                 )
-            if path in NAMED:
+            if needed == ("admin",):
+                # Of these the name has to be known, for the ledger.
                 raise _RefusedError(403, "this needs an API key with role admin; `fraud keys add` makes one")
             return ANYBODY
         given = Headers(scope=scope).get("authorization", "")
@@ -176,7 +177,6 @@ class Guard:
         key = self._ring.find(text.strip())
         if key is None:
             raise _RefusedError(401, "this API key is not known, or not any more", asked)
-        needed = ROLES_OF.get(path)
         if needed is not None and not key.may(needed):
             raise _RefusedError(403, f"this needs a key with role {' or '.join(needed)}; {key.name!r} has none of it")
         if seconds := self._ring.wait_of(key):

@@ -6,14 +6,17 @@ BentoML gives its own: `{"error": ..., "detail": [{"type", "loc", "msg"}]}`, whe
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
+from starlette.responses import Response
 from typing_extensions import TypedDict  # pydantic refuses typing.TypedDict before Python 3.12
 
-from bentos.fraud_scorer.transactions import CONFIG, TEXT, Names, refused
+from bentos.fraud_scorer.transactions import CONFIG, TEXT, Names
+from bentos.fraud_scorer.transactions import refused as wrong_rows
 from fraud_assets.core.explanations.reason_codes import USUAL_REASONS
 
 # A batch that is scored within the request's time; larger ones are the monthly assets' business.
@@ -219,6 +222,35 @@ class FeedbackAnswer(BaseModel):
     month: Annotated[str, Field(description="The month of `fraud_labels` in which they are.")]
 
 
+class AnswerRequest(BaseModel):
+    """An answer about a version that waits for a person."""
+
+    model_config = CONFIG
+
+    version: Annotated[int, Strict(), Field(ge=1, le=2**31, description="Which; `fraud status` names it.")]
+    reason: Annotated[TEXT, Field(min_length=3, description="Why; goes into the ledger.")]
+
+
+class AskedAnswer(BaseModel):
+    """An answer that was asked for, and what has become of it."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    number: int
+    model_version: int
+    answer: Literal["approved", "rejected"]
+    reason: str
+    actor: str
+    asked_at: datetime
+    state: Annotated[
+        Literal["waiting", "carried_out", "refused"],
+        Field(description="waiting, until the daemon has carried it out; it may be refused then."),
+    ]
+    said: Annotated[str | None, Field(description="What came of it, in words.")] = None
+    closed_at: datetime | None = None
+    see: Annotated[str, Field(description="Where to ask for it again.")]
+
+
 class Ledger(BaseModel):
     """What the ledger says of the live model."""
 
@@ -263,6 +295,16 @@ class Refusal(BaseModel):
     detail: list[Problem] = []
 
 
+def refused(
+    status: int, error: str, detail: list[dict[str, Any]] | None = None, *, retry_after: int | None = None
+) -> Response:
+    """A refusal: why, where in the request, and after how many seconds it may be sent again."""
+    # In ASCII, because a caller's own text may be in it, and be none that UTF-8 has.
+    body = json.dumps({"error": error, "detail": detail or []})
+    headers = None if retry_after is None else {"Retry-After": str(retry_after)}
+    return Response(body, status, headers, media_type="application/json")
+
+
 class RowChecker:
     """Checks rows of features against one model's."""
 
@@ -285,4 +327,4 @@ class RowChecker:
         try:
             return self._features.validate_python(rows)
         except ValidationError as error:
-            raise refused(error, "features") from error
+            raise wrong_rows(error, "features") from error

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import logging
 import math
 import os
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import bentoml
 import numpy as np
-from pydantic import BaseModel
 from starlette.responses import Response
 
-from bentos.fraud_scorer.feedback import take_labels
+from bentos.fraud_scorer.asking import Asking
 from bentos.fraud_scorer.following import Follower, same_sources
 from bentos.fraud_scorer.keeping import Keeping
 from bentos.fraud_scorer.keys import CALLER, Guard
@@ -34,6 +32,8 @@ from bentos.fraud_scorer.loaded import LoadedModel
 from bentos.fraud_scorer.online import HistoryNotConfiguredError
 from bentos.fraud_scorer.pages import Pages
 from bentos.fraud_scorer.requests import (
+    AnswerRequest,
+    AskedAnswer,
     FeaturesRequest,
     FeedbackAnswer,
     FeedbackRequest,
@@ -41,10 +41,10 @@ from bentos.fraud_scorer.requests import (
     ScoreRequest,
     ScoreResponse,
     TransactionsRequest,
+    refused,
 )
 from bentos.fraud_scorer.transactions import Names, RequestError
 from bentos.fraud_scorer.turns import BusyError, LateError, Turns, check_time
-from fraud_assets.adapters.asked.session import AskedError, Session
 from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE, HistoryError
 from fraud_assets.core.explanations.reason_codes import Explanation
 from fraud_assets.core.models.live import LiveModel
@@ -77,11 +77,11 @@ class FraudScorer:
         self._url = os.environ.get(DATABASE_VARIABLE)
         # Replaced as a whole: whoever answers takes it once.
         self.model = LoadedModel(self.model_folder, self._url)
-        self._transaction_turns, self._feature_turns, self._asked_turns = Turns(), Turns(), Turns()
-        self._asked = Session(self._url, "fraud feedback") if self._url else None
+        self._transaction_turns, self._feature_turns = Turns(), Turns()
+        self._asking = Asking(self._url)
         self._follower = Follower(lambda: self.model, self._load, self._take)
         self._keeping = Keeping()
-        PAGES.open(lambda: self.model, self._follower)
+        PAGES.open(lambda: self.model, self._follower, self._asking)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator] # BentoML imports its names lazily
     def settle(self) -> None:
@@ -103,10 +103,9 @@ class FraudScorer:
     def close(self) -> None:
         """Begins no more requests, and closes the database connections."""
         self._follower.close()
-        for turns in (self._transaction_turns, self._feature_turns, self._asked_turns):
+        for turns in (self._transaction_turns, self._feature_turns):
             turns.close()
-        if self._asked is not None:
-            self._asked.close()
+        self._asking.close()
         self.model.online.close()
         if self.model.probe is not None:
             self.model.probe.close()
@@ -130,12 +129,17 @@ class FraudScorer:
     @bentoml.api(route="/v1/feedback", output_spec=FeedbackAnswer)  # type: ignore[untyped-decorator] # likewise
     async def feedback(self, request: FeedbackRequest, /) -> Response:
         """Takes labels: what became known about transactions."""
-        sender, contract = CALLER.get().name, self.model.contract
+        return await self._asking.feedback(request, self.model.contract)
 
-        def work(_: float) -> FeedbackAnswer:
-            return take_labels(self._session(), contract, request.labels, sender)
+    @bentoml.api(route="/v1/approve", output_spec=AskedAnswer)  # type: ignore[untyped-decorator] # likewise
+    async def approve(self, request: AnswerRequest, /) -> Response:
+        """Asks for a version that waits to go live."""
+        return await self._asking.answer("approved", request)
 
-        return await _carried_out(self._asked_turns.take(len(request.labels), work))
+    @bentoml.api(route="/v1/reject", output_spec=AskedAnswer)  # type: ignore[untyped-decorator] # likewise
+    async def reject(self, request: AnswerRequest, /) -> Response:
+        """Asks for a version that waits not to go live."""
+        return await self._asking.answer("rejected", request)
 
     async def _answer(
         self,
@@ -152,7 +156,7 @@ class FraudScorer:
         model, reasons, hidden = self.model, request.reasons, CALLER.get().decisions_only
         strict = isinstance(request, Named) and request.strict
         if hidden and reasons:
-            return _refused(403, "this key gets decisions alone; leave explain out", [])
+            return refused(403, "this key gets decisions alone; leave explain out", [])
         try:
             if transactions is not None:
                 body = None if reasons or strict else _score_at_once(model, self._keeping, transactions, names, hidden)
@@ -167,26 +171,16 @@ class FraudScorer:
                 work = partial(_score_features, model, features, reasons, hidden)
                 body = await self._feature_turns.take(len(features), work)
         except RequestError as error:
-            return _refused(400, error.error, error.detail)
+            return refused(400, error.error, error.detail)
         except ScoringError as error:
-            return _refused(400, str(error))
+            return refused(400, str(error))
         except (HistoryError, HistoryNotConfiguredError) as error:
-            return _refused(503, str(error))
+            return refused(503, str(error))
         except BusyError as error:
-            return _refused(429, str(error), retry_after=error.retry_after)
+            return refused(429, str(error), retry_after=error.retry_after)
         except LateError as error:
-            return _refused(504, str(error))
+            return refused(504, str(error))
         return Response(body, media_type="application/json")
-
-    def _session(self) -> Session:
-        """On which what callers ask is written.
-
-        Raises:
-            HistoryNotConfiguredError: without a database.
-        """
-        if self._asked is None:
-            raise HistoryNotConfiguredError(f"this needs the platform's database; set {DATABASE_VARIABLE}")
-        return self._asked
 
     def __is_ready__(self) -> bool:
         """Whether the model scores and, where one is configured, the database answers all that scoring asks."""
@@ -284,30 +278,6 @@ def _told(
         some = slice(first, first + EXPLAINED_AT_ONCE)
         told += model.reasons.of_rows(rows[some], scores[some], most)
     return told
-
-
-async def _carried_out(asked: Awaitable[BaseModel]) -> Response:
-    """The answer to what a caller asked the database to take."""
-    try:
-        answer = await asked
-    except RequestError as error:
-        return _refused(400, error.error, error.detail)
-    except (AskedError, HistoryNotConfiguredError) as error:
-        return _refused(503, str(error))
-    except BusyError as error:
-        return _refused(429, str(error), retry_after=error.retry_after)
-    except LateError as error:
-        return _refused(504, str(error))
-    return Response(answer.model_dump_json(), media_type="application/json")
-
-
-def _refused(
-    status: int, error: str, detail: list[dict[str, Any]] | None = None, *, retry_after: int | None = None
-) -> Response:
-    # In ASCII, because a caller's own text may be in it, and be none that UTF-8 has.
-    body = json.dumps({"error": error, "detail": detail or []})
-    headers = None if retry_after is None else {"Retry-After": str(retry_after)}
-    return Response(body, status, headers, media_type="application/json")
 
 
 # BentoML's decorator makes the class a Service, which type checkers do not see. The first is asked first.

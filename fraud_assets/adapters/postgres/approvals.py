@@ -1,10 +1,14 @@
-"""What waits for a person's approval, and what was said; one row a request, which is answered once."""
+"""What waits for a person's approval, and what was said; one row a request, which is answered once.
+
+Also what was asked for over HTTP (`asked_answers`), which the service writes by `adapters/asked/answers.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -91,6 +95,54 @@ def withdraw(connection: psycopg.Connection[Any], month: str, *, keep: int | Non
         "reason = 'the month was decided again' WHERE month = %s AND answer IS NULL AND model_version <> %s",
         [now, actor, month, -1 if keep is None else keep],
     )
+
+
+@dataclass(frozen=True)
+class AskedAnswer:
+    """An answer that somebody asked for over HTTP, and that is not carried out yet.
+
+    Attributes:
+        number: its own.
+        asked_at: when.
+        model_version: which version it is about.
+        answer: approved or rejected.
+        reason: why.
+        actor: who.
+    """
+
+    number: int
+    asked_at: datetime
+    model_version: int
+    answer: Literal["approved", "rejected"]
+    reason: str
+    actor: str
+
+
+def open_answers(database: Database) -> list[AskedAnswer]:
+    """What was asked for and is not closed, oldest first."""
+    columns = ", ".join(field.name for field in fields(AskedAnswer))
+    statement = f"SELECT {columns} FROM asked_answers WHERE closed_at IS NULL ORDER BY number"
+    return [AskedAnswer(*row) for row in database.rows("asked_answers", statement)]
+
+
+def close_answers(connection: psycopg.Connection[Any], version: int, said: Answer, *, actor: str) -> None:
+    """Closes what was asked for about a version, in the transaction in which it is answered: here, or otherwise."""
+    connection.execute(
+        "UPDATE asked_answers SET closed_at = clock_timestamp(), "
+        "outcome = CASE WHEN answer = %(said)s THEN 'carried_out' ELSE 'refused' END, said = %(words)s "
+        "WHERE model_version = %(version)s AND closed_at IS NULL",
+        {"said": said, "version": version, "words": f"{actor} {said} version {version}"},
+    )
+
+
+def refuse_answer(database: Database, number: int, why: str) -> None:
+    """Closes what was asked for and cannot be carried out."""
+    with database.session() as connection:
+        connection.execute(
+            "UPDATE asked_answers SET closed_at = clock_timestamp(), outcome = 'refused', said = %s "
+            "WHERE number = %s AND closed_at IS NULL",
+            [why, number],
+        )
 
 
 def _request(row: Sequence[Any]) -> Request:

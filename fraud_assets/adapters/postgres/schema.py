@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, TIMESTAMP
 VERSION_TABLE = "fraud_schema_version"
 
 # Oldest first. Here, and not asked of alembic, because whoever only reads should not wait until that is imported.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 
 State = Literal["empty", "behind", "current", "ahead"]
 
@@ -124,6 +124,27 @@ sa.Table(
     sa.Column("answered_at", TIMESTAMP(timezone=True)),
     _text("actor", nullable=True),
     _text("reason", nullable=True),
+)
+
+ASKED_ANSWERS = sa.Table(
+    "asked_answers",
+    CONTROL_TABLES,
+    _number(),
+    _moment("asked_at", now=True),
+    _count("model_version"),
+    _text("answer", sa.CheckConstraint("answer IN ('approved', 'rejected')")),
+    _text("reason"),
+    _text("actor"),
+    sa.Column("closed_at", TIMESTAMP(timezone=True)),
+    _text("outcome", sa.CheckConstraint("outcome IN ('carried_out', 'refused')"), nullable=True),
+    _text("said", nullable=True),
+)
+# One at a time about a version.
+sa.Index(
+    "asked_answers_open",
+    ASKED_ANSWERS.c.model_version,
+    unique=True,
+    postgresql_where=ASKED_ANSWERS.c.closed_at.is_(None),
 )
 
 sa.Table(

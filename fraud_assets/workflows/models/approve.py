@@ -6,26 +6,40 @@ What waits, and until when, belongs to `core/decisions/approval.py`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal
 
 from fraud_assets.adapters.mlflow import Registry
-from fraud_assets.adapters.postgres.approvals import answer, ask, read_requests, requests_in, withdraw
+from fraud_assets.adapters.postgres.approvals import (
+    AskedAnswer,
+    answer,
+    ask,
+    close_answers,
+    open_answers,
+    read_requests,
+    refuse_answer,
+    requests_in,
+    withdraw,
+)
+from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore
-from fraud_assets.core.decisions.approval import PromotionMode, Request, to_answer, waiting
+from fraud_assets.core.decisions.approval import ApprovalError, PromotionMode, Request, to_answer, waiting
 from fraud_assets.core.decisions.ledger import BY_HAND, standing
 from fraud_assets.core.decisions.promotion import PromotionSignals, PromotionVerdict
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.lineage.staleness import Inputs
+from fraud_assets.core.models.scoring import ScoringError
 from fraud_assets.core.reasons import Reason, Rule
 from fraud_assets.settings import Settings
 from fraud_assets.workflows.models.heads import keep_head
 from fraud_assets.workflows.models.promote import Package, package_version
 from fraud_assets.workflows.models.truth import follow_ledger, name_for_serving
+
+MOST_ATTEMPTS = 3
 
 Decided = tuple[PromotionSignals, PromotionVerdict]
 
@@ -119,6 +133,7 @@ def carry_out_answer(
             why = [*reasons, *(one for one in request.reasons if one.rule != Rule.NEEDS_APPROVAL)]
             record("promoted", reasons=why, evidence=evidence, digests=packaged.digests)
         answer(decision.connection, request.number, said.answer, now=said.now, actor=said.actor, reason=said.reason)
+        close_answers(decision.connection, said.version, said.answer, actor=said.actor)
         follow_ledger(decision, registry)
         events = decision.events()
     if packaged is not None:
@@ -136,3 +151,47 @@ def answer_waiting(settings: Settings, store: MonthStore, said: Said) -> str:
     registry, ledger = Registry(settings), LedgerStore(store.database, settings.ledger_head_file)
     package = partial(package_version, registry=registry, settings=settings, ledger=ledger)
     return carry_out_answer(said, ledger, registry, package, settings).month
+
+
+def carry_out_asked(database: Database, number: int, carry_out: Callable[[Said], str]) -> str:
+    """Carries out an answer that was asked for over HTTP, as if its actor had given it at that moment.
+
+    Args:
+        database: has the answer.
+        number: of the row of `asked_answers`.
+        carry_out: as `answer_waiting`.
+
+    Returns:
+        What came of it, as a sentence.
+
+    Raises:
+        ApprovalError: when the version does not wait, or not any more. The row says so, too.
+        ScoringError: when it cannot score; likewise.
+        PlatformError: when a part of the platform does not answer now. The row stays open, and nothing is changed.
+    """
+    asked = next((one for one in open_answers(database) if one.number == number), None)
+    if asked is None:
+        return f"answer {number} is closed already"
+    try:
+        month = carry_out(Said(asked.answer, asked.model_version, asked.reason, asked.actor, asked.asked_at))
+    except (ApprovalError, ScoringError) as error:
+        refuse_answer(database, number, str(error))
+        raise
+    return f"version {asked.model_version} was {asked.answer} by {asked.actor}, on the evidence of {month}"
+
+
+def due_answers(database: Database, tried: Mapping[int, int]) -> list[AskedAnswer]:
+    """What was asked for over HTTP and is to be carried out now; what failed too often is refused.
+
+    Args:
+        database: has them.
+        tried: how often an answer was tried, by its number.
+    """
+    due = []
+    for one in open_answers(database):
+        if (n := tried.get(one.number, 0)) >= MOST_ATTEMPTS:
+            why = f"it failed {n} times, see the runs of the job asked_approval; `fraud approve` does it by hand"
+            refuse_answer(database, one.number, why)
+        else:
+            due.append(one)
+    return due

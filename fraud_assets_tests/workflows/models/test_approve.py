@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import cast
+from typing import Literal, cast
 
 import pytest
 
+from fraud_assets.adapters.asked.answers import NotWaitingError, ask_answer, read_answer
+from fraud_assets.adapters.asked.session import Session
 from fraud_assets.adapters.mlflow import Registry, RegistryError
-from fraud_assets.adapters.postgres.approvals import read_requests
+from fraud_assets.adapters.postgres.approvals import open_answers, read_requests
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.core.decisions.approval import ApprovalError, PromotionMode, hold, waiting
 from fraud_assets.core.decisions.ledger import standing
@@ -17,7 +21,7 @@ from fraud_assets.core.decisions.promotion import PromotionSignals, PromotionVer
 from fraud_assets.core.lineage.staleness import Inputs
 from fraud_assets.core.reasons import Rule
 from fraud_assets.settings import Settings
-from fraud_assets.workflows.models.approve import Said, carry_out_answer, let_wait
+from fraud_assets.workflows.models.approve import Said, carry_out_answer, carry_out_asked, let_wait
 from fraud_assets.workflows.models.promote import apply_verdict
 from fraud_assets_tests.workflows.models.test_promote import (
     PASSED,
@@ -182,3 +186,119 @@ def test_nothing_waits_where_nothing_goes_live_by_itself(ledger: LedgerStore, re
     decide(ledger, registry, 2, mode=PromotionMode("never"))
     assert (kinds(ledger), waits(ledger), registry.champion) == ([("validated", 2, "2025-06")], [], None)
     assert ledger.events()[0].reasons[-1].rule == Rule.PROMOTION_OFF
+
+
+# --- Asked for over HTTP --------------------------------------------------------------------------------------
+
+
+def today() -> datetime:
+    return datetime.now(UTC)
+
+
+def carry_out(ledger: LedgerStore, registry: FakeRegistry, number: int) -> str:
+    def answered(said: Said) -> str:
+        settings = cast("Settings", registry)
+        return carry_out_answer(said, ledger, cast("Registry", registry), registry.package, settings).month
+
+    return carry_out_asked(ledger.database, number, answered)
+
+
+@pytest.fixture
+def session(ledger: LedgerStore) -> Iterator[Session]:
+    opened = Session(ledger.database.url, "test")
+    yield opened
+    opened.close()
+
+
+def test_what_is_asked_for_is_carried_out_as_if_it_had_been_said_then(
+    ledger: LedgerStore, registry: FakeRegistry, session: Session
+) -> None:
+    decide(ledger, registry, 2, now=today())
+    asked = ask_answer(session, 2, "approved", "seen with the fraud team", "API key ada")
+    # Nothing is live by it.
+    assert (kinds(ledger), registry.champion, waits(ledger, today())) == ([("validated", 2, "2025-06")], None, [2])
+    assert (
+        carry_out(ledger, registry, asked.number) == "version 2 was approved by API key ada, on the evidence of 2025-06"
+    )
+    assert kinds(ledger)[1:] == [("approved", 2, "2025-06"), ("promoted", 2, "2025-06")]
+    assert {event.actor for event in ledger.events()[1:]} == {"API key ada"}
+    assert registry.champion == 2
+    [request] = read_requests(ledger.database)
+    assert (request.answered_at, request.reason) == (asked.asked_at, "seen with the fraud team")
+    told = read_answer(session, asked.number)
+    assert told is not None
+    assert (told.outcome, told.said) == ("carried_out", "API key ada approved version 2")
+    # A run that is repeated after a crash.
+    assert "is closed already" in carry_out(ledger, registry, asked.number)
+    assert len(kinds(ledger)) == 3
+
+
+def test_what_cannot_be_carried_out_is_refused_and_says_why(
+    ledger: LedgerStore, registry: FakeRegistry, session: Session
+) -> None:
+    decide(ledger, registry, 2, now=today())
+    asked = ask_answer(session, 2, "approved", "seen", "API key ada")
+    promote(ledger, registry, 3)
+    before = kinds(ledger)
+    with pytest.raises(ApprovalError, match="version 3 is live now"):
+        carry_out(ledger, registry, asked.number)
+    told = read_answer(session, asked.number)
+    assert told is not None
+    assert told.outcome == "refused"
+    assert "version 3 is live now" in (told.said or "")
+    assert (kinds(ledger), registry.champion) == (before, 3)
+
+
+def test_a_platform_that_does_not_answer_leaves_it_for_another_try(
+    ledger: LedgerStore, registry: FakeRegistry, session: Session
+) -> None:
+    decide(ledger, registry, 2, now=today())
+    asked = ask_answer(session, 2, "approved", "seen", "API key ada")
+    registry.answers = False
+    with pytest.raises(RegistryError):
+        carry_out(ledger, registry, asked.number)
+    assert (kinds(ledger), waits(ledger, today())) == ([("validated", 2, "2025-06")], [2])
+    assert [one.number for one in open_answers(ledger.database)] == [asked.number]
+    registry.answers = True
+    carry_out(ledger, registry, asked.number)
+    assert registry.champion == 2
+
+
+@pytest.mark.parametrize(("by_hand", "outcome"), [("approved", "carried_out"), ("rejected", "refused")])
+def test_who_answers_by_hand_first_closes_what_was_asked_for(
+    ledger: LedgerStore,
+    registry: FakeRegistry,
+    session: Session,
+    by_hand: Literal["approved", "rejected"],
+    outcome: str,
+) -> None:
+    decide(ledger, registry, 2, now=today())
+    asked = ask_answer(session, 2, "approved", "seen", "API key ada")
+    say(ledger, registry, Said(by_hand, 2, "first", "grace", today()))
+    told = read_answer(session, asked.number)
+    assert told is not None
+    assert (told.outcome, told.said) == (outcome, f"grace {by_hand} version 2")
+    assert open_answers(ledger.database) == []
+
+
+def test_two_answers_at_once_are_one(ledger: LedgerStore, registry: FakeRegistry) -> None:
+    decide(ledger, registry, 2, now=today())
+
+    def ask(answer: Literal["approved", "rejected"]) -> str:
+        one = Session(ledger.database.url, "test")
+        try:
+            return str(ask_answer(one, 2, answer, "seen", "API key ada").number)
+        except NotWaitingError as error:
+            return str(error)
+        finally:
+            one.close()
+
+    answers: list[Literal["approved", "rejected"]] = ["approved", "rejected"]
+    with ThreadPoolExecutor(8) as several:
+        said = set(several.map(ask, answers * 8))
+    assert len(said) == 2
+    [asked] = open_answers(ledger.database)
+    assert {
+        str(asked.number),
+        f"version 2 is being {asked.answer} already: answer {asked.number}, of API key ada",
+    } == said
