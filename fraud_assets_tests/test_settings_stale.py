@@ -63,6 +63,7 @@ SETTINGS = {
     "database_url": none("postgresql://example.invalid/", SERVER),
     "mlflow_uri": none("http://example.invalid", SERVER),
     "signing_key": none(Path("elsewhere.pem"), "it signs what is packaged, and changes no row"),
+    "api_keys": none(Path("elsewhere.json"), "it says who may ask, and changes no row"),
     "preview": none("none", "it is about what Dagster's event log shows of the rows"),
     "ledger_head": none(Path("elsewhere"), SERVER),
     "simulator_customers": Changed(301, DELIVERED, DELIVERY),
@@ -102,6 +103,12 @@ SETTINGS = {
     "promotion": none("never", MODE),
     "approval_days": none(3, MODE),
     "shadow_days": none(60, MODE),
+    "serve_history_mb": none(64, "it is about what a running service remembers"),
+    "scores_folder": none(Path("elsewhere"), SERVER),
+    "scores_spool_mb": none(1, "it is about scores that wait; those that are lost are in no table"),
+    "pass_through": none(0.05, "it decides what becomes of transactions to come; each score keeps its own chance"),
+    "pass_through_amount": none(10.0, "it decides what becomes of transactions to come"),
+    "pass_through_seed": none("another secret seed", "it decides what becomes of transactions to come"),
     "alert_urls": none("json://127.0.0.1", "alerts are told of rows, and change none"),
     "ui_url": none("https://dagster.example.com", "a link in alerts"),
     "dagster_port": none(3001, SERVER),
@@ -187,12 +194,13 @@ def test_a_longer_maturity_makes_stale_what_asks_for_mature_labels_and_not_what_
     tables = {table for table, _ in found}
     assert tables == {
         "transaction_features", "drift_report", "trained_model", "evaluation_segments", "evaluation", "champion",
+        "model_performance",
     }  # fmt: skip
     assert {one for one in found if one[0] == "champion"} == recorded(store, "maturity") & {
         ("champion", month) for month in world.months
     }
     # By another way it reaches all that is built on these; what was delivered is what it was.
-    assert set(TABLES) - tables - ON_REQUEST == {*DELIVERED, "fraud_labels", "fraud_bento"}
+    assert set(TABLES) - tables - ON_REQUEST == {*DELIVERED, "fraud_labels", "fraud_bento", "serving_skew"}
 
 
 # Months from before settings were recorded

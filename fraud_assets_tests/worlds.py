@@ -35,6 +35,11 @@ from fraud_assets.settings import PROJECT_ROOT, Settings
 MONTHS = ("2025-01", "2025-02", "2025-03", "2025-04")
 # Amounts double in the last month: far beyond what a calm month of a world this small shows.
 DRIFT = f"amount_inflation@{MONTHS[-1]}:2"
+GIVEN = {
+    "FRAUD_SIMULATOR_CUSTOMERS": "300",
+    "FRAUD_SIMULATOR_TERMINALS": "600",
+    "FRAUD_SIMULATOR_DRIFT": DRIFT,
+}
 COMMAND_SECONDS = 400
 
 
@@ -235,31 +240,44 @@ def _move_artifacts(world: World, from_home: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[tuple[World, World]]:
-    """The world, and a copy of it, from one `fraud run` over its months."""
-    given = {
-        "FRAUD_SIMULATOR_CUSTOMERS": "300",
-        "FRAUD_SIMULATOR_TERMINALS": "600",
-        "FRAUD_SIMULATOR_DRIFT": DRIFT,
-    }
+def built_home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
+    """The home of one `fraud run` over the months; to be copied."""
 
     def build(home: Path) -> None:
-        world = World(home, given, MONTHS)
+        world = World(home, GIVEN, MONTHS)
         world.fraud("run", "--from", MONTHS[0], "--to", MONTHS[-1])
         world.fraud("db", "stop")
 
     base = tmp_path_factory.getbasetemp()
     with shared((base if worker_id == "master" else base.parent) / "world", build) as home:
-        worlds = [World(new_home(), given, MONTHS) for _ in range(2)]
-        try:
-            for world in worlds:
-                # With its owners: the server of a home that root made belongs to another user.
-                subprocess.run(["cp", "-a", f"{home}/.", str(world.home)], check=True)
-                _move_artifacts(world, home)
-            yield worlds[0], worlds[1]
-        finally:
-            for world in worlds:
-                remove_home(world.home)
+        yield home
+
+
+@contextmanager
+def copied(home: Path) -> Iterator[World]:
+    """A copy of the world, removed at the end."""
+    world = World(new_home(), GIVEN, MONTHS)
+    try:
+        # With its owners: the server of a home that root made belongs to another user.
+        subprocess.run(["cp", "-a", f"{home}/.", str(world.home)], check=True)
+        _move_artifacts(world, home)
+        yield world
+    finally:
+        remove_home(world.home)
+
+
+@pytest.fixture(scope="session")
+def built(built_home: Path) -> Iterator[tuple[World, World]]:
+    """The world, and a copy of it."""
+    with copied(built_home) as world, copied(built_home) as spare:
+        yield world, spare
+
+
+@pytest.fixture(scope="module")
+def own_world(built_home: Path) -> Iterator[World]:
+    """A copy of `world` for one module, whose tests run further months in it."""
+    with copied(built_home) as world:
+        yield world
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables import TABLES, WRITTEN_ELSEWHERE
 from fraud_assets.core.months import month_end
 from fraud_assets.settings import read_settings
 
@@ -41,7 +41,7 @@ TRAINING_POOL = "training"
 
 def describe(name: str, group: str, kinds: set[str]) -> dict[str, Any]:
     """The arguments that every asset shares: group, owner, kinds, tags, and its columns with what they mean."""
-    table = TABLES[name](CONTRACT)
+    table = (TABLES | WRITTEN_ELSEWHERE)[name](CONTRACT)
     columns = [
         dg.TableColumn(
             field.name,

@@ -25,8 +25,10 @@ pytest_plugins = ["fraud_assets_tests.worlds"]
 TABLES = (
     "quarantined_transactions", "delivered_labels", "raw_transactions", "fraud_labels", "transaction_features",
     "drift_report", "trained_model", "evaluation_segments", "evaluation", "champion", "fraud_bento",
+    "model_performance", "serving_skew",
 )  # fmt: skip
 ON_REQUEST = ("backtest",)
+WRITTEN_ELSEWHERE = ("scored_transactions",)
 POSTGRES_NAMES = {
     "int64": "bigint", "double": "double precision", "float": "real", "string": "text", "bool": "boolean",
     "date32[day]": "date", "timestamp[us, tz=UTC]": "timestamp with time zone",
@@ -135,7 +137,9 @@ def test_the_definitions_follow_a_contract_without_customers(tmp_path: Path) -> 
 
 
 def test_every_table_of_the_platform_is_an_asset_and_nothing_else_is(repository: dg.RepositoryDefinition) -> None:
-    assert {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()} == {*TABLES, *ON_REQUEST}
+    assert {key.to_user_string() for key in repository.asset_graph.get_all_asset_keys()} == {
+        *TABLES, *ON_REQUEST, *WRITTEN_ELSEWHERE,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -205,7 +209,27 @@ def test_the_lineage_is_that_of_the_architecture(repository: dg.RepositoryDefini
         "evaluation": {"raw_transactions", "transaction_features", "fraud_labels", "trained_model"},
         "champion": {"evaluation", "evaluation_segments", "trained_model", "drift_report"},
         "fraud_bento": {"champion"},
+        "model_performance": {"scored_transactions", "fraud_labels"},
+        "serving_skew": {"scored_transactions", "transaction_features"},
     }
+
+
+def test_what_the_service_writes_is_shown_and_no_run_makes_it(
+    repository: dg.RepositoryDefinition, world: World
+) -> None:
+    node = repository.asset_graph.get(dg.AssetKey("scored_transactions"))
+    assert not node.is_executable
+    assert (node.description or "").startswith("One row is one ")
+    assert (node.group_name, node.owners, node.tags["layer"], node.tags["pii"]) == (
+        "serving", ["team:fraud"], "serving", "true",
+    )  # fmt: skip
+    columns = node.metadata["dagster/column_schema"].columns  # type: ignore[attr-defined]
+    assert all(column.description for column in columns)
+    stored = world.query(
+        "SELECT column_name, is_nullable = 'YES' FROM information_schema.columns "
+        "WHERE table_schema = 'public' AND table_name = 'scored_transactions' ORDER BY column_name"
+    )
+    assert sorted((column.name, column.constraints.nullable) for column in columns) == stored
 
 
 def test_a_backfill_of_a_month_runs_that_month_and_no_later_one(repository: dg.RepositoryDefinition) -> None:

@@ -23,8 +23,9 @@ Inputs = dict[str, dict[str, str | None]]
 
 What is no table goes by a name of its own: "contract" (see `contract_inputs`), "features" with the one key "",
 "source" and "label_feed" (what was delivered), "ledger" (see `champion_inputs`), "added_labels",
-"quarantine_decisions", "earlier_ids" (the earlier months with ids among those of the month, by name instead of digest),
-and "costs", "drift", "training" and "maturity" (settings by name, with their values: `configuration.py`).
+"quarantine_decisions", "scored_transactions" (how many scores of the month the service gave), "earlier_ids" (the
+earlier months with ids among those of the month, by name instead of digest), and "costs", "drift", "training" and
+"maturity" (settings by name, with their values: `configuration.py`).
 
 Months from before settings were recorded have "contract" and "training" with the one key "", a digest of all of it.
 """
@@ -37,6 +38,7 @@ UP_TO_DATE = "up_to_date"
 INPUTS_KEY = b"fraud.inputs"
 CHAMPION = "champion before "
 WITHOUT_MATURITY = "without maturity"
+SCORES = "scored_transactions"
 SETTINGS = ("costs", "drift", "training", "maturity")
 """The names under which settings are recorded."""
 
@@ -86,6 +88,11 @@ def contract_inputs(contract: Contract) -> Inputs:
 def maturity_inputs(contract: Contract) -> Inputs:
     """A contract's maturity, as an input."""
     return {"maturity": dict(maturity_values(contract.maturity_days))}
+
+
+def scores_inputs(counts: Mapping[str, int | None]) -> Inputs:
+    """How many scores of each month are kept, as an input; they are only ever added to. None where there are none."""
+    return {SCORES: {month: None if n is None else str(n) for month, n in counts.items()}}
 
 
 def evidence_inputs(contract: Contract) -> Inputs:
@@ -273,6 +280,8 @@ def _difference(table: str, key: str, was: str | None, is_now: str | None) -> st
         return setting_changed(table, key, str(was), is_now)
     if table == "training":
         return "the settings of training have changed"
+    if table == SCORES:
+        return f"{int(is_now) - int(was or 0):,} scores of {key} have been kept since"
     if table == "added_labels":
         return f"labels for {key} have been added since"
     if table == "quarantine_decisions":

@@ -528,6 +528,119 @@ def fraud_bento(contract: Contract) -> Table:  # noqa: ARG001 - all table functi
     return Table.of("fraud_bento", "serving", columns, "month", order=("month",))
 
 
+def scored_transactions(contract: Contract) -> Table:
+    """What the service answered: one row a transaction and model version."""
+    said = _transaction_columns(contract)
+    personal = ", ".join(name for name in _personal(contract)) or "nobody"
+    columns = [
+        _column("number", pa.int64(), "Only grows: who reads along asks for what came after the last.", nullable=False),
+        _column("transaction_id", pa.string(), f"{said['transaction_id']} As text.", nullable=False),
+        _column("model_version", pa.int64(), "Registry version of the model that answered.", nullable=False),
+        _column("event_timestamp", TIMESTAMP, "When the transaction happened, in UTC.", nullable=False),
+        _column("scored_at", TIMESTAMP, "When it was answered, in UTC.", nullable=False),
+        _column(
+            "transaction",
+            pa.string(),
+            f"The contract's other columns, as JSON by name; personal in it: {personal}.",
+            nullable=False,
+        ),
+        _column("raw_score", pa.float64(), "The model's own result before calibration: log odds, or a forest's share."),
+        _column("probability", pa.float64(), "Probability of fraud that was answered; 0 to 1.", nullable=False),
+        _column("threshold", pa.float64(), "Probability from which the model would have it reviewed.", nullable=False),
+        _column("decision", pa.string(), "The model's: review or approve.", nullable=False),
+        _column(
+            "pass_through_probability",
+            pa.float64(),
+            "Chance that it was let through although it would be reviewed; 0 where it could not be.",
+            nullable=False,
+        ),
+        _column("passed_through", pa.bool_(), "Whether it was, and the answer was approve.", nullable=False),
+        _column("features", pa.string(), "The model's features as they were then, as JSON by name.", nullable=False),
+    ]
+    return Table.of(
+        "scored_transactions",
+        "serving",
+        columns,
+        "event_timestamp",
+        order=("event_timestamp", "transaction_id", "model_version"),
+        personal=("transaction",) if _personal(contract) else (),
+    )
+
+
+def model_performance(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
+    """One row per month, model version and part of what it scored: all, a day, a segment; see `realised.py`."""
+    weighted = "of all that had a chance to go through, from what did; empty where nothing was let through"
+    columns = [
+        _month("in which the transactions matured"),
+        _column("model_version", pa.int64(), "Registry version of the model that answered.", nullable=False),
+        _column(
+            "segment",
+            pa.string(),
+            "all; date, for each day; an attribute, amounts, weekends; or not_matured, what came after the window.",
+            nullable=False,
+        ),
+        _column(
+            "value", pa.string(), "The part: a day, or a value such as travel; rare ones are (other).", nullable=False
+        ),
+        _column("value_range", pa.string(), "For bands of a number, the numbers in them."),
+        _column("window_from", TIMESTAMP, "Begin of the window of event times, in UTC.", nullable=False),
+        _column("window_to", TIMESTAMP, "End of the window, in UTC; not part of it.", nullable=False),
+        _column("n", pa.int64(), "Transactions that were scored.", nullable=False),
+        _column("n_flagged", pa.int64(), "Of these, what the model would have reviewed.", nullable=False),
+        _column("n_passed_through", pa.int64(), "Of these, what was let through all the same.", nullable=False),
+        _column("n_labelled", pa.int64(), "Transactions whose truth was known at the month's end.", nullable=False),
+        _column("labelled_share", pa.float64(), "n_labelled over n; 0 to 1.", nullable=False),
+        _column("n_fraud", pa.int64(), "Frauds among the labelled.", nullable=False),
+        _column("prevalence", pa.float64(), "n_fraud over n_labelled; 0 to 1."),
+        *_intervals({"average_precision": "average precision of the labelled; 0 to 1, by chance the prevalence"}),
+        _column("brier", pa.float64(), "Mean squared difference of probability and label; 0 to 1, lower is better."),
+        _column(
+            "expected_over_observed",
+            pa.float64(),
+            "Sum of probabilities over frauds seen; 1 when calibrated, above 1 when they are too high.",
+        ),
+        _column("precision_at_threshold", pa.float64(), "Share of the flagged that are fraud; 0 to 1."),
+        _column("recall_at_threshold", pa.float64(), "Share of the frauds that were flagged; 0 to 1."),
+        _column("cost", pa.float64(), "Of reviews and of frauds that went through, in the currency of the amounts."),
+        _column("cost_without_review", pa.float64(), "Of all frauds, had nobody been reviewed."),
+        _column("value_caught", pa.float64(), "Amount of the frauds that were held; empty without amounts."),
+        _column("fraud_value", pa.float64(), "Amount of all frauds; empty without amounts."),
+        _column("weighted_n", pa.float64(), f"Transactions {weighted}."),
+        _column("effective_n", pa.float64(), "As how many equally weighted rows the weighted figures are certain."),
+        _column("weighted_prevalence", pa.float64(), f"Share of frauds {weighted}; 0 to 1."),
+        _column("weighted_average_precision", pa.float64(), f"Average precision {weighted}; 0 to 1."),
+        _column("weighted_precision_at_threshold", pa.float64(), f"Precision {weighted}; 0 to 1."),
+        _column("weighted_expected_over_observed", pa.float64(), f"Expected over observed frauds {weighted}."),
+        _column("reason", pa.string(), "Why average precision has no interval, or nothing is known; else empty."),
+    ]
+    order = ("month", "model_version", "segment", "value")
+    return Table.of("model_performance", "monitoring", columns, "month", order=order, key=order)
+
+
+def serving_skew(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
+    """One row per month, model version and feature: as it was scored, against the batch; see `serving_skew.py`."""
+    columns = [
+        _month("in which the transactions happened"),
+        _column("model_version", pa.int64(), "Registry version of the model that answered.", nullable=False),
+        _column("feature", pa.string(), "The feature.", nullable=False),
+        _column("n_scored", pa.int64(), "Transactions of the month that the version scored.", nullable=False),
+        _column("n_matched", pa.int64(), "Of these, those that the batch has.", nullable=False),
+        _column("n_missing", pa.int64(), "Matched without a value when scored, and with one in the batch."),
+        _column("n_extra", pa.int64(), "Matched with a value when scored, and without one in the batch."),
+        _column("n_mismatch", pa.int64(), "Matched with another value; of numbers, by more than a millionth."),
+        _column("skewed_share", pa.float64(), "The three together over n_matched; 0 to 1."),
+        _column(
+            "smape",
+            pa.float64(),
+            "Sum of absolute differences over the sum of absolute values of both; 0 (equal) to 1. Empty for texts.",
+        ),
+        _column("largest_difference", pa.float64(), "The largest absolute difference. Empty for texts."),
+        _column("reason", pa.string(), "Why nothing could be compared; else empty."),
+    ]
+    order = ("month", "model_version", "feature")
+    return Table.of("serving_skew", "monitoring", columns, "month", order=order, key=order)
+
+
 def backtest(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
     """One row per policy and month, and one, kind `total`, per policy; see `backtest/judge.py`."""
     columns = [
@@ -571,10 +684,13 @@ TABLES = {
     build.__name__: build
     for build in (
         raw_transactions, quarantined_transactions, delivered_labels, fraud_labels, transaction_features,
-        drift_report, trained_model, evaluation_segments, evaluation, champion, fraud_bento,
-        backtest,
+        drift_report, trained_model, evaluation_segments, evaluation, champion, fraud_bento, model_performance,
+        serving_skew, backtest,
     )
 }  # fmt: skip
+
+# Written by the service, row by row, and by no run: it has neither months nor versions of them.
+WRITTEN_ELSEWHERE = {"scored_transactions": scored_transactions}
 
 # Answers to a question, of all months at once: nothing is built on them, and a later month makes them no worse.
 ON_REQUEST = frozenset({"backtest"})

@@ -82,7 +82,7 @@ class Scored:
             features = zip(*(_values(self.table[name]) for name in known), strict=True)
         else:
             known = [name for name in self.features if all(name in row for row in self.table)]
-            features = ([row[name] for name in known] for row in self.table)
+            features = ([_value(row[name]) for name in known] for row in self.table)
         base = {
             "model_version": self.model_version,
             "threshold": self.threshold,
@@ -114,6 +114,12 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
         return _known(column.to_numpy().astype(np.float64))
     values: list[Any] = column.to_pylist()
     return values
+
+
+def _value(value: Any) -> Any:
+    """A value as JSON can say it; None for one that is not known."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(plain, float) and plain - plain != 0 else plain
 
 
 def _known(numbers: Floats) -> list[float | None]:

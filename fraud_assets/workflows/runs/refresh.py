@@ -18,6 +18,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from fraud_assets.adapters.dagster_storage import busy_instance
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore, open_store
+from fraud_assets.adapters.scores.stored import StoredScores
 from fraud_assets.adapters.sources import Source, SourceError, open_source
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.decisions.ledger import Event, champion_version
@@ -26,6 +27,7 @@ from fraud_assets.core.features.declarations import features_digest
 from fraud_assets.core.lineage.configuration import maturity_values, setting_values
 from fraud_assets.core.lineage.staleness import (
     CHAMPION,
+    SCORES,
     WITHOUT_MATURITY,
     Inputs,
     Partition,
@@ -99,6 +101,7 @@ def _find_stale(store: MonthStore, source: Source | None, settings: Settings, st
         version = champion_version(stand.events, before_month=key.removeprefix(CHAMPION))
         return None if version is None else str(version)
 
+    scores = StoredScores(store.database, store.contract).counts()
     lookups: dict[str, Callable[[str], str | None]] = {
         **_configured(store.contract, settings),
         "features": lambda _: features_digest(store.contract),
@@ -106,6 +109,7 @@ def _find_stale(store: MonthStore, source: Source | None, settings: Settings, st
         "label_feed": lambda month: feed_fingerprint(source, store.contract, month) if source else None,
         "added_labels": lambda month: added_digest(store.database, store.contract, month),
         "quarantine_decisions": lambda month: decisions_digest(store.database, month),
+        SCORES: lambda month: None if month not in scores else str(scores[month]),
         "earlier_ids": stand.earlier_ids,
         "ledger": champion,
     }

@@ -1,6 +1,7 @@
 """A kept score's line says exactly what was computed, for contracts of any kind."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import numpy as np
@@ -106,3 +107,17 @@ def test_an_infinite_raw_score_is_not_known():
     rows = [{"transaction_id": "1", "event_timestamp": AT, "risk": 1.0}]
     (line,) = scored(contract, rows, pa.table({"risk": [1.0]}), [1.0], raw_of=lambda p: np.full(len(p), np.inf)).lines()
     assert json.loads(line)["raw_score"] is None
+
+
+def test_features_may_be_rows_with_numbers_of_any_kind():
+    contract = parse_contract(FLAT)
+    rows = [{"transaction_id": "1", "event_timestamp": AT, "risk": 1.0}]
+    features = [
+        {"a": np.float32(0.1), "b": np.nan, "c": np.int64(3), "d": None, "e": "Wort", "f": np.bool_(True), "g": 2}
+    ]
+    made = scored(contract, rows, pa.table({"a": [0.1]}), [0.4])
+    made = replace(made, features=tuple("abcdefg"), table=features)
+    (line,) = made.lines()
+    assert json.loads(line)["features"] == {
+        "a": float(np.float32(0.1)), "b": None, "c": 3, "d": None, "e": "Wort", "f": True, "g": 2,
+    }  # fmt: skip
