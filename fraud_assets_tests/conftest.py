@@ -37,7 +37,7 @@ HANDBOOK_NAMES = {
 }
 
 hypothesis.settings.register_profile("local", max_examples=25, deadline=None)
-hypothesis.settings.register_profile("ci", max_examples=150, deadline=None, print_blob=True)
+hypothesis.settings.register_profile("ci", max_examples=100, deadline=None, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
