@@ -33,7 +33,7 @@ from fraud_assets.workflows.why import newest_remarks
 
 Tell = Callable[[str], None]
 
-STOP_SECONDS = 40  # for which a run that is under way is let go on
+STOP_SECONDS = 5  # for which a run that is under way is let go on; broken off, its month is as before
 END_SECONDS = 10  # for which a run that is interrupted is let record that
 
 
