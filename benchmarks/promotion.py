@@ -8,7 +8,7 @@ days and are as easy or as hard to find as each other; a model has an opinion of
 month; amounts are lognormal, and those of frauds twice as large. The two models' log odds correlate by about 0.65 among
 genuine transactions and 0.95 among frauds, as those of neighbouring versions of the demo do.
 
-    python -m benchmarks.promotion [--pairs 200] [--json FILE]
+    python -m benchmarks.promotion [--pairs 200] [--first-seed 0] [--json FILE]
 """
 
 from __future__ import annotations
@@ -205,25 +205,27 @@ def _look(look: int, seen: Sequence[Scored], scores: Any, reviews: Reviews) -> t
     return judge_evidence(signals), pair.ap.value
 
 
-def _figures(portfolio: Portfolio, gain: float, looks: int, pairs: int) -> tuple[list[Judged], float]:
+def _figures(portfolio: Portfolio, gain: float, looks: int, seeds: range) -> tuple[list[Judged], float]:
     """The pairs, and the mean difference in AP over them."""
     work = partial(judge_pair, portfolio=portfolio, gain=gain, looks=looks)
     with ProcessPoolExecutor(WORKERS) as pool:
-        judged = list(pool.map(work, range(pairs)))
+        judged = list(pool.map(work, seeds))
     return judged, float(np.mean([one.ap_difference for one in judged]))
 
 
-def equal_rows(pairs: int) -> Iterator[Row]:
+def equal_rows(seeds: range) -> Iterator[Row]:
     """Pairs of equal models: how many are promoted over all looks together."""
-    judged, difference = _figures(SMALL, 0.0, EQUAL_LOOKS, pairs)
+    judged, difference = _figures(SMALL, 0.0, EQUAL_LOOKS, seeds)
+    pairs = len(seeds)
     share = sum(one.promoted_at is not None for one in judged) / pairs
     yield at_most(f"equal_{SMALL.name}", share, f"promoted of {pairs} pairs in {EQUAL_LOOKS} looks", 0.05)
     yield Row(f"equal_{SMALL.name}_ap_difference", difference, "mean")
 
 
-def gain_rows(portfolio: Portfolio, pairs: int) -> Iterator[Row]:
+def gain_rows(portfolio: Portfolio, seeds: range) -> Iterator[Row]:
     """Pairs of which the challenger is better: how many are promoted, by look."""
-    judged, difference = _figures(portfolio, _gain_of(portfolio), GAIN_LOOKS, pairs)
+    judged, difference = _figures(portfolio, _gain_of(portfolio), GAIN_LOOKS, seeds)
+    pairs = len(seeds)
     reached, unit = 0.0, f"promoted of {pairs} pairs by then"
     for look in range(1, GAIN_LOOKS + 1):
         reached += sum(one.promoted_at == look for one in judged) / pairs
@@ -232,7 +234,7 @@ def gain_rows(portfolio: Portfolio, pairs: int) -> Iterator[Row]:
     yield Row(f"gain_{portfolio.name}_ap_difference", difference, "mean")
 
 
-PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
+PARTS: dict[str, Callable[[range], Iterator[Row]]] = {
     "equal": equal_rows,
     **{one.name: partial(gain_rows, one) for one in (HANDBOOK, DEMO)},
 }
@@ -241,12 +243,13 @@ PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argument_parser("How often the promotion decision is wrong, over repeated looks.")
     parser.add_argument("--pairs", type=int, default=200, help="simulated pairs of each kind")
+    parser.add_argument("--first-seed", type=int, default=0, help="of the pairs; others make other pairs")
     parser.add_argument("--only", choices=PARTS, action="append", help="these parts; may be repeated")
     options = parser.parse_args(arguments)
     rows: list[Row] = []
     for name in options.only or PARTS:
         started = time.perf_counter()
-        rows += PARTS[name](options.pairs)
+        rows += PARTS[name](range(options.first_seed, options.first_seed + options.pairs))
         rows.append(Row(f"{name}_seconds", time.perf_counter() - started, "s"))
     return report("promotion", rows, options.json)
 
