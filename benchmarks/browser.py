@@ -70,3 +70,27 @@ def wait_for_text(driver: Any, *texts: str, seconds: float = 60) -> str:
             f"{absent} not on {driver.current_url} after {seconds} s; it shows: {shown[:600]}"
         ) from error
     return shown
+
+
+def try_a_request(driver: Any, address: str, route: str) -> str:
+    """Opens the page of a scoring service and sends a route's example as it is: one click to open, one to send.
+
+    Args:
+        driver: as `open_browser` gives it.
+        address: of the service, with a slash at its end.
+        route: such as `/v1/score`.
+
+    Returns:
+        What the page shows of the route when the answer is there.
+    """
+    from selenium.webdriver.common.by import By
+
+    driver.get(address)
+    wait_for_text(driver, route)
+    named = f"//span[@data-path='{route}']/ancestor::div[contains(concat(' ', @class, ' '), ' opblock ')]"
+    driver.find_element(By.XPATH, f"{named}//button[contains(@class, 'opblock-summary-control')]").click()
+    wait_for_text(driver, "Try it out")
+    driver.find_element(By.XPATH, f"{named}//button[contains(@class, 'try-out__btn')]").click()
+    driver.find_element(By.XPATH, f"{named}//button[contains(@class, 'execute')]").click()
+    wait_for_text(driver, "Server response", "Response body")
+    return str(driver.find_element(By.XPATH, named).text)

@@ -25,7 +25,7 @@ from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from benchmarks.browser import open_browser, wait_for_text
+from benchmarks.browser import open_browser, try_a_request, wait_for_text
 from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.settings import PROJECT_ROOT
 
@@ -178,7 +178,18 @@ def photograph(ports: dict[str, int]) -> None:
         shoot("backfill", f"{dagster}/runs/b/{identifier}", "raw_transactions")
         shoot("sensor", f"{dagster}/locations/fraud_assets/sensors/drift_sensor", "retraining", "requested")
         shoot("mlflow", f"http://127.0.0.1:{ports['mlflow']}/#/models/fraud", "Version 6", "champion")
-        shoot("service", f"http://127.0.0.1:{ports['serve']}/", "/score")
+    photograph_service(f"http://127.0.0.1:{ports['serve']}/")
+
+
+def photograph_service(address: str) -> None:
+    """The page of the service, where an example was sent as it is: the request, and its score."""
+    with open_browser(1100, 1250) as driver:
+        if '"probability"' not in (shown := try_a_request(driver, address, "/v1/score")):
+            raise RuntimeError(f"the example was not scored: {shown}")
+        body = driver.find_element(By.CLASS_NAME, "responses-wrapper")
+        driver.execute_script("arguments[0].scrollIntoView(true)", body)
+        driver.save_screenshot(str(DOCS / "service.png"))
+        print("docs/service.png", flush=True)
 
 
 def photograph_report(fraud: list[str], environment: dict[str, str]) -> None:

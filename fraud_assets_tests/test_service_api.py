@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
+from benchmarks.browser import open_browser, try_a_request
 from fraud_assets.adapters.key_file import change_keys
 from fraud_assets.adapters.postgres import schema
 from fraud_assets.adapters.postgres.approvals import ask, open_answers, refuse_answer
@@ -18,6 +19,7 @@ from fraud_assets.core.access.api_keys import KEYS_VARIABLE, hash_key, make_key,
 from fraud_assets.core.labels.feed import layouts, read_statements
 from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE, LiveModel
 from fraud_assets.workflows.labels import added_statements, record_added
+from fraud_assets_tests.browser import require_browser
 from fraud_assets_tests.test_service import (
     card_bento,
     card_features,
@@ -166,6 +168,16 @@ def test_every_reference_of_the_description_leads_somewhere(description):
     found = set(references(description))
     assert found
     assert {one.rpartition("/")[2] for one in found} <= set(description["components"]["schemas"])
+
+
+def test_an_example_is_sent_and_scored_from_the_page_with_a_click(service):
+    require_browser()
+    with open_browser() as driver:
+        shown = try_a_request(driver, f"{service.base_url}/", "/v1/score")
+    assert '"transaction_id": -1' in shown
+    answer = shown.partition("Server response")[2]
+    assert '"probability": 0.' in answer
+    assert '"feature_time": "2024-07-01T00:00:00Z"' in answer
 
 
 # --- What is said of a mistake ------------------------------------------------------------------------------

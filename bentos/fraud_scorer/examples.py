@@ -22,7 +22,7 @@ from fraud_assets.core.contracts.contract import Column, Contract
 from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.models.scoring import ScoringError
 
-# Below what sources number their own with: the score of an example shall be no transaction's.
+# Below what sources number their own with: the score of an example shall be no transaction's, nor count for a customer.
 EXAMPLE_NUMBER = -1
 EXAMPLE_TEXT = "example"
 # What a set of characters is tried with.
@@ -52,7 +52,10 @@ def example_transaction(contract: Contract, moment: datetime) -> dict[str, Any] 
         "transaction_id": EXAMPLE_TEXT if identifier is None else _value(identifier, EXAMPLE_NUMBER),
         "event_timestamp": moment.astimezone(UTC).isoformat().replace("+00:00", "Z"),
     }
-    row |= {name: _value(column, 1) for name, column in contract.columns.items()}
+    row |= {
+        name: _value(column, EXAMPLE_NUMBER if name in contract.entities else 1)
+        for name, column in contract.columns.items()
+    }
     reader = TransactionReader(contract)
     while True:
         try:

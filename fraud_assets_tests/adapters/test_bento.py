@@ -253,6 +253,7 @@ def test_the_bento_holds_the_sources_it_needs_and_no_others(bento):
     assert {name for name in sources if name.startswith("fraud_assets/adapters")} == {
         "fraud_assets/adapters/__init__.py",
         "fraud_assets/adapters/asked/__init__.py",
+        "fraud_assets/adapters/asked/answers.py",
         "fraud_assets/adapters/asked/labels.py",
         "fraud_assets/adapters/asked/session.py",
         "fraud_assets/adapters/postgres/__init__.py",
