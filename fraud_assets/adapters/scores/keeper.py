@@ -62,7 +62,7 @@ class Keeper:
         self._waiting: deque[Scored] = deque()
         self._unwritten: deque[bytes] = deque()
         self._n_waiting = self._n_spooled = 0
-        self._lock = threading.Lock()
+        self._lock, self._telling = threading.Lock(), threading.Lock()
         self._has_come, self._is_written, self._over = threading.Event(), threading.Event(), threading.Event()
         self._all_written = threading.Event()
         self._said: dict[str, float] = {}
@@ -133,8 +133,9 @@ class Keeper:
             try:
                 lines += scored.lines()
             except Exception as error:  # noqa: BLE001 - an answer that was given must not end the keeping of others
-                self._lose("error", n, f"{type(error).__name__}: {error}")
-        written = False
+                # Not its words, which may have values in them.
+                self._lose("error", n, type(error).__name__)
+        written, n_lost = False, self._state.n_lost
         if lines:
             try:
                 self._spool.append(lines)
@@ -147,6 +148,9 @@ class Keeper:
             self._n_waiting -= n_taken
             self._n_spooled += len(lines) if written else 0
         self._is_written.set()
+        if self._state.n_lost > n_lost:
+            # At once, because a killed process tells nothing any more.
+            self._tell()
 
     def _hold(self, lines: list[bytes], error: OSError) -> None:
         """Keeps in memory what the disk does not take, as far as there is room."""
@@ -234,11 +238,12 @@ class Keeper:
     # Telling
 
     def _tell(self) -> None:
-        state = self.state
-        with suppress(OSError):
-            self._file.write(state)
-        if self._watch is not None:
-            self._watch(state, self._spool.size)
+        with self._telling:
+            state = self.state
+            with suppress(OSError):
+                self._file.write(state)
+            if self._watch is not None:
+                self._watch(state, self._spool.size)
 
     def _lose(self, reason: str, n: int, why: str) -> None:
         with self._lock:

@@ -81,7 +81,8 @@ class Scored:
             known = [name for name in self.features if name in self.table.column_names]
             features = zip(*(_values(self.table[name]) for name in known), strict=True)
         else:
-            known = [name for name in self.features if all(name in row for row in self.table)]
+            there = set(self.table[0]).intersection(*self.table[1:]) if len(self.table) else set()
+            known = [name for name in self.features if name in there]
             features = ([_value(row[name]) for name in known] for row in self.table)
         base = {
             "model_version": self.model_version,
@@ -105,7 +106,7 @@ class Scored:
                 "features": dict(zip(known, row, strict=True)),
                 MONTH: self.contract.month_of(moment),
             }
-            yield json.dumps(said, default=_as_text, allow_nan=False, separators=(",", ":")).encode()
+            yield ENCODER.encode(said).encode()
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
@@ -118,6 +119,8 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
 
 def _value(value: Any) -> Any:
     """A value as JSON can say it; None for one that is not known."""
+    if value.__class__ is float:  # nearly all are
+        return value if value - value == 0 else None
     plain = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(plain, float) and plain - plain != 0 else plain
 
@@ -134,3 +137,6 @@ def _as_text(value: object) -> str:
     if isinstance(value, date):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} is no value of a transaction")
+
+
+ENCODER = json.JSONEncoder(default=_as_text, allow_nan=False, separators=(",", ":"))

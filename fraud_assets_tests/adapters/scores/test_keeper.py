@@ -271,8 +271,7 @@ def test_a_full_disk_and_no_database_lose_what_memory_has_no_room_for(keeping, u
     with psycopg.connect(url) as connection:
         connection.execute("LOCK TABLE scored_transactions")
         keeper.keep(scored(*range(10)))
-        wait_for(lambda: keeper.state.lost)
-        assert (keeper.state.lost, keeper.state.waiting) == ({"disk": 3}, 7)
+        wait_for(lambda: (keeper.state.lost, keeper.state.waiting) == ({"disk": 3}, 7))
     wait_for(lambda: keeper.state.stored == 7)
 
 
