@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 SPARK := .venv/.spark
 PEERS := .venv-peers/.installed
 
-.PHONY: setup spark demo test lint format dev serve status bench-platform bench-io bench-swap bench-corruptions bench-handbook bench-features bench-imbalance bench-registrations bench-datasets bench-drift bench-promotion check-bento lock clean bench-backtest bench-explanations
+.PHONY: setup spark demo test lint format dev serve status bench-platform bench-io bench-swap bench-corruptions bench-handbook bench-features bench-imbalance bench-registrations bench-datasets bench-drift bench-promotion check-bento lock clean bench-backtest bench-explanations bench-serving
 
 setup: $(STAMP)  ## a .venv with the locked packages, hashes checked
 
@@ -61,6 +61,10 @@ bench-io: setup  ## a month into Postgres and out of it, against server-side COP
 
 bench-swap: setup  ## a running service follows a promotion and a rollback in this home, under load
 	$(BIN)/python -m benchmarks.swap
+
+# Needs wrk, for example from `apt-get install wrk`.
+bench-serving: setup  ## the service under load, beside FastAPI: ready features, raw transactions, overload, exactness
+	$(BIN)/python -m benchmarks.serving
 
 bench-corruptions: setup  ## 5,000 random corruptions of files: nothing is lost or changed in silence
 	$(BIN)/python -m benchmarks.corruptions

@@ -95,7 +95,7 @@ class Round:
 
 
 def _speed(environment: dict[str, str], month: str, repeats: int) -> list[Row]:
-    with _settings(environment) as settings, _folder_for_the_server() as folder:
+    with settings_of(environment) as settings, _folder_for_the_server() as folder:
         store, source = open_store(settings, writing=True), open_source(settings)
         # What is imported and connected once a process, and the file in the system's cache, are no part of a write.
         write_month(source, store, month)
@@ -191,7 +191,7 @@ def _folder_for_the_server() -> Iterator[Path]:
 
 
 @contextmanager
-def _settings(environment: dict[str, str]) -> Iterator[Settings]:
+def settings_of(environment: dict[str, str]) -> Iterator[Settings]:
     """The settings of a scratch home in this process."""
     before = dict(os.environ)
     os.environ.clear()
@@ -297,7 +297,7 @@ def _as_workbooks(data: Path, month: str, folder: Path) -> dict[str, str]:
 
 
 def _workbook(environment: dict[str, str], month: str) -> list[Row]:
-    with _settings(environment) as settings:
+    with settings_of(environment) as settings:
         store = open_store(settings, writing=True)
         seconds = _timed(lambda: write_month(open_source(settings), store, month))
         stored = store.versions("raw_transactions", month)["n_rows"][-1].as_py()

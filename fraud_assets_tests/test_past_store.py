@@ -30,7 +30,7 @@ class Tables:
 
     def __init__(self, of: Contract, stored: pa.Table, said: pa.Table) -> None:
         self.contract, self.stored, self.said = of, stored, said
-        self.lately: Callable[[str, list[Any]], pa.Table] = lambda entity, values: stored.slice(0, 0)
+        self.lately: Callable[[list[tuple[str, Any]]], pa.Table] = lambda wanted: stored.slice(0, 0)
         self.between: Callable[[], None] = lambda: None
         self.reads = 0
 
@@ -44,13 +44,13 @@ class Tables:
                 rows.append(self.stored.filter(mine & (pc.field("event_timestamp") >= begin)))
                 about = self.said.filter(mine & (pc.field("label_timestamp") >= begin))["transaction_id"]
                 said.append(self.said.filter(pc.is_in(self.said["transaction_id"], about.combine_chunks())))
-                rows.append(self.lately(entity, [value]))
+                rows.append(self.lately([(entity, value)]))
         known = pa.concat_tables(said)
         spender = next(iter(self.contract.entities))
         who = known.filter(pc.field("is_fraud"))[spender].unique().drop_null()
         rows.append(self.stored.filter(pc.is_in(self.stored[spender], who)))
         said.append(self.said.filter(pc.is_in(self.said[spender], who)))
-        rows.append(self.lately(spender, who.to_pylist()))
+        rows.append(self.lately([(spender, value) for value in who.to_pylist()]))
         self.between()
         return once(pa.concat_tables(rows)), pa.concat_tables(said).group_by(self.said.column_names).aggregate([])
 

@@ -233,3 +233,42 @@ def test_work_is_told_until_when_it_may_compute(monkeypatch):
 
 def test_the_limits_are_those_of_the_documentation():
     assert (MAX_DEPTH, MAX_ITEMS, MAX_CONTAINERS, limits.MAX_BODY_BYTES) == (8, 1_500_000, 20_000, 32 * 1024**2)
+
+
+def test_what_waits_too_long_in_one_round_of_the_event_loop_is_refused_and_the_next_round_is_answered(monkeypatch):
+    monkeypatch.setattr(limits, "MOST_BACKLOG_SECONDS", 0.05)
+    answers = []
+
+    async def slow(scope, receive, send):
+        time.sleep(0.02)
+        answers.append((await receive())["body"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    app = RequestLimits(slow)
+
+    async def ask(number):
+        sent = []
+
+        async def receive():
+            return {"type": "http.request", "body": b"%d" % number, "more_body": False}
+
+        async def send(message):
+            sent.append(message)
+
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"1")]
+        await app({"type": "http", "method": "POST", "headers": headers}, receive, send)
+        return sent[0]["status"], dict(sent[0]["headers"])
+
+    async def rounds():
+        return [await asyncio.gather(*(ask(number) for number in range(10))) for _ in range(2)]
+
+    for round_of_ten in asyncio.run(rounds()):
+        statuses = [status for status, _ in round_of_ten]
+        assert statuses[:3] == [200, 200, 200]
+        assert set(statuses[4:]) == {429}
+        refused = round_of_ten[-1][1]
+        assert refused[b"retry-after"] == b"1"
+        # It was read, so the connection goes on.
+        assert b"connection" not in refused
+    assert 6 <= len(answers) <= 8

@@ -6,7 +6,9 @@ JSON. Its page loads a tag manager of another company. Which requests wait for t
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 
 import anyio
 import anyio.to_thread
@@ -33,6 +35,9 @@ LOOKED_INTO_FROM = 64 * 1024
 BODY_SECONDS = 20.0
 CHUNK_BYTES = 1024 * 1024
 
+# Of a round of the event loop: what comes last in it has waited so long, and the next round waits for it.
+MOST_BACKLOG_SECONDS = 0.3
+MANY = "more requests came at once than can be answered in time; send this one again later"
 WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
 
 
@@ -51,12 +56,35 @@ class WithoutRefusals(logging.Filter):
         return not (record.exc_info and isinstance(record.exc_info[1], ValidationError))
 
 
+class Backlog:
+    """How long what is ready to be answered has waited at least, in an event loop that does one thing after the other.
+
+    With so many callers that a round of all of them takes seconds, each would wait for seconds, and so would whoever
+    asks whether the service is ready.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def waited(self) -> float:
+        """Seconds since the first request of this round of the event loop was begun."""
+        if self._since is None:
+            self._since = time.monotonic()
+            # Runs in the next round.
+            asyncio.get_running_loop().call_soon(self._clear)
+        return time.monotonic() - self._since
+
+    def _clear(self) -> None:
+        self._since = None
+
+
 class _RefusedError(Exception):
     """A request that is answered here."""
 
-    def __init__(self, status: int, error: str) -> None:
+    def __init__(self, status: int, error: str, *, was_read: bool = False) -> None:
         super().__init__(error)
         self.status = status
+        self.was_read = was_read
 
 
 class RequestLimits:
@@ -68,6 +96,7 @@ class RequestLimits:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self._bytes = 0
+        self._backlog = Backlog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, or answers 400, 408, 413, 415 or 429."""
@@ -79,8 +108,9 @@ class RequestLimits:
             await self._pass_on(scope, receive, send, held)
         except _RefusedError as refused:
             headers = {"Retry-After": "1"} if refused.status == 429 else {}
-            # The rest of the body stays unread, so this connection is of no further use.
-            headers["Connection"] = "close"
+            if not refused.was_read:
+                # The rest of the body stays unread, so this connection is of no further use.
+                headers["Connection"] = "close"
             body = {"error": str(refused), "detail": []}
             await JSONResponse(body, refused.status, headers)(scope, receive, send)
         finally:
@@ -90,6 +120,8 @@ class RequestLimits:
         declared = _declared_bytes(Headers(scope=scope))
         self._hold(declared, held)
         body = await self._body(receive, held)
+        if self._backlog.waited() > MOST_BACKLOG_SECONDS:
+            raise _RefusedError(429, MANY, was_read=True)
         if body is not None and len(body) >= LOOKED_INTO_FROM:
             # In a thread, where it leaves the interpreter to others.
             wrong = await anyio.to_thread.run_sync(find_excess, body)

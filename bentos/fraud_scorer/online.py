@@ -48,10 +48,13 @@ class Online:
         self._numbers, self._texts = feature_names(contract), text_features(contract)
         self.store = PastStore(contract, int(os.environ.get(MEMORY_VARIABLE) or MEMORY_MB) * 2**20)
         self._history: History | None = None
+        self._for_one: History | None = None
         self._watcher: Watcher | None = None
         if url and contract.entities:
             self._watcher = Watcher(self.store, History(url, contract, name="fraud watcher"), contract)
+            # Two, so that what is read for one customer does not wait for a request of ten thousand.
             self._history = History(url, contract, name="fraud scorer", more=self._recent)
+            self._for_one = History(url, contract, name="fraud memory", more=self._recent)
 
     @property
     def age(self) -> float | None:
@@ -105,8 +108,9 @@ class Online:
         """Stores what is not stored yet, and closes the connections."""
         if self._watcher is not None:
             self._watcher.close()
-        if self._history is not None:
-            self._history.close()
+        for history in (self._history, self._for_one):
+            if history is not None:
+                history.close()
 
     def _single(self, batch: pa.Table, until: float) -> Mapping[str, Any] | None:
         store, single = self.store, self.store.kernel.single(batch)
@@ -116,9 +120,9 @@ class Online:
         if store.is_apart(single, keys):
             return None
         try:
-            if self._watcher is not None and self._history is not None:
+            if self._watcher is not None and self._for_one is not None:
                 self._watcher.start()
-                store.read(self._history, single, keys, until)
+                store.read(self._for_one, single, keys, until)
         except HistoryError:
             # Better an answer from what was so a moment ago, which says so, than none.
             if (made := store.answer(single, keys, stale=True)) is None:
@@ -140,11 +144,13 @@ class Online:
             self.store.take_up(batch.filter(pc.invert(own)), written=False)
         return features
 
-    def _recent(self, entity: str, spans: pa.Table, until: float) -> pa.Table:
-        """What was scored and is not in any month, of some values of an entity."""
+    def _recent(self, wanted: Mapping[str, pa.Table], until: float) -> pa.Table:
+        """What was scored and is not in any month, of some values of entities."""
         recent = self._watcher.recent if self._watcher is not None else None
-        stored = recent.of(entity, spans, until) if recent is not None else None
-        lately = self.store.lately_of(entity, spans["id"].to_pylist())
+        stored = recent.of(wanted, until) if recent is not None else None
+        lately = self.store.lately_of(
+            (entity, value) for entity, spans in wanted.items() for value in spans["id"].to_pylist()
+        )
         return lately if stored is None else pa.concat_tables([stored, lately])
 
     def _named(self, single: Single, made: Made) -> Mapping[str, Any]:

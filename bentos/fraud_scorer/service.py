@@ -13,6 +13,7 @@ import gc
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -77,7 +78,7 @@ class FraudScorer:
         self._url = os.environ.get(DATABASE_VARIABLE)
         # Replaced as a whole: whoever answers takes it once.
         self.model = LoadedModel(self.model_folder, self._url)
-        self._transaction_turns, self._feature_turns = Turns(), Turns()
+        self._transaction_turns, self._feature_turns, self._memory_turns = Turns(), Turns(), Turns()
         self._asking = Asking(self._url)
         self._follower = Follower(lambda: self.model, self._load, self._take)
         self._keeping = Keeping()
@@ -96,6 +97,8 @@ class FraudScorer:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 50, 100)
+        # A thread in the background may keep the interpreter for so long from answering.
+        sys.setswitchinterval(0.001)
         self._follower.start()
         self._keeping.start(self.model)
 
@@ -103,7 +106,7 @@ class FraudScorer:
     def close(self) -> None:
         """Begins no more requests, and closes the database connections."""
         self._follower.close()
-        for turns in (self._transaction_turns, self._feature_turns):
+        for turns in (self._transaction_turns, self._feature_turns, self._memory_turns):
             turns.close()
         self._asking.close()
         self.model.online.close()
@@ -164,7 +167,9 @@ class FraudScorer:
                     work = partial(
                         _score_transactions, model, self._keeping, transactions, names, reasons, hidden, strict
                     )
-                    body = await self._transaction_turns.take(len(transactions), work)
+                    alone = len(transactions) == 1 and not reasons and not strict
+                    turns = self._memory_turns if alone else self._transaction_turns
+                    body = await turns.take(len(transactions), work, shared=alone)
             elif len(features) < THREAD_FROM_ROWS and not reasons:
                 body = _score_features(model, features, 0, hidden)
             else:

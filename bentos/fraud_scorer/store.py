@@ -272,10 +272,10 @@ class PastStore:
             self.lately.written(rows)
             self.lately.forget_old()
 
-    def lately_of(self, entity: str, values: Iterable[Any]) -> pa.Table:
-        """What may be too new for whoever reads the database, of some values of an entity."""
+    def lately_of(self, wanted: Iterable[tuple[str, Any]]) -> pa.Table:
+        """What may be too new for whoever reads the database, of some values of entities."""
         with self._lock:
-            return self.lately.table([(entity, value) for value in values])
+            return self.lately.table(wanted)
 
     # Reading
 

@@ -59,12 +59,14 @@ class Turns:
         self._pace = FIRST_PACE
         self._waiting: dict[Future[Any], int] = {}
 
-    async def take(self, n_rows: int, work: Callable[[float], Answer]) -> Answer:
+    async def take(self, n_rows: int, work: Callable[[float], Answer], *, shared: bool = False) -> Answer:
         """What the work gives when it has had its turn.
 
         Args:
             n_rows: how many rows it is about, by which its time is estimated.
             work: is given the moment, by `time.monotonic`, until which it may compute; called in a thread.
+            shared: whether the first of those that wait does most of the work for all of them: then how many wait says
+                nothing of how long it takes, and nobody is refused before.
 
         Raises:
             BusyError: at once, when its turn would come too late.
@@ -73,7 +75,7 @@ class Turns:
         with self._lock:
             ahead = self._pace * sum(self._waiting.values())
             waiting = len(self._waiting)
-        if waiting and ahead > MAX_WAIT_SECONDS:
+        if waiting and ahead > MAX_WAIT_SECONDS and not shared:
             raise BusyError(waiting, ahead)
         came = time.monotonic()
         # Longer than estimated means that the estimate was wrong: then others behind are late as well.

@@ -1,16 +1,20 @@
 """`fraud_bento`: the package that `bentoml serve` serves."""
 
+import math
 from datetime import date
 
 import dagster as dg
 import pyarrow as pa
 
 from fraud_assets.adapters.retries import retried
+from fraud_assets.core.features.declarations import history_days
 from fraud_assets.defs.partitions import MONTH_BY_MONTH, MONTHS, describe, picture, single_month
 from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
 from fraud_assets.workflows.models.promote import package_version
 from fraud_assets.workflows.models.truth import name_for_serving
+
+DAYS_OF_A_MONTH = 28  # at least
 
 
 @dg.asset(
@@ -34,8 +38,9 @@ def fraud_bento(context: dg.AssetExecutionContext, platform: Platform, champion:
             pa.Table.from_pylist([base], schema=schema),
             metadata={"outcome": "no model has been promoted yet", "inputs": inputs},
         )
-    # Serving looks up the last days of an entity, and all earlier statements about its transactions.
-    platform.store.index_months("raw_transactions", list(platform.store.months("raw_transactions"))[-2:])
+    # Serving looks up what an entity did, as far back as features look, and all earlier statements about that.
+    reach = math.ceil(history_days(platform.contract) / DAYS_OF_A_MONTH) + 1
+    platform.store.index_months("raw_transactions", list(platform.store.months("raw_transactions"))[-reach:])
     platform.store.index_months("fraud_labels", list(platform.store.months("fraud_labels")))
     bento = package_version(version, platform.registry, platform.settings, platform.ledger)
     name_for_serving(platform.ledger.events(), bento, version, platform.settings)

@@ -113,8 +113,8 @@ class _Connection:
         return connection
 
 
-# The entity, of its values `id`, `since` and `until`, and the moment after which nobody waits.
-More = Callable[[str, pa.Table, float], pa.Table]
+# By entity, of its values `id`, `since` and `until`; and the moment after which nobody waits.
+More = Callable[[Mapping[str, pa.Table], float], pa.Table]
 
 
 class History:
@@ -167,12 +167,9 @@ class History:
 
     def around(self, batch: pa.Table, until: float = math.inf) -> tuple[pa.Table, pa.Table]:
         """As `before`, with those that are themselves in the batch, as far as they are stored."""
-        stored, statements = [self._contract.transactions_schema().empty_table()], []
-        for entity in self._contract.entities:
-            rows, known = self._of(entity, batch, history_days(self._contract, entity), until)
-            stored.append(rows)
-            statements.append(known)
-        return self._with_spenders(stored, statements, until)
+        days = {entity: history_days(self._contract, entity) for entity in self._contract.entities}
+        wanted = {entity: _wanted(batch, entity, timedelta(days=before)) for entity, before in days.items()}
+        return self._with_spenders(wanted, until)
 
     def since(self, wanted: Mapping[str, Mapping[Any, int]], until: float = math.inf) -> tuple[pa.Table, pa.Table]:
         """What features of some entities' transactions can depend on, whenever these happen.
@@ -187,20 +184,16 @@ class History:
         Raises:
             HistoryError: as `before`.
         """
-        stored, statements = [self._contract.transactions_schema().empty_table()], []
+        schema, spans = self._contract.transactions_schema(), {}
         for entity, moments in wanted.items():
-            kind = self._contract.transactions_schema().field(entity).type
-            spans = pa.table(
+            spans[entity] = pa.table(
                 {
-                    "id": pa.array(list(moments), kind),
+                    "id": pa.array(list(moments), schema.field(entity).type),
                     "since": pa.array(list(moments.values()), pa.int64()).cast(TIMESTAMP),
                     "until": pa.repeat(FAR, len(moments)).cast(TIMESTAMP),
                 }
             )
-            rows, known = self._in(spans, entity, until)
-            stored.append(rows)
-            statements.append(known)
-        return self._with_spenders(stored, statements, until)
+        return self._with_spenders(spans, until)
 
     def check(self, until: float = math.inf) -> None:
         """Returns when everything that `before` asks can be answered: each statement, about nothing.
@@ -211,63 +204,61 @@ class History:
         Raises:
             HistoryError: otherwise.
         """
+        wanted = {}
         for entity in self._contract.entities:
             kind = self._contract.transactions_schema().field(entity).type
             nothing = pa.schema([(entity, kind), ("event_timestamp", TIMESTAMP)]).empty_table()
-            parameters = _arrays(_wanted(nothing, entity, timedelta()))
-            self.fetch(self._transactions_sql(entity), parameters, until)
-            self.fetch(self._statements_sql(entity), parameters, until)
+            wanted[entity] = _wanted(nothing, entity, timedelta())
+        for sql_of in (self._transactions_sql, self._statements_sql):
+            self.fetch(_united(wanted, sql_of), _arrays(wanted), until)
 
     def close(self) -> None:
         """Closes the connection, if there is one."""
         with self._lock:
             self._disconnect()
 
-    def _with_spenders(
-        self, stored: list[pa.Table], statements: list[pa.Table], until: float
-    ) -> tuple[pa.Table, pa.Table]:
-        """What was read, each row once, and what is needed of those who spent in the frauds among it."""
-        if (spender := spending_entity(self._contract)) and statements:
-            frauds = pa.concat_tables(statements).filter(pc.field("is_fraud"))
-            rows, known = self._of(spender, frauds, self._contract.window_days + self._contract.maturity_days, until)
-            stored, statements = [*stored, rows], [*statements, known]
-        known = pa.concat_tables([self._contract.labels_schema().empty_table(), *statements])
-        return _distinct(pa.concat_tables(stored), ["transaction_id"]), _distinct(
-            known, ["transaction_id", "label_timestamp", "is_fraud", "label_source"]
-        )
+    def _with_spenders(self, wanted: Mapping[str, pa.Table], until: float) -> tuple[pa.Table, pa.Table]:
+        """What is stored in some spans, each row once, and what is needed of those who spent in the frauds among it."""
+        stored, statements = self._in(wanted, until)
+        if (spender := spending_entity(self._contract)) and statements.num_rows:
+            frauds = statements.filter(pc.field("is_fraud"))
+            days = timedelta(days=self._contract.window_days + self._contract.maturity_days)
+            rows, known = self._in({spender: _wanted(frauds, spender, days)}, until)
+            stored, statements = pa.concat_tables([stored, rows]), pa.concat_tables([statements, known])
+        keys = ["transaction_id", "label_timestamp", "is_fraud", "label_source"]
+        return _distinct(stored, ["transaction_id"]), _distinct(statements, keys)
 
-    def _of(self, entity: str, rows: pa.Table, days: float, until: float) -> tuple[pa.Table, pa.Table]:
-        """Transactions of the entities in rows, from so many days before each, and the statements about them."""
-        return self._in(_wanted(rows, entity, timedelta(days=days)), entity, until)
-
-    def _in(self, wanted: pa.Table, entity: str, until: float) -> tuple[pa.Table, pa.Table]:
-        """Transactions in some spans, as `_wanted` gives them, and the statements that became known in them."""
+    def _in(self, wanted: Mapping[str, pa.Table], until: float) -> tuple[pa.Table, pa.Table]:
+        """Transactions in some spans of entities, as `_wanted` gives them, and the statements of that time."""
         schemas = self._contract.transactions_schema(), self._contract.labels_schema()
-        if wanted.num_rows == 0:
+        wanted = {entity: spans for entity, spans in wanted.items() if spans.num_rows}
+        if not wanted:
             return schemas[0].empty_table(), schemas[1].empty_table()
+        # All entities at once: going to the database and back takes longer than what it looks up.
         parameters = _arrays(wanted)
-        rows = self._read(self._transactions_sql(entity), parameters, until, schemas[0])
+        rows = self._read(_united(wanted, self._transactions_sql), parameters, until, schemas[0])
         if self._more is not None:
-            rows = pa.concat_tables([rows, self._more(entity, wanted, until)])
-        return rows, self._read(self._statements_sql(entity), parameters, until, schemas[1])
+            rows = pa.concat_tables([rows, self._more(wanted, until)])
+        return rows, self._read(_united(wanted, self._statements_sql), parameters, until, schemas[1])
 
-    def _transactions_sql(self, entity: str) -> str:
+    def _transactions_sql(self, entity: str, first: int) -> str:
+        """Of one entity, whose parameters begin with this number."""
         columns = ", ".join(f"t.{quoted(name)}" for name in self._contract.transactions_schema().names)
         return f"""
-            SELECT {columns} FROM {self._spans(entity)}
+            SELECT {columns} FROM {self._spans(entity, first)}
             JOIN raw_transactions t
               ON t.{quoted(entity)} = w.id AND t.event_timestamp BETWEEN w.since AND w.until
-            WHERE t.event_timestamp BETWEEN $4 AND $5
+            WHERE t.event_timestamp BETWEEN ${first + 3} AND ${first + 4}
         """
 
-    def _statements_sql(self, entity: str) -> str:
+    def _statements_sql(self, entity: str, first: int) -> str:
         columns = ", ".join(f"s.{quoted(name)}" for name in self._contract.labels_schema().names)
         return f"""
             WITH reported AS (
-                SELECT l.transaction_id, max(w.until) AS until FROM {self._spans(entity)}
+                SELECT l.transaction_id, max(w.until) AS until FROM {self._spans(entity, first)}
                 JOIN fraud_labels l
                   ON l.{quoted(entity)} = w.id AND l.label_timestamp BETWEEN w.since AND w.until
-                WHERE l.label_timestamp BETWEEN $4 AND $5
+                WHERE l.label_timestamp BETWEEN ${first + 3} AND ${first + 4}
                 GROUP BY l.transaction_id
             )
             SELECT {columns} FROM reported
@@ -275,9 +266,8 @@ class History:
               ON s.transaction_id = reported.transaction_id AND s.label_timestamp <= reported.until
         """
 
-    def _spans(self, entity: str) -> str:
-        kind = POSTGRES_TYPES[self._contract.transactions_schema().field(entity).type]
-        return f"unnest($1::{kind}[], $2::timestamptz[], $3::timestamptz[]) AS w(id, since, until)"
+    def _spans(self, entity: str, first: int) -> str:
+        return spans_sql(POSTGRES_TYPES[self._contract.transactions_schema().field(entity).type], first)
 
     def _read(self, sql: str, parameters: pa.RecordBatch, until: float, schema: pa.Schema) -> pa.Table:
         table = self.fetch(sql, parameters, until)
@@ -398,13 +388,30 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _arrays(wanted: pa.Table) -> pa.RecordBatch:
-    """The parameters of a statement: three arrays, and the span over all, by which months are skipped."""
-    arrays = [
-        pa.ListArray.from_arrays([0, wanted.num_rows], wanted[name].combine_chunks()) for name in wanted.column_names
-    ]
-    ends = [pa.array([pc.min(wanted["since"])], TIMESTAMP), pa.array([pc.max(wanted["until"])], TIMESTAMP)]
-    return pa.record_batch([*arrays, *ends], names=["ids", "since", "until", "first", "last"])
+def spans_sql(kind: str, first: int) -> str:
+    """Spans of an entity of a type as a table `w`, from parameters that begin with a number."""
+    return (
+        f"unnest(${first}::{kind}[], ${first + 1}::timestamptz[], ${first + 2}::timestamptz[]) AS w(id, since, until)"
+    )
+
+
+def _united(wanted: Mapping[str, pa.Table], sql_of: Callable[[str, int], str]) -> str:
+    """One statement for several entities; a row may come once for each."""
+    return " UNION ALL ".join(f"({sql_of(entity, 1 + 5 * place)})" for place, entity in enumerate(wanted))
+
+
+def _arrays(wanted: Mapping[str, pa.Table]) -> pa.RecordBatch:
+    """Parameters: of each entity three arrays, and the span over all of it, by which months are skipped."""
+    values: list[pa.Array] = []
+    for spans in wanted.values():
+        values += span_arrays(spans)
+        values += [pa.array([pc.min(spans["since"])], TIMESTAMP), pa.array([pc.max(spans["until"])], TIMESTAMP)]
+    return pa.record_batch(values, names=[str(place) for place in range(len(values))])
+
+
+def span_arrays(spans: pa.Table) -> list[pa.Array]:
+    """The columns of spans, each as one array in one row."""
+    return [pa.ListArray.from_arrays([0, spans.num_rows], spans[name].combine_chunks()) for name in spans.column_names]
 
 
 def _distinct(table: pa.Table, keys: list[str]) -> pa.Table:

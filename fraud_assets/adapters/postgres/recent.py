@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pyarrow as pa
 
-from fraud_assets.adapters.postgres.history import POSTGRES_TYPES, TIMESTAMP, History, quoted
+from fraud_assets.adapters.postgres.history import POSTGRES_TYPES, TIMESTAMP, History, quoted, span_arrays, spans_sql
 from fraud_assets.core.contracts.contract import Contract
 
 # A month is delivered within a few weeks after its end; what is in none of them by then never happened.
@@ -109,28 +109,25 @@ class RecentTransactions:
             self._seen = max(rows["number"].to_pylist())
         return self._conform(rows)
 
-    def of(self, entity: str, spans: pa.Table, until: float = math.inf) -> pa.Table:
-        """Transactions of some values of an entity.
+    def of(self, wanted: Mapping[str, pa.Table], until: float = math.inf) -> pa.Table:
+        """Transactions of some values of entities; one may come once for each.
 
         Args:
-            entity: the column.
-            spans: `id`, `since` and `until`.
+            wanted: by entity, `id`, `since` and `until`.
             until: as in `History.before`.
         """
-        arrays = [
-            pa.ListArray.from_arrays([0, spans.num_rows], spans[name].combine_chunks()) for name in spans.schema.names
-        ]
-        kind = _TYPES[self._schema.field(entity).type]
-        rows = self._history.fetch(
-            f"""
-            SELECT {self._columns()}
-            FROM unnest($1::{kind}[], $2::timestamptz[], $3::timestamptz[]) AS w(id, since, until)
-            JOIN recent_transactions r
-              ON r.{quoted(entity)} = w.id AND r.event_timestamp BETWEEN w.since AND w.until
-            """,
-            pa.record_batch(arrays, names=spans.schema.names),
-            until,
-        )
+        parts, arrays = [], list[pa.Array]()
+        for entity, spans in wanted.items():
+            parts.append(
+                f"""
+                (SELECT {self._columns()} FROM {spans_sql(_TYPES[self._schema.field(entity).type], len(arrays) + 1)}
+                JOIN recent_transactions r
+                  ON r.{quoted(entity)} = w.id AND r.event_timestamp BETWEEN w.since AND w.until)
+                """
+            )
+            arrays += span_arrays(spans)
+        names = [str(place) for place in range(len(arrays))]
+        rows = self._history.fetch(" UNION ALL ".join(parts), pa.record_batch(arrays, names=names), until)
         return self._conform(rows)
 
     def held(self, months: Collection[str], known: Collection[Any]) -> list[Any]:

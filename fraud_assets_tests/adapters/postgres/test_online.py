@@ -95,12 +95,11 @@ def count(worker, transaction, name="customer_count_1d", **more):
 
 
 def within_a_second(ask, wanted):
-    """The seconds until an answer is the wanted one."""
+    """Asks until the answer is the wanted one."""
     began = time.monotonic()
     while (found := ask()) != wanted:
         assert time.monotonic() - began < 1, found
         time.sleep(0.01)
-    return time.monotonic() - began
 
 
 def test_a_tenth_payment_in_a_minute_sees_the_nine_before_over_two_workers(store):
@@ -113,9 +112,8 @@ def test_a_tenth_payment_in_a_minute_sees_the_nine_before_over_two_workers(store
             count(worker, row(number, minutes=number / 10))
         # One that comes again counts once, so it can be asked until it sees all.
         last = row("last", minutes=1)
-        took = within_a_second(lambda: count(one, last), 10)
-        assert count(other, last) == 10
-        assert took < 1
+        within_a_second(lambda: count(one, last), 10)
+        within_a_second(lambda: count(other, last), 10)
 
 
 def test_who_scored_before_the_service_was_started_again_counts(store):
