@@ -3,12 +3,15 @@
 What is scored, and every way in which a request can be wrong, is tested in `test_service.py`.
 """
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from benchmarks.browser import open_browser, try_a_request
 from fraud_assets.adapters.key_file import change_keys
@@ -21,6 +24,8 @@ from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE, LiveModel
 from fraud_assets.workflows.labels import added_statements, record_added
 from fraud_assets_tests.browser import require_browser
 from fraud_assets_tests.test_service import (
+    TEXTS,
+    VALUES,
     card_bento,
     card_features,
     card_model,
@@ -604,3 +609,38 @@ def test_an_answer_that_cannot_be_is_refused_by_field(service, keys, body, place
 @pytest.mark.parametrize(("number", "status"), [("999999", 404), (str(10**30), 404), ("x", 404), ("-1", 404)])
 def test_an_answer_that_is_not_there_is_not_found(service, keys, number, status):
     assert service.get(f"/v1/answers/{number}", headers=bearing(keys["admin"])).status_code == status
+
+
+# --- Anything at all ----------------------------------------------------------------------------------------
+
+
+def changed(draw, value):
+    """A body with something else somewhere in it, or with more or less in it."""
+    if isinstance(value, dict) and value and draw(st.booleans()):
+        key = draw(st.sampled_from(sorted(value)))
+        return value | {key: changed(draw, value[key])}
+    if isinstance(value, list) and value and draw(st.booleans()):
+        return [changed(draw, value[0]), *value[1:]]
+    if isinstance(value, dict):
+        kind = draw(st.sampled_from(["instead", "more", "less"]))
+        if kind == "more":
+            return value | draw(st.dictionaries(TEXTS, VALUES, min_size=1, max_size=2))
+        if kind == "less" and value:
+            return {name: one for name, one in value.items() if name != draw(st.sampled_from(sorted(value)))}
+    return draw(VALUES)
+
+
+@pytest.mark.parametrize("route", [*SCORING_ROUTES, "/v1/feedback", *ANSWERS])
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=40, deadline=None
+)
+@given(st.data())
+def test_no_value_of_json_is_an_error_of_any_route(service, keys, description, route, data):
+    body = description["paths"][route]["post"]["requestBody"]["content"]["application/json"]["example"]
+    content = json.dumps(changed(data.draw, body)).encode()
+    role = "both" if route in SCORING_ROUTES or route == "/v1/feedback" else "admin"
+    headers = bearing(keys[role]) | {"content-type": "application/json"}
+    answer = service.post(route, content=content, headers=headers)
+    assert answer.status_code in (200, 202, 400, 409), answer.text
+    if answer.status_code >= 400:
+        assert answer.json()["error"]

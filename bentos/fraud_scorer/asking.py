@@ -21,7 +21,7 @@ from bentos.fraud_scorer.requests import AnswerRequest, AskedAnswer, FeedbackAns
 from bentos.fraud_scorer.transactions import MOST_PROBLEMS, RequestError
 from bentos.fraud_scorer.turns import BusyError, LateError, Turns
 from fraud_assets.adapters.asked.answers import Asked, NotWaitingError, ask_answer, read_answer
-from fraud_assets.adapters.asked.labels import add_statements
+from fraud_assets.adapters.asked.labels import FEEDBACK, add_statements
 from fraud_assets.adapters.asked.session import AskedError, Session
 from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE
 from fraud_assets.core.contracts.contract import Contract
@@ -132,7 +132,7 @@ def take_labels(session: Session, contract: Contract, labels: Sequence[Label], s
             "label_source": pa.array([one.label_source for one in labels], pa.string()),
         }
     )
-    file = "feedback" if sender is None else f"feedback of {sender}"
+    file = FEEDBACK if sender is None else f"{FEEDBACK} of {sender}"
 
     def read(now: datetime) -> pa.Table:
         stated = read_statements(rows, layouts(contract)[0], contract, file=file, now=now)

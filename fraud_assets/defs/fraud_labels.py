@@ -1,4 +1,8 @@
-"""`fraud_labels`: what became known about transactions during a month."""
+"""`fraud_labels`: what became known about transactions during a month.
+
+Also the sensor that takes labels that came over HTTP into months that are stored already. One that is not stored takes
+them in when it is run; `fraud labels add` rebuilds months itself, which the service cannot.
+"""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -15,8 +19,16 @@ from fraud_assets.core.labels.completeness import Completeness
 from fraud_assets.core.units import MICROSECONDS_PER_DAY
 from fraud_assets.defs.partitions import CONTRACT, MONTHS, RANGE_IN_ONE_RUN, describe, picture
 from fraud_assets.defs.resources import Platform
+from fraud_assets.defs.up_to_date import IN_PROGRESS
 from fraud_assets.pages import plots
-from fraud_assets.workflows.labels import MonthStatements, completeness_rows, month_statements, read_completeness
+from fraud_assets.workflows.labels import (
+    MonthStatements,
+    completeness_rows,
+    month_statements,
+    months_with_feedback,
+    read_completeness,
+)
+from fraud_assets.workflows.runs.run_months import PURPOSE_TAG
 
 with warnings.catch_warnings():
     # Partitioned checks are a preview in dagster 1.13; goes when they are not.
@@ -136,3 +148,30 @@ def _warning(name: str, passed: bool, metadata: dict[str, Any], said: str | None
     return dg.AssetCheckResult(
         check_name=name, passed=passed, severity=dg.AssetCheckSeverity.WARN, metadata=metadata, description=said
     )
+
+
+feedback_labels = dg.define_asset_job(
+    "feedback_labels",
+    dg.AssetSelection.assets("fraud_labels"),
+    description="Takes labels that came over HTTP into a month that is stored already.",
+    tags={PURPOSE_TAG: "feedback"},
+)
+
+
+# Stopped, as `automation_sensor` is: on a laptop nothing begins unasked. Every five minutes, because each run reads the
+# whole month.
+@dg.sensor(job=feedback_labels, minimum_interval_seconds=300, default_status=dg.DefaultSensorStatus.STOPPED)
+def feedback_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult | dg.SkipReason:
+    """Rebuilds stored months of `fraud_labels` for which labels have come over HTTP since it last looked.
+
+    What came before it was turned on is left to `fraud refresh`. The cursor is the number of the last label seen.
+    """
+    if context.instance.get_runs_count(dg.RunsFilter(job_name=feedback_labels.name, statuses=IN_PROGRESS)):
+        return dg.SkipReason("labels are being taken in")
+    seen = int(context.cursor) if context.cursor and context.cursor.isdigit() else None
+    newest, months = months_with_feedback(platform.store, seen)
+    requests = [dg.RunRequest(run_key=f"{month}, label {newest}", partition_key=month) for month in months]
+    if not requests:
+        context.update_cursor(str(newest))
+        return dg.SkipReason("no label has come for a month that is stored")
+    return dg.SensorResult(run_requests=requests, cursor=str(newest))

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from fraud_assets.adapters.asked.labels import COLUMNS, LOCK, NEW_STATEMENTS, STATED
+from fraud_assets.adapters.asked.labels import COLUMNS, FEEDBACK, LOCK, NEW_STATEMENTS, STATED
 from fraud_assets.adapters.files.dialects import open_by_header
 from fraud_assets.adapters.files.reader import OpenedFile, SourceError, open_rows, together
 from fraud_assets.adapters.postgres.database import Database
@@ -102,6 +102,28 @@ def _added(database: Database, columns: str, contract: Contract, month: str) -> 
         f"SELECT {columns} FROM added_labels WHERE label_timestamp >= %s AND label_timestamp < %s ORDER BY statement",
         [contract.month_start(month), contract.month_end(month)],
     )
+
+
+def months_with_feedback(store: MonthStore, after: int | None) -> tuple[int, list[str]]:
+    """The stored months for which labels have come over HTTP.
+
+    Args:
+        store: the tables.
+        after: number of the label after which they are looked for; None asks for none, and only where the last one is.
+
+    Returns:
+        The number of the last label of all, and the months.
+    """
+    database = store.database
+    found = database.rows("added_labels", "SELECT max(number) FROM added_labels HAVING max(number) IS NOT NULL")
+    newest = int(found[0][0]) if found else 0
+    rows = database.rows(
+        "added_labels",
+        "SELECT DISTINCT label_timestamp FROM added_labels WHERE number > %s AND number <= %s AND file LIKE %s",
+        [newest if after is None else after, newest, f"{FEEDBACK}%"],
+    )
+    stored = store.months("fraud_labels")
+    return newest, sorted({month for (known,) in rows if (month := store.contract.month_of(known)) in stored})
 
 
 def quarantine(database: Database, refused: pa.Table, *, instead_of: tuple[str, ...] = ()) -> None:

@@ -13,6 +13,8 @@ from fraud_assets.adapters.asked.session import Ask, Session
 from fraud_assets.core.labels.feed import statement_digest
 
 STATED = ("transaction_id", "is_fraud", "label_timestamp", "label_source")
+FEEDBACK = "feedback"
+"""What stands for the file's name of a label that came over HTTP, before the name of its key."""
 # Whoever adds statements waits for those before, and sees them.
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('fraud_assets.added_labels'))::text"
 # From a relation `incoming`. A row without a time of its own says something only if the last added statement says
