@@ -209,10 +209,10 @@ def test_what_comes_while_a_past_is_read_is_in_it() -> None:
 
 
 def test_memory_is_bounded_and_who_was_not_asked_for_longest_goes_first() -> None:
-    store, database = opened(most_bytes=20_000)
+    store, database = opened(most_bytes=40_000)
     for number in range(100):
         scored(store, database, row(number, minutes=number, customer=number, terminal=f"T{number}"))
-    assert store.nbytes <= 20_000
+    assert store.nbytes <= 40_000
     assert 2 <= len(store) < 40
     reads = database.reads
     scored(store, database, row(100, minutes=100, customer=99, terminal="T99"))
@@ -366,3 +366,14 @@ def test_what_cannot_be_written_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     for number in range(9):
         scored(store, database, row(number, minutes=number))
     assert store.unwritten(100)["transaction_id"].to_pylist() == [f"t{number}" for number in range(4, 9)]
+
+
+def test_the_memory_that_is_counted_is_that_of_the_pasts_that_are_there() -> None:
+    store, database = opened(stored=row(1, minutes=10))
+    for number in range(2, 60):
+        # Some come late, some come again, and some pasts are read anew in between.
+        scored(store, database, row(number, minutes=number if number % 3 else -number, customer=number % 4))
+        scored(store, database, row(number // 2, minutes=number, customer=number % 4))
+        if number % 20 == 0:
+            store.outdate()
+    assert store.nbytes == sum(past.nbytes for past, _ in store._pasts.values())

@@ -235,8 +235,19 @@ def test_the_limits_are_those_of_the_documentation():
     assert (MAX_DEPTH, MAX_ITEMS, MAX_CONTAINERS, limits.MAX_BODY_BYTES) == (8, 1_500_000, 20_000, 32 * 1024**2)
 
 
+def test_a_few_requests_are_no_backlog_however_long_the_machine_stood_still(monkeypatch):
+    monkeypatch.setattr(limits, "MOST_BACKLOG_SECONDS", 0.0)
+
+    async def rounds():
+        backlog = limits.Backlog()
+        return [backlog.is_too_long() for _ in range(limits.LEAST_BACKLOG + 3)]
+
+    assert asyncio.run(rounds()) == [False] * limits.LEAST_BACKLOG + [True] * 3
+
+
 def test_what_waits_too_long_in_one_round_of_the_event_loop_is_refused_and_the_next_round_is_answered(monkeypatch):
     monkeypatch.setattr(limits, "MOST_BACKLOG_SECONDS", 0.05)
+    monkeypatch.setattr(limits, "LEAST_BACKLOG", 2)
     answers = []
 
     async def slow(scope, receive, send):

@@ -37,6 +37,7 @@ CHUNK_BYTES = 1024 * 1024
 
 # Of a round of the event loop: what comes last in it has waited so long, and the next round waits for it.
 MOST_BACKLOG_SECONDS = 0.3
+LEAST_BACKLOG = 64  # requests
 MANY = "more requests came at once than can be answered in time; send this one again later"
 WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
 
@@ -65,14 +66,19 @@ class Backlog:
 
     def __init__(self) -> None:
         self._since: float | None = None
+        self._begun = 0
 
-    def waited(self) -> float:
-        """Seconds since the first request of this round of the event loop was begun."""
+    def is_too_long(self) -> bool:
+        """Whether a request that is begun now comes late in a long round of the event loop.
+
+        A round of a few requests is no backlog: then the machine stood still.
+        """
         if self._since is None:
-            self._since = time.monotonic()
+            self._since, self._begun = time.monotonic(), 0
             # Runs in the next round.
             asyncio.get_running_loop().call_soon(self._clear)
-        return time.monotonic() - self._since
+        self._begun += 1
+        return self._begun > LEAST_BACKLOG and time.monotonic() - self._since > MOST_BACKLOG_SECONDS
 
     def _clear(self) -> None:
         self._since = None
@@ -120,7 +126,7 @@ class RequestLimits:
         declared = _declared_bytes(Headers(scope=scope))
         self._hold(declared, held)
         body = await self._body(receive, held)
-        if self._backlog.waited() > MOST_BACKLOG_SECONDS:
+        if self._backlog.is_too_long():
             raise _RefusedError(429, MANY, was_read=True)
         if body is not None and len(body) >= LOOKED_INTO_FROM:
             # In a thread, where it leaves the interpreter to others.

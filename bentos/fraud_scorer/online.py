@@ -154,8 +154,7 @@ class Online:
         return lately if stored is None else pa.concat_tables([stored, lately])
 
     def _named(self, single: Single, made: Made) -> Mapping[str, Any]:
-        named: dict[str, Any] = {
-            name: None if np.isnan(value) else value
-            for name, value in zip(self._numbers, made.numbers.tolist(), strict=True)
-        }
+        values = made.numbers.astype(object)
+        values[np.isnan(made.numbers)] = None
+        named: dict[str, Any] = dict(zip(self._numbers, values.tolist(), strict=True))
         return named | {name: single.row[name] for name in self._texts}

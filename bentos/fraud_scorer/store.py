@@ -219,26 +219,25 @@ class PastStore:
                 self._take_up(single, made, pasts, written=written)
 
     def _take_up(self, single: Single, made: Made, pasts: Sequence[Past | None], *, written: bool) -> None:
+        lacking = [past is not None and not past.has(single.identifier) for past in pasts]
         # What a month holds already counts as it is stored there, whatever a request says of it.
-        if not written and any(past is not None and past.has(single.identifier) for past in pasts):
+        if not written and any(past is not None and not lacks for past, lacks in zip(pasts, lacking, strict=True)):
             return
         if not self.lately.add(single.row, written=written):
             return
         for reading in self._meanwhile:
             reading.append(single)
-        self._add(single, made, pasts)
+        self._add(single, made, pasts, lacking)
 
-    def _add(self, single: Single, made: Made, pasts: Sequence[Past | None]) -> None:
+    def _add(self, single: Single, made: Made, pasts: Sequence[Past | None], lacking: Sequence[bool]) -> None:
         self._drop_misjudged(single)
-        for key, past, event in zip(made.keys, pasts, made.events, strict=True):
-            if key not in self._pasts or key is None or past is None or event is None or past.has(single.identifier):
+        for key, past, event, lacks in zip(made.keys, pasts, made.events, lacking, strict=True):
+            if not lacks or key is None or key not in self._pasts or past is None or event is None:
                 continue
             if self.kernel.disturbs(key, single, past):
                 self._forget(key)
-            else:
-                before = past.nbytes
-                past.add(single.moment, event)
-                self._bytes += past.nbytes - before
+                continue
+            self._bytes += past.add(single.moment, event)
         self._shrink()
 
     def _drop_misjudged(self, single: Single) -> None:
@@ -336,7 +335,8 @@ class PastStore:
             for single in meanwhile:
                 keys = self.kernel.keys(single.row)
                 pasts = [None if key is None or key not in self._pasts else found.get(key) for key in keys]
-                self._add(single, self.kernel.features(single, keys, pasts), pasts)
+                lacking = [past is not None and not past.has(single.identifier) for past in pasts]
+                self._add(single, self.kernel.features(single, keys, pasts), pasts, lacking)
             self._shrink()
 
     def _keep(self, key: Key, past: Past, version: int, *, asked: bool) -> None:

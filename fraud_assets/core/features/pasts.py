@@ -67,7 +67,7 @@ class Past:
         """Memory that it takes, about."""
         arrays = (self.moments, self.ids, self.values, self.codes, self.label_moments, self.label_values)
         objects = 100 * (len(self.judged) + len(self.unseen) + sum(map(len, self.numbers)))
-        return 800 + objects + sum(array.nbytes for array in arrays)
+        return 1_500 + objects + sum(array.nbytes for array in arrays)
 
     def place(self, moment: int, identifier: int) -> int:
         """Where a transaction is that happened before a moment; -1 where it is not among these."""
@@ -78,14 +78,18 @@ class Past:
         """Whether a transaction is there."""
         return bool((self.ids[: self.n] == identifier).any())
 
-    def add(self, moment: int, event: Event) -> None:
+    def add(self, moment: int, event: Event) -> int:
         """Takes one more transaction up, behind those that happened at the same time or before.
 
         Whoever computes with what was there before is not disturbed: only what lies behind it is written.
+
+        Returns:
+            By how much `nbytes` grew.
         """
-        n = self.n
+        n, before = self.n, 0
         place = n if not n or self.moments[n - 1] <= moment else int(np.searchsorted(self.moments[:n], moment, "right"))
         if place < n or n == len(self.moments):
+            before = self.nbytes
             room = n + 1 if place < n else n + max(n // 4, ROOM)
             self.moments, self.ids = _opened(self.moments, n, place, room), _opened(self.ids, n, place, room)
             self.values, self.codes = _opened(self.values, n, place, room), _opened(self.codes, n, place, room)
@@ -94,6 +98,7 @@ class Past:
         for row, (numbers, value) in enumerate(zip(self.numbers, event.counted, strict=True)):
             self.codes[row, place] = -1 if value is None else numbers.setdefault(value, len(numbers))
         self.n = n + 1
+        return self.nbytes - before if before else 0
 
 
 def _opened(array: npt.NDArray[Any], n: int, place: int, room: int) -> npt.NDArray[Any]:
@@ -411,8 +416,8 @@ class _Cut:
         codes, numbers = self._counted(rows)
         unseen, judged = self._about_reports(self.report_order[slice(*self.report_offsets[code : code + 2])])
         return Past(
-            since, len(rows), self.events.times[mine], self.ids[rows], _at_least_one(self.values[:, mine]),
-            codes, numbers, np.ascontiguousarray(self.changes.known[labels]),
+            since, len(rows), self.events.times[mine].copy(), self.ids[rows], _at_least_one(self.values[:, mine]),
+            codes, numbers, self.changes.known[labels].copy(),
             _at_least_one(self.label_values[:, labels]), unseen, judged,
         )  # fmt: skip
 
@@ -443,5 +448,5 @@ class _Cut:
 
 
 def _at_least_one(values: Floats) -> Floats:
-    """Contiguous, and with a row that compiled code can point at."""
-    return np.ascontiguousarray(values) if len(values) else np.empty((1, values.shape[1]))
+    """A copy of its own, without what lies beside it, and with a row that compiled code can point at."""
+    return values.copy() if len(values) else np.empty((1, values.shape[1]))
