@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bentos.fraud_scorer.description import source_schema, transaction_schema
 from bentos.fraud_scorer.examples import example_transaction
+from bentos.fraud_scorer.pages import source_schema, transaction_schema
 from bentos.fraud_scorer.transactions import TransactionReader
 from fraud_assets.core.contracts.contract import load_contract, parse_contract
 

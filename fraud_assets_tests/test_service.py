@@ -168,7 +168,7 @@ def free_port():
 
 
 @contextmanager
-def served(bento, folder, **environment):
+def served(bento, folder, host="127.0.0.1", **environment):
     """A client of a bento that `bentoml serve` runs until the block ends; `client.log()` is what it wrote."""
     folder.mkdir(parents=True)
     (folder / "sitecustomize.py").write_text(BLOCKER)
@@ -182,7 +182,7 @@ def served(bento, folder, **environment):
     port, log = free_port(), folder / "log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            serve_command(bento.path, port),
+            serve_command(bento.path, port, host=host),
             env=environment,
             cwd=folder,
             stdout=output,

@@ -7,7 +7,10 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from socket import AF_INET
 
+import httpx
+import psutil
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +21,7 @@ from fraud_assets.adapters.key_file import change_keys
 from fraud_assets.adapters.postgres import schema
 from fraud_assets.adapters.postgres.approvals import ask, open_answers, refuse_answer
 from fraud_assets.adapters.postgres.database import Database
+from fraud_assets.core.access.addresses import is_loopback
 from fraud_assets.core.access.api_keys import KEYS_VARIABLE, hash_key, make_key, without_key
 from fraud_assets.core.labels.feed import layouts, read_statements
 from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE, LiveModel
@@ -48,12 +52,12 @@ __all__ = ["card_bento", "card_features", "card_model", "cards", "database_url",
 
 @pytest.fixture(scope="module")
 def service(card_bento, database_url, key_file, tmp_path_factory):
-    """The cards' service with the platform's database; it follows the file that names the live model."""
+    """The cards' service with the platform's database; it listens on all addresses, and follows what is named live."""
     schema.upgrade(database_url)
     folder = tmp_path_factory.mktemp("serve") / "api"
     name_for_serving(card_bento, 5, entry=17, since="2024-07-02T08:00:00+00:00", row=19, hash="ab")
     named = {LIVE_VARIABLE: str(store_of(card_bento) / LIVE_FILE), KEYS_VARIABLE: str(key_file)}
-    with served(card_bento, folder, FRAUD_DATABASE_URL=database_url, **named) as client:
+    with served(card_bento, folder, host="0.0.0.0", FRAUD_DATABASE_URL=database_url, **named) as client:
         yield client
 
 
@@ -230,6 +234,34 @@ def test_without_keys_requests_to_another_name_than_this_machine_s_are_refused(s
         assert service.get("/v1/model", headers={"host": host}).status_code == 200
 
 
+@pytest.fixture(scope="module")
+def from_elsewhere(service):
+    """A client whose requests come from another address than this machine's own, whatever name they are sent to."""
+    addresses = [one.address for found in psutil.net_if_addrs().values() for one in found if one.family == AF_INET]
+    outside = [one for one in addresses if not is_loopback(one)]
+    if not outside:
+        pytest.skip("THIS MACHINE HAS NO ADDRESS BUT ITS OWN: nothing was asked from elsewhere")
+    address = f"http://{outside[0]}:{service.base_url.port}"
+    with httpx.Client(base_url=address, headers={"host": "localhost"}, timeout=60, trust_env=False) as client:
+        yield client
+
+
+def test_without_keys_requests_from_elsewhere_are_refused_though_it_listens_everywhere(service, from_elsewhere):
+    for route in (*SCORING_ROUTES, "/v1/feedback", *ANSWERS):
+        answer = from_elsewhere.post(route, json={})
+        assert answer.status_code == 403
+        assert "answers its own machine alone; `fraud keys add` makes one" in answer.json()["error"]
+    assert from_elsewhere.get("/v1/model").status_code == 403
+    assert from_elsewhere.get("/metrics").status_code == 403
+    assert from_elsewhere.get("/readyz").status_code == 200
+
+
+def test_a_request_cannot_say_itself_that_it_comes_from_here(service, from_elsewhere):
+    for header in ("x-forwarded-for", "x-real-ip", "forwarded"):
+        answer = from_elsewhere.get("/v1/model", headers={header: "127.0.0.1"})
+        assert answer.status_code == 403
+
+
 @pytest.mark.parametrize("route", [*ANSWERS, "/v1/answers/1"])
 def test_without_keys_nobody_answers_about_a_model(service, description, route):
     answer = service.post(route, json={"version": 2, "reason": "seen"}) if route in ANSWERS else service.get(route)
@@ -269,6 +301,11 @@ def example(service, keys, description):
     return {
         route: paths[route]["post"]["requestBody"]["content"]["application/json"]["example"] for route in SCORING_ROUTES
     }
+
+
+def test_with_a_key_requests_from_elsewhere_are_answered(service, keys, from_elsewhere):
+    assert from_elsewhere.get("/v1/model").status_code == 401
+    assert from_elsewhere.get("/v1/model", headers=bearing(keys["score"])).status_code == 200
 
 
 @pytest.mark.parametrize("path", OPEN_PATHS)

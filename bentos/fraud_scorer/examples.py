@@ -1,6 +1,6 @@
 """Requests that score as they are, made from a contract: nothing in them is anybody's.
 
-How they are shown belongs to `description.py`.
+How they are shown belongs to `pages.py`.
 """
 
 from __future__ import annotations
