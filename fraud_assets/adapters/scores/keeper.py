@@ -51,14 +51,14 @@ class Keeper:
         Args:
             spool: where scores are until the database has them.
             sink: puts them into the database.
-            watch: is given the state and the spool's size in bytes; called in a thread.
+            watch: is given the state of this process alone, and the spool's size in bytes; called in a thread.
 
         Raises:
             OSError: when the spool's folder cannot be written.
         """
         self._spool, self._sink, self._watch = spool, sink, watch
         self._file = StateFile(spool.folder)
-        self._state = self._file.take_over()
+        self._state, self._before = KeptState(), self._file.take_over()
         self._waiting: deque[Scored] = deque()
         self._unwritten: deque[bytes] = deque()
         self._n_waiting = self._n_spooled = 0
@@ -73,7 +73,10 @@ class Keeper:
 
     @property
     def state(self) -> KeptState:
-        """What became of scores so far."""
+        """What became of scores so far, those of processes that are gone among them."""
+        return self._before + self._own()
+
+    def _own(self) -> KeptState:
         with self._lock:
             return replace(self._state, waiting=self._n_waiting + self._n_spooled + len(self._unwritten))
 
@@ -107,6 +110,7 @@ class Keeper:
             # The database stands still: the lines are on disk, and the process ends all the same.
             logger.warning("scores wait in %s for the next start", self._spool.folder)
             return
+        self._rescue()
         self._tell()
         self._spool.close()
         self._sink.close()
@@ -162,6 +166,16 @@ class Keeper:
         else:
             self._say("held", f"{why}; up to {MOST_UNWRITTEN:,} scores are held in memory")
 
+    def _rescue(self) -> None:
+        """Puts on disk what was only in memory, now that nothing else is done."""
+        lines = list(self._unwritten)
+        self._unwritten.clear()
+        try:
+            if lines:
+                self._spool.append(lines)
+        except OSError as error:
+            self._lose("disk", len(lines), f"the spool cannot be written: {error.strerror or error}")
+
     # Sending
 
     def _send(self) -> None:
@@ -189,7 +203,7 @@ class Keeper:
             if n := self._spool.take_over():
                 logger.warning("scores that %d processes before this one left behind are sent", n)
             with self._lock:
-                self._state += self._file.take_over()
+                self._before += self._file.take_over()
         except OSError as error:
             self._say("take_over", f"what is left behind in {self._spool.folder} cannot be read: {error}")
 
@@ -215,6 +229,9 @@ class Keeper:
         except OSError as error:
             self._say("read", f"the spool cannot be read: {error}")
             return False
+        except Exception as error:  # noqa: BLE001 - whatever it is, what comes later must be sent
+            self._say("unexpected", f"scores cannot be sent: {type(error).__name__}; they wait in {self._spool.folder}")
+            return False
         if self._state.error:
             logger.warning("the database takes scores again")
             with self._lock:
@@ -239,11 +256,11 @@ class Keeper:
 
     def _tell(self) -> None:
         with self._telling:
-            state = self.state
+            own = self._own()
             with suppress(OSError):
-                self._file.write(state)
+                self._file.write(self._before + own)
             if self._watch is not None:
-                self._watch(state, self._spool.size)
+                self._watch(own, self._spool.size)
 
     def _lose(self, reason: str, n: int, why: str) -> None:
         with self._lock:

@@ -117,8 +117,10 @@ class StateFile:
                 continue
             with suppress(OSError, ValueError), path.open(encoding="utf-8") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                total += replace(KeptState.from_json(file.read()), waiting=0, error="")
+                state = replace(KeptState.from_json(file.read()), waiting=0, error="")
+                # Gone already, where another process was first; then it is not counted twice.
                 path.unlink()
+                total += state
         return total
 
     def close(self) -> None:

@@ -275,6 +275,56 @@ def test_a_full_disk_and_no_database_lose_what_memory_has_no_room_for(keeping, u
     wait_for(lambda: keeper.state.stored == 7)
 
 
+def test_what_only_memory_has_is_on_disk_when_the_service_ends_and_the_disk_has_room_again(url, tmp_path, monkeypatch):
+    keeper = Keeper(Spool(tmp_path, 2**20), Sink("postgresql://127.0.0.1:1/nothing"))
+    append = keeper._spool.append
+
+    def no_room(lines):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keeper._spool, "append", no_room)
+    keeper.start()
+    keeper.keep(scored(1, 2, 3))
+    wait_for(lambda: len(keeper._unwritten) == 3)
+    monkeypatch.setattr(keeper._spool, "append", append)
+    keeper.close()
+    other = Keeper(Spool(tmp_path, 2**20), Sink(url))
+    other.start()
+    wait_for(lambda: len(stored(url)) == 3)
+    other.close()
+
+
+def test_an_error_that_nobody_thought_of_does_not_end_the_sending(keeping, url, monkeypatch):
+    keeper = keeping()
+    insert, n = keeper._sink.insert, 0
+
+    def broken_once(lines):
+        nonlocal n
+        n += 1
+        if n == 1:
+            raise RuntimeError("unexpected")
+        return insert(lines)
+
+    monkeypatch.setattr(keeper._sink, "insert", broken_once)
+    keeper.keep(scored(1))
+    wait_for(lambda: stored(url) == ["1"])
+
+
+def test_who_watches_is_told_of_this_process_alone(url, tmp_path):
+    """A counter that begins with what was counted before it would look like a burst."""
+    dead = StateFile(tmp_path)
+    dead.write(KeptState(stored=100).losing("disk", 7, AT))
+    dead.close()
+    seen = []
+    keeper = Keeper(Spool(tmp_path, 2**20), Sink(url), lambda state, size: seen.append(state))
+    keeper.start()
+    keeper.keep(scored(1))
+    wait_for(lambda: keeper.state.stored == 101)
+    keeper.close()
+    assert (seen[-1].stored, seen[-1].n_lost) == (1, 0)
+    assert read_states(tmp_path)[0].n_lost == 7
+
+
 def test_more_than_can_be_written_is_lost_and_told(keeping, monkeypatch):
     monkeypatch.setattr(module, "MOST_WAITING", 5)
     monkeypatch.setattr(module, "GATHER_SECONDS", 0.5)
