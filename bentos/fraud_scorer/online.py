@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from prometheus_client import Counter
 
 from bentos.fraud_scorer.store import PastStore
 from bentos.fraud_scorer.watching import Watcher
@@ -20,6 +21,11 @@ from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE, History, H
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.features.declarations import feature_names, text_features
 from fraud_assets.core.features.pasts import Made, Single
+
+HISTORY = Counter(
+    "fraud_scorer_history", "Transactions by where their history was: memory, read into memory, database", ["source"]
+)
+FROM_MEMORY, READ, FROM_DATABASE = (HISTORY.labels(source) for source in ("memory", "read", "database"))
 
 MEMORY_VARIABLE = "FRAUD_SERVE_HISTORY_MB"
 MEMORY_MB = 512
@@ -71,6 +77,7 @@ class Online:
             # Whoever reads first reads this as well.
             self.store.want(single, keys)
             return None
+        FROM_MEMORY.inc()
         return self._named(single, made)
 
     def features(self, batch: pa.Table, until: float, *, strict: bool = False) -> pa.Table | list[Mapping[str, Any]]:
@@ -91,7 +98,9 @@ class Online:
                 "service; set it, or send features"
             )
         if batch.num_rows == 1 and not strict and (made := self._single(batch, until)) is not None:
+            READ.inc()
             return [made]
+        FROM_DATABASE.inc(batch.num_rows)
         return self._read(batch, until)
 
     def start(self, until: float) -> None:

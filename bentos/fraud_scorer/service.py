@@ -217,7 +217,9 @@ class FraudScorer:
         return loaded
 
     def _take(self, loaded: LoadedModel) -> None:
-        self.model = loaded
+        before, self.model = self.model, loaded
+        if before.online is not loaded.online:
+            before.online.close()
 
 
 def _score_features(

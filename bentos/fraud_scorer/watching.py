@@ -12,6 +12,7 @@ import threading
 import time
 
 import pyarrow as pa
+from prometheus_client import Gauge
 
 from bentos.fraud_scorer.store import PastStore
 from fraud_assets.adapters.postgres.history import History, HistoryError
@@ -19,6 +20,14 @@ from fraud_assets.adapters.postgres.recent import RecentTransactions
 from fraud_assets.core.contracts.contract import Contract
 
 logger = logging.getLogger("bentoml.fraud_scorer")
+
+# At module level, as prometheus_client knows each metric of a process once.
+BYTES = Gauge(
+    "fraud_scorer_history_bytes", "Memory of what is remembered of customers and terminals", multiprocess_mode="livesum"
+)
+AGE = Gauge(
+    "fraud_scorer_history_age_seconds", "Since it was last sure that this is current", multiprocess_mode="livemax"
+)
 
 LOOK_SECONDS = 0.1
 # After a failure.
@@ -89,6 +98,8 @@ class Watcher:
         over = False
         while not over:
             over = self._over.wait(RETRY_SECONDS if self._fails else LOOK_SECONDS)
+            BYTES.set(self._store.nbytes)
+            AGE.set(self.age)
             try:
                 self._write()
                 if not over:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import psycopg
 import pyarrow as pa
 import pytest
+from prometheus_client import REGISTRY
 
 from bentos.fraud_scorer.online import Online
 from fraud_assets.adapters.postgres.history import HistoryError
@@ -238,3 +239,22 @@ def test_entities_of_any_name_and_type_are_remembered(database):
         more = {"transaction_id": 9, "event_timestamp": JANUARY + dt.timedelta(minutes=9)}
         asked = pa.Table.from_pylist([values | more], schema=contract.transactions_schema())
         within_a_second(lambda: features(other, asked)["MCC_count_1d"], 3)
+
+
+def test_metrics_say_where_history_came_from(store):
+    def counted():
+        name = "fraud_scorer_history_total"
+        return {
+            source: REGISTRY.get_sample_value(name, {"source": source}) for source in ("memory", "read", "database")
+        }
+
+    with workers(store.database.url, 1) as (one,):
+        before = counted()
+        count(one, row(2, minutes=1))
+        count(one, row(3, minutes=2))
+        count(one, row(4, minutes=3), strict=True)
+        after = counted()
+        assert {source: after[source] - before[source] for source in after} == {"memory": 1, "read": 1, "database": 1}
+        time.sleep(0.3)
+        assert REGISTRY.get_sample_value("fraud_scorer_history_bytes") == one.store.nbytes
+        assert REGISTRY.get_sample_value("fraud_scorer_history_age_seconds") < 1
