@@ -61,6 +61,11 @@ def open_settings(*, create: bool = True) -> Settings:
             settings.workspace.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"FRAUD_HOME cannot be used: {error}; name a folder that you may write to") from error
+    # Left by a restore: one that is under way, or that was killed.
+    if (settings.workspace / ".restore").is_dir():
+        from fraud_assets.workflows.backups.restore import settle_restore
+
+        settle_restore(settings)
     return settings
 
 

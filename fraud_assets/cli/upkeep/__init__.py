@@ -1,0 +1,1 @@
+"""Commands that keep a platform going: backups. What they do belongs to `workflows`."""
