@@ -3,10 +3,10 @@
 # In the order in which `fraud --help` lists them.
 from fraud_assets.cli import start, months, reports, models, contracts, quarantine, labels, database  # noqa: I001
 from fraud_assets.cli import servers, keys, retraining, alerts
-from fraud_assets.cli.upkeep import backup
+from fraud_assets.cli.upkeep import backup, monthly
 from fraud_assets.cli.base import app
 
 __all__ = [
-    "alerts", "app", "backup", "contracts", "database", "keys", "labels", "models", "months", "quarantine",
+    "alerts", "app", "backup", "contracts", "database", "keys", "labels", "models", "monthly", "months", "quarantine",
     "reports", "retraining", "servers", "start",
 ]  # fmt: skip

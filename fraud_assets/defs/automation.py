@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import dagster as dg
+from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
 
 from fraud_assets.core.decisions.retraining import (
     Attempt,
@@ -19,12 +20,14 @@ from fraud_assets.core.decisions.retraining import (
     decide_retrainings,
 )
 from fraud_assets.core.drift.findings import DriftStatus
+from fraud_assets.core.lineage.tables import ON_REQUEST, TABLES
 from fraud_assets.core.monitoring.verdict import Blame
 from fraud_assets.core.months import MONTH_PATTERN
-from fraud_assets.defs.partitions import MONTHS
+from fraud_assets.defs.partitions import CONTRACT, MONTHS
 from fraud_assets.defs.resources import Platform
 from fraud_assets.defs.up_to_date import IN_PROGRESS
 from fraud_assets.workflows.retraining import JOB, RetrainingStore, read_models
+from fraud_assets.workflows.runs.monthly import plan_months
 from fraud_assets.workflows.runs.run_months import PURPOSE_TAG
 
 REPORT, EVALUATION = "drift_report", "evaluation"
@@ -49,6 +52,37 @@ automation_sensor = dg.AutomationConditionSensorDefinition(
     run_tags={PURPOSE_TAG: "new data"},
     description="When a month's transactions or labels change, rebuilds its features and then its drift report.",
 )
+
+
+# Of the job that holds every asset, as `fraud run`: one of its own would be warned of at each load, because its assets
+# are backfilled in two ways.
+@dg.schedule(
+    name="monthly",
+    job_name=IMPLICIT_ASSET_JOB_NAME,
+    cron_schedule="0 6 * * *",
+    execution_timezone=CONTRACT.timezone,
+    default_status=dg.DefaultScheduleStatus.STOPPED,
+)
+def monthly(context: dg.ScheduleEvaluationContext, platform: Platform) -> list[dg.RunRequest] | dg.SkipReason:
+    """Each day, asks for the months that are over, delivered and not done, oldest first, as `fraud monthly` runs them.
+
+    A month is asked for once for each delivery: one that failed is asked for again when its delivery has changed.
+    """
+    source = platform.source
+    planned = plan_months(platform.store, source, context.scheduled_execution_time)
+    if not planned.months:
+        waits = f"waits for {planned.waits_for}, which is not over, or not delivered yet" if planned.waits_for else ""
+        return dg.SkipReason(waits or f"{planned.newest} is done")
+    return [
+        dg.RunRequest(
+            f"monthly {month} {source.fingerprint(month)}",
+            partition_key=month,
+            asset_selection=[dg.AssetKey(name) for name in TABLES if name not in ON_REQUEST],
+            tags={PURPOSE_TAG: "monthly"},
+        )
+        for month in planned.months
+    ]
+
 
 STATES: dict[dg.DagsterRunStatus, AttemptState] = {
     dg.DagsterRunStatus.SUCCESS: "succeeded",

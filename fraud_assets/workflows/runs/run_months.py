@@ -69,8 +69,8 @@ def run_months(
         purpose: what the list of runs says of them.
 
     Returns:
-        For each month: `month`, `run_id`, `seconds`, `failed` (step and error, empty when all went well), `facts`, and
-        `why`: what is not there, or not as it should be, and why (`core/decisions/why.py`).
+        For each month: `month`, `run_id`, `seconds`, `failed` (step, kind and error; empty when all went well), `facts`
+        and `why`: what is not there, or not as it should be, and why (`core/decisions/why.py`).
 
     Raises:
         ValueError: when the settings name no source; nothing has run then.
@@ -240,16 +240,16 @@ def materialize_months(
 
 
 def failures_of(result: dg.ExecuteInProcessResult) -> list[dict[str, str]]:
-    """The steps that failed, each with its error in a sentence."""
+    """The steps that failed, each with its error in a sentence, and the error's class as its kind."""
     failures = []
     for event in result.filter_events(lambda event: event.is_step_failure):
-        _, said = error_in_words(event.step_failure_data.error)
-        failures.append({"step": event.step_key or "", "error": said})
+        kind, said = error_in_words(event.step_failure_data.error)
+        failures.append({"step": event.step_key or "", "kind": kind, "error": said})
     if not failures and not result.success:
         # Outside of its steps, as when another run has the month.
         ended = [event for event in result.all_events if event.is_job_failure and event.job_failure_data.error]
-        _, said = error_in_words(ended[-1].job_failure_data.error) if ended else ("", "see it in the UI")
-        failures.append({"step": "run", "error": f"run {result.run_id} failed outside its steps: {said}"})
+        kind, said = error_in_words(ended[-1].job_failure_data.error) if ended else ("", "see it in the UI")
+        failures.append({"step": "run", "kind": kind, "error": f"run {result.run_id} failed outside its steps: {said}"})
     return failures
 
 

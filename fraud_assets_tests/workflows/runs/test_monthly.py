@@ -1,0 +1,169 @@
+"""The monthly run: which months, in which order, and what a scheduler is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.schedule_definition import ScheduleExecutionData
+
+from fraud_assets.adapters.postgres.database import Database
+from fraud_assets.adapters.postgres.months import MonthStore
+from fraud_assets.adapters.sources import FolderSource
+from fraud_assets.core.contracts.contract import load_contract
+from fraud_assets.core.decisions.monthly import Exit, exit_of, plan
+from fraud_assets.settings import PROJECT_ROOT
+from fraud_assets.workflows.runs.monthly import plan_months
+from fraud_assets.workflows.runs.run_months import failures_of
+
+if TYPE_CHECKING:
+    from fraud_assets_tests.worlds import World
+
+pytest_plugins = ["fraud_assets_tests.worlds"]
+
+SMALL = {"FRAUD_SIMULATOR_CUSTOMERS": "60", "FRAUD_SIMULATOR_TERMINALS": "120"}
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[World]:
+    """A world in which nothing has run."""
+    from fraud_assets_tests.worlds import World, new_home, remove_home
+
+    world = World(new_home(), SMALL)
+    try:
+        yield world
+    finally:
+        remove_home(world.home)
+
+
+@pytest.mark.parametrize(
+    ("done", "late", "asked", "months", "waits_for"),
+    [
+        (["2025-01"], [], None, ["2025-02", "2025-03", "2025-04"], None),
+        (["2025-01"], ["2025-03"], None, ["2025-02"], "2025-03"),
+        (["2025-01", "2025-03"], [], None, ["2025-02", "2025-04"], None),
+        (["2025-01", "2025-02", "2025-03", "2025-04"], [], None, [], None),
+        (["2025-01", "2025-02", "2025-03"], ["2025-04"], None, [], "2025-04"),
+        (["2025-02"], [], "2025-03", ["2025-03"], None),
+        (["2025-02"], [], "2025-01", ["2025-01"], None),
+        (["2025-01"], [], "2025-05", [], "2025-05"),
+        ([], [], "2025-02", ["2025-01", "2025-02"], None),
+    ],
+)
+def test_each_missing_month_is_planned_once_in_order_up_to_the_first_that_is_not_delivered(
+    done: list[str], late: list[str], asked: str | None, months: list[str], waits_for: str | None
+) -> None:
+    found = plan("2025-01", "2025-04", done, lambda month: month not in late, asked)
+    assert (list(found.months), found.waits_for) == (months, waits_for)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "ran", "waits_for", "person", "expected"),
+    [
+        ([], True, None, False, Exit.DONE),
+        ([], False, None, False, Exit.DONE),
+        ([], True, "2025-04", False, Exit.DONE),
+        ([], False, "2025-04", False, Exit.WAITS_FOR_DATA),
+        ([], False, "2025-04", True, Exit.WAITS_FOR_APPROVAL),
+        (["IntakeError"], True, None, True, Exit.DATA_REFUSED),
+        (["LeaseError"], True, None, False, Exit.BUSY),
+        (["LeaseError", "DatabaseError"], True, None, False, Exit.FAILED),
+        ([""], True, None, True, Exit.FAILED),
+    ],
+)
+def test_a_scheduler_is_told_the_worst(
+    kinds: list[str], ran: bool, waits_for: str | None, person: bool, expected: Exit
+) -> None:
+    assert exit_of(kinds, ran=ran, waits_for=waits_for, waits_for_person=person) == expected
+
+
+@pytest.mark.parametrize(
+    ("timezone", "newest"), [("UTC", "2025-04"), ("Asia/Tokyo", "2025-05"), ("America/New_York", "2025-04")]
+)
+def test_a_month_is_over_when_it_is_in_the_contract_s_time_zone(
+    database: Database, tmp_path: Path, timezone: str, newest: str
+) -> None:
+    file = tmp_path / "contract.yaml"
+    text = (PROJECT_ROOT / "contracts" / "simulator.yaml").read_text(encoding="utf-8")
+    file.write_text(text.replace("timezone: UTC", "") + f"\ntimezone: {timezone}\n", encoding="utf-8")
+    store = MonthStore(database, load_contract(file))
+    for month in ("2025-01", "2025-02"):
+        (tmp_path / f"delivery_{month}.csv").write_text("a\n1\n")
+    source = FolderSource(tmp_path, "delivery_{month}.csv", store.contract)
+    # 05:00 of the first of June in Tokyo, and the last of May elsewhere.
+    found = plan_months(store, source, datetime(2025, 5, 31, 20, tzinfo=UTC))
+    assert (found.newest, found.months, found.waits_for) == (newest, ("2025-01", "2025-02"), "2025-03")
+
+
+def test_an_error_s_class_is_told_beside_its_sentence() -> None:
+    @dg.asset
+    def refused() -> None:
+        raise KeyError("month")
+
+    (failure,) = failures_of(dg.materialize([refused], raise_on_error=False))
+    assert failure["kind"] == "KeyError"
+
+
+def test_a_refused_file_and_a_late_one_have_codes_of_their_own(tmp_path: Path) -> None:
+    from fraud_assets_tests.worlds import World, new_home, remove_home
+
+    (tmp_path / "in").mkdir()
+    contract = tmp_path / "contract.yaml"
+    text = (PROJECT_ROOT / "contracts" / "simulator.yaml").read_text(encoding="utf-8")
+    contract.write_text(f"{text}\nfile_pattern: 'delivery_{{month}}.csv'\n", encoding="utf-8")
+    given = {"FRAUD_SOURCE": "files", "FRAUD_SOURCE_PATH": str(tmp_path / "in"), "FRAUD_CONTRACT": str(contract)}
+    world = World(new_home(), given)
+    try:
+        assert world.fraud("monthly", fails=True).returncode == Exit.WAITS_FOR_DATA
+        (tmp_path / "in" / "delivery_2025-01.csv").write_text("nothing,of,the,contract\n1,2,3,4\n")
+        done = world.fraud("monthly", "--summary", str(tmp_path / "summary.md"), fails=True)
+        assert done.returncode == Exit.DATA_REFUSED
+        said = (tmp_path / "summary.md").read_text()
+        assert "2025-01: the data were refused" in said
+        assert "**Operator**: 2025-01" in said
+    finally:
+        remove_home(world.home)
+
+
+def test_months_are_run_in_order_once_and_the_schedule_asks_for_the_next_ones(small: World, tmp_path: Path) -> None:
+    from fraud_assets.definitions import build_definitions
+    from fraud_assets.defs.automation import monthly
+    from fraud_assets.defs.resources import Platform
+
+    first = json.loads(small.fraud("monthly", "--month", "2025-02", "--json").stdout)
+    assert [one["month"] for one in first["months"]] == ["2025-01", "2025-02"]
+    before = small.digests()
+    again = small.fraud("monthly", "--month", "2025-02", "--json", "--summary", str(tmp_path / "a" / "summary.md"))
+    assert json.loads(again.stdout)["months"] == []
+    assert small.digests() == before
+    assert "# simulator, 2025-02: done" in (tmp_path / "a" / "summary.md").read_text()
+
+    definitions = build_definitions(small.settings)
+
+    def ask(now: datetime) -> ScheduleExecutionData:
+        with (
+            dg.DagsterInstance.ephemeral() as instance,
+            dg.build_schedule_context(
+                instance,
+                resources={"platform": Platform(settings=small.settings)},
+                scheduled_execution_time=now,
+                repository_def=definitions.get_repository_def(),
+            ) as context,
+        ):
+            return monthly.evaluate_tick(context)
+
+    requests = ask(datetime(2025, 6, 1, 6, tzinfo=UTC)).run_requests or []
+    assert [one.tags["dagster/partition"] for one in requests] == ["2025-03", "2025-04", "2025-05"]
+    assert len({one.run_key for one in requests}) == 3
+    assert ask(datetime(2025, 3, 1, 6, tzinfo=UTC)).skip_message == "2025-02 is done"
+    assert monthly.default_status == dg.DefaultScheduleStatus.STOPPED
+    # What it runs is what `fraud run` runs.
+    layer = definitions.resolve_implicit_global_asset_job_def().asset_layer
+    graph = layer.asset_graph
+    months = {key for key in layer.executable_asset_keys if graph.get(key).partitions_def is not None}
+    assert set(requests[0].asset_selection or ()) == months
