@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bentos.fraud_scorer.store import SLACK, PastStore
-from fraud_assets.adapters.postgres.history import features_from
+from fraud_assets.adapters.online.history import features_from
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.features.declarations import feature_names
 from fraud_assets_tests.core.features.test_kernel import CONTRACTS, START, contract, statements, tables, transactions

@@ -39,8 +39,8 @@ from bentos.fraud_scorer.limits import MAX_BODY_BYTES
 from bentos.fraud_scorer.requests import MAX_EXPLAINED_ROWS, MAX_ROWS
 from fraud_assets.adapters.bento import build_bento, serve_command
 from fraud_assets.adapters.live_bento import read_services, write_live
+from fraud_assets.adapters.online.history import History, HistoryError
 from fraud_assets.adapters.onnx_models import to_onnx
-from fraud_assets.adapters.postgres.history import History, HistoryError
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.explanations.reason_codes import ReasonWriter
 from fraud_assets.core.features.declarations import feature_names, history_days, text_features
@@ -1055,7 +1055,7 @@ def test_an_identifier_is_never_read_as_sql(history, cards):
 
 
 def test_a_database_that_does_not_answer_in_time_is_not_asked_again(history, database_url, cards, monkeypatch):
-    monkeypatch.setattr("fraud_assets.adapters.postgres.history.STATEMENT_SECONDS", 1)
+    monkeypatch.setattr("fraud_assets.adapters.online.history.STATEMENT_SECONDS", 1)
     history.close()
     with psycopg.connect(database_url) as connection:
         connection.execute("LOCK TABLE raw_transactions")

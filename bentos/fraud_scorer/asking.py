@@ -23,7 +23,7 @@ from bentos.fraud_scorer.turns import BusyError, LateError, Turns
 from fraud_assets.adapters.asked.answers import Asked, NotWaitingError, ask_answer, read_answer
 from fraud_assets.adapters.asked.labels import FEEDBACK, add_statements
 from fraud_assets.adapters.asked.session import AskedError, Session
-from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE
+from fraud_assets.adapters.online.history import DATABASE_VARIABLE
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.labels.feed import layouts, read_statements
 from fraud_assets.core.reasons import Rule, reasons_from_json

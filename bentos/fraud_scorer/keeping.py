@@ -19,7 +19,7 @@ import pyarrow as pa
 from prometheus_client import Counter, Gauge
 
 from bentos.fraud_scorer.loaded import LoadedModel
-from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE
+from fraud_assets.adapters.online.history import DATABASE_VARIABLE
 from fraud_assets.adapters.scores.keeper import Keeper
 from fraud_assets.adapters.scores.sink import Sink
 from fraud_assets.adapters.scores.spool import Spool

@@ -19,7 +19,7 @@ from prometheus_client import Counter, Histogram
 from bentos.fraud_scorer.online import Online
 from bentos.fraud_scorer.requests import RowChecker
 from bentos.fraud_scorer.transactions import TransactionReader
-from fraud_assets.adapters.postgres.history import History
+from fraud_assets.adapters.online.history import History
 from fraud_assets.core.explanations.reason_codes import Explanation, ReasonWriter
 from fraud_assets.core.features.declarations import model_columns
 from fraud_assets.core.features.kernel import compute_features

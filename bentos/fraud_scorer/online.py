@@ -17,7 +17,7 @@ from prometheus_client import Counter
 
 from bentos.fraud_scorer.store import PastStore
 from bentos.fraud_scorer.watching import Watcher
-from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE, History, HistoryError, features_from
+from fraud_assets.adapters.online.history import DATABASE_VARIABLE, History, HistoryError, features_from
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.features.declarations import feature_names, text_features
 from fraud_assets.core.features.pasts import Made, Single

@@ -3,7 +3,7 @@
 BentoML mounts /healthz and /livez (the process answers), /readyz (`__is_ready__` below) and /metrics.
 Who may ask belongs to `keys.py`, what is answered to GET to `pages.py`, what is refused unread to `limits.py`, waiting
 to `turns.py`, checking requests to `requests.py` and `transactions.py`, reading history to
-`adapters/postgres/history.py`, keeping what was answered to `keeping.py`, and all science to `fraud_assets.core`.
+`adapters/online/history.py`, keeping what was answered to `keeping.py`, and all science to `fraud_assets.core`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from bentos.fraud_scorer.requests import (
 )
 from bentos.fraud_scorer.transactions import Names, RequestError
 from bentos.fraud_scorer.turns import BusyError, LateError, Turns, check_time
-from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE, HistoryError
+from fraud_assets.adapters.online.history import DATABASE_VARIABLE, HistoryError
 from fraud_assets.core.explanations.reason_codes import Explanation
 from fraud_assets.core.models.live import LiveModel
 from fraud_assets.core.models.scoring import ScoringError

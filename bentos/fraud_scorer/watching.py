@@ -15,8 +15,8 @@ import pyarrow as pa
 from prometheus_client import Gauge
 
 from bentos.fraud_scorer.store import PastStore
-from fraud_assets.adapters.postgres.history import History, HistoryError
-from fraud_assets.adapters.postgres.recent import RecentTransactions
+from fraud_assets.adapters.online.history import History, HistoryError
+from fraud_assets.adapters.online.recent import RecentTransactions
 from fraud_assets.core.contracts.contract import Contract
 
 logger = logging.getLogger("bentoml.fraud_scorer")

@@ -20,8 +20,8 @@ import pyarrow.parquet
 
 from fraud_assets.adapters.files.dialects import open_by_header
 from fraud_assets.adapters.files.reader import together
+from fraud_assets.adapters.online.history import History, features_with_history
 from fraud_assets.adapters.postgres.database import Database
-from fraud_assets.adapters.postgres.history import History, features_with_history
 from fraud_assets.core.contracts.column_names import find_columns
 from fraud_assets.core.contracts.contract import Contract, ContractError
 from fraud_assets.core.explanations.reason_codes import ReasonWriter

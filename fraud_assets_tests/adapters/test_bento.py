@@ -257,8 +257,8 @@ def test_the_bento_holds_the_sources_it_needs_and_no_others(bento):
         "fraud_assets/adapters/asked/labels.py",
         "fraud_assets/adapters/asked/session.py",
         "fraud_assets/adapters/postgres/__init__.py",
-        "fraud_assets/adapters/postgres/history.py",
-        "fraud_assets/adapters/postgres/recent.py",
+        "fraud_assets/adapters/online/history.py",
+        "fraud_assets/adapters/online/recent.py",
         *(f"fraud_assets/adapters/scores/{name}.py" for name in ("__init__", "keeper", "sink", "spool", "state")),
     }
     assert "fraud_assets/core/drift/covariate.py" not in sources

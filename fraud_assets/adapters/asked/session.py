@@ -12,7 +12,7 @@ from urllib.parse import quote
 import adbc_driver_manager
 import pyarrow as pa
 
-from fraud_assets.adapters.postgres.history import DATABASE_VARIABLE
+from fraud_assets.adapters.online.history import DATABASE_VARIABLE
 
 logger = logging.getLogger("bentoml.fraud_scorer")
 

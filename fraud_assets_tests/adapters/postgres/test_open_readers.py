@@ -11,10 +11,10 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from fraud_assets.adapters.postgres import history as history_module
+from fraud_assets.adapters.online import history as history_module
+from fraud_assets.adapters.online.history import History, HistoryError
 from fraud_assets.adapters.postgres import turns
 from fraud_assets.adapters.postgres.errors import DatabaseError
-from fraud_assets.adapters.postgres.history import History, HistoryError
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets_tests.adapters.postgres.test_months import APRIL, CARDS, CONTRACT, MAY, digest, rows

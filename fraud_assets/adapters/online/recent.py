@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fraud_assets.adapters.postgres.history import POSTGRES_TYPES, TIMESTAMP, History, quoted, span_arrays, spans_sql
+from fraud_assets.adapters.online.history import POSTGRES_TYPES, TIMESTAMP, History, quoted, span_arrays, spans_sql
 from fraud_assets.core.contracts.contract import Contract
 
 # A month is delivered within a few weeks after its end; what is in none of them by then never happened.

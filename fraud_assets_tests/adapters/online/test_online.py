@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from bentos.fraud_scorer.online import Online
-from fraud_assets.adapters.postgres.history import HistoryError
+from fraud_assets.adapters.online.history import HistoryError
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets_tests.adapters.postgres.test_history_names import CONTRACT as NAMES

@@ -6,7 +6,7 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from fraud_assets.adapters.postgres.history import History, HistoryError
+from fraud_assets.adapters.online.history import History, HistoryError
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.contracts.contract import parse_contract
 
