@@ -1,9 +1,9 @@
 """The `fraud` command, a file a group: it calls what Dagster calls, and prints what is stored."""
 
 # In the order in which `fraud --help` lists them.
-from fraud_assets.cli import start, months, reports, models, contracts, quarantine, labels, database  # noqa: I001
-from fraud_assets.cli import servers, keys, retraining, alerts
-from fraud_assets.cli.upkeep import backup, monthly
+from fraud_assets.cli import start, months, reports, models, contracts, quarantine, labels  # noqa: I001
+from fraud_assets.cli import servers, retraining, alerts
+from fraud_assets.cli.upkeep import backup, database, keys, monthly
 from fraud_assets.cli.base import app
 
 __all__ = [

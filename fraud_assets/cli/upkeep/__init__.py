@@ -1,1 +1,1 @@
-"""Commands that keep a platform going: the monthly run, backups. What they do belongs to `workflows`."""
+"""Commands that keep a platform going: its database, backups, months, API keys. What they do belongs to `workflows`."""

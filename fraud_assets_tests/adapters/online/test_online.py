@@ -14,7 +14,7 @@ from bentos.fraud_scorer.online import Online
 from fraud_assets.adapters.online.history import HistoryError
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.contracts.contract import parse_contract
-from fraud_assets_tests.adapters.postgres.test_history_names import CONTRACT as NAMES
+from fraud_assets_tests.adapters.online.test_history_names import CONTRACT as NAMES
 
 CARDS = parse_contract(
     """
