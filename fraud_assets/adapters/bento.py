@@ -15,11 +15,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -125,25 +126,7 @@ def build_bento(
             target = context / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-        bentofile = {
-            "service": SERVICE,
-            "name": BENTO_NAME,
-            "description": (
-                f"Scores transactions with {manifest.model_name} version {manifest.model_version}, trained "
-                "for "
-                f"{manifest.trained_month}."
-            ),
-            "labels": {
-                "model_name": manifest.model_name,
-                "model_version": str(manifest.model_version),
-                "model_digest": manifest.model_digest,
-                "content_digest": digest,
-                **(labels or {}),
-            },
-            "include": [relative.as_posix() for relative in contents],
-            # Locking would ask a package index; the versions are pinned already.
-            "python": {"packages": list(SERVING_PACKAGES), "lock_packages": False},
-        }
+        bentofile = _bentofile(manifest, contents, {"content_digest": digest, **(labels or {})})
         (context / "bentofile.yaml").write_text(yaml.safe_dump(bentofile, sort_keys=False), encoding="utf-8")
         _run_build(context, home, version)
         built = home / "bentos" / BENTO_NAME / version
@@ -152,6 +135,27 @@ def build_bento(
             sign_folder(built, key, packaged.tag)
         _move_in(built, packaged.path, key)
     return packaged
+
+
+def _bentofile(manifest: ModelManifest, files: Iterable[Path], labels: Mapping[str, str]) -> dict[str, Any]:
+    """What BentoML is told to build."""
+    return {
+        "service": SERVICE,
+        "name": BENTO_NAME,
+        "description": (
+            f"Scores transactions with {manifest.model_name} version {manifest.model_version}, trained for "
+            f"{manifest.trained_month}."
+        ),
+        "labels": {
+            "model_name": manifest.model_name,
+            "model_version": str(manifest.model_version),
+            "model_digest": manifest.model_digest,
+            **labels,
+        },
+        "include": [relative.as_posix() for relative in files],
+        # Locking would ask a package index; the versions are pinned already.
+        "python": {"packages": list(SERVING_PACKAGES), "lock_packages": False},
+    }
 
 
 def score_in_bento(bento: PackagedBento, features: pa.Table) -> npt.NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from functools import partial
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pyarrow as pa
 from fraud_assets.adapters.retries import retried
 from fraud_assets.core.decisions.evidence import VERDICT, promotion_signals, shadow_of
 from fraud_assets.core.decisions.ledger import metrics_of
+from fraud_assets.core.decisions.promotion import PromotionVerdict
 from fraud_assets.core.decisions.why import why_no_challenger
 from fraud_assets.core.evaluation.evaluation import CANDIDATES
 from fraud_assets.core.lineage.staleness import champion_inputs, evidence_inputs, inputs_of, maturity_inputs
@@ -74,15 +76,7 @@ def champion(
     reasons = [reason for _, one in decided for reason in one.reasons]
     # Why there is no challenger is told from the models there are, and from when their months mature.
     told = [trained, maturity_inputs(CONTRACT)] if signals.challenger_version is None else []
-    row = {
-        "month": date.fromisoformat(f"{month}-01"),
-        "validation_status": verdict.validation_status,
-        # What a person has decided about the month stands.
-        "promoted": passed and live == signals.challenger_version,
-        "reasons": reasons_to_json(reasons),
-        "challenger_version": signals.challenger_version,
-        "champion_version": live,
-    }
+    row = _row(month, verdict, signals.challenger_version, live) | {"reasons": reasons_to_json(reasons)}
     compared = {
         row["role"]: row["average_precision"] for row in evaluation.to_pylist() if row["average_precision"] is not None
     }
@@ -100,6 +94,23 @@ def champion(
         },
     )
     # What cards say has been stored by now.
+    _publish_cards(platform, live, trained, evaluation)
+
+
+def _row(month: str, verdict: PromotionVerdict, challenger: int | None, live: int | None) -> dict[str, Any]:
+    """What the table says of a month, but for the reasons."""
+    return {
+        "month": date.fromisoformat(f"{month}-01"),
+        "validation_status": verdict.validation_status,
+        # What a person has decided about the month stands.
+        "promoted": verdict.validation_status == "passed" and live == challenger,
+        "challenger_version": challenger,
+        "champion_version": live,
+    }
+
+
+def _publish_cards(platform: Platform, live: int | None, trained: pa.Table, evaluation: pa.Table) -> None:
+    """The cards of the versions that the month says something new of: live, newly trained, or judged."""
     newest = trained.to_pylist()[-1]["model_version"] if trained.num_rows else None
     judged = [row["model_version"] for row in evaluation.to_pylist() if row["role"] != "reference"]
     for version in sorted({version for version in (live, newest, *judged) if version is not None}):
