@@ -23,6 +23,7 @@ from fraud_assets.adapters.dagster_launcher import FraudRunLauncher
 from fraud_assets.adapters.dagster_storage import open_instance
 from fraud_assets.adapters.postgres.database import open_database
 from fraud_assets.settings import PROJECT_ROOT
+from fraud_assets.workflows.runs.interruption import listening
 from fraud_assets_tests.browser import wait
 
 if TYPE_CHECKING:
@@ -116,6 +117,26 @@ def test_a_computation_that_hears_nothing_is_ended_all_the_same(number: signal.S
         process.send_signal(number)
         assert process.wait(10) == 128 + number
         assert process.stdout.read() == f"{number.name}\n"
+
+
+class Gone:
+    """Raises where nobody can catch it."""
+
+    def __del__(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interruption_that_python_loses_comes_again(capfd: pytest.CaptureFixture[str]) -> None:
+    """As in a callback of the garbage collector: Python prints what is raised there, and goes on."""
+
+    def wait_for_it() -> None:
+        with listening(lambda number: None):
+            Gone()
+            time.sleep(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        wait_for_it()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_killed_run_is_told_of_by_status_and_ended_by_the_next_one(small: World, tmp_path: Path) -> None:

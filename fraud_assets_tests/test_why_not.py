@@ -192,6 +192,7 @@ def test_where_a_model_is_live_its_rule_is_stated_with_what_it_promised(tmp_path
         "champion": champion,
         "why": [],
         "labels": [],
+        "scores": None,
         "drift": None,
         "stale": [],
         "dead_runs": [],

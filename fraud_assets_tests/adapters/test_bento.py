@@ -256,7 +256,7 @@ def test_the_bento_holds_the_sources_it_needs_and_no_others(bento):
         "fraud_assets/adapters/asked/answers.py",
         "fraud_assets/adapters/asked/labels.py",
         "fraud_assets/adapters/asked/session.py",
-        "fraud_assets/adapters/postgres/__init__.py",
+        "fraud_assets/adapters/online/__init__.py",
         "fraud_assets/adapters/online/history.py",
         "fraud_assets/adapters/online/recent.py",
         *(f"fraud_assets/adapters/scores/{name}.py" for name in ("__init__", "keeper", "sink", "spool", "state")),

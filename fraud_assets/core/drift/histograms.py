@@ -92,7 +92,7 @@ def histogram(reference: pa.Table, current: pa.Table, feature: str, config: Drif
     ]
     known = [_known(share) for share in shares]
     drawn = [which for which in range(cells.number - 1) if known[0][which] or known[1][which]]
-    if not drawn:
+    if not drawn or not known[0].any():
         return None
     return Histogram(
         feature,

@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraud_assets.core.words import percent
+
 # Sums over another order of the same rows differ in the last digits.
 TOLERANCE = 1e-6
 # Above this share of transactions, a feature that differs is told of: a label or two that came late is below.
@@ -148,10 +150,10 @@ def skew_in_words(rows: Sequence[Mapping[str, Any]], most: int = 5) -> str | Non
     far.sort(key=lambda row: -row["skewed_share"])
     if far:
         shown = ", ".join(
-            f"{row['feature']} ({row['skewed_share']:.1%} of version {row['model_version']})" for row in far[:most]
+            f"{row['feature']} ({percent(row['skewed_share'])} of version {row['model_version']})" for row in far[:most]
         )
         more = f" and {len(far) - most} more" if len(far) > most else ""
-        said.append(f"{len(far)} features differ in more than {WORTH_TELLING:.0%} of transactions: {shown}{more}")
+        said.append(f"{len(far)} features differ in more than {percent(WORTH_TELLING)} of transactions: {shown}{more}")
     if gone := [row["feature"] for row in rows if row["n_missing"] is None]:
         said.append(f"the batch has no {', '.join(gone[:most])} any more")
     return "; ".join(said) or None

@@ -9,14 +9,19 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+
+from dagster._core.errors import DagsterExecutionInterruptedError
 
 # Ctrl-C, an orderly stop, and a terminal that was closed.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # For which a step may tidy up. A step may also be in the midst of a long computation that hears nothing.
 GRACE_SECONDS = 5
+# After which one comes again that was lost.
+AGAIN_SECONDS = 0.05
 # No signal has this number.
 OVER = b"\0"
 
@@ -50,12 +55,16 @@ def listening(give_up: Callable[[signal.Signals], None], grace: float = GRACE_SE
     # What the caller ignores, as under nohup, stays ignored.
     heard = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     handlers = {number: signal.signal(number, signal.default_int_handler) for number in heard}
+    block_is_over = threading.Event()
+    hook, sys.unraisablehook = sys.unraisablehook, _again(sys.unraisablehook, block_is_over)
     others = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     watcher = threading.Thread(target=_watch, args=(reader, asked, heard, give_up, grace), daemon=True)
     watcher.start()
     try:
         yield asked
     finally:
+        block_is_over.set()
+        sys.unraisablehook = hook
         signal.set_wakeup_fd(others)
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -64,6 +73,24 @@ def listening(give_up: Callable[[signal.Signals], None], grace: float = GRACE_SE
         watcher.join()
         writer.close()
         reader.close()
+
+
+def _again(hook: Callable[[sys.UnraisableHookArgs], object], over: threading.Event) -> Callable[..., None]:
+    """Lets an interruption come again that was raised where it is lost, as in a callback of the garbage collector."""
+
+    def interrupt() -> None:
+        if not over.is_set():
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    def again(lost: sys.UnraisableHookArgs) -> None:
+        if isinstance(lost.exc_value, (KeyboardInterrupt, DagsterExecutionInterruptedError)):
+            timer = threading.Timer(AGAIN_SECONDS, interrupt)
+            timer.daemon = True
+            timer.start()
+        else:
+            hook(lost)
+
+    return again
 
 
 def _watch(

@@ -104,5 +104,5 @@ def test_what_differs_in_more_than_one_in_a_hundred_is_told_the_furthest_first()
     x[:2], klein[:3] = 2, 2
     part = served(ids, x, klein=klein.tolist())
     found = list(rows_of([part], ["x", "klein"], batch).values())
-    assert skew_in_words(found) == "1 features differ in more than 1% of transactions: klein (1.5% of version 3)"
+    assert skew_in_words(found) == "1 features differ in more than 1.00 % of transactions: klein (1.50 % of version 3)"
     assert skew_in_words([]) is None

@@ -107,7 +107,7 @@ def test_a_month_that_fails_does_not_stop_the_next(settings: Settings) -> None:
     outcomes, shown = run(settings, body)
     assert ran == ["2025-01", "2025-02", "2025-03"]
     assert [outcome["failed"] for outcome in outcomes] == [
-        [], [{"step": "raw_transactions", "error": "the file is torn"}], [],
+        [], [{"step": "raw_transactions", "kind": "ValueError", "error": "the file is torn"}], [],
     ]  # fmt: skip
     assert "raw_transactions: the file is torn" in shown
 
