@@ -168,8 +168,12 @@ def test_any_change_of_any_row_before_the_last_is_noticed(count, data):
     text = data.draw(st.text(max_size=5))
     if text == rows[place][column]:
         return
+    known = {}
+    assert find_fault(rows, known=known) is None
+    assert len(known) == len(rows)
     rows[place][column] = text
     assert find_fault(rows) is not None
+    assert find_fault(rows, known=known) == find_fault(rows), "of rows that were whole a moment ago"
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
