@@ -22,7 +22,7 @@ COUNTS = {
     "platform": 1,
     "month_versions": 23,
     "ledger": 2,
-    "retraining_decisions": 2,
+    "retraining_decisions": 3,
     "quarantine_decisions": 1,
     "transaction_id_ranges": 2,
     "added_labels": 2,
@@ -38,6 +38,15 @@ INSERT INTO public.quarantined_transactions (month, source, row_number, reasons,
     ('2025-02-01', 'a; b.csv', 2, 'has 2 values for 6 columns', '{"line": 3, "text": "x,y"}', 'bb22', 'quarantined'),
     ('2025-02-01', 'a; b.csv', 3, 'amount smells odd', '{"TX_AMOUNT": 1.0}', 'cc33', 'dropped')
 """
+# As the sensor of that version wrote it: what the fixture has was written by hand.
+DECIDED = """
+INSERT INTO public.retraining_decisions (month, decision, trigger, reasons, report_digest, attempt_number, fact) VALUES
+    ('2025-02', 'retrain', 'drift', ARRAY[
+        'the data of 2025-02 drifted and no retraining was requested for this report yet',
+        'the champion, version 3, shows an average precision of at most 0.580 on the labels matured by the end '
+        'of 2025-02; in 2025-01 it showed at least 0.600'
+    ], 'r3', 1, 'retrain:2025-02:r3:1')
+"""
 # Rows that were not recorded would be taken for rows that somebody added.
 RECORDED = """
 UPDATE public.month_versions SET n_rows = 3 WHERE table_name = 'quarantined_transactions' AND month = '2025-02'
@@ -45,6 +54,7 @@ UPDATE public.month_versions SET n_rows = 3 WHERE table_name = 'quarantined_tran
 # What the upgrade rewrites: where reasons were, and the versions of months that are in another form now.
 REWRITTEN = {
     "quarantined_transactions", "quarantined_labels", "ledger", "champion", "drift_report", "month_versions",
+    "retraining_decisions",
 }  # fmt: skip
 
 
@@ -62,7 +72,7 @@ def old() -> Iterator[World]:
         url = locate_database(world.settings).url
         subprocess.run(
             [embedded_binary("psql"), "--quiet", "--set", "ON_ERROR_STOP=1", url],
-            input=gzip.decompress(DUMP.read_bytes()) + f"{QUARANTINED};{RECORDED};".encode(), check=True,
+            input=gzip.decompress(DUMP.read_bytes()) + f"{QUARANTINED};{RECORDED};{DECIDED};".encode(), check=True,
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
         yield world
@@ -126,6 +136,19 @@ def test_reasons_that_were_joined_are_apart_after_the_upgrade(upgraded: tuple[Wo
         ([reason("trained", "trained by hand for this fixture")],),
         ([reason("earlier_version", "no better than the reference")],),
     ]
+    assert world.query("SELECT reasons FROM retraining_decisions ORDER BY number") == [
+        ([reason("earlier_version", "nothing asks for a model")],),
+        ([reason("earlier_version", "drift in 2025-02")],),
+        ([
+            reason("drifted", "the data of 2025-02 drifted and no retraining was requested for this report yet"),
+            reason(
+                "worse_than_promised",
+                "the champion, version 3, shows an average precision of at most 0.580 on the labels matured by the end "
+                "of 2025-02; in 2025-01 it showed at least 0.600",
+                "average_precision",
+            ),
+        ],),
+    ]  # fmt: skip
     decided = world.query("SELECT reasons FROM champion ORDER BY month")
     assert [[one["rule"] for one in json.loads(reasons)] for (reasons,) in decided] == [["no_challenger"]] * 2
     first, second = (
@@ -182,6 +205,9 @@ def test_what_was_joined_is_shown_again_by_the_commands(upgraded: tuple[World, d
         world.fraud("quarantine", "list").stdout
     )
     assert "moved beyond chance (smallest adjusted p 0.117)" in world.fraud("drift", "2025-02").stdout
+    assert "no retraining was requested for this report yet; the champion, version 3, shows" in " ".join(
+        world.fraud("retraining", "list", COLUMNS="500").stdout.split()
+    )
 
 
 def test_the_platform_goes_on_with_what_an_earlier_version_stored(

@@ -619,7 +619,7 @@ def show_retrainings(console: Console, listed: list[dict[str, Any]]) -> None:
             Text(one["decision"] + attempt, style={"retrain": "red", "wait": "yellow"}.get(one["decision"], "dim")),
             one["trigger"] or "-",
             f"{one['run_id'][:8]} {one['run_status'].lower()}" if one["run_id"] else "-",
-            escape("; ".join(one["reasons"])),
+            escape(joined(read_reasons(one["reasons"]))),
         )
     console.print(shown)
 

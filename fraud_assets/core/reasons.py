@@ -91,6 +91,22 @@ class Rule(StrEnum):
     PRUNED = "pruned"
     UNKNOWN_VERSION = "unknown_version"
 
+    # A retraining
+    NO_DRIFT = "no_drift"
+    BROKEN_DATA = "broken_data"
+    BROKEN_LABELS = "broken_labels"
+    DRIFT_OFF = "drift_off"
+    DRIFTED = "drifted"
+    WORSE_THAN_PROMISED = "worse_than_promised"
+    TOO_OLD = "too_old"
+    MODEL_DUE = "model_due"
+    NEXT_ATTEMPT = "next_attempt"
+    WAITS = "waits"
+    GIVEN_UP = "given_up"
+    IN_PROGRESS = "in_progress"
+    ALREADY_RETRAINED = "already_retrained"
+    COOL_DOWN = "cool_down"
+
     # A month of a backtest
     POLICY_ASKS = "policy_asks"
     NOT_TRAINED = "not_trained"

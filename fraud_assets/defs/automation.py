@@ -115,7 +115,7 @@ def drift_sensor(context: dg.SensorEvaluationContext, platform: Platform) -> dg.
         return dg.SensorResult(run_requests=requests, cursor=cursor.written)
     context.update_cursor(cursor.written)
     reasons = [f"the run that wrote the drift report of {month} is still in progress" for month in busy]
-    reasons += [reason for decision in decisions for reason in decision.reasons]
+    reasons += [reason.text for decision in decisions for reason in decision.reasons]
     return dg.SkipReason("; ".join(reasons) or "no drift report since the last tick")
 
 

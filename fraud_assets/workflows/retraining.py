@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 from dagster._core.storage.tags import RUN_KEY_TAG
+from psycopg.types.json import Jsonb
 
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
@@ -42,8 +43,8 @@ class RetrainingStore:
             How many were new.
         """
         rows = [
-            [one.month, one.decision, one.trigger, list(one.reasons), one.report_digest, one.attempt_number,
-             one.run_key, one.fact]
+            [one.month, one.decision, one.trigger, Jsonb([reason.to_dict() for reason in one.reasons]),
+             one.report_digest, one.attempt_number, one.run_key, one.fact]
             for one in decisions
             if one.is_news
         ]  # fmt: skip
@@ -87,9 +88,9 @@ def list_decisions(
         month: of one month; of all when absent.
 
     Returns:
-        For each `number`, `recorded_at`, `month`, `decision` (retrain, wait, no), `trigger`, `reasons`,
-        `report_digest`, `attempt_number`, `run_key`, `run_id` and `run_status`; the last two are None where no run was
-        requested, or not yet.
+        For each `number`, `recorded_at`, `month`, `decision` (retrain, wait, no), `trigger`, `reasons` (rule, text and
+        column of each), `report_digest`, `attempt_number`, `run_key`, `run_id` and `run_status`; the last two are None
+        where no run was requested, or not yet.
     """
     decisions = store.newest(limit, month)
     keys = [one["run_key"] for one in decisions if one["run_key"]]

@@ -54,6 +54,8 @@ def test_rules_are_stored_by_names_that_do_not_change() -> None:
         "parts_unknown", "calibration_unknown", "labels_not_matured", "drift_unknown", "training_unknown", "harm",
         "part_harmed", "miscalibrated", "suspect_month", "package_unknown", "other_scores", "too_slow", "too_large",
         "in_shadow", "needs_approval", "promotion_off", "trained", "by_hand", "unknown_version", "pruned",
+        "no_drift", "broken_data", "broken_labels", "drift_off", "drifted", "worse_than_promised", "too_old",
+        "model_due", "next_attempt", "waits", "given_up", "in_progress", "already_retrained", "cool_down",
         "policy_asks", "not_trained", "replay_ends", "not_judged", "partly_judged", "months_judged", "next_step",
         "earlier_version",
     }  # fmt: skip

@@ -44,7 +44,12 @@ def test_a_decision_is_read_back_as_it_was_made(store):
     assert abs((one.pop("recorded_at") - datetime.now(UTC)).total_seconds()) < 60
     assert one == {
         "number": 1, "month": "2025-07", "decision": "retrain", "trigger": "drift",
-        "reasons": ["the data of 2025-07 drifted and no retraining was requested for this report yet"],
+        "reasons": [
+            {
+                "rule": "drifted", "column": None,
+                "text": "the data of 2025-07 drifted and no retraining was requested for this report yet",
+            }
+        ],
         "report_digest": "abc", "attempt_number": 1, "run_key": "retrain:2025-07:abc:1",
     }  # fmt: skip
 
@@ -109,7 +114,8 @@ def test_people_see_month_decision_trigger_run_and_reasons():
         [
             {
                 "recorded_at": NOW, "month": "2025-07", "decision": "retrain", "trigger": "drift",
-                "reasons": ["[why] not"], "attempt_number": 2, "run_id": "0123456789", "run_status": "SUCCESS",
+                "reasons": [{"rule": "drifted", "text": "[why] not", "column": None}], "attempt_number": 2,
+                "run_id": "0123456789", "run_status": "SUCCESS",
             }
         ],
     )  # fmt: skip

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, TIMESTAMP
 VERSION_TABLE = "fraud_schema_version"
 
 # Oldest first. Here, and not asked of alembic, because whoever only reads should not wait until that is imported.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 
 State = Literal["empty", "behind", "current", "ahead"]
 
@@ -155,7 +155,7 @@ sa.Table(
     _text("month"),
     _text("decision"),
     _text("trigger", nullable=True),
-    sa.Column("reasons", ARRAY(sa.Text), nullable=False),
+    sa.Column("reasons", JSONB, nullable=False),
     _text("report_digest"),
     _count("attempt_number", nullable=True),
     _text("run_key", nullable=True),

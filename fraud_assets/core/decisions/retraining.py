@@ -16,6 +16,7 @@ from fraud_assets.core.digests import digest_text
 from fraud_assets.core.drift.findings import DRIFT_STATUSES, DriftStatus
 from fraud_assets.core.monitoring.verdict import Blame
 from fraud_assets.core.months import check_month, months_between
+from fraud_assets.core.reasons import Reason, Rule
 
 AttemptState = Literal["in_progress", "succeeded", "failed"]
 Trigger = Literal["drift", "performance", "age", "calendar"]
@@ -173,7 +174,7 @@ class RetrainingDecision:
         asked_by: what the attempt answers; see `Attempt.report_digest`.
         attempt_number: of the run to request, from 1; None without a request.
         run_key: under which Dagster launches the run at most once; None without a request.
-        reasons: why, as sentences.
+        reasons: why.
         is_news: whether it is worth a record; that a run is still in progress is none.
     """
 
@@ -184,7 +185,7 @@ class RetrainingDecision:
     asked_by: str | None
     attempt_number: int | None
     run_key: str | None
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     is_news: bool = True
 
     @property
@@ -200,16 +201,17 @@ class RetrainingDecision:
     @property
     def fact(self) -> str:
         """Names the decision, so that the same one, made again at another tick, is the same."""
-        return self.run_key or digest_text(self.month, self.report_digest, self.decision, *self.reasons)
+        said = [one.text for one in self.reasons]
+        return self.run_key or digest_text(self.month, self.report_digest, self.decision, *said)
 
 
 @dataclass(frozen=True)
 class _Ask:
-    """A trigger that applies: what it is answered under, and why, as a sentence."""
+    """A trigger that applies: what it is answered under, and why."""
 
     trigger: Trigger
     asked_by: str
-    reason: str
+    reason: Reason
 
 
 def decide_retrainings(
@@ -265,9 +267,9 @@ def decide_retraining(
     quiet = _why_drift_does_not_ask(signal, policy)
     asks = [] if signal.is_unfit else _scheduled(signal, attempts, policy, models or ModelFacts())
     if quiet is None:
-        asks.insert(0, _Ask("drift", signal.report_digest, f"the data of {month} drifted"))
+        asks.insert(0, _Ask("drift", signal.report_digest, Reason(Rule.DRIFTED, f"the data of {month} drifted")))
     if not asks:
-        return _answer("no", signal, None, quiet or "")
+        return _answer("no", signal, None, *([quiet] if quiet else []))
     ask = asks[0]
     own = [attempt for attempt in attempts if (attempt.month, attempt.report_digest) == (month, ask.asked_by)]
     held = _held_by_own(signal, ask, own, policy, now) or (
@@ -278,11 +280,11 @@ def decide_retraining(
     last = max((attempt.number for attempt in own), default=0)
     number = last + 1
     if own:
-        reasons = [
-            f"attempt {last} for this {_asker(ask)} of {month} failed; attempt {number} of {policy.max_attempts}"
-        ]
+        said = f"attempt {last} for this {_asker(ask)} of {month} failed; attempt {number} of {policy.max_attempts}"
+        reasons = [Reason(Rule.NEXT_ATTEMPT, said)]
     elif ask.trigger == "drift":
-        reasons = [f"{ask.reason} and no retraining was requested for this report yet"]
+        said = f"{ask.reason.text} and no retraining was requested for this report yet"
+        reasons = [replace(ask.reason, text=said)]
     else:
         reasons = [ask.reason]
     reasons += [other.reason for other in asks[1:]]
@@ -290,16 +292,18 @@ def decide_retraining(
     return replace(_answer("retrain", signal, ask, *reasons), attempt_number=number, run_key=key)
 
 
-def _why_drift_does_not_ask(signal: DriftSignal, policy: RetrainingPolicy) -> str | None:
+def _why_drift_does_not_ask(signal: DriftSignal, policy: RetrainingPolicy) -> Reason | None:
     month, status = signal.month, signal.drift_status
     if status != "DRIFT":
-        return f"drift_status of {month} is {status}; only DRIFT asks for a retraining"
+        return Reason(Rule.NO_DRIFT, f"drift_status of {month} is {status}; only DRIFT asks for a retraining")
     if signal.blame == "data":
-        return f"the data of {month} look broken: that is for the owner of the feed, and no model is trained on them"
+        said = f"the data of {month} look broken: that is for the owner of the feed, and no model is trained on them"
+        return Reason(Rule.BROKEN_DATA, said)
     if signal.blame == "labels":
-        return f"the labels of {month} come otherwise than before: that is for those who give them; no model is trained"
+        said = f"the labels of {month} come otherwise than before: that is for those who give them; no model is trained"
+        return Reason(Rule.BROKEN_LABELS, said)
     if "drift" not in policy.triggers:
-        return f"the data of {month} drifted, but the policy does not retrain for drift"
+        return Reason(Rule.DRIFT_OFF, f"the data of {month} drifted, but the policy does not retrain for drift")
     return None
 
 
@@ -333,26 +337,28 @@ def _scheduled(
     ]
 
 
-def _too_old(month: str, models: ModelFacts, limit: int) -> str | None:
+def _too_old(month: str, models: ModelFacts, limit: int) -> Reason | None:
     if models.champion_month is None or models.champion_month > month:
         return None
     age = _apart(models.champion_month, month)
     if age < limit:
         return None
-    return (
+    return Reason(
+        Rule.TOO_OLD,
         f"the champion, version {models.champion_version}, is {age} months old at the end of {month}; "
-        f"{limit} are too many"
+        f"{limit} are too many",
     )
 
 
-def _due(month: str, newest: str | None, every: int) -> str | None:
+def _due(month: str, newest: str | None, every: int) -> Reason | None:
     if newest is not None and _apart(newest, month) < every:
         return None
     pace = "each month" if every == 1 else f"every {every} months"
-    return f"a model is due {pace}, and {f'the newest is of {newest}' if newest else 'there is none yet'}"
+    said = f"a model is due {pace}, and {f'the newest is of {newest}' if newest else 'there is none yet'}"
+    return Reason(Rule.MODEL_DUE, said)
 
 
-def _worse_than_promised(models: ModelFacts) -> str | None:
+def _worse_than_promised(models: ModelFacts) -> Reason | None:
     """That the champion is shown to be worse than when it was first judged; None where it is not shown.
 
     The interval of its AP now must lie below the one then. AP falls with the fraud rate as well, so recall at a false
@@ -366,9 +372,11 @@ def _worse_than_promised(models: ModelFacts) -> str | None:
     # Written so that an unknown value, NaN included, shows nothing.
     if low is None or high is None or before is None or now is None or not (high < low and now < before):
         return None
-    return (
+    return Reason(
+        Rule.WORSE_THAN_PROMISED,
         f"the champion, version {models.champion_version}, shows an average precision of at most {high:.3f} on the "
-        f"labels matured by the end of {realised.month}; in {promised.month} it showed at least {low:.3f}"
+        f"labels matured by the end of {realised.month}; in {promised.month} it showed at least {low:.3f}",
+        "average_precision",
     )
 
 
@@ -380,21 +388,22 @@ def _held_by_own(
     what, states = f"{_asker(ask)} of {signal.month}", {attempt.state for attempt in own}
     last = max(own, key=lambda attempt: attempt.number)
     if "succeeded" in states:
-        return replace(_answer("no", signal, ask, f"the model was already retrained for this {what}"), is_news=False)
+        done = Reason(Rule.ALREADY_RETRAINED, f"the model was already retrained for this {what}")
+        return replace(_answer("no", signal, ask, done), is_news=False)
     if "in_progress" in states:
-        said = f"attempt {last.number} for this {what} is in progress"
-        return replace(_answer("wait", signal, ask, said), is_news=False)
+        running = Reason(Rule.IN_PROGRESS, f"attempt {last.number} for this {what} is in progress")
+        return replace(_answer("wait", signal, ask, running), is_news=False)
     if last.number >= policy.max_attempts:
-        return _answer(
-            "no", signal, ask,
+        said = (
             f"attempt {last.number} of {policy.max_attempts} for this {what} failed; "
-            "no further one is made: find the cause, then start the retraining by hand",
-        )  # fmt: skip
+            "no further one is made: find the cause, then start the retraining by hand"
+        )
+        return _answer("no", signal, ask, Reason(Rule.GIVEN_UP, said))
     wait = policy.waits[min(last.number, len(policy.waits)) - 1]
     if last.ended_at is not None and now < last.ended_at + wait:
         at = (last.ended_at + wait).astimezone(UTC)
         said = f"attempt {last.number} for this {what} failed; the next one is made from {at:%Y-%m-%d %H:%M} UTC on"
-        return _answer("wait", signal, ask, said)
+        return _answer("wait", signal, ask, Reason(Rule.WAITS, said))
     return None
 
 
@@ -412,10 +421,11 @@ def _held_by_others(
         return None
     why = f"two of them are at least {policy.cooldown_months} months apart"
     if done := [attempt.month for attempt in near if attempt.state == "succeeded"]:
-        return _answer("no", signal, ask, f"{ask.reason}, but a model of {max(done)} was trained instead, and {why}")
+        said = f"{ask.reason.text}, but a model of {max(done)} was trained instead, and {why}"
+        return _answer("no", signal, ask, Reason(Rule.COOL_DOWN, said))
     if running := [attempt.month for attempt in near if attempt.state == "in_progress"]:
-        said = f"{ask.reason}, but a model of {max(running)} is in training, and {why}"
-        return _answer("wait", signal, ask, said)
+        said = f"{ask.reason.text}, but a model of {max(running)} is in training, and {why}"
+        return _answer("wait", signal, ask, Reason(Rule.COOL_DOWN, said))
     return None
 
 
@@ -432,7 +442,7 @@ def _apart(one: str, other: str) -> int:
     return len(months_between(*sorted((one, other)))) - 1
 
 
-def _answer(decision: DecisionKind, signal: DriftSignal, ask: _Ask | None, *reasons: str) -> RetrainingDecision:
+def _answer(decision: DecisionKind, signal: DriftSignal, ask: _Ask | None, *reasons: Reason) -> RetrainingDecision:
     return RetrainingDecision(
         signal.month,
         decision,

@@ -85,7 +85,7 @@ def decide(database: Database, number: int) -> None:
     with database.session() as connection:
         connection.execute(
             "INSERT INTO retraining_decisions (month, decision, reasons, report_digest, fact) "
-            "VALUES ('2025-01', 'no', '{}', 'd', %s)",
+            "VALUES ('2025-01', 'no', '[]', 'd', %s)",
             [str(number)],
         )
 

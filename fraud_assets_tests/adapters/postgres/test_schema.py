@@ -223,7 +223,16 @@ def test_readers_of_an_earlier_database_are_told_to_upgrade_and_writers_do(empty
     settings = Settings(database_url=empty.url, contract=contract_file(tmp_path, "schema_tests"))
     with pytest.raises(DatabaseError, match=r"earlier version.*\(revision 0001\).*`fraud db upgrade`, which keeps all"):
         open_database(settings)
-    assert locate_database(settings).version().pending == ("0002", "0003", "0004", "0005", "0006", "0007", "0008")
+    assert locate_database(settings).version().pending == (
+        "0002",
+        "0003",
+        "0004",
+        "0005",
+        "0006",
+        "0007",
+        "0008",
+        "0009",
+    )
     assert open_database(settings, writing=True).version().state == "current"
     assert open_database(settings).version().state == "current"
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from fraud_assets.adapters.postgres.migrations.versions.r0009_retraining_reasons import reasons_of_decision
 from fraud_assets.core.decisions.retraining import (
     Attempt,
     DriftSignal,
@@ -16,6 +17,7 @@ from fraud_assets.core.decisions.retraining import (
     decide_retraining,
     decide_retrainings,
 )
+from fraud_assets.core.digests import digest_text
 
 NOW = datetime(2018, 8, 1, 12, tzinfo=UTC)
 LONG_AGO = NOW - timedelta(days=1)
@@ -33,6 +35,10 @@ def decide(signal=SIGNAL, past=(), policy=POLICY, models=None, now=NOW):
     return decide_retraining(signal, past, policy, now=now, models=models)
 
 
+def said(decision):
+    return tuple(reason.text for reason in decision.reasons)
+
+
 # Drift
 
 
@@ -40,7 +46,7 @@ def test_drift_without_attempts_requests_the_first():
     decision = decide()
     assert (decision.request, decision.attempt_number, decision.pending) == (True, 1, True)
     assert (decision.trigger, decision.run_key) == ("drift", "retrain:2018-07:abc:1")
-    assert decision.reasons == ("the data of 2018-07 drifted and no retraining was requested for this report yet",)
+    assert said(decision) == ("the data of 2018-07 drifted and no retraining was requested for this report yet",)
 
 
 @pytest.mark.parametrize("status", ["OK", "WATCH", "INSUFFICIENT_DATA"])
@@ -48,7 +54,7 @@ def test_nothing_but_drift_asks(status):
     decision = decide(replace(SIGNAL, drift_status=status))
     assert (decision.request, decision.attempt_number, decision.run_key) == (False, None, None)
     assert not decision.pending
-    assert decision.reasons == (f"drift_status of 2018-07 is {status}; only DRIFT asks for a retraining",)
+    assert said(decision) == (f"drift_status of 2018-07 is {status}; only DRIFT asks for a retraining",)
 
 
 def test_a_drift_that_blames_nothing_counts_as_the_world_s():
@@ -62,12 +68,12 @@ def test_on_what_the_report_calls_broken_no_model_is_trained_whatever_asks(blame
     policy = RetrainingPolicy(triggers=("drift", "performance", "age", "calendar"))
     decision = decide(replace(SIGNAL, blame=blame), policy=policy, models=OLD)
     assert (decision.decision, decision.trigger) == ("no", None)
-    assert words in decision.reasons[0]
+    assert words in said(decision)[0]
 
 
 def test_a_policy_without_drift_lets_drift_pass():
     decision = decide(policy=RetrainingPolicy(triggers=("age",)))
-    assert decision.reasons == ("the data of 2018-07 drifted, but the policy does not retrain for drift",)
+    assert said(decision) == ("the data of 2018-07 drifted, but the policy does not retrain for drift",)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +100,7 @@ def test_one_report_is_retrained_for_once(past, number, pending, words):
     assert decision.run_key == (f"retrain:2018-07:abc:{number}" if number else None)
     assert decision.pending == pending
     assert len(decision.reasons) == 1
-    assert words in decision.reasons[0]
+    assert words in said(decision)[0]
 
 
 def test_the_order_of_the_attempts_does_not_matter():
@@ -140,7 +146,7 @@ def test_each_failed_attempt_is_waited_for_longer_than_the_one_before(failed, mi
 def test_a_wait_says_until_when_in_the_same_words_at_every_tick():
     past = attempts("failed", ended_at=NOW)
     first, second = (decide(past=past, now=NOW + timedelta(minutes=passed)) for passed in (1, 2))
-    assert first.reasons == (
+    assert said(first) == (
         "attempt 1 for this drift report of 2018-07 failed; the next one is made from 2018-08-01 12:05 UTC on",
     )
     assert first.fact == second.fact
@@ -169,7 +175,7 @@ def test_within_the_cool_down_of_another_month_s_model_none_is_trained(month, st
 
 def test_the_cool_down_says_which_model_stands_in_the_way():
     decided = decide(past=attempts("succeeded", month="2018-06"), policy=RetrainingPolicy(cooldown_months=2))
-    assert decided.reasons == (
+    assert said(decided) == (
         "the data of 2018-07 drifted, but a model of 2018-06 was trained instead, and two of them are at least "
         "2 months apart",
     )
@@ -209,7 +215,7 @@ YOUNG = replace(OLD, champion_month="2018-03", newest_month="2018-05")
 def test_a_champion_that_is_shown_to_be_worse_than_promised_asks():
     decision = decide(QUIET, models=YOUNG)
     assert (decision.trigger, decision.run_key) == ("performance", "retrain:2018-07:performance-v3:1")
-    assert decision.reasons == (
+    assert said(decision) == (
         "the champion, version 3, shows an average precision of at most 0.580 on the labels matured by the end of "
         "2018-07; in 2017-09 it showed at least 0.600",
     )
@@ -236,7 +242,7 @@ def test_a_champion_of_twelve_months_asks_and_one_of_eleven_does_not():
     facts = ModelFacts(champion_version=3, champion_month="2017-07", newest_month="2017-07")
     decision = decide(QUIET, models=facts)
     assert (decision.trigger, decision.run_key) == ("age", "retrain:2018-07:age-v3:1")
-    assert decision.reasons == ("the champion, version 3, is 12 months old at the end of 2018-07; 12 are too many",)
+    assert said(decision) == ("the champion, version 3, is 12 months old at the end of 2018-07; 12 are too many",)
     assert decide(QUIET, models=replace(facts, champion_month="2017-08")).decision == "no"
 
 
@@ -289,8 +295,8 @@ def test_all_that_asks_is_named_and_drift_is_what_is_answered():
     decision = decide(models=OLD)
     assert decision.trigger == "drift"
     assert len(decision.reasons) == 3
-    assert "average precision" in decision.reasons[1]
-    assert "12 months old" in decision.reasons[2]
+    assert "average precision" in said(decision)[1]
+    assert "12 months old" in said(decision)[2]
 
 
 # The record
@@ -304,6 +310,41 @@ def test_what_is_only_still_so_is_no_news():
 
 def test_one_request_is_one_fact_whatever_else_has_come_to_ask_for_it():
     assert decide().fact == decide(models=OLD).fact == "retrain:2018-07:abc:1"
+
+
+@pytest.mark.parametrize(
+    ("signal", "past", "policy", "models", "rules"),
+    [
+        (QUIET, (), POLICY, None, ["no_drift"]),
+        (replace(SIGNAL, blame="data"), (), POLICY, None, ["broken_data"]),
+        (replace(SIGNAL, blame="labels"), (), POLICY, None, ["broken_labels"]),
+        (SIGNAL, (), CALENDAR, ModelFacts(newest_month="2018-07"), ["drift_off"]),
+        (SIGNAL, (), POLICY, OLD, ["drifted", "worse_than_promised", "too_old"]),
+        (QUIET, (), CALENDAR, ModelFacts(), ["model_due"]),
+        (SIGNAL, attempts("failed"), POLICY, None, ["next_attempt"]),
+        (SIGNAL, attempts("failed", ended_at=NOW), POLICY, None, ["waits"]),
+        (SIGNAL, attempts("failed", "failed", "failed"), POLICY, None, ["given_up"]),
+        (SIGNAL, attempts("in_progress"), POLICY, None, ["in_progress"]),
+        (SIGNAL, attempts("succeeded"), POLICY, None, ["already_retrained"]),
+        (SIGNAL, attempts("succeeded", month="2018-06"), RetrainingPolicy(cooldown_months=2), None, ["cool_down"]),
+        (SIGNAL, attempts("in_progress", month="2018-06"), RetrainingPolicy(cooldown_months=2), None, ["cool_down"]),
+    ],
+)
+def test_each_reason_has_a_rule_which_revision_0009_tells_from_its_sentence(signal, past, policy, models, rules):
+    reasons = decide(signal, past, policy, models).reasons
+    assert [reason.rule for reason in reasons] == rules
+    assert reasons_of_decision([reason.text for reason in reasons]) == [reason.to_dict() for reason in reasons]
+
+
+def test_a_sentence_that_is_not_recognised_is_kept():
+    assert reasons_of_decision(["nothing asks", "attempt 1"]) == [
+        {"rule": "earlier_version", "text": text, "column": None} for text in ("nothing asks", "attempt 1")
+    ]
+
+
+def test_a_decision_is_known_by_the_fact_that_it_had_when_reasons_were_sentences():
+    sentence = "drift_status of 2018-07 is OK; only DRIFT asks for a retraining"
+    assert decide(QUIET).fact == digest_text("2018-07", "abc", "no", sentence)
 
 
 def test_the_same_answer_to_another_report_is_another_fact():
