@@ -107,6 +107,16 @@ def test_rows_of_several_types_are_read_as_each_alone():
     assert UNITS.read(rows)["transaction_id"].to_pylist() == [7, 8, 9]
 
 
+def test_whole_numbers_beyond_those_of_floating_point_are_read_beside_others():
+    """A column of both was made one of floating-point numbers, which pyarrow refuses beyond 2**53."""
+    rows = [
+        SOURCE | {"amount": 80.5},
+        SOURCE | {"amount": 2**53 + 2, "tx_id": "Z2"},
+        SOURCE | {"amount": 1, "tx_id": "Z3"},
+    ]
+    assert READER.read(rows)["amount"].to_pylist() == [80.5, float(2**53 + 2), 1.0]
+
+
 def test_whose_names_they_are_can_be_said():
     contract = parse_contract("""
 name: same
@@ -158,7 +168,12 @@ TEXTS = st.text(st.characters(), max_size=30) | st.sampled_from(
         "30.02.2024 25:61",
     ]
 )
-NUMBERS = st.integers() | st.integers(-(10**400), 10**400) | st.floats() | st.sampled_from([2**63, -(2**63) - 1, 1e308])
+NUMBERS = (
+    st.integers()
+    | st.integers(-(10**400), 10**400)
+    | st.floats()
+    | st.sampled_from([2**53 + 1, -(2**62), 2**63, -(2**63) - 1, 1e308])
+)
 JSON = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),

@@ -13,8 +13,16 @@ import httpx
 import psutil
 import pyarrow as pa
 import pytest
+import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from benchmarks.browser import open_browser, try_a_request
 from fraud_assets.adapters.key_file import change_keys
@@ -46,6 +54,13 @@ from fraud_assets_tests.test_service import (
     store_of,
     transaction_rows,
 )
+
+AS_DESCRIBED = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
 
 __all__ = ["card_bento", "card_features", "card_model", "cards", "database_url", "postgres"]
 
@@ -147,6 +162,22 @@ def test_the_example_of_each_route_scores_as_it_is(service, description, route):
     body = description["paths"][route]["post"]["requestBody"]["content"]["application/json"]
     answer = service.post(route, json=body["example"])
     assert len(probabilities(answer)) == 1
+
+
+@pytest.mark.parametrize("route", ["/v1/score", "/v1/score/features", "/score", "/v1/feedback", "/v1/approve"])
+def test_what_is_made_from_the_description_is_answered_as_it_says(service, description, route):
+    """Right and wrong requests: no 5xx, and no answer of a status or form that is not described."""
+    base = f"http://127.0.0.1:{service.base_url.port}"
+    operation = schemathesis.openapi.from_dict(description)[route]["POST"]
+    requests = st.one_of(operation.as_strategy(generation_mode=mode) for mode in GenerationMode)
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(requests)
+    def asks(request):
+        answer = request.call(base_url=base, timeout=60)
+        request.validate_response(answer, checks=AS_DESCRIBED)
+
+    asks()
 
 
 def test_the_description_names_the_contract_s_fields(description, card_model):

@@ -40,6 +40,7 @@ MOST_BACKLOG_SECONDS = 0.3
 LEAST_BACKLOG = 64  # requests
 MANY = "more requests came at once than can be answered in time; send this one again later"
 WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
+METHODS = (*WITHOUT_BODY, "POST")
 
 
 # The page's own files, and nothing from elsewhere; its scripts are all files.
@@ -105,15 +106,17 @@ class RequestLimits:
         self._backlog = Backlog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or answers 400, 408, 413, 415 or 429."""
+        """Passes the request on, or answers 400, 405, 408, 413, 415 or 429."""
         if scope["type"] != "http" or scope["method"] in WITHOUT_BODY:
             await self.app(scope, receive, _with_own_files(send))
             return
         held = [0]
         try:
+            if scope["method"] not in METHODS:
+                raise _RefusedError(405, f"this method has no use here; use one of {', '.join(METHODS)}")
             await self._pass_on(scope, receive, send, held)
         except _RefusedError as refused:
-            headers = {"Retry-After": "1"} if refused.status == 429 else {}
+            headers = {429: {"Retry-After": "1"}, 405: {"Allow": ", ".join(METHODS)}}.get(refused.status, {})
             if not refused.was_read:
                 # The rest of the body stays unread, so this connection is of no further use.
                 headers["Connection"] = "close"

@@ -25,6 +25,7 @@ from bentos.fraud_scorer.following import Follower
 from bentos.fraud_scorer.keys import CALLER
 from bentos.fraud_scorer.loaded import LoadedModel
 from bentos.fraud_scorer.requests import (
+    FLOAT32_MAX,
     AnswerRequest,
     AskedAnswer,
     FeaturesRequest,
@@ -38,7 +39,7 @@ from bentos.fraud_scorer.requests import (
     TransactionsRequest,
     refused,
 )
-from bentos.fraud_scorer.transactions import INT64_MAX, LONGEST_TEXT
+from bentos.fraud_scorer.transactions import FIRST_INSTANT, INT64_MAX, LAST_INSTANT, LONGEST_TEXT, YEARS
 from fraud_assets.core.contracts.contract import Column, Contract
 from fraud_assets.core.features.declarations import feature_descriptions
 
@@ -55,11 +56,13 @@ ANSWERS = {
     "503": "History is needed, and cannot be read.",
     "504": "It took too long, and what was left was not computed.",
 }
+# Blanks alone are no value.
+WITH_VALUE = r"^[^\x00]*[^\s\x00-\x1f][^\x00]*$"
 CONFLICT = {"409": "The version does not wait, or is answered otherwise already."}
 TYPES: dict[str, dict[str, Any]] = {
     "integer": {"type": "integer", "format": "int64", "minimum": -INT64_MAX - 1, "maximum": INT64_MAX},
-    "number": {"type": "number"},
-    "string": {"type": "string", "maxLength": LONGEST_TEXT},
+    "number": {"type": "number", "minimum": -FLOAT32_MAX, "maximum": FLOAT32_MAX},
+    "string": {"type": "string", "maxLength": LONGEST_TEXT, "pattern": r"^[^\x00]*$"},
     "date": {"type": "string", "format": "date"},
     "boolean": {"type": "boolean"},
 }
@@ -212,7 +215,7 @@ def _operation(
     takes: type[BaseModel] | None, gives: type[BaseModel], about: tuple[str, str, str], example: Any = None
 ) -> dict[str, Any]:
     tag, summary, description = about
-    statuses = ANSWERS if takes else {}
+    statuses = ANSWERS if takes else {status: ANSWERS[status] for status in ("401", "403", "503")}
     if tag == "approval":
         statuses = statuses | {"404": "There is none of this number."} if takes is None else statuses | CONFLICT
     operation: dict[str, Any] = {
@@ -274,7 +277,10 @@ def transaction_schema(contract: Contract) -> dict[str, Any]:
         "event_timestamp": {
             "type": "string",
             "format": "date-time",
-            "description": "When it happened, in ISO 8601 with an offset or Z.",
+            "pattern": YEARS,
+            "description": (
+                f"When it happened, in ISO 8601 with an offset or Z, {FIRST_INSTANT.year} to {LAST_INSTANT.year - 1}."
+            ),
         },
     }
     properties |= {
@@ -323,7 +329,8 @@ def features_schema(model: LoadedModel) -> dict[str, Any]:
         "description": "All features of the model by name, null where one is not known.",
         "properties": {
             name: {
-                "type": ["string" if name in texts else "number", "null"],
+                **(kind := TYPES["string" if name in texts else "number"]),
+                "type": [kind["type"], "null"],
                 **({"description": meanings[name]} if name in meanings else {}),
             }
             for name in model.manifest.features
@@ -343,4 +350,6 @@ def _column(column: Column, what: str) -> dict[str, Any]:
         said["enum"] = [*column.categories, *([None] if column.nullable else [])]
     if column.nullable:
         said["type"] = [said["type"], "null"]
+    elif "pattern" in said:
+        said["pattern"] = WITH_VALUE
     return said | {"description": column.in_words(what)}

@@ -26,11 +26,13 @@ from fraud_assets.core.intake.accept import convert
 Names = Literal["platform", "source"]
 
 # PostgreSQL's and Arrow's whole numbers.
+FLOAT64_WHOLE = 2**53  # up to it, floating-point numbers have every whole one
 INT64_MAX = 2**63 - 1
 # Far from the ends of every timestamp type on the way (nanoseconds in int64 end in 2262), with room for
 # history.
 FIRST_INSTANT = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_INSTANT = datetime(2200, 1, 1, tzinfo=UTC)
+YEARS = "^(19[7-9]|20[0-9]|21[0-9])[0-9]-"  # of these, as the service's description has it
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 # What is read as it stands, whatever a contract says of identifiers, missing values and numbers.
 PLAIN_TEXT = re.compile(r"[A-Za-z0-9_:/-](?:[A-Za-z0-9 _:/-]{0,98}[A-Za-z0-9_:/-])?").fullmatch
@@ -347,12 +349,13 @@ def _unfit(value: Any) -> str | None:
 def _as_delivered(values: list[Any], style: Csv) -> pa.Array:
     """A column as a file would have it: of one type, or as the text that the contract reads."""
     kinds = {type(value) for value in values if value is not None}
-    small = all(-INT64_MAX - 1 <= value <= INT64_MAX for value in values if type(value) is int)
+    whole = [abs(value) for value in values if type(value) is int]
+    largest = max(whole, default=0)
     if kinds <= {bool}:
         return pa.array(values, pa.bool_() if kinds else pa.string())
-    if kinds <= {int} and small:
+    if kinds <= {int} and largest <= INT64_MAX:
         return pa.array(values, pa.int64())
-    if kinds <= {int, float} and small:
+    if kinds <= {int, float} and largest <= FLOAT64_WHOLE:
         return pa.array(values, pa.float64())
     return pa.array([None if value is None else _text(value, style) for value in values], pa.string())
 
