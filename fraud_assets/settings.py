@@ -391,6 +391,11 @@ class Settings(BaseSettings):
         return self._home / "keys" / "pass-through.seed"
 
     @property
+    def erasure_key_file(self) -> Path:
+        """Where the key lies by which erased persons are recognised; made at the first erasure."""
+        return self._home / "keys" / "erasure.key"
+
+    @property
     def dagster_home(self) -> Path:
         """Dagster's local folder: logs of steps; its runs and events are in Postgres."""
         return self.workspace / "dagster"

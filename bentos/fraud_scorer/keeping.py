@@ -20,10 +20,12 @@ from prometheus_client import Counter, Gauge
 
 from bentos.fraud_scorer.loaded import LoadedModel
 from fraud_assets.adapters.online.history import DATABASE_VARIABLE
+from fraud_assets.adapters.people.key import KEY_VARIABLE
 from fraud_assets.adapters.scores.keeper import Keeper
 from fraud_assets.adapters.scores.sink import Sink
 from fraud_assets.adapters.scores.spool import Spool
 from fraud_assets.adapters.scores.state import KeptState
+from fraud_assets.core.lineage.tables import personal_columns
 from fraud_assets.core.models.kept_scores import Scored
 from fraud_assets.core.models.pass_through import PassThrough
 
@@ -55,6 +57,8 @@ class Keeping:
             ValueError: for a value that cannot be, by its variable.
         """
         self._folder, self._url = environment.get(FOLDER_VARIABLE), environment.get(DATABASE_VARIABLE)
+        key = environment.get(KEY_VARIABLE)
+        self._erasure_key = Path(key) if key else None
         self._limit = _number(environment, LIMIT_VARIABLE, USUAL_LIMIT)
         self._most = _number(environment, AMOUNT_VARIABLE, "0") if environment.get(AMOUNT_VARIABLE) else None
         seed = environment.get(SEED_VARIABLE, "").encode()
@@ -75,7 +79,8 @@ class Keeping:
             return
         try:
             spool = Spool(Path(self._folder), int(self._limit * 2**20))
-            self._keeper = Keeper(spool, Sink(self._url), self._watch)
+            sink = Sink(self._url, self._erasure_key, personal_columns(model.contract))
+            self._keeper = Keeper(spool, sink, self._watch)
         except OSError as error:
             logger.error("scores are not kept, and none is let through: %s", error)
             return

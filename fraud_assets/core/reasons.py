@@ -107,6 +107,9 @@ class Rule(StrEnum):
     ALREADY_RETRAINED = "already_retrained"
     COOL_DOWN = "cool_down"
 
+    # What was done about people's rows
+    ERASED = "erased"
+
     # A month of a backtest
     POLICY_ASKS = "policy_asks"
     NOT_TRAINED = "not_trained"

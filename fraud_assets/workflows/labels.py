@@ -25,6 +25,7 @@ from psycopg.types.json import Jsonb
 from fraud_assets.adapters.asked.labels import COLUMNS, FEEDBACK, LOCK, NEW_STATEMENTS, STATED
 from fraud_assets.adapters.files.dialects import open_by_header
 from fraud_assets.adapters.files.reader import OpenedFile, SourceError, open_rows, together
+from fraud_assets.adapters.people.book import read_erased
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.sources import FolderSource, Source
@@ -126,15 +127,17 @@ def months_with_feedback(store: MonthStore, after: int | None) -> tuple[int, lis
     return newest, sorted({month for (known,) in rows if (month := store.contract.month_of(known)) in stored})
 
 
-def quarantine(database: Database, refused: pa.Table, *, instead_of: tuple[str, ...] = ()) -> None:
+def quarantine(store: MonthStore, refused: pa.Table, *, instead_of: tuple[str, ...] = ()) -> None:
     """Keeps rows of label files that cannot be used, each once.
 
     Args:
-        database: where they are kept.
-        refused: as `StatedRows.refused`.
+        store: where they are kept.
+        refused: as `StatedRows.refused`; of a person who was erased, no more than the pseudonym is kept.
         instead_of: files whose earlier rows are forgotten, because they have been read again.
     """
-    with database.session() as connection:
+    erased = read_erased(store.database)
+    columns = {name: column.column for name, column in store.contract.entities.items()}
+    with store.database.session() as connection:
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.quarantined_labels'))")
         connection.execute("DELETE FROM quarantined_labels WHERE file = ANY(%s)", [list(instead_of)])
         for part in refused.to_batches(max_chunksize=PART_ROWS):
@@ -142,7 +145,10 @@ def quarantine(database: Database, refused: pa.Table, *, instead_of: tuple[str, 
                 "INSERT INTO quarantined_labels (file, row_number, reasons, original, refusal) "
                 "VALUES (%s, %s, %s, %s, %s) ON CONFLICT (refusal) DO NOTHING",
                 [
-                    [row["file"], row["row_number"], Jsonb(json.loads(row["reasons"])), row["original"], _refusal(row)]
+                    [
+                        *(row["file"], row["row_number"], Jsonb(json.loads(row["reasons"]))),
+                        *((erased and erased.original(row["original"], columns)) or row["original"], _refusal(row)),
+                    ]
                     for row in part.to_pylist()
                 ],
             )
@@ -319,7 +325,7 @@ def _read_feed(
     """
     read = read_feed(store.contract, feed, files, month, now)
     refused = pa.concat_tables([one.refused for one in read])
-    quarantine(store.database, refused, instead_of=tuple(path.name for path in files))
+    quarantine(store, refused, instead_of=tuple(path.name for path in files))
     if refusal := feed_refusal(read, store.contract, month):
         raise IntakeError(refusal)
     taken = pa.concat_tables([one.taken for one in read])
@@ -476,7 +482,7 @@ def add_file(
     seen = seen_transactions(store, read.taken["transaction_id"]).sort_by("event_timestamp")
     earliest = seen.group_by("transaction_id").aggregate([("event_timestamp", "min")])
     read = refuse_premature(read, earliest.rename_columns(["transaction_id", "event_timestamp"]), rows, numbers)
-    quarantine(store.database, read.refused)
+    quarantine(store, read.refused)
     new = record_added(store.database, read.taken)
     unseen = pc.invert(pc.is_in(new["transaction_id"], seen["transaction_id"].combine_chunks()))
     months = Counter(contract.month_of(moment) for moment in new["label_timestamp"].to_pylist())

@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from fraud_assets.adapters.people.key import KEY_VARIABLE
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.scores.spool import spooled_bytes
 from fraud_assets.adapters.scores.state import read_states
@@ -44,6 +45,7 @@ def scores_environment(settings: Settings) -> dict[str, str]:
         "FRAUD_SCORES_FOLDER": str(settings.scores_path),
         "FRAUD_SCORES_SPOOL_MB": str(settings.scores_spool_mb),
         "FRAUD_PASS_THROUGH": str(settings.pass_through),
+        KEY_VARIABLE: str(settings.erasure_key_file),
     }
     if not settings.pass_through:
         return environment

@@ -173,10 +173,10 @@ def test_refused_rows_are_kept_once_until_their_file_is_read_anew(database):
                 "SELECT file, row_number, reasons -> 0 ->> 'text' FROM quarantined_labels ORDER BY 1"
             ).fetchall()
 
-    quarantine(database, bad)
-    quarantine(database, bad)
+    quarantine(MonthStore(database, CONTRACT), bad)
+    quarantine(MonthStore(database, CONTRACT), bad)
     assert kept() == [("a", 1, "x; z"), ("b", 1, "y")]
-    quarantine(database, bad.slice(0, 0), instead_of=("a",))
+    quarantine(MonthStore(database, CONTRACT), bad.slice(0, 0), instead_of=("a",))
     assert kept() == [("b", 1, "y")]
 
 
@@ -186,7 +186,7 @@ def test_a_row_that_is_refused_again_in_other_words_is_kept_once(database):
         return pa.table({"file": ["a"], "row_number": [1], "reasons": reasons, "original": ["{}"]})
 
     for rows in (refused("one; way\n- or so"), refused("another way"), refused("another", Rule.MISSING_VALUE)):
-        quarantine(database, rows)
+        quarantine(MonthStore(database, CONTRACT), rows)
     kept = refused_rows(database)
     assert all_said(kept["reasons"]) == ["one; way\n- or so", "another"]
     assert commonest_reason(kept) == "1 rows: one; way\n- or so (first row 1 of a: )"

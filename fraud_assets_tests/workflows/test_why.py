@@ -81,7 +81,7 @@ def test_label_rows_that_all_were_refused_are_counted_with_their_reason(store: M
         {"file": "labels_2024-02_a.csv", "row_number": row, "reasons": stored("known: no time"), "original": "{}"}
         for row in range(1, 4)
     ] + [{"file": "labels_2024-03.csv", "row_number": 1, "reasons": stored("of another month"), "original": "{}"}]
-    quarantine(store.database, pa.Table.from_pylist(refused))
+    quarantine(store, pa.Table.from_pylist(refused))
     assert said(store) == ["0.0 % fraud: all 3 label rows were refused: known: no time"]
 
 

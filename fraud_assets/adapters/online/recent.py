@@ -7,14 +7,27 @@ transaction. What they count for is for `bentos/fraud_scorer/store.py`.
 from __future__ import annotations
 
 import math
+import os
 import secrets
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from fraud_assets.adapters.online.history import POSTGRES_TYPES, TIMESTAMP, History, quoted, span_arrays, spans_sql
+from fraud_assets.adapters.online.history import (
+    POSTGRES_TYPES,
+    TIMESTAMP,
+    History,
+    HistoryError,
+    quoted,
+    span_arrays,
+    spans_sql,
+)
+from fraud_assets.adapters.people.key import ERASED, KEY_VARIABLE, erased_by
 from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.lineage.tables import personal_columns
+from fraud_assets.core.people.pseudonyms import ErasureError
 
 # A month is delivered within a few weeks after its end; what is in none of them by then never happened.
 KEPT_DAYS = 75
@@ -37,7 +50,9 @@ class RecentTransactions:
         """
         self._history = history
         self._schema = contract.transactions_schema()
-        self._entities = tuple(contract.entities)
+        self._entities, self._personal = tuple(contract.entities), personal_columns(contract)
+        key = os.environ.get(KEY_VARIABLE)
+        self._erasure_key = Path(key) if key else None
         # So that nobody is told of what it wrote itself.
         self._writer = secrets.token_hex(8)
         self._seen = 0
@@ -80,6 +95,7 @@ class RecentTransactions:
         Args:
             rows: columns of `Contract.transactions_schema`.
         """
+        rows = self._renamed(rows)
         names = ", ".join(quoted(name) for name in self._schema.names)
         arrays = [
             pa.ListArray.from_arrays([0, rows.num_rows], rows[name].combine_chunks()) for name in rows.schema.names
@@ -97,6 +113,21 @@ class RecentTransactions:
             pa.record_batch([pa.array([self._writer]), *arrays], names=["writer", *rows.schema.names]),
             math.inf,
         )
+
+    def _renamed(self, rows: pa.Table) -> pa.Table:
+        """Rows with pseudonyms for persons who were erased.
+
+        Raises:
+            HistoryError: when there are some, and the key to recognise them is not there.
+        """
+        there = self._history.fetch("SELECT to_regclass('public.erased_entities') IS NOT NULL AS there", None, math.inf)
+        if not there["there"][0].as_py():
+            return rows
+        try:
+            erased = erased_by(self._history.fetch(ERASED, None, math.inf).to_pylist(), self._erasure_key)
+        except ErasureError as error:
+            raise HistoryError(str(error)) from error
+        return erased.renamed(rows, self._entities, self._personal) if erased else rows
 
     def newer(self) -> pa.Table:
         """What others have stored since this was last asked."""

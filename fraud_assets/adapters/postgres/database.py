@@ -52,9 +52,16 @@ ORDER BY 1
 class Database:
     """A PostgreSQL database that holds the platform's tables, Dagster's storage and MLflow's."""
 
-    def __init__(self, url: str, *, writable: bool = True) -> None:
-        """Takes a `postgresql://` URL, and whether `session` may write; connects to nothing yet."""
+    def __init__(self, url: str, *, writable: bool = True, erasure_key: Path | None = None) -> None:
+        """Takes a `postgresql://` URL; connects to nothing yet.
+
+        Args:
+            url: of the database.
+            writable: whether `session` may write.
+            erasure_key: the file with the key by which erased persons are recognised; None outside of a home.
+        """
         self.url = url
+        self.erasure_key = erasure_key
         self.writable = writable
         self._idle: list[Any] = []
         # ADBC complains of connections that are collected open, as when the cache of databases is emptied.
@@ -269,13 +276,19 @@ def open_database(settings: Settings, *, writing: bool = False) -> Database:
         DatabaseError: when it cannot be reached, belongs to another contract, or was made by a later version; without
             `writing` also when it was made by an earlier one.
     """
-    return _open(settings.database_url, settings.postgres_folder, settings.loaded_contract.name, writing)
+    return _open(
+        settings.database_url,
+        settings.postgres_folder,
+        settings.loaded_contract.name,
+        writing,
+        settings.erasure_key_file,
+    )
 
 
 @lru_cache(maxsize=16)
-def _open(database_url: str | None, folder: Path, contract_name: str, writing: bool) -> Database:
+def _open(database_url: str | None, folder: Path, contract_name: str, writing: bool, erasure_key: Path) -> Database:
     with _reachable():
-        database = Database(_located(database_url, folder, contract_name), writable=writing)
+        database = Database(_located(database_url, folder, contract_name), writable=writing, erasure_key=erasure_key)
         if writing:
             database.prepare(contract_name)
         else:
@@ -291,7 +304,9 @@ def locate_database(settings: Settings) -> Database:
     """
     with _reachable():
         database = Database(
-            _located(settings.database_url, settings.postgres_folder, settings.loaded_contract.name), writable=False
+            _located(settings.database_url, settings.postgres_folder, settings.loaded_contract.name),
+            writable=False,
+            erasure_key=settings.erasure_key_file,
         )
         database.version()
     return database

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import sql
 
+from fraud_assets.adapters.people.book import read_erased, renamed_rows
 from fraud_assets.adapters.postgres.database import Database, open_database
 from fraud_assets.adapters.postgres.month_writer import (
     MonthWrite,
@@ -88,7 +89,8 @@ class MonthStore:
     ) -> list[MonthWrite]:
         """Replaces each of `months` with its rows, in this order, each month in one transaction.
 
-        A month whose rows are those already there is left as it is.
+        A month whose rows are those already there is left as it is. Persons who were erased are renamed, whoever
+        delivers them.
 
         Args:
             name: the table.
@@ -102,8 +104,10 @@ class MonthStore:
         Raises:
             TableError: when a column is missing, a value does not fit its type, a row lies outside its month, or a
                 stream is not in order. Months before the one at fault have been replaced.
+            ErasureError: when persons were erased, and the key to recognise them is not there.
         """
         table = self.table(name)
+        erased = read_erased(self.database)
         bounds = {month: month_bounds(table, self.contract, month) for month in months}
         given = _split(data, table, bounds) if isinstance(data, pa.Table) else data
         writes = []
@@ -112,9 +116,14 @@ class MonthStore:
             for month in months:
                 rows = given[month]
                 if not isinstance(rows, pa.Table):
-                    rows = checked(rows, table, month, bounds[month])
+                    rows = (
+                        renamed_rows(erased, part, table, self.contract)
+                        for part in checked(rows, table, month, bounds[month])
+                    )
                 elif given is data:
                     rows = _split(rows, table, {month: bounds[month]})[month]
+                if isinstance(rows, pa.Table):
+                    rows = renamed_rows(erased, rows, table, self.contract)
                 own = _own_inputs(inputs, month)
                 write = write_month(
                     connection, table, month, bounds[month], rows, is_intact=partial(self._is_intact, table, month),
@@ -199,8 +208,8 @@ class MonthStore:
         schema = pa.schema([table.schema.field(column) for column in wanted])
         first = first_month or self.contract.first_month
         written, rows = self._read(table, wanted, first, last_month)
-        digests = {month: digest for month, (digest, _) in written.items()}
-        expected = sum(n_rows for month, (_, n_rows) in written.items() if first <= month <= (last_month or month))
+        digests = {month: digest for month, (digest, _, _) in written.items()}
+        expected = sum(n_rows for month, (_, n_rows, _) in written.items() if first <= month <= (last_month or month))
         if rows.num_rows != expected:
             self._refuse_damages(name, first, last_month)
         # Months from before a column was declared do not have it.
@@ -239,8 +248,8 @@ class MonthStore:
 
     def _read(
         self, table: Table, columns: list[str], first_month: str, last_month: str | None
-    ) -> tuple[dict[str, tuple[str, int]], pa.Table]:
-        """Digest and number of rows of the table's months and the rows of a range, all as of one moment."""
+    ) -> tuple[dict[str, tuple[str, int, str]], pa.Table]:
+        """Name, number of rows and digest of the table's months and the rows of a range, all as of one moment."""
         nothing = _nullable(pa.schema([table.schema.field(column) for column in columns]).empty_table())
         with self.database.bulk() as connection, connection.cursor() as cursor:
             cursor.execute("SELECT to_regclass($1) IS NULL", [f"public.{table.name}"])
@@ -253,7 +262,10 @@ class MonthStore:
             source = sql.Identifier("public", table.name)
             cursor.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(source).as_string())
             cursor.execute(DIGESTS, [table.name])
-            written = {row["month"]: (row["digest"], row["n_rows"]) for row in cursor.fetch_arrow_table().to_pylist()}
+            written = {
+                row["month"]: (row["name"], row["n_rows"], row["digest"])
+                for row in cursor.fetch_arrow_table().to_pylist()
+            }
             cursor.execute(COLUMNS, [f"public.{table.name}"])
             there = set(cursor.fetch_arrow_table()["attname"].to_pylist())
 
@@ -269,14 +281,14 @@ class MonthStore:
             parts: dict[str, pa.Table] = {}
             missing = []
             for month in [month for month in sorted(written) if first_month <= month <= (last_month or month)]:
-                known = RECENT_MONTHS.get(table, written[month][0], columns)
+                known = RECENT_MONTHS.get(table, written[month][2], columns)
                 if known is None:
                     missing.append(month)
                 parts[month] = nothing if known is None else known.cast(nothing.schema)
             rows = stored(missing[0], missing[-1]) if missing else nothing
         for month in missing:
             parts[month] = rows.filter(inside(rows, table, month_bounds(table, self.contract, month)))
-            digest, n_rows = written[month]
+            _, n_rows, digest = written[month]
             if parts[month].num_rows == n_rows:
                 RECENT_MONTHS.keep(table, digest, parts[month])
         return written, pa.concat_tables([nothing, *parts.values()])
@@ -340,18 +352,22 @@ class MonthStore:
         return row is not None and row[0] is not None
 
     def months(self, name: str) -> dict[str, str]:
-        """The months that are stored, in order, each with its current digest."""
+        """The months that are stored, in order, each with the digest that is its name now (`people/book.py`)."""
         if not self.exists("month_versions"):
             return {}
         rows = self.database.query(DIGESTS, [name])
-        return dict(zip(rows["month"].to_pylist(), rows["digest"].to_pylist(), strict=True))
+        return dict(zip(rows["month"].to_pylist(), rows["name"].to_pylist(), strict=True))
 
-    def current(self) -> dict[tuple[str, str], tuple[str, Inputs | None]]:
-        """Of every stored month, by table and month: its digest and what it was made of (None where not recorded)."""
+    def current(self, *, as_stored: bool = False) -> dict[tuple[str, str], tuple[str, Inputs | None]]:
+        """Of every stored month, by table and month: its digest and what it was made of (None where not recorded).
+
+        Args:
+            as_stored: the digest of the rows as they are, instead of the one that is the month's name.
+        """
         rows = self.database.rows(
             "month_versions",
-            "SELECT DISTINCT ON (table_name, month) table_name, month, digest, inputs FROM month_versions "
-            "ORDER BY table_name, month, id DESC",
+            f"SELECT DISTINCT ON (table_name, month) table_name, month, {'digest' if as_stored else NAME}, inputs "
+            f"FROM month_versions {NAMED} ORDER BY table_name, month, id DESC",
         )
         return {(name, month): (digest, inputs) for name, month, digest, inputs in rows}
 
@@ -380,8 +396,15 @@ VERSIONS = pa.schema(
     ]
 )
 COLUMNS = "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped"
+# A month that was rewritten for the sake of people keeps the name that it had.
+NAME = "coalesce(was, digest)"
+NAMED = (
+    "LEFT JOIN (SELECT table_name, month, is_now AS digest, was FROM erased_digests) AS renamed "
+    "USING (table_name, month, digest)"
+)
 DIGESTS = (
-    "SELECT DISTINCT ON (month) month, digest, n_rows FROM month_versions WHERE table_name = $1 ORDER BY month, id DESC"
+    f"SELECT DISTINCT ON (month) month, digest, {NAME} AS name, n_rows FROM month_versions {NAMED} "
+    "WHERE table_name = $1 ORDER BY month, id DESC"
 )
 
 

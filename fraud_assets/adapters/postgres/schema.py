@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, TIMESTAMP
 VERSION_TABLE = "fraud_schema_version"
 
 # Oldest first. Here, and not asked of alembic, because whoever only reads should not wait until that is imported.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0016")
 
 State = Literal["empty", "behind", "current", "ahead"]
 
@@ -265,6 +265,31 @@ sa.Table(
     sa.Column("month", sa.Text, primary_key=True),
     _count("n_rows"),
     _moment("last_scored_at"),
+)
+
+# Of each person a keyed hash, never the identifier; see `core/people/pseudonyms.py`.
+sa.Table(
+    "erased_entities",
+    CONTROL_TABLES,
+    _number(),
+    _moment("erased_at", now=True),
+    _text("entity"),
+    _text("hash", unique=True),
+    _text("pseudonym", unique=True),
+    _text("actor"),
+    _text("reason"),
+)
+
+# The names that months had before they were rewritten with pseudonyms, or emptied by age, and still have.
+sa.Table(
+    "erased_digests",
+    CONTROL_TABLES,
+    sa.Column("table_name", sa.Text, primary_key=True),
+    sa.Column("month", sa.Text, primary_key=True),
+    sa.Column("is_now", sa.Text, primary_key=True),
+    _text("was"),
+    _text("why", sa.CheckConstraint("why IN ('person', 'age')")),
+    _moment("recorded_at", now=True),
 )
 
 

@@ -10,13 +10,16 @@ import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import adbc_driver_manager
 import pyarrow as pa
 
-from fraud_assets.core.models.kept_scores import FIELDS, MONTH
+from fraud_assets.adapters.people.key import ERASED, erased_by
+from fraud_assets.core.models.kept_scores import FIELDS, MONTH, renamed_line
+from fraud_assets.core.people.pseudonyms import ErasureError
 
 logger = logging.getLogger("bentoml.fraud_scorer")
 
@@ -84,9 +87,15 @@ class Inserted:
 class Sink:
     """A connection that inserts lines; for one thread."""
 
-    def __init__(self, url: str) -> None:
-        """Takes a `postgresql://` URL; connects to nothing yet."""
-        self._url = url
+    def __init__(self, url: str, erasure_key: Path | None = None, personal: Sequence[str] = ()) -> None:
+        """Connects to nothing yet.
+
+        Args:
+            url: `postgresql://` and so on.
+            erasure_key: the file with the key by which erased persons are recognised, who are stored under a pseudonym.
+            personal: columns that tell something of a person, and are left empty then.
+        """
+        self._url, self._erasure_key, self._personal = url, erasure_key, personal
         self._connection: Any = None
 
     def insert(self, lines: Sequence[bytes]) -> Inserted:
@@ -98,6 +107,7 @@ class Sink:
         if not lines:
             return Inserted()
         try:
+            lines = self._renamed(lines)
             n_new = self._execute(lines)
         except adbc_driver_manager.Error as error:
             if not (error.sqlstate or "").startswith(ROW_ERRORS):
@@ -117,11 +127,28 @@ class Sink:
                 self._connection.close()
             self._connection = None
 
+    def _renamed(self, lines: Sequence[bytes]) -> Sequence[bytes]:
+        """Lines with pseudonyms for persons who were erased."""
+        if self._connection is None:
+            self._connection = self._connect()
+        with self._connection.cursor() as cursor:
+            try:
+                cursor.execute(ERASED)
+                known = cursor.fetch_arrow_table().to_pylist()
+            except adbc_driver_manager.Error as error:
+                if error.sqlstate != NO_TABLE:
+                    raise
+                # A database from before anybody could be erased.
+                return lines
+        try:
+            erased = erased_by(known, self._erasure_key)
+        except ErasureError as error:
+            raise SinkError(str(error)) from error
+        return [renamed_line(erased, self._personal, line) for line in lines] if erased else lines
+
     def _execute(self, lines: Sequence[bytes]) -> int:
         texts = pa.array([line.decode() for line in lines], pa.string())
         parameters = pa.record_batch([pa.ListArray.from_arrays([0, len(texts)], texts)], names=["lines"])
-        if self._connection is None:
-            self._connection = self._connect()
         with self._connection.cursor() as cursor:
             cursor.execute(INSERT, parameters)
             return int(cursor.fetch_arrow_table()["n"][0].as_py())

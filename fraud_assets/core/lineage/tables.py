@@ -141,7 +141,7 @@ def _part(contract: Contract, name: str) -> str:
     return "Amount of the transaction" if name == "amount" else "Attribute of the transaction"
 
 
-def _personal(contract: Contract) -> tuple[str, ...]:
+def personal_columns(contract: Contract) -> tuple[str, ...]:
     """The columns that name somebody: entities, and what is called an address, a number or an account of a person.
 
     >>> bool(PERSONAL & set("billing_email".split("_"))), bool(PERSONAL & set("shipping_speed".split("_")))
@@ -182,7 +182,7 @@ def raw_transactions(contract: Contract) -> Table:
         indexes=tuple((entity, "event_timestamp") for entity in contract.entities),
         volatile=("ingested_at",),
         by_range_only=True,
-        personal=_personal(contract),
+        personal=personal_columns(contract),
     )
 
 
@@ -266,7 +266,7 @@ def transaction_features(contract: Contract) -> Table:
         order=("event_timestamp", "transaction_id"),
         key=("transaction_id",),
         by_range_only=True,
-        personal=_personal(contract),
+        personal=personal_columns(contract),
     )
 
 
@@ -531,7 +531,7 @@ def fraud_bento(contract: Contract) -> Table:  # noqa: ARG001 - all table functi
 def scored_transactions(contract: Contract) -> Table:
     """What the service answered: one row a transaction and model version."""
     said = _transaction_columns(contract)
-    personal = ", ".join(name for name in _personal(contract)) or "nobody"
+    personal = ", ".join(name for name in personal_columns(contract)) or "nobody"
     columns = [
         _column("number", pa.int64(), "Only grows: who reads along asks for what came after the last.", nullable=False),
         _column("transaction_id", pa.string(), f"{said['transaction_id']} As text.", nullable=False),
@@ -563,7 +563,7 @@ def scored_transactions(contract: Contract) -> Table:
         columns,
         "event_timestamp",
         order=("event_timestamp", "transaction_id", "model_version"),
-        personal=("transaction",) if _personal(contract) else (),
+        personal=("transaction",) if personal_columns(contract) else (),
     )
 
 

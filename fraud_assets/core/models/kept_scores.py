@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.people.pseudonyms import Erased
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -140,3 +141,15 @@ def _as_text(value: object) -> str:
 
 
 ENCODER = json.JSONEncoder(default=_as_text, allow_nan=False, separators=(",", ":"))
+
+
+def renamed_line(erased: Erased, personal: Sequence[str], line: bytes) -> bytes:
+    """A line without what names a person who was erased; one that is no line of scores stays as it is."""
+    try:
+        said = json.loads(line)
+        transaction, features = erased.score(said["transaction"], said["features"], personal)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return line
+    if transaction == said["transaction"]:
+        return line
+    return ENCODER.encode({**said, "transaction": transaction, "features": features}).encode()

@@ -38,6 +38,7 @@ from fraud_assets.adapters.signing import public_key
 from fraud_assets.core.decisions.chain import Head
 from fraud_assets.core.models.live import LIVE_FILE
 from fraud_assets.settings import Settings
+from fraud_assets.workflows.backups.made import remember_backup
 from fraud_assets.workflows.progress import Progress
 
 DUMP, FILES, HEAD, KEY, CONTRACT, SETTINGS = (
@@ -90,6 +91,7 @@ def make_backup(settings: Settings, folder: Path, progress: Progress, keep: int 
             "bytes": sum((scratch / name).stat().st_size for name in files),
         }
         write_manifest(scratch, said, files)
+    remember_backup(settings, place)
     kept = backups_in(place.parent, contract)
     removed = kept[: -max(keep, 1)] if keep is not None else []
     for old in removed:
@@ -202,6 +204,8 @@ def _digests(scratch: Path) -> dict[str, str]:
 
 def _left_out(settings: Settings) -> list[str]:
     said = [f"the private signing key {settings.signing_key_file} and the secrets of the settings: keep them elsewhere"]
+    if settings.erasure_key_file.exists():
+        said.append(f"the key {settings.erasure_key_file}, by which erased persons are recognised: keep it elsewhere")
     if settings.mlflow_uri is not None:
         said.append("the MLflow server of FRAUD_MLFLOW_URI with its artifacts: back it up with its own means")
     if settings.scores_path.is_dir() and any(settings.scores_path.iterdir()):

@@ -34,6 +34,7 @@ from fraud_assets.workflows.backups.check import check_backup
 from fraud_assets.workflows.backups.make import CONTRACT, DUMP, FILES, KEY
 from fraud_assets.workflows.models.by_hand import repair
 from fraud_assets.workflows.models.heads import verify_ledger
+from fraud_assets.workflows.people.erase import erase_again
 from fraud_assets.workflows.progress import Progress
 from fraud_assets.workflows.status import find_damages
 
@@ -184,7 +185,7 @@ def _replace(settings: Settings, database: Database, backup: dict[str, Any], *, 
 
 def _checked(settings: Settings, backup: dict[str, Any], actor: str) -> dict[str, Any]:
     store = open_store(settings, writing=True)
-    months = {f"{table} {month}": digest for (table, month), (digest, _) in store.current().items()}
+    months = {f"{table} {month}": digest for (table, month), (digest, _) in store.current(as_stored=True).items()}
     wrong = [name for name in {*months, *backup["months"]} if months.get(name) != backup["months"].get(name)]
     wrong += [f"{one['table']} {one['month']}" for one in find_damages(store, by_value=True)["damages"]]
     if wrong:
@@ -198,6 +199,8 @@ def _checked(settings: Settings, backup: dict[str, Any], actor: str) -> dict[str
         # A service would refuse what another key signed; so the live model is packaged again below.
         (settings.bentoml_home / LIVE_FILE).unlink(missing_ok=True)
         notes.append(other_key)
+    if again := erase_again(settings, store, actor=actor):
+        notes.append(f"{again} persons who were erased after this backup was made are erased again")
     repaired = repair(settings, store, actor=actor) if verified["rows"] else {"repaired": [], "left": []}
     return {
         "backup": backup["backup"],
