@@ -189,6 +189,10 @@ class Settings(BaseSettings):
     pass_through_seed: Annotated[SecretStr, Field(min_length=SEED_BYTES)] | None = Field(
         None, description="With FRAUD_PASS_THROUGH: the secret by which it is chosen; made at first use in the home."
     )
+    backup_folder: Path | None = Field(
+        None, description="Folder of the backups that the schedule makes, and whose age is monitored."
+    )
+    backup_keep: int = Field(12, ge=1, description="How many backups the schedule keeps in it.")
     alert_urls: SecretStr | None = Field(
         None,
         description="Where alerts go: addresses as apprise writes them, separated by spaces; they may hold secrets.",
@@ -384,6 +388,11 @@ class Settings(BaseSettings):
         if self.scores_folder is None:
             return self.workspace / "scores"
         return (PROJECT_ROOT / self.scores_folder.expanduser()).resolve()
+
+    @property
+    def backup_path(self) -> Path | None:
+        """Where backups lie; None where nothing is set. A relative path counts from the project."""
+        return (PROJECT_ROOT / self.backup_folder.expanduser()).resolve() if self.backup_folder else None
 
     @property
     def pass_through_seed_file(self) -> Path:

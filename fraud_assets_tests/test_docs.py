@@ -410,7 +410,7 @@ def _unknown_names(page: Page) -> Iterator[str]:
 @cache
 def _sources() -> str:
     """All that names of tables, columns, checks, sensors, fields and values can come from."""
-    folders = ("fraud_assets", "bentos", "benchmarks", "contracts")
+    folders = ("fraud_assets", "bentos", "benchmarks", "contracts", "deploy")
     files = [
         file
         for folder in folders

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from fraud_assets.core.models.scoring import SCORE_EDGES
+from fraud_assets.settings import PROJECT_ROOT
+from fraud_assets_tests.expressions import names_in, shown_expressions
 
 if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World
@@ -28,8 +34,8 @@ ORDER BY r.event_timestamp
 """
 
 
-def scored(world: World, folder: Path) -> tuple[list[dict[str, Any]], int]:
-    """Asks a running `fraud serve` about a month's transactions; what it answered, and by which version."""
+def scored(world: World, folder: Path) -> tuple[list[dict[str, Any]], str]:
+    """Asks a running `fraud serve` about a month's transactions; what it answered, and its metrics afterwards."""
     from fraud_assets_tests.worlds import free_port
 
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in world.query(ROWS)]
@@ -52,16 +58,27 @@ def scored(world: World, folder: Path) -> tuple[list[dict[str, Any]], int]:
             response = client.post("/v1/score", json={"transactions": asked})
             assert response.status_code == 200, response.text
             answers += response.json()["results"]
-    return answers, answers[0]["model_version"]
+        # The service counts a moment later, and of a request no more than a hundred rows.
+        n_counted = sum(min(100, len(rows) - first) for first in range(0, len(rows), 200))
+        while f"fraud_scorer_feature_rows_total {float(n_counted)}" not in (metrics := client.get("/metrics").text):
+            assert time.monotonic() < until, metrics
+            time.sleep(0.1)
+    return answers, metrics
 
 
 @pytest.fixture(scope="module")
-def circle(own_world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[World, list[dict[str, Any]], int]:
+def served(own_world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], str]:
+    """What the service answered about April, and its metrics."""
+    return scored(own_world, tmp_path_factory.mktemp("serve"))
+
+
+@pytest.fixture(scope="module")
+def circle(own_world: World, served: tuple[list[dict[str, Any]], str]) -> tuple[World, list[dict[str, Any]], int]:
     """The world after April was scored and May was run."""
-    answers, version = scored(own_world, tmp_path_factory.mktemp("serve"))
+    answers, _ = served
     own_world.fraud("run", "--from", NEXT, "--to", NEXT)
     own_world.fraud("refresh", "--to", NEXT)
-    return own_world, answers, version
+    return own_world, answers, answers[0]["model_version"]
 
 
 def performance(world: World, version: int) -> dict[tuple[str, str], dict[str, Any]]:
@@ -141,3 +158,75 @@ def test_a_label_that_is_added_is_in_the_next_figures(
     after = performance(world, version)["all", "all"]
     assert (after["n"], after["n_fraud"]) == (before["n"], before["n_fraud"] + 1)
     assert after["fraud_value"] == pytest.approx(before["fraud_value"] + amount)
+
+
+# Monitoring
+
+
+def values(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every value that an endpoint printed, by name and labels."""
+    families = text_string_to_metric_families(text)
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+# Printed in a state that this world is not in; `test_monitoring.py` brings each of them about.
+ELSEWHERE = {
+    "fraud_platform_waits_for_month_end_timestamp_seconds", "fraud_platform_waiting_until_timestamp_seconds",
+    "fraud_platform_backups", "fraud_platform_backup_timestamp_seconds", "fraud_platform_backup_bytes",
+}  # fmt: skip
+
+
+def test_every_metric_that_a_dashboard_or_an_alert_names_is_printed(
+    circle: tuple[World, list[dict[str, Any]], int], served: tuple[list[dict[str, Any]], str]
+) -> None:
+    printed = {name for name, _ in values(served[1])} | {name for name, _ in values(circle[0].fraud("metrics").stdout)}
+    recorded = set(re.findall(r"record: (\S+)", (PROJECT_ROOT / "deploy/prometheus/rules.yml").read_text()))
+    for place, expression in shown_expressions():
+        named = names_in(expression)
+        assert named, f"{place}: {expression} is about no metric"
+        assert named <= printed | recorded | ELSEWHERE | {"up"}, f"{place}: {named - printed - recorded - ELSEWHERE}"
+
+
+def test_the_platform_s_metrics_say_what_the_tables_say(circle: tuple[World, list[dict[str, Any]], int]) -> None:
+    world, answers, version = circle
+    before = world.digests()
+    said = values(world.fraud("metrics").stdout)
+    assert world.digests() == before
+    by_version = (("model_version", str(version)),)
+    whole = performance(world, version)["all", "all"]
+    assert said["fraud_platform_realised_scored", by_version] == whole["n"]
+    assert said["fraud_platform_realised_frauds", by_version] == whole["n_fraud"]
+    assert said["fraud_platform_realised_average_precision", by_version] == whole["average_precision"]
+    assert said["fraud_platform_serving_skew_largest_share", by_version] == 0
+    ((last,),) = world.query("SELECT extract(epoch FROM max(scored_at))::float FROM scored_transactions")
+    assert said["fraud_platform_last_score_timestamp_seconds", ()] == pytest.approx(last, abs=5)
+    assert len(answers) > 0
+
+
+def test_the_service_s_metrics_say_what_it_answered(served: tuple[list[dict[str, Any]], str]) -> None:
+    answers, text = served
+    said, version = values(text), str(served[0][0]["model_version"])
+    assert said["fraud_scorer_model_processes", (("model_version", version),)] == 1
+    reviewed = sum(answer["decision"] == "review" for answer in answers)
+    decided = (("decision", "review"), ("model_version", version))
+    assert said["fraud_scorer_decisions_total", decided] == reviewed
+    # The same edges in both, written alike: a query joins them.
+    counted = {dict(labels)["le"] for name, labels in said if name == "fraud_scorer_score_bucket"} - {"+Inf"}
+    expected = {dict(labels)["le"]: value for (name, labels), value in said.items() if "score_reference" in name}
+    assert set(expected) == counted == {str(edge) for edge in SCORE_EDGES}
+    shares = [expected[str(edge)] for edge in SCORE_EDGES]
+    assert shares == sorted(shares)
+    assert (0 < shares[0] < 1, shares[-1]) == (True, 1)
+    # Every request of a few at a time is in the sample, each with all its stages.
+    requests = -(-len(answers) // 200)
+    for stage in ("wait", "read", "features", "score", "keep", "write"):
+        assert said["fraud_scorer_stage_seconds_count", (("stage", stage),)] == requests
+        assert said["fraud_scorer_stage_seconds_sum", (("stage", stage),)] >= 0
+    whole = said["fraud_scorer_stage_seconds_sum", (("stage", "features"),)]
+    assert 0 < whole < 60
+    ids = {str(answer["transaction_id"]) for answer in answers}
+    assert not ids & set(re.findall(r'"([^"]*)"', text))

@@ -109,6 +109,8 @@ SETTINGS = {
     "pass_through": none(0.05, "it decides what becomes of transactions to come; each score keeps its own chance"),
     "pass_through_amount": none(10.0, "it decides what becomes of transactions to come"),
     "pass_through_seed": none("another secret seed", "it decides what becomes of transactions to come"),
+    "backup_folder": none(Path("elsewhere"), "it is about copies of what is stored"),
+    "backup_keep": none(3, "it is about copies of what is stored"),
     "alert_urls": none("json://127.0.0.1", "alerts are told of rows, and change none"),
     "ui_url": none("https://dagster.example.com", "a link in alerts"),
     "dagster_port": none(3001, SERVER),

@@ -31,6 +31,7 @@ from fraud_assets.core.reasons import Rule, reasons_from_json
 ANSWERS = "/v1/answers/"
 PLACE = "labels"
 LABELS = Counter("fraud_scorer_labels", "Labels that were sent, by whether they said something new", ["outcome"])
+NEW, REPEATED = (LABELS.labels(outcome) for outcome in ("new", "repeated"))
 
 
 class NoAnswerError(ValueError):
@@ -145,8 +146,8 @@ def take_labels(session: Session, contract: Contract, labels: Sequence[Label], s
         return _wrong([_problem(number - 1, "transaction_id", "premature", said) for number in numbers])
 
     now, n_stated, n_new = add_statements(session, read, premature)
-    LABELS.labels("new").inc(n_new)
-    LABELS.labels("repeated").inc(n_stated - n_new)
+    NEW.inc(n_new)
+    REPEATED.inc(n_stated - n_new)
     return FeedbackAnswer(taken=n_new, repeated=n_stated - n_new, known_at=now, month=contract.month_of(now))
 
 

@@ -29,6 +29,8 @@ LOOK_SECONDS = 0.5
 # A model that was refused is tried again: its disk may have been full, or its folder not there yet.
 RETRY_SECONDS = 30.0
 SWAPS = Counter("fraud_scorer_model_swaps", "Models that were named for serving while it ran, by outcome", ["outcome"])
+for outcome in ("taken", "refused"):
+    SWAPS.labels(outcome)  # from the start, so that the first is a rise
 
 
 class Follower:

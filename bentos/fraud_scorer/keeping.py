@@ -42,6 +42,10 @@ Bools = npt.NDArray[np.bool_]
 
 # At module level, as prometheus_client knows each metric of a process once.
 KEPT = Counter("fraud_scorer_kept", "Scores by what became of them: stored, known, refused, damaged, lost", ["outcome"])
+OUTCOMES = ("stored", "known", "refused", "damaged", "lost")
+for outcome in OUTCOMES:
+    # From the start, so that the first that is lost is a rise.
+    KEPT.labels(outcome)
 PASSED = Counter("fraud_scorer_passed_through", "Transactions that were let through although they would be held")
 WAITING = Gauge("fraud_scorer_kept_waiting", "Scores that the database does not have yet", multiprocess_mode="livesum")
 SPOOL = Gauge("fraud_scorer_spool_bytes", "Bytes of them on disk", multiprocess_mode="livesum")
@@ -146,8 +150,9 @@ class Keeping:
     def _watch(self, state: KeptState, size: int) -> None:
         WAITING.set(state.waiting)
         SPOOL.set(size)
-        for outcome in ("stored", "known", "refused", "damaged", "n_lost"):
-            KEPT.labels(outcome.removeprefix("n_")).inc(getattr(state, outcome) - getattr(self._seen, outcome))
+        for outcome in OUTCOMES:
+            name = "n_lost" if outcome == "lost" else outcome
+            KEPT.labels(outcome).inc(getattr(state, name) - getattr(self._seen, name))
         self._seen = state
 
 

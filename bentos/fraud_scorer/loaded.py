@@ -23,7 +23,7 @@ from fraud_assets.adapters.online.history import History
 from fraud_assets.core.explanations.reason_codes import Explanation, ReasonWriter
 from fraud_assets.core.features.declarations import model_columns
 from fraud_assets.core.features.kernel import compute_features
-from fraud_assets.core.models.scoring import ModelManifest, Scorer, ScoringError
+from fraud_assets.core.models.scoring import SCORE_EDGES, ModelManifest, Scorer, ScoringError
 
 FILES = ("model.onnx", "manifest.json")
 
@@ -32,7 +32,7 @@ SCORES = Histogram(
     "fraud_scorer_score",
     "Probability of fraud, by model version",
     ["model_version"],
-    buckets=(0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
+    buckets=SCORE_EDGES,
 )
 DECISIONS = Counter(
     "fraud_scorer_decisions",

@@ -30,6 +30,8 @@ from bentos.fraud_scorer.keeping import Keeping
 from bentos.fraud_scorer.keys import CALLER, Guard
 from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
 from bentos.fraud_scorer.loaded import LoadedModel
+from bentos.fraud_scorer.measures import model as answering
+from bentos.fraud_scorer.measures.stages import Clock, Stages
 from bentos.fraud_scorer.online import HistoryNotConfiguredError
 from bentos.fraud_scorer.pages import Pages
 from bentos.fraud_scorer.requests import (
@@ -82,6 +84,7 @@ class FraudScorer:
         self._asking = Asking(self._url)
         self._follower = Follower(lambda: self.model, self._load, self._take)
         self._keeping = Keeping()
+        self._stages = Stages()
         PAGES.open(lambda: self.model, self._follower, self._asking)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator] # BentoML imports its names lazily
@@ -101,6 +104,8 @@ class FraudScorer:
         sys.setswitchinterval(0.001)
         self._follower.start()
         self._keeping.start(self.model)
+        self._stages.start()
+        answering.answers(self.model.manifest)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator] # likewise
     def close(self) -> None:
@@ -113,6 +118,7 @@ class FraudScorer:
         if self.model.probe is not None:
             self.model.probe.close()
         self._keeping.close()
+        self._stages.close()
 
     @bentoml.api(route="/score", output_spec=ScoreResponse)  # type: ignore[untyped-decorator] # likewise
     async def score(self, request: ScoreRequest, /) -> Response:
@@ -157,23 +163,27 @@ class FraudScorer:
         begun. 503: history is needed and cannot be read. 504: its time is over, and what was left was not computed.
         """
         model, reasons, hidden = self.model, request.reasons, CALLER.get().decisions_only
-        strict = isinstance(request, Named) and request.strict
+        strict, clock = isinstance(request, Named) and request.strict, Clock(self._stages)
         if hidden and reasons:
             return refused(403, "this key gets decisions alone; leave explain out", [])
         try:
             if transactions is not None:
-                body = None if reasons or strict else _score_at_once(model, self._keeping, transactions, names, hidden)
+                body = (
+                    None
+                    if reasons or strict
+                    else _score_at_once(model, self._keeping, clock, transactions, names, hidden)
+                )
                 if body is None:
                     work = partial(
-                        _score_transactions, model, self._keeping, transactions, names, reasons, hidden, strict
+                        _score_transactions, model, self._keeping, clock, transactions, names, reasons, hidden, strict
                     )
                     alone = len(transactions) == 1 and not reasons and not strict
                     turns = self._memory_turns if alone else self._transaction_turns
                     body = await turns.take(len(transactions), work, shared=alone)
             elif len(features) < THREAD_FROM_ROWS and not reasons:
-                body = _score_features(model, features, 0, hidden)
+                body = _score_features(model, clock, features, 0, hidden)
             else:
-                work = partial(_score_features, model, features, reasons, hidden)
+                work = partial(_score_features, model, clock, features, reasons, hidden)
                 body = await self._feature_turns.take(len(features), work)
         except RequestError as error:
             return refused(400, error.error, error.detail)
@@ -218,36 +228,51 @@ class FraudScorer:
 
     def _take(self, loaded: LoadedModel) -> None:
         before, self.model = self.model, loaded
+        answering.answers(loaded.manifest, before.manifest)
         if before.online is not loaded.online:
             before.online.close()
 
 
 def _score_features(
-    model: LoadedModel, rows: list[dict[str, Any]], reasons: int, hidden: bool, until: float = math.inf
+    model: LoadedModel, clock: Clock, rows: list[dict[str, Any]], reasons: int, hidden: bool, until: float = math.inf
 ) -> bytes:
     check_time(until)
+    clock.lap("wait")
     checked = model.rows.features(rows)
+    clock.lap("read")
     scores = model.scorer.score_rows(checked)
+    clock.lap("score")
     told = _told(model, checked, scores, reasons, until)
-    return model.answer(scores, None, reasons, told, decisions_only=hidden)
+    clock.lap("explain")
+    answer = model.answer(scores, None, reasons, told, decisions_only=hidden)
+    clock.end("write", checked, model.manifest.features)
+    return answer
 
 
 def _score_at_once(
-    model: LoadedModel, keeping: Keeping, rows: list[dict[str, Any]], names: Names | None, hidden: bool
+    model: LoadedModel, keeping: Keeping, clock: Clock, rows: list[dict[str, Any]], names: Names | None, hidden: bool
 ) -> bytes | None:
     """The answer for one transaction of which all that is needed is in memory; None where it takes a turn."""
     batch = model.transactions.read_plain(rows, names)
+    clock.lap("read")
     features = None if batch is None else model.online.at_once(batch)
     if batch is None or features is None:
+        clock.again()
         return None
+    clock.lap("features")
     scores = model.scorer.score_rows([features])
+    clock.lap("score")
     passed = keeping.keep(model, batch, [features], scores)
-    return model.answer(scores, batch, decisions_only=hidden, passed=passed)
+    clock.lap("keep")
+    answer = model.answer(scores, batch, decisions_only=hidden, passed=passed)
+    clock.end("write", [features], model.manifest.features)
+    return answer
 
 
 def _score_transactions(
     model: LoadedModel,
     keeping: Keeping,
+    clock: Clock,
     rows: list[dict[str, Any]],
     names: Names | None,
     reasons: int,
@@ -255,18 +280,27 @@ def _score_transactions(
     strict: bool,
     until: float,
 ) -> bytes:
+    clock.lap("wait")
     batch = model.transactions.read(rows, names)
     check_time(until)
+    clock.lap("read")
     features = model.online.features(batch, until, strict=strict)
     check_time(until)
+    clock.lap("features")
     if isinstance(features, list):
         scores = model.scorer.score_rows(features)
+        clock.lap("score")
         told = _told(model, features, scores, reasons, until)
     else:
         scores = model.scorer.score(features)
+        clock.lap("score")
         told = _told(model, features.to_pylist(), scores, reasons, until) if reasons else None
+    clock.lap("explain")
     passed = keeping.keep(model, batch, features, scores)
-    return model.answer(scores, batch, reasons, told, decisions_only=hidden, passed=passed)
+    clock.lap("keep")
+    answer = model.answer(scores, batch, reasons, told, decisions_only=hidden, passed=passed)
+    clock.end("write", features, model.manifest.features)
+    return answer
 
 
 def _told(

@@ -36,6 +36,9 @@ LOAD_ERRORS = (
     onnx_state.RuntimeException,
 )
 
+# Where scores are counted: how those of now lie is compared with how those of the validation lay.
+SCORE_EDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+
 INPUT_NAME = "features"
 OUTPUT_NAME = "probability"
 
@@ -79,6 +82,8 @@ class ModelManifest(BaseModel):
         model_digest: SHA-256 of the ONNX bytes.
         metrics: how it did when it was validated, by name.
         rule: the threshold in words, and what it promised; None in manifests from before it was noted.
+        score_shares: share of the validation's scores at or below each of `SCORE_EDGES`, written as text; None, and not
+            written, where that was not noted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -97,6 +102,7 @@ class ModelManifest(BaseModel):
     training_to: datetime | None = None
     rule: DecisionRule | None = None
     encoder: Encoder | None = None
+    score_shares: dict[str, float] | None = None
 
     @field_validator("trained_month")
     @classmethod
@@ -145,7 +151,8 @@ class ModelManifest(BaseModel):
 
     def to_json(self) -> str:
         """The manifest as indented JSON; `from_json` reads it back to an equal manifest."""
-        return self.model_dump_json(indent=2)
+        # The ledger has the digests of manifests from before there were shares.
+        return self.model_dump_json(indent=2, exclude={"score_shares"} if self.score_shares is None else None)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -162,6 +169,17 @@ class ModelManifest(BaseModel):
                 for problem in error.errors()
             )
             raise ScoringError(f"this is not a model manifest: {problems}; package the model again") from error
+
+
+def score_shares(scores: npt.NDArray[np.float64]) -> dict[str, float]:
+    """How scores lie: the share of them at or below each of `SCORE_EDGES`.
+
+    >>> shares = score_shares(np.array([0.0005, 0.001, 0.25, 0.97]))
+    >>> shares["0.001"], shares["0.2"], shares["0.3"], shares["1.0"]
+    (0.5, 0.5, 0.75, 1.0)
+    """
+    counts = np.searchsorted(np.sort(scores), SCORE_EDGES, side="right")
+    return {str(edge): round(float(count / len(scores)), 6) for edge, count in zip(SCORE_EDGES, counts, strict=True)}
 
 
 class Scorer:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.features.declarations import forced_texts, model_columns
 from fraud_assets.core.labels.as_of import labels_as_of
-from fraud_assets.core.models.scoring import ModelManifest, digest_model
+from fraud_assets.core.models.scoring import ModelManifest, digest_model, score_shares
 from fraud_assets.core.models.training import Candidate, TrainingResult, train
 from fraud_assets.core.models.training_config import TrainingConfig
 
@@ -118,4 +118,6 @@ def manifest_of(
         training_from=result.training_from,
         training_to=result.training_to,
         rule=candidate.rule,
+        # The validation's rows are scored by the chosen one alone.
+        score_shares=score_shares(result.validation["score"].to_numpy()) if candidate is result.chosen else None,
     )

@@ -242,6 +242,9 @@ def _made(candidate: Candidate, result: TrainingResult, recorded: Recorded) -> d
         candidate, result, onnx, name=was.model_name, version=was.model_version, month=was.trained_month,
         contract=recorded.contract, contract_yaml=was.contract_yaml,
     )  # fmt: skip
+    if was.score_shares is None:
+        # Of a version from before they were noted.
+        manifest = manifest.model_copy(update={"score_shares": None})
     return {"model.onnx": manifest.model_digest, "manifest.json": _digest(manifest)}
 
 
