@@ -31,8 +31,10 @@ from fraud_assets.adapters.postgres.approvals import ask, open_answers, refuse_a
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.core.access.addresses import is_loopback
 from fraud_assets.core.access.api_keys import KEYS_VARIABLE, hash_key, make_key, without_key
+from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.labels.feed import layouts, read_statements
 from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE, LiveModel
+from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.workflows.labels import added_statements, record_added
 from fraud_assets_tests.browser import require_browser
 from fraud_assets_tests.test_service import (
@@ -121,6 +123,40 @@ def test_each_transaction_s_answer_says_of_which_moment_its_features_are(service
     told = [datetime.fromisoformat(one["feature_time"]) for one in answer["results"]]
     assert answer["results"][0]["feature_time"].endswith("Z")
     assert told == [datetime(2024, 6, 20, 12, 0, 0, 500_000, UTC), cards[1]["event_timestamp"][2301].as_py()]
+
+
+def test_a_customer_s_payments_at_two_services_of_one_database_are_seen_by_both(
+    service, card_bento, card_model, cards, database_url, tmp_path
+):
+    """Two processes that know of each other by the database alone, and a customer nobody has met before."""
+    contract, schema_of = cards[0], cards[0].transactions_schema()
+    start = datetime(2024, 6, 25, 12, tzinfo=UTC)
+    payments = pa.Table.from_pylist(
+        [
+            {
+                "transaction_id": 900_000 + number, "event_timestamp": start + timedelta(seconds=9 * number),
+                "customer_id": 4_001, "terminal_id": "T4001", "amount": amount, "channel": "chip", "age_days": 5,
+                "expires": None, "present": True,
+            }
+            for number, amount in enumerate([20.0, 21.0, 19.0, 900.0])
+        ],
+        schema=schema_of,
+    )  # fmt: skip
+    nothing = contract.labels_schema().empty_table()
+
+    def expected(rows):
+        made = compute_features(rows, nothing, contract, start=start, end=start + timedelta(minutes=1))
+        return Scorer(*card_model).score_table(made.sort_by("transaction_id"))["score"].to_pylist()
+
+    with served(card_bento, tmp_path / "second", FRAUD_DATABASE_URL=database_url) as second:
+        answered = []
+        for number, row in enumerate(transaction_rows(payments)):
+            answered += probabilities((service, second)[number % 2].post("/v1/score", json={"transactions": [row]}))
+            # How soon the other one sees it is said in docs/online-history.md; here it shall only see it.
+            time.sleep(2)
+    assert answered == pytest.approx(expected(payments), abs=1e-6)
+    of_one_alone = expected(payments.take([1, 3]))
+    assert answered[3] != pytest.approx(of_one_alone[-1], abs=1e-4), "the others' payments made no difference"
 
 
 def test_the_live_model_is_told_with_its_ledger_entry_and_since_when(service, card_bento, card_model):
