@@ -24,6 +24,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from fraud_assets.core.contracts.conditions import Kind
 from fraud_assets.core.contracts.extra_features import ExtraFeature, check_extra_features
 from fraud_assets.core.contracts.feature_names import WINDOW_DAYS
 from fraud_assets.core.contracts.limits import (
@@ -34,6 +35,7 @@ from fraud_assets.core.contracts.limits import (
     check_name,
     check_tables,
 )
+from fraud_assets.core.contracts.rules import ContractRule, SetName, SetValues, check_rules, kinds_of_names
 from fraud_assets.core.months import check_month, month_end, month_of, month_start
 
 ColumnType = Literal["integer", "number", "string", "boolean", "date"]
@@ -364,6 +366,8 @@ class Contract(_Section):
         quarantine_limit: the largest share of a month's rows that may be quarantined before the month is refused.
         window_days: the longest window of features. More of them read more history, and features are stable later.
         features: features beside those that every contract has.
+        rules: what is decided beside the model; changes no row.
+        sets: lists of values that rules name.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
@@ -385,6 +389,8 @@ class Contract(_Section):
     quarantine_limit: Annotated[float, Field(ge=0, le=1)] = 0.05
     window_days: Annotated[int, Field(ge=31, le=LONGEST_WINDOW)] = WINDOW_DAYS
     features: tuple[ExtraFeature, ...] = ()
+    rules: tuple[ContractRule, ...] = ()
+    sets: dict[SetName, SetValues] = {}
 
     @field_validator("first_month", "last_month", mode="before")
     @classmethod
@@ -443,7 +449,14 @@ class Contract(_Section):
             spends=self.amount is not None,
             n_extra=len(self.features),
         )
+        check_rules(self.rules, self.sets, self.kinds)
         return self
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """What a rule may name, with the kind of its values: columns as they are stored, and features."""
+        types = {name: column.type for name, column in self.columns.items()}
+        return kinds_of_names(types, list(self.entities), self.window_days, [extra.name for extra in self.features])
 
     @property
     def card(self) -> str | None:
@@ -500,7 +513,9 @@ class Contract(_Section):
         return self._digest(dict.fromkeys(("maturity_days", "window_days", "features"), True))
 
     def _digest(self, left_out: dict[str, Any]) -> str:
-        unimportant: dict[str, Any] = dict.fromkeys(("name", "description", "file_pattern", "quarantine_limit"), True)
+        unimportant: dict[str, Any] = dict.fromkeys(
+            ("name", "description", "file_pattern", "quarantine_limit", "rules", "sets"), True
+        )
         words = {"unit", "description"}
         unimportant |= {"amount": words, "entities": {"__all__": words}, "attributes": {"__all__": words}}
         unimportant["transaction_id"] = {"description"}
