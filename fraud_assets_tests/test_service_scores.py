@@ -19,7 +19,9 @@ from fraud_assets.adapters.postgres import schema
 from fraud_assets.adapters.scores.state import read_states
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.features.kernel import compute_features
+from fraud_assets.workflows.guards.lists import add_to_list, lists_session, remove_from_list
 from fraud_assets_tests.test_service import (
+    CARDS,
     ROOT,
     card_bento,
     card_features,
@@ -200,6 +202,93 @@ def test_without_a_folder_nothing_is_kept_and_the_log_says_so(bento, sales, url,
         assert {answer["decision"] for answer in answers} == {"review"}
         assert "scores are not kept: set FRAUD_SCORES_FOLDER" in client.log()
     assert stored(url) == []
+
+
+# Lists and rules beside the model
+
+RULES = (
+    CARDS
+    + """
+sets: {known: [chip]}
+rules:
+  - {name: online, when: channel not in known, action: review, version: 3}
+  - {name: often, when: customer_count_30d >= 1000 or amount < 0, action: decline}
+"""
+)
+
+
+def said_of(client, rows):
+    return [(answer["decision"], answer["decided_by"]) for answer in ask(client, rows)]
+
+
+def test_lists_and_rules_decide_before_the_model_within_a_second_and_rows_say_who(
+    card_bento, cards, database_url, tmp_path
+):
+    schema.upgrade(database_url)
+    contract, transactions, _ = cards
+    rows = transaction_rows(transactions.slice(2200, 40))
+    for number, row in enumerate(rows):
+        row["transaction_id"] = 900_000 + number
+    # Three customers, so that a list is about one of them.
+    chip = next(row for row in rows if row.get("channel") == "chip")
+    online, other = (
+        next(row for row in rows if row.get("channel") == channel and row["customer_id"] != chip["customer_id"])
+        for channel in ("online", None)
+    )
+    file = tmp_path / "contract.yaml"
+    file.write_text(RULES)
+    with (
+        serve(card_bento, tmp_path, database_url, FRAUD_RULES_FILE=str(file)) as client,
+        lists_session(database_url) as session,
+    ):
+        plain = ask(client, [chip])[0]
+        assert plain["decided_by"] == "model"
+        # Of a channel that is not known it is not known whether it is among the known ones.
+        assert [by for _, by in said_of(client, [online, other])] == ["rule online@3", "model"]
+        told = client.get("/v1/model").json()
+        assert [(one["name"], one["version"], one["action"]) for one in told["rules"]] == [
+            ("online", 3, "review"), ("often", 1, "decline"),
+        ]  # fmt: skip
+
+        def change(name, row, action):
+            began = time.monotonic()
+            add_to_list(
+                session, contract, name, [str(row["customer_id"])], entity="customer_id", action=action,
+                reason="seen by the test", until=None, now=datetime.now(UTC),
+            )  # fmt: skip
+            return began
+
+        began = change("stolen", chip, "block")
+        wait_for(lambda: said_of(client, [chip]) == [("decline", "list stolen")])
+        assert time.monotonic() - began < 1.5
+        again = ask(client, [chip])[0]
+        assert again["probability"] == plain["probability"]
+        change("good", online, "allow")
+        wait_for(lambda: said_of(client, [online]) == [("approve", "list good")])
+        # Several at once are decided by the same.
+        many = said_of(client, [chip, online])
+        assert many == [("decline", "list stolen"), ("approve", "list good")]
+        # A rule that declines is stronger than an allow list; a file that cannot be used changes nothing.
+        file.write_text(RULES.replace("amount < 0", "amount >= 0"))
+        wait_for(lambda: said_of(client, [online]) == [("decline", "rule often@1")])
+        file.write_text(RULES.replace("amount < 0", "amuont >= 0"))
+        wait_for(lambda: "did you mean 'amount'" in (client.get("/v1/model").json()["rules_refused"] or ""))
+        assert said_of(client, [online]) == [("decline", "rule often@1")]
+        file.write_text(RULES)
+        remove_from_list(session, contract, "stolen", [str(chip["customer_id"])], reason="it was found again")
+        wait_for(lambda: said_of(client, [chip]) == [(plain["decision"], "model")])
+        assert client.get("/v1/model").json()["rules_refused"] is None
+        last = dict(chip, transaction_id=900_100)
+        change("stolen", chip, "block")
+        wait_for(lambda: said_of(client, [last])[0][0] == "decline")
+        wait_for(lambda: ("900100",) in stored(database_url))
+        assert metric(client, 'fraud_scorer_decided_total{by="list stolen"}') > 0
+        log = client.log()
+    kept = {key: found for key, *found in stored(database_url, "transaction_id, decision, answered, decided_by")}
+    assert kept[str(online["transaction_id"])][1:] == ["review", "rule online@3"]
+    assert kept[str(chip["transaction_id"])][1:] == [plain["decision"], "model"]
+    assert "changes of lists are in force" in log
+    assert f"'{chip['customer_id']}'" not in log
 
 
 # Outages

@@ -25,6 +25,7 @@ from fraud_assets.adapters.scores.keeper import Keeper
 from fraud_assets.adapters.scores.sink import Sink
 from fraud_assets.adapters.scores.spool import Spool
 from fraud_assets.adapters.scores.state import KeptState
+from fraud_assets.core.guards.policy import Decided
 from fraud_assets.core.lineage.tables import personal_columns
 from fraud_assets.core.models.kept_scores import Scored
 from fraud_assets.core.models.pass_through import PassThrough
@@ -37,8 +38,6 @@ SHARE_VARIABLE = "FRAUD_PASS_THROUGH"
 AMOUNT_VARIABLE = "FRAUD_PASS_THROUGH_AMOUNT"
 SEED_VARIABLE = "FRAUD_PASS_THROUGH_SEED"
 USUAL_LIMIT = "1024"
-
-Bools = npt.NDArray[np.bool_]
 
 # At module level, as prometheus_client knows each metric of a process once.
 KEPT = Counter("fraud_scorer_kept", "Scores by what became of them: stored, known, refused, damaged, lost", ["outcome"])
@@ -101,7 +100,8 @@ class Keeping:
         transactions: pa.Table,
         features: pa.Table | Sequence[Mapping[str, Any]],
         scores: npt.NDArray[np.float64],
-    ) -> Bools | None:
+        decided: Decided,
+    ) -> Decided:
         """Takes an answer's scores, without waiting for anything.
 
         Args:
@@ -109,18 +109,19 @@ class Keeping:
             transactions: columns as in `Contract.transactions_schema`.
             features: of the same, in the same order.
             scores: shape (n,).
+            decided: what model, rules and lists say.
 
         Returns:
-            Which are let through although the model would hold them, shape (n,); None where nothing is kept.
+            What is answered: the same, but for what is let through at random although the model would hold it.
         """
         if self._keeper is None:
-            return None
+            return decided
         try:
-            return self._kept(self._keeper, model, transactions, features, scores)
+            return self._kept(self._keeper, model, transactions, features, scores, decided)
         except Exception:
             # An answer is worth more than its record.
             logger.exception("scores cannot be kept")
-            return None
+            return decided
 
     def _kept(
         self,
@@ -129,23 +130,26 @@ class Keeping:
         transactions: pa.Table,
         features: pa.Table | Sequence[Mapping[str, Any]],
         scores: npt.NDArray[np.float64],
-    ) -> Bools:
+        decided: Decided,
+    ) -> Decided:
         manifest, reasons = model.manifest, model.reasons.explained
         held = scores >= manifest.threshold
         amounts = None
         if model.contract.amount:
             amounts = transactions["amount"].to_numpy().astype(np.float64)
-        chance = self._rule.probabilities(held, amounts)
+        # What a list or a rule holds is never let through.
+        chance = self._rule.probabilities(held & decided.by_model, amounts)
         through = self._rule.lets_through(transactions["transaction_id"].to_pylist() if chance.any() else [], chance)
+        answered = decided.with_let_through(through)
         scored = Scored(
             model.contract, manifest.model_version, manifest.threshold, manifest.features,
             None if reasons is None else reasons.raw, transactions, features, scores, held, through, chance,
-            datetime.now(UTC),
+            datetime.now(UTC), answered.decisions, answered.by,
         )  # fmt: skip
         if not keeper.keep(scored):
-            return np.zeros(len(scores), dtype=bool)
+            return decided
         PASSED.inc(int(through.sum()))
-        return through
+        return answered
 
     def _watch(self, state: KeptState, size: int) -> None:
         WAITING.set(state.waiting)

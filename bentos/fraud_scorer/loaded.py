@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from fraud_assets.adapters.online.history import History
 from fraud_assets.core.explanations.reason_codes import Explanation, ReasonWriter
 from fraud_assets.core.features.declarations import model_columns
 from fraud_assets.core.features.kernel import compute_features
+from fraud_assets.core.guards.policy import MODEL, PASSED, Decided
 from fraud_assets.core.models.scoring import SCORE_EDGES, ModelManifest, Scorer, ScoringError
 
 FILES = ("model.onnx", "manifest.json")
@@ -92,7 +93,7 @@ class LoadedModel:
             raise ScoringError(f"this service's sources do not make the model's features {unknown}; package it anew")
         version = str(self.manifest.model_version)
         self._scores = SCORES.labels(version)
-        self._decisions = {name: DECISIONS.labels(name, version) for name in ("review", "approve")}
+        self._decisions = {name: DECISIONS.labels(name, version) for name in ("review", "approve", "decline")}
         self.online: Online
         self.probe: History | None = None
         if like is not None and like.contract == self.contract:
@@ -138,7 +139,8 @@ class LoadedModel:
         told: list[Explanation] | None = None,
         *,
         decisions_only: bool = False,
-        passed: np.ndarray[Any, np.dtype[np.bool_]] | None = None,
+        decided: Decided | None = None,
+        lists_age: float | None = None,
     ) -> bytes:
         """The answer to a request: model, version, threshold and decisions, all of this model.
 
@@ -148,19 +150,23 @@ class LoadedModel:
             reasons: how many were asked for.
             told: these.
             decisions_only: leave out what is no decision: probabilities, and the threshold.
-            passed: which are let through although the model would hold them.
+            decided: what is answered about transactions, and who says so; without it the model does.
+            lists_age: seconds for which lists could not be read, where that is worth telling.
         """
-        decisions = self._scorer.decide(probabilities)
-        through = set() if passed is None else set(np.flatnonzero(passed).tolist())
-        decisions = ["approve" if place in through else decision for place, decision in enumerate(decisions)]
+        decisions: Sequence[str] = self._scorer.decide(probabilities) if decided is None else decided.decisions
         for probability, decision in zip(probabilities.tolist(), decisions, strict=True):
             self._scores.observe(probability)
             self._decisions[decision].inc()
         version = self.manifest.model_version
         results: list[dict[str, Any]] = [{"decision": decision, "model_version": version} for decision in decisions]
-        for place in through:
-            results[place]["passed_through"] = True
+        if decided is not None:
+            for result, by in zip(results, decided.by, strict=True):
+                if by == PASSED:
+                    result["passed_through"] = True
         if not decisions_only:
+            # Who decided says something of what the decision was made of.
+            for result, by in zip(results, decided.by if decided else [MODEL] * len(results), strict=True):
+                result["decided_by"] = by
             scores = zip(probabilities.tolist(), results, strict=True)
             results = [{"probability": probability, **result} for probability, result in scores]
         if batch is not None:
@@ -176,6 +182,8 @@ class LoadedModel:
             answer["threshold"] = self.manifest.threshold
         if batch is not None and (age := self.online.age) is not None:
             answer["history_age_seconds"] = age
+        if batch is not None and lists_age is not None:
+            answer["lists_age_seconds"] = lists_age
         answer["results"] = results
         if reasons and told is None:
             answer["not_explained"] = self.reasons.why_not

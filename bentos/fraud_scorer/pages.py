@@ -22,12 +22,14 @@ from starlette.routing import Route
 from bentos.fraud_scorer.asking import Asking
 from bentos.fraud_scorer.examples import example_features, example_transaction
 from bentos.fraud_scorer.following import Follower
+from bentos.fraud_scorer.guards.guarding import Guards
 from bentos.fraud_scorer.keys import CALLER
 from bentos.fraud_scorer.loaded import LoadedModel
 from bentos.fraud_scorer.requests import (
     FLOAT32_MAX,
     AnswerRequest,
     AskedAnswer,
+    AskedRule,
     FeaturesRequest,
     FeedbackAnswer,
     FeedbackRequest,
@@ -88,17 +90,19 @@ class Pages:
         self._answering: Callable[[], LoadedModel] | None = None
         self._follower: Follower | None = None
         self._asking: Asking | None = None
+        self._guards: Guards | None = None
         self._described: tuple[LoadedModel, Response] | None = None
 
-    def open(self, model: Callable[[], LoadedModel], follower: Follower, asking: Asking) -> None:
+    def open(self, model: Callable[[], LoadedModel], follower: Follower, asking: Asking, guards: Guards) -> None:
         """Answers from now on.
 
         Args:
             model: gives the one that answers.
             follower: knows what was named for serving.
             asking: knows what was asked of the database.
+            guards: decide beside the model.
         """
-        self._answering, self._follower, self._asking = model, follower, asking
+        self._answering, self._follower, self._asking, self._guards = model, follower, asking, guards
 
     async def _model(self, _: Request) -> Response:
         if self._answering is None or self._follower is None:
@@ -106,6 +110,9 @@ class Pages:
         answer = told_of(self._answering(), self._follower)
         if CALLER.get().decisions_only:
             answer.threshold = None
+        elif self._guards is not None:
+            answer.rules = [AskedRule(**one) for one in self._guards.rules()]
+            answer.rules_refused = self._guards.refused or None
         return Response(answer.model_dump_json(exclude_none=False), media_type="application/json")
 
     async def _answer(self, request: Request) -> Response:

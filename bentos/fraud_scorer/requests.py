@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, TypeAdapter, ValidationError, model_validator
@@ -152,8 +152,15 @@ class Result(BaseModel):
 
     transaction_id: Annotated[int | str | None, Field(description="Only for transactions.")] = None
     probability: Annotated[float | None, Field(ge=0, le=1, description="Probability of fraud.")] = None
-    decision: Literal["review", "approve"]
+    decision: Annotated[
+        Literal["review", "approve", "decline"],
+        Field(description="The model says review or approve; a rule or a list may say decline."),
+    ]
     model_version: int
+    decided_by: Annotated[
+        str | None,
+        Field(description="Who decided: model, rule NAME@VERSION, list NAME, pass_through or breaker."),
+    ] = None
     passed_through: Annotated[
         bool, Field(description="Whether it is let through at random, although the model would have it reviewed.")
     ] = False
@@ -180,6 +187,10 @@ class ScoreResponse(BaseModel):
                 "are made of what was remembered before."
             ),
         ),
+    ] = None
+    lists_age_seconds: Annotated[
+        float | None,
+        Field(description="For how long lists could not be read, where that is more than two seconds."),
     ] = None
     not_explained: Annotated[
         str | None, Field(description="Why there is no explanation, where one was asked for and the model has none.")
@@ -261,6 +272,16 @@ class Ledger(BaseModel):
     bento: Annotated[str, Field(description="The package that was promoted.")]
 
 
+class AskedRule(BaseModel):
+    """A rule that is asked before the model."""
+
+    name: str
+    version: int
+    action: Literal["decline", "review", "allow"]
+    when: Annotated[str, Field(description="Its condition.")]
+    since: Annotated[date | None, Field(description="The first day whose transactions it is about.")] = None
+
+
 class LiveAnswer(BaseModel):
     """The model that answers."""
 
@@ -278,6 +299,10 @@ class LiveAnswer(BaseModel):
     ]
     digests: Annotated[dict[str, str], Field(description="SHA-256 of the model's files.")]
     refused: Annotated[str | None, Field(description="Why a model that was named for serving was not taken.")] = None
+    rules: Annotated[list[AskedRule], Field(description="The rules that are asked before it.")] = []
+    rules_refused: Annotated[str | None, Field(description="Why the rules of the contract's file are not taken.")] = (
+        None
+    )
 
 
 class Problem(BaseModel):

@@ -3,7 +3,8 @@
 BentoML mounts /healthz and /livez (the process answers), /readyz (`__is_ready__` below) and /metrics.
 Who may ask belongs to `keys.py`, what is answered to GET to `pages.py`, what is refused unread to `limits.py`, waiting
 to `turns.py`, checking requests to `requests.py` and `transactions.py`, reading history to
-`adapters/online/history.py`, keeping what was answered to `keeping.py`, and all science to `fraud_assets.core`.
+`adapters/online/history.py`, deciding beside the model to `guards`, keeping what
+was answered to `keeping.py`, and all science to `fraud_assets.core`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import bentoml
 import numpy as np
+import pyarrow as pa
 from starlette.responses import Response
 
 from bentos.fraud_scorer.asking import Asking
 from bentos.fraud_scorer.following import Follower, same_sources
+from bentos.fraud_scorer.guards.guarding import DECIDED, Guards
 from bentos.fraud_scorer.keeping import Keeping
 from bentos.fraud_scorer.keys import CALLER, Guard
 from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
@@ -50,11 +53,15 @@ from bentos.fraud_scorer.transactions import Names, RequestError
 from bentos.fraud_scorer.turns import BusyError, LateError, Turns, check_time
 from fraud_assets.adapters.online.history import DATABASE_VARIABLE, HistoryError
 from fraud_assets.core.explanations.reason_codes import Explanation
+from fraud_assets.core.guards.policy import Decided
 from fraud_assets.core.models.live import LiveModel
 from fraud_assets.core.models.scoring import ScoringError
 
 logger = logging.getLogger("bentoml.fraud_scorer")
 
+Scores = np.ndarray[Any, np.dtype[np.float64]]
+# What becomes of scores: decided beside the model, and kept.
+After = Callable[[LoadedModel, pa.Table, Any, Scores], tuple[Decided, float | None]]
 # Fewer rows than this are scored in the event loop: handing them to a thread takes longer than scoring them.
 THREAD_FROM_ROWS = 256
 EXPLAINED_AT_ONCE = 50  # rows, between two looks at the clock: with a large forest they take most of a second
@@ -85,7 +92,8 @@ class FraudScorer:
         self._follower = Follower(lambda: self.model, self._load, self._take)
         self._keeping = Keeping()
         self._stages = Stages()
-        PAGES.open(lambda: self.model, self._follower, self._asking)
+        self._guards = Guards(self._url, lambda: self.model)
+        PAGES.open(lambda: self.model, self._follower, self._asking, self._guards)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator] # BentoML imports its names lazily
     def settle(self) -> None:
@@ -103,6 +111,7 @@ class FraudScorer:
         # A thread in the background may keep the interpreter for so long from answering.
         sys.setswitchinterval(0.001)
         self._follower.start()
+        self._guards.start()
         self._keeping.start(self.model)
         self._stages.start()
         answering.answers(self.model.manifest)
@@ -111,6 +120,7 @@ class FraudScorer:
     def close(self) -> None:
         """Begins no more requests, and closes the database connections."""
         self._follower.close()
+        self._guards.close()
         for turns in (self._transaction_turns, self._feature_turns, self._memory_turns):
             turns.close()
         self._asking.close()
@@ -171,11 +181,11 @@ class FraudScorer:
                 body = (
                     None
                     if reasons or strict
-                    else _score_at_once(model, self._keeping, clock, transactions, names, hidden)
+                    else _score_at_once(model, self._after, clock, transactions, names, hidden)
                 )
                 if body is None:
                     work = partial(
-                        _score_transactions, model, self._keeping, clock, transactions, names, reasons, hidden, strict
+                        _score_transactions, model, self._after, clock, transactions, names, reasons, hidden, strict
                     )
                     alone = len(transactions) == 1 and not reasons and not strict
                     turns = self._memory_turns if alone else self._transaction_turns
@@ -197,6 +207,16 @@ class FraudScorer:
             return refused(504, str(error))
         return Response(body, media_type="application/json")
 
+    def _after(
+        self, model: LoadedModel, batch: pa.Table, features: pa.Table | Sequence[Mapping[str, Any]], scores: Scores
+    ) -> tuple[Decided, float | None]:
+        """What is answered about scores, which are kept; and how old the lists may be that were asked."""
+        said = self._guards.decide(model, batch, features, scores)
+        decided = self._keeping.keep(model, batch, features, scores, said)
+        for by in decided.by:
+            DECIDED.labels(by).inc()
+        return decided, self._guards.age
+
     def __is_ready__(self) -> bool:
         """Whether the model scores and, where one is configured, the database answers all that scoring asks."""
         model = self.model
@@ -206,6 +226,9 @@ class FraudScorer:
                 model.probe.check(time.monotonic() + READY_SECONDS)
         except (HistoryError, ScoringError) as error:
             logger.error("not ready: %s", error)
+            return False
+        if not self._guards.is_ready:
+            logger.error("not ready: lists have not been read yet")
             return False
         return True
 
@@ -250,7 +273,7 @@ def _score_features(
 
 
 def _score_at_once(
-    model: LoadedModel, keeping: Keeping, clock: Clock, rows: list[dict[str, Any]], names: Names | None, hidden: bool
+    model: LoadedModel, after: After, clock: Clock, rows: list[dict[str, Any]], names: Names | None, hidden: bool
 ) -> bytes | None:
     """The answer for one transaction of which all that is needed is in memory; None where it takes a turn."""
     batch = model.transactions.read_plain(rows, names)
@@ -262,16 +285,16 @@ def _score_at_once(
     clock.lap("features")
     scores = model.scorer.score_rows([features])
     clock.lap("score")
-    passed = keeping.keep(model, batch, [features], scores)
+    decided, age = after(model, batch, [features], scores)
     clock.lap("keep")
-    answer = model.answer(scores, batch, decisions_only=hidden, passed=passed)
+    answer = model.answer(scores, batch, decisions_only=hidden, decided=decided, lists_age=age)
     clock.end("write", [features], model.manifest.features)
     return answer
 
 
 def _score_transactions(
     model: LoadedModel,
-    keeping: Keeping,
+    after: After,
     clock: Clock,
     rows: list[dict[str, Any]],
     names: Names | None,
@@ -296,9 +319,9 @@ def _score_transactions(
         clock.lap("score")
         told = _told(model, features.to_pylist(), scores, reasons, until) if reasons else None
     clock.lap("explain")
-    passed = keeping.keep(model, batch, features, scores)
+    decided, age = after(model, batch, features, scores)
     clock.lap("keep")
-    answer = model.answer(scores, batch, reasons, told, decisions_only=hidden, passed=passed)
+    answer = model.answer(scores, batch, reasons, told, decisions_only=hidden, decided=decided, lists_age=age)
     clock.end("write", features, model.manifest.features)
     return answer
 

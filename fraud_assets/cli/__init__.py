@@ -3,11 +3,11 @@
 # In the order in which `fraud --help` lists them.
 from fraud_assets.cli import start, months, reports, models, contracts, quarantine, labels  # noqa: I001
 from fraud_assets.cli import servers, retraining, alerts
+from fraud_assets.cli.guards import lists, rules
 from fraud_assets.cli.upkeep import backup, database, keys, metrics, monthly, people
 from fraud_assets.cli.base import app
 
 __all__ = [
-    "alerts", "app", "backup", "contracts", "database", "keys", "labels", "metrics", "models", "monthly", "months",
-    "people",
-    "quarantine", "reports", "retraining", "servers", "start",
+    "alerts", "app", "backup", "contracts", "database", "keys", "labels", "lists", "metrics", "models", "monthly",
+    "months", "people", "quarantine", "reports", "retraining", "rules", "servers", "start",
 ]  # fmt: skip

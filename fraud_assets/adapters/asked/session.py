@@ -36,9 +36,15 @@ class AskedError(ConnectionError):
 class Session:
     """One connection, made at first use and again after it broke; for one thread at a time."""
 
-    def __init__(self, url: str, name: str) -> None:
-        """Takes a `postgresql://` URL and the name by which the database's administrator knows the connection."""
-        self._url, self._name = url, name
+    def __init__(self, url: str, name: str, *, is_logged: bool = True) -> None:
+        """Takes a `postgresql://` URL.
+
+        Args:
+            url: of the database.
+            name: by which its administrator knows the connection.
+            is_logged: whether each refusal is; who asks again and again says it once.
+        """
+        self._url, self._name, self._is_logged = url, name, is_logged
         self._connection: Any = None
 
     def transact(self, work: Callable[[Ask], Answer]) -> Answer:
@@ -105,7 +111,8 @@ class Session:
 
     def _refusal(self, error: adbc_driver_manager.Error) -> AskedError:
         # Not the database's own words in the answer: they may have a value in them.
-        logger.error("the database refuses what a caller asked for: SQLSTATE %s", error.sqlstate or "none")
+        if self._is_logged:
+            logger.error("the database refuses what a caller asked for: SQLSTATE %s", error.sqlstate or "none")
         if error.sqlstate == NO_TABLE:
             return AskedError("the database lacks a table for this: `fraud db upgrade` adds it")
         if error.sqlstate == NOT_ALLOWED:

@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, TIMESTAMP
 VERSION_TABLE = "fraud_schema_version"
 
 # Oldest first. Here, and not asked of alembic, because whoever only reads should not wait until that is imported.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0016")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0016", "0010")
 
 State = Literal["empty", "behind", "current", "ahead"]
 
@@ -254,6 +254,9 @@ sa.Table(
     sa.Column("pass_through_probability", sa.Double, nullable=False),
     sa.Column("passed_through", sa.Boolean, nullable=False),
     sa.Column("features", JSON, nullable=False),
+    # Of rows from before there were lists and rules, the model's decision was the answer.
+    _text("answered", nullable=True),
+    _text("decided_by", nullable=True),
     sa.UniqueConstraint("transaction_id", "model_version", name="scored_transactions_once"),
     # By which months are read, and old rows are deleted.
     sa.Index("scored_transactions_by_time", "event_timestamp"),
@@ -290,6 +293,24 @@ sa.Table(
     _text("was"),
     _text("why", sa.CheckConstraint("why IN ('person', 'age')")),
     _moment("recorded_at", now=True),
+)
+
+# Only added to: what holds of a value is what its last row says.
+sa.Table(
+    "entity_lists",
+    CONTROL_TABLES,
+    _number(),
+    _moment("recorded_at", now=True),
+    _text("change", sa.CheckConstraint("change IN ('add', 'remove')")),
+    _text("list"),
+    _text("action", sa.CheckConstraint("action IN ('block', 'allow')")),
+    _text("entity"),
+    _text("value"),
+    _text("reason"),
+    _text("actor"),
+    _moment("since"),
+    sa.Column("until", TIMESTAMP(timezone=True)),
+    sa.Index("entity_lists_of_a_list", "list", "entity", "value", "number"),
 )
 
 

@@ -14,7 +14,7 @@ from fraud_assets.core.contracts.contract import Contract
 
 COLUMNS = (
     "transaction_id", "event_timestamp", "scored_at", "model_version", "raw_score", "probability", "threshold",
-    "decision", "pass_through_probability", "passed_through",
+    "decision", "pass_through_probability", "passed_through", "answered", "decided_by",
 )  # fmt: skip
 LONGEST_LINE = 16 * 2**20
 

@@ -556,6 +556,10 @@ def scored_transactions(contract: Contract) -> Table:
         ),
         _column("passed_through", pa.bool_(), "Whether it was, and the answer was approve.", nullable=False),
         _column("features", pa.string(), "The model's features as they were then, as JSON by name.", nullable=False),
+        _column("answered", pa.string(), "What was answered: approve, review or decline; empty before rules were."),
+        _column(
+            "decided_by", pa.string(), "Who decided: model, rule NAME@VERSION, list NAME, pass_through or breaker."
+        ),
     ]
     return Table.of(
         "scored_transactions",

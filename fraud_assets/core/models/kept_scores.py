@@ -36,6 +36,8 @@ FIELDS = {
     "pass_through_probability": "double precision",
     "passed_through": "boolean",
     "features": "json",
+    "answered": "text",
+    "decided_by": "text",
 }
 MONTH = "month"
 """Beside them in a line: the contract's month in which the transaction happened."""
@@ -56,6 +58,7 @@ class Scored:
         held: whether the model's decision is review, shape (n,).
         let_through, chance: whether it was let through all the same, and the probability of that; shape (n,).
         scored_at: when.
+        answered, decided_by: what the answer says, and who decided it, of each; None where the model alone decides.
     """
 
     contract: Contract
@@ -70,6 +73,8 @@ class Scored:
     let_through: Bools
     chance: Floats
     scored_at: datetime
+    answered: Sequence[str] | None = None
+    decided_by: Sequence[str] | None = None
 
     def lines(self) -> Iterator[bytes]:
         """A line of JSON for each, without its end; numbers as the shortest text that gives the same double again."""
@@ -91,9 +96,11 @@ class Scored:
             "scored_at": self.scored_at.isoformat(),
         }
         moments: list[datetime] = self.transactions["event_timestamp"].to_pylist()
-        for key, moment, probability, own, held, through, chance, row in zip(
+        nobody: list[str | None] = [None] * len(self.probabilities)
+        for key, moment, probability, own, held, through, chance, row, answered, by in zip(
             self.transactions["transaction_id"].to_pylist(), moments, self.probabilities.tolist(), raw,
-            self.held.tolist(), self.let_through.tolist(), self.chance.tolist(), features, strict=True,
+            self.held.tolist(), self.let_through.tolist(), self.chance.tolist(), features,
+            self.answered or nobody, self.decided_by or nobody, strict=True,
         ):  # fmt: skip
             said = base | {
                 "transaction_id": str(key),
@@ -105,6 +112,8 @@ class Scored:
                 "pass_through_probability": chance,
                 "passed_through": through,
                 "features": dict(zip(known, row, strict=True)),
+                "answered": answered,
+                "decided_by": by,
                 MONTH: self.contract.month_of(moment),
             }
             yield ENCODER.encode(said).encode()

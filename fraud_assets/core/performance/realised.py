@@ -49,7 +49,7 @@ class _Scored:
         known: whether it is.
         score: the probability that was answered.
         held: whether the model would have it reviewed.
-        through: whether it was let through all the same.
+        through: whether it was let through all the same, at random or by a list or rule.
         weight: what a row stands for in the weighted figures; 0 where it is no part of them.
         cards: codes; None without entities.
         days: since 1970-01-01, in the contract's zone.
@@ -69,17 +69,22 @@ class _Scored:
     @classmethod
     def of(cls, rows: pa.Table, labels: pa.Table, known: Bools, contract: Contract) -> _Scored:
         held = pc.equal(rows["decision"], "review").to_numpy()
+        # Of what a list or a rule decided, it is known for sure whether it went through.
+        overruled = pc.fill_null(pc.not_equal(rows["answered"], rows["decision"]), False).to_numpy()
         through = rows["passed_through"].to_numpy()
+        overruled &= ~through
+        let = pc.fill_null(pc.equal(rows["answered"], "approve"), False).to_numpy()
         chance = rows["pass_through_probability"].to_numpy()
         local = pc.local_timestamp(rows["event_timestamp"].cast(pa.timestamp("us", tz=contract.timezone)))
         with np.errstate(divide="ignore"):
             weight = np.where(held, np.where(through, 1 / chance, 0.0), 1.0)
+        weight = np.where(overruled, let.astype(np.float64), weight)
         return cls(
             y=pc.fill_null(labels["is_fraud"], False).to_numpy() & known,
             known=known,
             score=rows["probability"].to_numpy(),
             held=held,
-            through=through,
+            through=through | (overruled & let & held),
             weight=weight,
             cards=identifier_codes(rows[contract.card]) if contract.card else None,
             days=local.cast(pa.int64()).to_numpy() // MICROSECONDS_PER_DAY,
@@ -162,7 +167,7 @@ def _parts(scored: _Scored, segments: Sequence[Segment], costs: Costs) -> Iterat
     """A row for each part of each segment."""
     judged = iter(_judged(scored, segments))
     # Without a row that was let through, there is nothing to weigh.
-    is_weighted = bool(scored.through.any())
+    is_weighted = bool((scored.weight > 1).any())
     for segment in segments:
         for position, value in enumerate(segment.values):
             mine = segment.codes == position
@@ -188,7 +193,7 @@ def _counts(scored: _Scored, mine: Bools) -> dict[str, Any]:
     return {
         "n": n,
         "n_flagged": int((mine & scored.held).sum()),
-        "n_passed_through": int((mine & scored.through).sum()),
+        "n_passed_through": int((mine & (scored.weight > 1)).sum()),
         "n_labelled": n_known,
         "labelled_share": n_known / n,
         "n_fraud": n_fraud,

@@ -21,6 +21,7 @@ from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.adapters.signing import SIGNATURE_FILE
 from fraud_assets.core.access.addresses import is_loopback
 from fraud_assets.core.access.api_keys import KEYS_VARIABLE
+from fraud_assets.core.contracts.rules import RULES_VARIABLE
 from fraud_assets.core.decisions.why import why_no_model
 from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE
 from fraud_assets.settings import PROJECT_ROOT, Settings
@@ -166,6 +167,7 @@ def serve_champion(settings: Settings, port: int, host: str, tell: Tell) -> None
         # It follows what is named for serving.
         LIVE_VARIABLE: str(settings.bentoml_home / LIVE_FILE),
         KEYS_VARIABLE: str(settings.api_keys_file),
+        RULES_VARIABLE: str(settings.contract_path),
         "FRAUD_DATABASE_URL": open_database(settings).url,
         "FRAUD_SERVE_HISTORY_MB": str(settings.serve_history_mb),
         "BENTOML_HOME": str(settings.bentoml_home),

@@ -39,10 +39,11 @@ MONTH = "2025-03"
 COSTS = Costs(review=5, loss_share=1, fixed_loss=100)
 
 
-def judged(contract, rows, statements, month=MONTH):
+def judged(contract, rows, statements, month=MONTH, answered=None):
     """The table's rows of some scores, by version, segment and value.
 
-    Each row is (id, time, probability, chance, passed_through, version) and the contract's columns.
+    Each row is (id, time, probability, chance, passed_through, version) and the contract's columns; `answered` says by
+    id what a list or a rule made of it.
     """
     schema = contract.transactions_schema()
     columns = ("transaction_id", "event_timestamp", "probability", "pass_through_probability", "passed_through",
@@ -52,11 +53,16 @@ def judged(contract, rows, statements, month=MONTH):
         dict(zip(columns, row[:6], strict=True)) | dict(zip(contract.columns, row[6:], strict=True)) for row in rows
     ]
     scores = pa.Table.from_pylist(
-        [row | {"decision": "review" if row["probability"] >= 0.5 else "approve"} for row in values],
+        [
+            row
+            | {"decision": "review" if row["probability"] >= 0.5 else "approve"}
+            | {"answered": (answered or {}).get(row["transaction_id"])}
+            for row in values
+        ],
         schema=pa.schema([
             schema.field("transaction_id"), schema.field("event_timestamp"), ("probability", pa.float64()),
             ("pass_through_probability", pa.float64()), ("passed_through", pa.bool_()), ("model_version", pa.int64()),
-            ("decision", pa.string()), *own,
+            ("decision", pa.string()), ("answered", pa.string()), *own,
         ]),
     )  # fmt: skip
     stated = pa.Table.from_pylist(
@@ -215,3 +221,21 @@ def test_a_younger_transaction_belongs_to_the_next_month():
     assert set(judged(CARDS, [row], [])) == {(1, "not_matured", "all")}
     assert judged(CARDS, [row], [], "2025-04")[1, "all", "all"]["n"] == 1
     assert at(25) + timedelta(days=10) > CARDS.month_end(MONTH)
+
+
+def test_what_rules_and_lists_decided_counts_as_it_went_and_not_as_the_model_had_it():
+    rows = [
+        # id, time, probability, chance, passed, version, customer, amount, channel
+        (1, at(3), 0.9, 0.1, True, 7, "a", 40.0, "netz"),  # fraud, let through at random: one of ten
+        (2, at(3), 0.9, 0.0, False, 7, "b", 30.0, "netz"),  # fraud, held by the model, let through by an allow list
+        (3, at(4), 0.1, 0.0, False, 7, "c", 20.0, "netz"),  # genuine, which a rule declined
+        (4, at(4), 0.1, 0.0, False, 7, "d", 10.0, "netz"),  # genuine
+    ]
+    statements = [(1, True, at(9)), (2, True, at(9))]
+    found = judged(CARDS, rows, statements, answered={1: "approve", 2: "approve", 3: "decline"})[7, "all", "all"]
+    # Ten for the one that was drawn, one for the allowed, none for the declined, one for the last.
+    assert (found["weighted_n"], found["n_passed_through"]) == (12.0, 1)
+    # Both frauds went through.
+    assert (found["value_caught"], found["cost"]) == (0.0, 70.0)
+    before = judged(CARDS, rows, statements)[7, "all", "all"]
+    assert (before["weighted_n"], before["value_caught"], before["cost"]) == (12.0, 30.0, 45.0)

@@ -1,0 +1,1 @@
+"""Commands about what decides beside the model."""
