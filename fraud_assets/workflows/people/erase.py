@@ -260,6 +260,7 @@ def find(settings: Settings, store: MonthStore, person: Person, backups: Sequenc
             ("scored_transactions", _scored(connection, store.contract, person)),
             ("recent_transactions", _recent(connection, person)),
             ("quarantined_labels", _refused_labels(connection, store.contract, person)),
+            ("entity_lists", _listed(connection, person)),
         ):
             if numbers:
                 found.rows[where] = len(numbers)
@@ -342,6 +343,14 @@ def _recent(connection: psycopg.Connection[Any], person: Person) -> list[int]:
         sql.Identifier(person.entity)
     )
     return [number for (number,) in connection.execute(statement, [person.value])]
+
+
+def _listed(connection: psycopg.Connection[Any], person: Person) -> list[int]:
+    """Numbers of what lists say of the person."""
+    rows = connection.execute(
+        "SELECT number FROM public.entity_lists WHERE entity = %s AND value = %s", [person.entity, person.identifier]
+    )
+    return [number for (number,) in rows]
 
 
 def _refused_labels(connection: psycopg.Connection[Any], contract: Contract, person: Person) -> list[tuple[int, str]]:
@@ -470,8 +479,12 @@ def _rename(settings: Settings, store: MonthStore, person: Person, progress: Pro
             "UPDATE public.quarantined_labels SET original = %s WHERE number = %s",
             [(text, number) for number, text in refused],
         )
+        listed = _listed(connection, person)
+        connection.execute(
+            "UPDATE public.entity_lists SET value = %s WHERE number = ANY(%s)", [person.pseudonym, listed]
+        )
         for where, rows in (("scored_transactions", scored), ("recent_transactions", recent),
-                            ("quarantined_labels", refused)):  # fmt: skip
+                            ("quarantined_labels", refused), ("entity_lists", listed)):  # fmt: skip
             if rows:
                 changed.rows[where] = len(rows)
                 touched.add(("public", where))

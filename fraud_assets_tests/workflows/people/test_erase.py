@@ -77,6 +77,12 @@ def store(settings, delivered):
             "('t', 1, now(), now(), %s, 0.1, 0.5, 'approve', 0, false, '{\"x\":1e-300}')",
             [json.dumps({"customer_id": PERSON, "amount": 1.5})],
         )
+        connection.execute(
+            "INSERT INTO entity_lists (change, list, action, entity, value, reason, actor, since) VALUES "
+            "('add', 'bad', 'block', 'customer_id', %s, 'why', 'ada', now()), "
+            "('add', 'bad', 'block', 'customer_id', '5', 'why', 'ada', now())",
+            [str(PERSON)],
+        )
         connection.execute("CREATE TABLE recent_transactions (number bigint, customer_id bigint, terminal_id bigint)")
         connection.execute("INSERT INTO recent_transactions VALUES (1, %s), (2, 5)", [PERSON])
     return store
@@ -115,7 +121,9 @@ def test_a_look_changes_nothing_and_says_what_would_go(settings, store, delivere
     assert found["months"]["raw_transactions"] == counts
     assert found["months"]["transaction_features"] == counts
     assert found["months"]["quarantined_transactions"] == {"2025-02": 1}
-    assert found["rows"] == {"scored_transactions": 1, "recent_transactions": 1, "quarantined_labels": 1}
+    assert found["rows"] == {
+        "scored_transactions": 1, "recent_transactions": 1, "quarantined_labels": 1, "entity_lists": 1,
+    }  # fmt: skip
 
 
 def test_after_an_erasure_nobody_finds_the_person_and_nothing_is_stale(settings, store, delivered):
