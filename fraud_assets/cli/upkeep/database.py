@@ -86,27 +86,3 @@ def stop() -> None:
         if settings.database_url:
             raise ValueError("FRAUD_DATABASE_URL names a server that this command did not start; stop it where it runs")
         print("stopped" if stop_embedded(settings.postgres_folder) else "was not running")
-
-
-@app.command()
-def doctor(
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Compare every value with what was written; reads all tables.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Look for rows of stored months that were lost, added or altered outside of the platform."""
-    from fraud_assets.adapters.postgres.months import open_store
-    from fraud_assets.workflows.status import find_damages
-
-    with clear_errors():
-        found = find_damages(open_store(open_settings()), by_value=verify)
-    if as_json:
-        print_json(found)
-    else:
-        for one in found["damages"]:
-            print(f"{one['table']} {one['month']}: {one['sentence']}; run {one['month']} again")
-        how = "every value was compared" if verify else "rows were counted; --verify compares every value"
-        print(f"{found['months']} stored months looked at, {len(found['damages'])} not as they were written ({how})")
-    if found["damages"]:
-        raise typer.Exit(1)
