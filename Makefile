@@ -27,9 +27,9 @@ $(SPARK): requirements-spark.lock $(STAMP)
 demo: setup  ## six simulated months to a promoted, packaged model
 	$(BIN)/fraud run --from 2025-01 --to 2025-06
 
-# What a module sets up is for one worker. In the given order no long module begins last.
+# What a module sets up is for one worker. How many there are, and that long modules come first, is in conftest.py.
 test: setup spark lint  ## every check and test
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## format, lint, types, import rule
 	$(BIN)/ruff format --check .

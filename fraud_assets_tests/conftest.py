@@ -36,6 +36,32 @@ HANDBOOK_NAMES = {
     "fraud_scenario": "TX_FRAUD_SCENARIO",
 }
 
+# Over a minute each, in this order: the first of them builds the shared world, meanwhile the next two need none.
+LONG = tuple(
+    f"fraud_assets_tests/{name}.py"
+    for name in (
+        "defs/test_assets",
+        "test_why_not",
+        "test_benchmarks",
+        "test_dagster_ui",
+        "test_end_to_end",
+        "test_service",
+        "test_scores_circle",
+        "test_backups",
+        "test_service_api",
+        "test_redelivery",
+        "adapters/test_mlflow",
+        "test_cli",
+        "workflows/models/test_one_truth",
+        "test_broken_off_runs",
+        "defs/test_sensor_failures",
+        "test_upgrade",
+        "workflows/runs/test_refresh",
+        "adapters/test_bento",
+        "test_five_entrances",
+    )
+)
+
 hypothesis.settings.register_profile("local", max_examples=25, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=100, deadline=None, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
@@ -49,6 +75,17 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
     Settings.model_config["env_file"] = None
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A process more than there are cores: for a quarter of their time tests wait for servers and browsers."""
+    return min(4, (os.cpu_count() or 1) + 1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long modules first: one that begins last is alone at the end."""
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(LONG)))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -6,8 +6,6 @@ import datetime as dt
 import json
 import os
 import random
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -27,6 +25,7 @@ from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.score_file import score_file, write_table
+from fraud_assets_tests.forks import forks
 from fraud_assets_tests.test_service import served, trained
 
 CONTRACT = """
@@ -141,9 +140,9 @@ class Shop:
 
     def run(self, month: str) -> None:
         """In a process of its own: the assets keep the contract with which they are loaded."""
-        done = subprocess.run(
-            [sys.executable, "-m", "fraud_assets.cli", "run", "--from", month, "--to", month],
-            env=os.environ | self.environment, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False,
+        done = forks().run(
+            "fraud_assets.cli", ["run", "--from", month, "--to", month], cwd=PROJECT_ROOT,
+            env=os.environ | self.environment, timeout=400,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
 
