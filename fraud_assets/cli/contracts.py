@@ -53,19 +53,18 @@ def draft_contract(
     as_json: Json = False,
 ) -> None:
     """Write a first contract for a file, for a person to finish."""
-    from fraud_assets.core.drafting.draft import to_confirm
     from fraud_assets.workflows.new_source.contract_files import describe_files, write_draft
 
     with clear_errors():
-        draft = describe_files(file).draft(name).text
+        draft = describe_files(file).draft(name)
         if out is not None:
-            write_draft(draft, out)
+            write_draft(draft.text, out)
     if as_json:
-        print_json({"file": file, "out": out, "contract": draft, "to_confirm": to_confirm(draft)})
+        print_json({"file": file, "out": out, "contract": draft.text, "to_confirm": draft.to_confirm})
     elif out is None:
-        print(draft, end="")
+        print(draft.text, end="")
     else:
         console.print(f"{out} is written. To confirm:", highlight=False, soft_wrap=True)
-        for question in to_confirm(draft):
+        for question in draft.to_confirm:
             console.print(f"- {escape(question)}", highlight=False, soft_wrap=True)
         console.print(f"Then: fraud contract check {out} --data {file}", highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import yaml
@@ -37,16 +38,13 @@ class Draft:
         text: YAML for `parse_contract`.
         roles: which part each column plays.
         profile: of the file.
+        to_confirm: what a person has to look at: the field and the question, one text each.
     """
 
     text: str
     roles: Roles
     profile: FileProfile
-
-    @property
-    def to_confirm(self) -> list[str]:
-        """What a person has to look at."""
-        return to_confirm(self.text)
+    to_confirm: tuple[str, ...]
 
     @property
     def only_one_kind(self) -> str | None:
@@ -57,6 +55,36 @@ class Draft:
         if label.n_fraud == 0:
             return "genuine"
         return "fraud" if label.n_genuine == 0 else None
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of the YAML, with its comment.
+
+    Attributes:
+        text: before the comment.
+        question: what a person has to confirm; empty where there is nothing.
+        remark: what else the comment says.
+        about: the field; that of a comment alone is named in its question.
+    """
+
+    text: str
+    question: str = ""
+    remark: str = ""
+    about: str = ""
+
+    def __str__(self) -> str:
+        asked = f"to confirm: {self.question}" if self.question else ""
+        said = _on_one_line("; ".join(filter(None, (asked, self.remark))))
+        return "  # ".join(filter(None, (self.text, said))) if self.text else f"# {said}"
+
+    @property
+    def to_confirm(self) -> str:
+        """The field and the question, on one line."""
+        return _on_one_line(f"{self.about}: {self.question}" if self.about else self.question)
+
+
+_Lines: TypeAlias = "list[str | _Line]"
 
 
 def draft_contract(
@@ -86,12 +114,12 @@ def draft_contract(
     roles = assign_roles(profile, choices)
     # A file of one month says little about which values may be missing in others.
     may_be_missing = len(monthly_pattern(file_name, siblings)[1]) > 1
-    lines = [
+    lines: _Lines = [
         f"# A first contract for {_on_one_line(file_name)}, drafted from its {profile.n:,} rows.",
         '# What is marked "to confirm" is a guess: change it or delete the mark. `fraud contract check` says whether',
         "# data keeps the contract.",
         f"name: {_quote(_contract_name(name, file_name))}",
-        'description: ""  # to confirm: say what one row is, and who delivers it',
+        _Line('description: ""', "say what one row is, and who delivers it", about="description"),
         *_months(roles.event, file_name, siblings, choices.timezone),
         *_missing(profile, roles.label.undecided if roles.label else ()),
         *_csv(profile, csv or Csv()),
@@ -107,24 +135,14 @@ def draft_contract(
         *_window(roles),
         "quarantine_limit: 0.05  # a month of which more rows break the contract is refused",
     ]
-    return Draft("\n".join(lines) + "\n", roles, profile)
-
-
-def to_confirm(draft: str) -> list[str]:
-    """What a person has to look at in a draft: the field and the question, one text each."""
-    found = []
-    for line in draft.splitlines():
-        before, mark, question = line.partition("# to confirm: ")
-        if mark:
-            subject = before.strip().partition(":")[0].strip('"')
-            found.append(f"{subject}: {question}" if subject else question)
-    return found
+    asked = tuple(line.to_confirm for line in lines if isinstance(line, _Line) and line.question)
+    return Draft("\n".join(map(str, lines)) + "\n", roles, profile, asked)
 
 
 # The YAML
 
 
-def _months(event: EventTime, file_name: str, siblings: Sequence[str], timezone: str | None) -> list[str]:
+def _months(event: EventTime, file_name: str, siblings: Sequence[str], timezone: str | None) -> _Lines:
     first, last = event.first_month, event.last_month
     pattern, months = monthly_pattern(file_name, siblings)
     if set(months) >= {first, last}:
@@ -134,19 +152,17 @@ def _months(event: EventTime, file_name: str, siblings: Sequence[str], timezone:
         pattern, alike = pattern_of_alike(file_name, siblings)
         files = f"{len(alike)} files hold all months" if len(alike) > 1 else "these files hold all months"
         files += "; with one file a month, write {month} where its name says YYYY-MM"
-    zone = (
-        "each time carries its offset; months are cut in this zone"
-        if event.has_offset
-        else "to confirm: the times carry no offset; name the zone they are in, such as Europe/Paris"
-    )
+    question, zone = "", "each time carries its offset; months are cut in this zone"
     if event.origin is not None:
         zone = "the one in which the origin lies and months are cut"
     elif timezone is not None:
         zone = "of times without an offset"
+    elif not event.has_offset:
+        question, zone = "the times carry no offset; name the zone they are in, such as Europe/Paris", ""
     return [
         f"first_month: {check_month(first)}",
-        f"last_month: {check_month(last)}  # to confirm: leave it out when more months will come",
-        f"timezone: {timezone or 'UTC'}  # {zone}",
+        _Line(f"last_month: {check_month(last)}", "leave it out when more months will come", about="last_month"),
+        _Line(f"timezone: {timezone or 'UTC'}", question, zone, about="timezone"),
         f"file_pattern: {_quote(pattern)}  # {files}",
     ]
 
@@ -199,14 +215,15 @@ def name_as_pattern(text: str) -> str:
     return re.sub(r"([*?\[])", r"[\1]", text).replace("{", "?").replace("}", "?")
 
 
-def _missing(profile: FileProfile, undecided: Sequence[str]) -> list[str]:
+def _missing(profile: FileProfile, undecided: Sequence[str]) -> _Lines:
     words = (*profile.style.missing, *undecided)
     if not words:
         return []
-    return [f"missing: [{', '.join(map(_quote, words))}]  # to confirm: words that stand for a value that is missing"]
+    listed = f"missing: [{', '.join(map(_quote, words))}]"
+    return [_Line(listed, "words that stand for a value that is missing", about="missing")]
 
 
-def _csv(profile: FileProfile, read: Csv) -> list[str]:
+def _csv(profile: FileProfile, read: Csv) -> _Lines:
     """How text files are written, where it is not the usual and was not found from the file by itself."""
     style, usual = profile.style, Csv()
     given = {}
@@ -233,13 +250,13 @@ def _csv(profile: FileProfile, read: Csv) -> list[str]:
     if style.thousands is not None:
         questions.append(f"{style.thousands!r} groups the digits of numbers")
     lines = ", ".join(f"{name}: {value}" for name, value in given.items())
-    return [f"csv: {{{lines}}}" + (f"  # to confirm: {'; '.join(questions)}" if questions else "")]
+    return [_Line(f"csv: {{{lines}}}", "; ".join(questions), about="csv")]
 
 
-def _transaction_id(column: ColumnProfile | None) -> list[str]:
+def _transaction_id(column: ColumnProfile | None) -> _Lines:
     if column is None:
         return [
-            "# to confirm: transaction_id is absent, because no column has a value of its own in every row",
+            _Line("", "transaction_id is absent, because no column has a value of its own in every row"),
             "# A transaction is then called by its file and row number, and no separate label file can name it. Once",
             "# there is such a column: transaction_id: {column: its name, type: string}",
         ]
@@ -248,36 +265,37 @@ def _transaction_id(column: ColumnProfile | None) -> list[str]:
     if not remark and not set(column.words) & (ID_WORDS | TRANSACTION_WORDS):
         remark = "all its values differ, but its name does not say that it identifies"
     kind = "integer" if column.whole else "string"
-    return [f"transaction_id: {_flow(column, kind)}" + (f"  # to confirm: {remark}" if remark else "")]
+    return [_Line(f"transaction_id: {_flow(column, kind)}", remark, about="transaction_id")]
 
 
-def _event_timestamp(event: EventTime) -> list[str]:
+def _event_timestamp(event: EventTime) -> _Lines:
     names = [_quote(column.name) for column in event.columns]
     parts = [f"column: {names[0] if len(names) == 1 else '[' + ', '.join(names) + ']'}"]
     parts += [f"format: {_quote(event.format)}"] if event.format else []
     parts += [f"unit: {event.unit}"] if event.unit else []
     parts += [f"origin: {event.origin}"] if event.origin else []
     seen = [f"{event.first:%Y-%m-%d %H:%M:%S} to {event.last:%Y-%m-%d %H:%M:%S}"]
-    said = [*event.questions, *seen, *([event.reason] if event.reason else [])]
-    mark = "to confirm: " if event.questions else ""
-    return [f"event_timestamp: {{{', '.join(parts)}}}  # {mark}{_on_one_line('; '.join(said))}"]
+    remark = "; ".join([*seen, *([event.reason] if event.reason else [])])
+    text = f"event_timestamp: {{{', '.join(parts)}}}"
+    return [_Line(text, "; ".join(event.questions), remark, about="event_timestamp")]
 
 
-def _entities(entities: dict[str, Part]) -> list[str]:
+def _entities(entities: dict[str, Part]) -> _Lines:
     if not entities:
         return [
-            "# to confirm: entities are absent, because no customer, card, terminal, address or device was recognised",
+            _Line("", "entities are absent, because no customer, card, terminal, address or device was recognised"),
             "# Features of history need one. If the values of a column come again: {customer_id: {column: its name}}",
             "entities: {}",
         ]
-    lines = ["entities:"]
+    lines: _Lines = ["entities:"]
     for name, part in entities.items():
         kind = "integer" if part.column.whole else "string"
-        lines.append(f"  {_quote(name)}: {_flow(part.column, kind)}{_comment(part)}")
+        text = f"  {_quote(name)}: {_flow(part.column, kind)}"
+        lines.append(_Line(text, part.question, _remark(part), about=name))
     return lines
 
 
-def _amount(part: Part | None, scale: float | None) -> list[str]:
+def _amount(part: Part | None, scale: float | None) -> _Lines:
     if part is None:
         return ["# no amount was found; add it as amount: {column: its name, type: number}"]
     column = part.column
@@ -290,18 +308,18 @@ def _amount(part: Part | None, scale: float | None) -> list[str]:
     if column.has_sign:
         extra["extract"] = _single(_NUMBER_BESIDE_A_SIGN)
         questions.append("the number is taken from between the signs of a currency")
-    question = f"to confirm: {'; '.join(questions)}; " if questions else ""
-    return [f"amount: {_flow(column, 'number', **extra)}  # {question}{_range(column)}"]
+    text = f"amount: {_flow(column, 'number', **extra)}"
+    return [_Line(text, "; ".join(questions), _range(column), about="amount")]
 
 
 # A minus before the sign is not taken for one after it: such a value is quarantined.
 _NUMBER_BESIDE_A_SIGN = r"^[^\d-]*([+-]?\d[\d., ']*)"
 
 
-def _attributes(attributes: dict[str, Part], *, may_be_missing: bool) -> list[str]:
+def _attributes(attributes: dict[str, Part], *, may_be_missing: bool) -> _Lines:
     if not attributes:
         return []
-    lines = ["attributes:"]
+    lines: _Lines = ["attributes:"]
     for name, part in attributes.items():
         column, extra = part.column, {}
         kind: str = column.kind
@@ -317,11 +335,12 @@ def _attributes(attributes: dict[str, Part], *, may_be_missing: bool) -> list[st
             extra["feature"] = "false"
         if may_be_missing:
             extra["nullable"] = "true"
-        lines.append(f"  {_quote(name)}: {_flow(column, kind, **extra)}{_comment(part, kind)}")
+        text = f"  {_quote(name)}: {_flow(column, kind, **extra)}"
+        lines.append(_Line(text, part.question, _remark(part, kind), about=name))
     return lines
 
 
-def _comment(part: Part, kind: str = "") -> str:
+def _remark(part: Part, kind: str = "") -> str:
     remarks = [part.remark] if part.remark else []
     if kind in ("integer", "number") and not remarks:
         remarks.append(_range(part.column))
@@ -329,15 +348,14 @@ def _comment(part: Part, kind: str = "") -> str:
         remarks.append("one value so far, from which nothing can be learned")
     elif part.column.n_missing and not remarks:
         remarks.append(f"{percent(part.column.share_missing)} missing")
-    said = [*([f"to confirm: {part.question}"] if part.question else []), *remarks]
-    return f"  # {_on_one_line('; '.join(said))}" if said else ""
+    return "; ".join(remarks)
 
 
-def _left_out(roles: Roles) -> list[str]:
-    lines = []
+def _left_out(roles: Roles) -> _Lines:
+    lines: _Lines = []
     for one in roles.left_out:
-        mark = "to confirm: " if one.is_doubtful else ""
-        lines.append(f"# {mark}left out: {_quote(one.name)} {_on_one_line(one.reason)}")
+        said = f"left out: {_quote(one.name)} {one.reason}"
+        lines.append(_Line("", said) if one.is_doubtful else _Line("", remark=said))
     return lines
 
 
@@ -353,50 +371,51 @@ def _range(column: ColumnProfile) -> str:
     return ", ".join(remarks) or "no value is missing"
 
 
-def _label_lines(roles: Roles, choices: Choices) -> list[str]:
+def _label_lines(roles: Roles, choices: Choices) -> _Lines:
     label, known = roles.label, roles.label_time
     if label is None:
         return _no_label(has_id=roles.transaction_id is not None)
     counts = ", ".join(f"{_quote(value)} {count:,} times" for value, count in (label.column.values or {}).items())
     if label.column.n_missing:
         counts += f", no value {label.column.n_missing:,} times"
-    questions = "; ".join(label.questions)
-    lines = [
+    lines: _Lines = [
         "label:",
         f"  column: {_quote(label.column.name)}  # {_on_one_line(counts)}",
-        f"  fraud_values: {_listed(label.fraud)}" + (f"  # to confirm: {_on_one_line(questions)}" if questions else ""),
+        _Line(f"  fraud_values: {_listed(label.fraud)}", "; ".join(label.questions), about="fraud_values"),
         f"  genuine_values: {_listed(label.genuine)}",
     ]
     if choices.blank is not None:
         lines.append(f"  blank: {choices.blank}")
     elif label.blank_is_unknown:
         share = 1 - (label.n_fraud + label.n_genuine) / label.column.n
-        lines.append(
-            f"  blank: unknown  # to confirm: {percent(share)} of the rows have no label, taken for not investigated; "
+        question = (
+            f"{percent(share)} of the rows have no label, taken for not investigated; "
             "if they are genuine, write genuine_when_mature"
         )
+        lines.append(_Line("  blank: unknown", question, about="blank"))
     if choices.delay_days is not None:
         return [*lines, f"  delay_days: {choices.delay_days:g}"]
     if known.column is None:
         question = "the file does not say when a label became known; how many days after the event is it, usually?"
-        return [*lines, f"  delay_days: {USUAL_DELAY}  # to confirm: {question}"]
+        return [*lines, _Line(f"  delay_days: {USUAL_DELAY}", question, about="delay_days")]
     column = known.column
     form = f", format: {_quote(column.time_format)}" if column.time_format else ""
     given = f"{{column: {_quote(column.name)}{form}}}" if form else _quote(column.name)
     days = max(USUAL_LONGEST, int(np.ceil(known.longest)))
     return [
         *lines,
-        f"  known_at: {given}  # to confirm: {'; '.join(known.questions)}",
-        f"  max_delay_days: {days}  # to confirm: the longest seen is {known.longest:.1f} days; later ones are "
-        "quarantined",
-    ]
+        _Line(f"  known_at: {given}", "; ".join(known.questions), about="known_at"),
+        _Line(
+            f"  max_delay_days: {days}", f"the longest seen is {known.longest:.1f} days; later ones are quarantined",
+            about="max_delay_days",
+        ),
+    ]  # fmt: skip
 
 
-def _maturity(known: LabelTime) -> list[str]:
+def _maturity(known: LabelTime) -> _Lines:
     days = max(USUAL_MATURITY, int(np.ceil(known.usual)))
-    return [
-        f"maturity_days: {days}  # to confirm: after how many days without a report a transaction counts as genuine"
-    ]
+    question = "after how many days without a report a transaction counts as genuine"
+    return [_Line(f"maturity_days: {days}", question, about="maturity_days")]
 
 
 def _window(roles: Roles) -> list[str]:
@@ -427,8 +446,8 @@ def _listed(values: Iterable[str]) -> str:
     return f"[{', '.join(map(_quote, values))}]"
 
 
-def _no_label(*, has_id: bool) -> list[str]:
-    lines = ["# to confirm: the label is absent, because no column says which rows were fraud"]
+def _no_label(*, has_id: bool) -> _Lines:
+    lines: _Lines = [_Line("", "the label is absent, because no column says which rows were fraud")]
     if not has_id:
         return [
             *lines,

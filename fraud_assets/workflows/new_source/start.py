@@ -110,7 +110,7 @@ def prepare(
     started.contract_is_new = not file.exists()
     if started.contract_is_new:
         write_draft(draft.text, file)
-        started.to_confirm = draft.to_confirm
+        started.to_confirm = list(draft.to_confirm)
     started.contract = file.resolve()
     contract = load_contract(file)
     _write_env(started, described, contract)

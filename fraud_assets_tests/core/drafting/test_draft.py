@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from fraud_assets.core.contracts.contract import Contract, ContractError, Csv, parse_contract
-from fraud_assets.core.drafting.draft import draft_contract, to_confirm
+from fraud_assets.core.drafting.draft import Draft, draft_contract
 from fraud_assets.core.drafting.profiling import profile_rows
 
 N = 200
@@ -26,10 +26,14 @@ def rows(**columns: list[Any]) -> dict[str, list[Any]]:
     } | columns
 
 
-def drafted(columns: dict[str, list[Any]], file_name: str = "cards.csv", **more: Any) -> str:
+def draft(columns: dict[str, list[Any]], file_name: str = "cards.csv", **more: Any) -> Draft:
     """The draft for a table of these columns; a column of None is left away."""
     table = pa.table({name: values for name, values in columns.items() if values})
-    return draft_contract(profile_rows(table.to_batches()), file_name, **more).text
+    return draft_contract(profile_rows(table.to_batches()), file_name, **more)
+
+
+def drafted(columns: dict[str, list[Any]], file_name: str = "cards.csv", **more: Any) -> str:
+    return draft(columns, file_name, **more).text
 
 
 def contract_for(columns: dict[str, list[Any]], file_name: str = "cards.csv", **more: Any) -> Contract:
@@ -51,7 +55,7 @@ def test_each_column_plays_its_part() -> None:
 
 
 def test_nothing_is_left_unsaid_of_what_was_guessed() -> None:
-    questions = to_confirm(drafted(rows()))
+    questions = draft(rows()).to_confirm
     assert [question.partition(":")[0] for question in questions] == [
         "description", "last_month", "timezone", "delay_days", "maturity_days",
     ]  # fmt: skip
@@ -86,7 +90,7 @@ def test_signs_that_patterns_give_a_meaning_stand_for_themselves() -> None:
 
 def test_times_with_an_offset_need_no_time_zone() -> None:
     times = [f"2024-01-{number % 28 + 1:02d}T10:00:00Z" for number in range(N)]
-    assert not any(question.startswith("timezone") for question in to_confirm(drafted(rows(event_time=times))))
+    assert not any(question.startswith("timezone") for question in draft(rows(event_time=times)).to_confirm)
 
 
 def test_without_a_time_there_is_no_contract_and_the_columns_are_named() -> None:
@@ -117,9 +121,10 @@ def test_of_several_times_the_one_that_is_called_the_events_is_taken() -> None:
 
 def test_two_formats_that_both_read_the_times_are_both_named() -> None:
     times = [f"{number % 12 + 1:02d}/01/2024" for number in range(N)]
-    text = drafted(rows(event_time=times))
+    found = draft(rows(event_time=times))
+    text = found.text
     assert parse_contract(text).event_timestamp.format == "%d/%m/%Y"
-    assert any("%m/%d/%Y" in question for question in to_confirm(text))
+    assert any("%m/%d/%Y" in question for question in found.to_confirm)
 
 
 # Labels
@@ -151,9 +156,10 @@ def test_a_fraud_flag_that_is_mostly_one_still_means_what_it_says() -> None:
 
 
 def test_where_the_values_say_nothing_the_rarer_one_is_taken_and_has_to_be_confirmed() -> None:
-    text = drafted(rows(is_fraud=[]) | {"target": ["a"] * 150 + ["b"] * 50})
+    found = draft(rows(is_fraud=[]) | {"target": ["a"] * 150 + ["b"] * 50})
+    text = found.text
     assert parse_contract(text).label.fraud_values == ("b",)
-    assert any("the rarer one is taken for it" in question for question in to_confirm(text))
+    assert any("the rarer one is taken for it" in question for question in found.to_confirm)
 
 
 def test_a_label_of_which_only_one_value_was_seen_has_both() -> None:
@@ -162,18 +168,20 @@ def test_a_label_of_which_only_one_value_was_seen_has_both() -> None:
 
 
 def test_without_a_label_a_feed_is_expected_and_the_draft_says_how_to_name_a_column_instead() -> None:
-    text = drafted(rows(is_fraud=[]))
+    found = draft(rows(is_fraud=[]))
+    text = found.text
     contract = parse_contract(text)
     assert contract.label.feed is not None
-    assert "the label is absent, because no column says which rows were fraud" in to_confirm(text)
+    assert "the label is absent, because no column says which rows were fraud" in found.to_confirm
     assert "label: {column: its name, delay_days: 14}" in text
 
 
 def test_without_label_and_identifier_the_draft_says_that_no_month_can_be_taken_in() -> None:
     # With the same times again and again, no column identifies.
-    text = drafted({"event_time": rows()["event_time"], "customer_id": rows()["customer_id"]})
+    found = draft({"event_time": rows()["event_time"], "customer_id": rows()["customer_id"]})
+    text = found.text
     parse_contract(text)
-    questions = to_confirm(text)
+    questions = found.to_confirm
     assert "transaction_id is absent, because no column has a value of its own in every row" in questions
     assert "the label is absent, because no column says which rows were fraud" in questions
     assert "no month can be taken in" in text
@@ -189,9 +197,10 @@ def test_the_longest_delay_that_was_seen_is_allowed() -> None:
 def test_what_tells_the_label_exactly_is_left_out() -> None:
     scenario = [str(number % 3 + 1) if number % 10 == 0 else "0" for number in range(N)]
     refund = [f"{number}.5" if number % 10 == 0 else "" for number in range(N)]
-    text = drafted(rows(scenario=scenario, refund=refund, channel=["web", "shop"] * 100))
+    found = draft(rows(scenario=scenario, refund=refund, channel=["web", "shop"] * 100))
+    text = found.text
     assert set(parse_contract(text).attributes) == {"channel"}
-    questions = to_confirm(text)
+    questions = found.to_confirm
     assert any("left out: refund says by its name that it is known only after the event" in one for one in questions)
     assert any("left out: scenario tells 'is_fraud'" in one for one in questions)
 
@@ -248,9 +257,10 @@ def test_an_identifier_with_gaps_may_be_missing() -> None:
 
 
 def test_a_named_identifier_with_a_few_repetitions_is_taken_and_they_are_counted() -> None:
-    text = drafted(rows(tx_id=["T0", *(f"T{number}" for number in range(N - 1))]))
+    found = draft(rows(tx_id=["T0", *(f"T{number}" for number in range(N - 1))]))
+    text = found.text
     assert parse_contract(text).transaction_id is not None
-    assert "transaction_id: 1 repeated values and 0 missing ones" in to_confirm(text)
+    assert "transaction_id: 1 repeated values and 0 missing ones" in found.to_confirm
 
 
 # Amount and attributes

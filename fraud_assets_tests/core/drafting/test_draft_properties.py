@@ -86,6 +86,11 @@ def test_a_draft_is_a_contract_that_takes_the_table_it_was_drafted_from(columns:
     found = preview([(Part("table.csv", lambda: iter(table.to_batches())), None)], contract, lambda _: True)
     accepted = sum(month.n_accepted for month in found.months)
     assert accepted >= 0.95 * table.num_rows, found.reasons
+    # What a person is asked is in the text, too, in the same order.
+    asked = [line.partition("# to confirm: ")[2] for line in draft.text.splitlines() if "# to confirm: " in line]
+    assert len(asked) == len(draft.to_confirm)
+    for comment, question in zip(asked, draft.to_confirm, strict=True):
+        assert comment.startswith(question.partition(": ")[2]) or comment == question
     said = {column.column for column in contract.columns.values()} | {one.name for one in draft.roles.left_out}
     said |= {contract.event_timestamp.columns[0], str(contract.label.column)}
     said |= {contract.transaction_id.column} if contract.transaction_id else set()
