@@ -196,7 +196,7 @@ def test_a_longer_maturity_makes_stale_what_asks_for_mature_labels_and_not_what_
     tables = {table for table, _ in found}
     assert tables == {
         "transaction_features", "drift_report", "trained_model", "evaluation_segments", "evaluation", "champion",
-        "model_performance",
+        "model_performance", "challenger_comparison",
     }  # fmt: skip
     assert {one for one in found if one[0] == "champion"} == recorded(store, "maturity") & {
         ("champion", month) for month in world.months

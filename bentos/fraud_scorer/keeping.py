@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from fraud_assets.core.guards.policy import Decided
 from fraud_assets.core.lineage.tables import personal_columns
 from fraud_assets.core.models.kept_scores import Scored
 from fraud_assets.core.models.pass_through import PassThrough
+from fraud_assets.core.rollout.challengers import Role
 
 logger = logging.getLogger("bentoml.fraud_scorer")
 
@@ -67,6 +68,8 @@ class Keeping:
         seed = environment.get(SEED_VARIABLE, "").encode()
         self._rule = PassThrough(_number(environment, SHARE_VARIABLE, "0"), self._most, seed)
         self._keeper: Keeper | None = None
+        # Of features that are kept beside the model's own, because a challenger takes them.
+        self.more: Callable[[], tuple[str, ...]] = tuple
         self._seen = KeptState()
 
     def start(self, model: LoadedModel) -> None:
@@ -101,6 +104,7 @@ class Keeping:
         features: pa.Table | Sequence[Mapping[str, Any]],
         scores: npt.NDArray[np.float64],
         decided: Decided,
+        role: Role = "champion",
     ) -> Decided:
         """Takes an answer's scores, without waiting for anything.
 
@@ -110,6 +114,7 @@ class Keeping:
             features: of the same, in the same order.
             scores: shape (n,).
             decided: what model, rules and lists say.
+            role: of the model.
 
         Returns:
             What is answered: the same, but for what is let through at random although the model would hold it.
@@ -117,7 +122,7 @@ class Keeping:
         if self._keeper is None:
             return decided
         try:
-            return self._kept(self._keeper, model, transactions, features, scores, decided)
+            return self._kept(self._keeper, model, transactions, features, scores, decided, role)
         except Exception:
             # An answer is worth more than its record.
             logger.exception("scores cannot be kept")
@@ -131,6 +136,7 @@ class Keeping:
         features: pa.Table | Sequence[Mapping[str, Any]],
         scores: npt.NDArray[np.float64],
         decided: Decided,
+        role: Role,
     ) -> Decided:
         manifest, reasons = model.manifest, model.reasons.explained
         held = scores >= manifest.threshold
@@ -144,7 +150,7 @@ class Keeping:
         scored = Scored(
             model.contract, manifest.model_version, manifest.threshold, manifest.features,
             None if reasons is None else reasons.raw, transactions, features, scores, held, through, chance,
-            datetime.now(UTC), answered.decisions, answered.by,
+            datetime.now(UTC), answered.decisions, answered.by, self.more(), role,
         )  # fmt: skip
         if not keeper.keep(scored):
             return decided

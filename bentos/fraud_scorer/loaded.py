@@ -49,6 +49,7 @@ class LoadedModel:
         manifest: what it says about itself.
         digests: SHA-256 of its files, by name.
         since: when it was loaded.
+        folder: where its files are.
         contract: of the transactions that it scores.
         online: makes features of transactions.
         probe: answers whether the service is ready; None without a database, or where the contract needs none.
@@ -74,7 +75,7 @@ class LoadedModel:
             OSError: when a file cannot be read.
             ScoringError: when the files are not those that were expected, or the model cannot score.
         """
-        self.since = datetime.now(UTC)
+        self.since, self.folder = datetime.now(UTC), folder
         contents = {name: (folder / name).read_bytes() for name in FILES}
         self.digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
         for name, digest in (expected or {}).items():

@@ -17,6 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ import pyarrow as pa
 from starlette.responses import Response
 
 from bentos.fraud_scorer.asking import Asking
+from bentos.fraud_scorer.challengers.answering import answered
+from bentos.fraud_scorer.challengers.following import Beside, ChallengerFollower
 from bentos.fraud_scorer.following import Follower, same_sources
 from bentos.fraud_scorer.guards.guarding import DECIDED, Guards
 from bentos.fraud_scorer.keeping import Keeping
@@ -34,7 +37,7 @@ from bentos.fraud_scorer.keys import CALLER, Guard
 from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
 from bentos.fraud_scorer.loaded import LoadedModel
 from bentos.fraud_scorer.measures import model as answering
-from bentos.fraud_scorer.measures.stages import Clock, Stages
+from bentos.fraud_scorer.measures.stages import Clock, Features, Stages
 from bentos.fraud_scorer.online import HistoryNotConfiguredError
 from bentos.fraud_scorer.pages import Pages
 from bentos.fraud_scorer.requests import (
@@ -56,12 +59,13 @@ from fraud_assets.core.explanations.reason_codes import Explanation
 from fraud_assets.core.guards.policy import Decided
 from fraud_assets.core.models.live import LiveModel
 from fraud_assets.core.models.scoring import ScoringError
+from fraud_assets.core.rollout.challengers import Role
 
 logger = logging.getLogger("bentoml.fraud_scorer")
 
 Scores = np.ndarray[Any, np.dtype[np.float64]]
 # What becomes of scores: decided beside the model, and kept.
-After = Callable[[LoadedModel, pa.Table, Any, Scores], tuple[Decided, float | None]]
+After = Callable[[LoadedModel, pa.Table, Any, Scores, Role], tuple[Decided, float | None]]
 # Fewer rows than this are scored in the event loop: handing them to a thread takes longer than scoring them.
 THREAD_FROM_ROWS = 256
 EXPLAINED_AT_ONCE = 50  # rows, between two looks at the clock: with a large forest they take most of a second
@@ -92,6 +96,8 @@ class FraudScorer:
         self._follower = Follower(lambda: self.model, self._load, self._take)
         self._keeping = Keeping()
         self._stages = Stages()
+        self._challengers = ChallengerFollower(lambda: self.model, self._load)
+        self._keeping.more = lambda: self._challengers.now.features
         self._guards = Guards(self._url, lambda: self.model)
         PAGES.open(lambda: self.model, self._follower, self._asking, self._guards)
 
@@ -113,6 +119,7 @@ class FraudScorer:
         self._follower.start()
         self._guards.start()
         self._keeping.start(self.model)
+        self._challengers.start()
         self._stages.start()
         answering.answers(self.model.manifest)
 
@@ -120,6 +127,7 @@ class FraudScorer:
     def close(self) -> None:
         """Begins no more requests, and closes the database connections."""
         self._follower.close()
+        self._challengers.close()
         self._guards.close()
         for turns in (self._transaction_turns, self._feature_turns, self._memory_turns):
             turns.close()
@@ -174,19 +182,14 @@ class FraudScorer:
         """
         model, reasons, hidden = self.model, request.reasons, CALLER.get().decisions_only
         strict, clock = isinstance(request, Named) and request.strict, Clock(self._stages)
+        by = _By(model, self._after, self._challengers.now, clock)
         if hidden and reasons:
             return refused(403, "this key gets decisions alone; leave explain out", [])
         try:
             if transactions is not None:
-                body = (
-                    None
-                    if reasons or strict
-                    else _score_at_once(model, self._after, clock, transactions, names, hidden)
-                )
+                body = None if reasons or strict else _score_at_once(by, transactions, names, hidden)
                 if body is None:
-                    work = partial(
-                        _score_transactions, model, self._after, clock, transactions, names, reasons, hidden, strict
-                    )
+                    work = partial(_score_transactions, by, transactions, names, reasons, hidden, strict)
                     alone = len(transactions) == 1 and not reasons and not strict
                     turns = self._memory_turns if alone else self._transaction_turns
                     body = await turns.take(len(transactions), work, shared=alone)
@@ -208,11 +211,11 @@ class FraudScorer:
         return Response(body, media_type="application/json")
 
     def _after(
-        self, model: LoadedModel, batch: pa.Table, features: pa.Table | Sequence[Mapping[str, Any]], scores: Scores
+        self, model: LoadedModel, batch: pa.Table, features: Features, scores: Scores, role: Role
     ) -> tuple[Decided, float | None]:
         """What is answered about scores, which are kept; and how old the lists may be that were asked."""
         said = self._guards.decide(model, batch, features, scores)
-        decided = self._keeping.keep(model, batch, features, scores, said)
+        decided = self._keeping.keep(model, batch, features, scores, said, role)
         for by in decided.by:
             DECIDED.labels(by).inc()
         return decided, self._guards.age
@@ -256,6 +259,16 @@ class FraudScorer:
             before.online.close()
 
 
+@dataclass(frozen=True)
+class _By:
+    """Who answers a request, taken once: the model, what becomes of its scores, the challengers, and what times it."""
+
+    model: LoadedModel
+    after: After
+    beside: Beside
+    clock: Clock
+
+
 def _score_features(
     model: LoadedModel, clock: Clock, rows: list[dict[str, Any]], reasons: int, hidden: bool, until: float = math.inf
 ) -> bytes:
@@ -272,30 +285,22 @@ def _score_features(
     return answer
 
 
-def _score_at_once(
-    model: LoadedModel, after: After, clock: Clock, rows: list[dict[str, Any]], names: Names | None, hidden: bool
-) -> bytes | None:
+def _score_at_once(by: _By, rows: list[dict[str, Any]], names: Names | None, hidden: bool) -> bytes | None:
     """The answer for one transaction of which all that is needed is in memory; None where it takes a turn."""
-    batch = model.transactions.read_plain(rows, names)
-    clock.lap("read")
-    features = None if batch is None else model.online.at_once(batch)
+    batch = by.model.transactions.read_plain(rows, names)
+    by.clock.lap("read")
+    features = None if batch is None else by.model.online.at_once(batch)
     if batch is None or features is None:
-        clock.again()
+        by.clock.again()
         return None
-    clock.lap("features")
-    scores = model.scorer.score_rows([features])
-    clock.lap("score")
-    decided, age = after(model, batch, [features], scores)
-    clock.lap("keep")
-    answer = model.answer(scores, batch, decisions_only=hidden, decided=decided, lists_age=age)
-    clock.end("write", [features], model.manifest.features)
-    return answer
+    by.clock.lap("features")
+    body = answered(by.model, by.beside, batch, [features], partial(_answer_of, by, 0, hidden, math.inf))
+    by.clock.end("write", [features], by.model.manifest.features)
+    return body
 
 
 def _score_transactions(
-    model: LoadedModel,
-    after: After,
-    clock: Clock,
+    by: _By,
     rows: list[dict[str, Any]],
     names: Names | None,
     reasons: int,
@@ -303,27 +308,41 @@ def _score_transactions(
     strict: bool,
     until: float,
 ) -> bytes:
-    clock.lap("wait")
-    batch = model.transactions.read(rows, names)
+    by.clock.lap("wait")
+    batch = by.model.transactions.read(rows, names)
     check_time(until)
-    clock.lap("read")
-    features = model.online.features(batch, until, strict=strict)
+    by.clock.lap("read")
+    features = by.model.online.features(batch, until, strict=strict)
     check_time(until)
-    clock.lap("features")
-    if isinstance(features, list):
-        scores = model.scorer.score_rows(features)
-        clock.lap("score")
-        told = _told(model, features, scores, reasons, until)
-    else:
-        scores = model.scorer.score(features)
-        clock.lap("score")
-        told = _told(model, features.to_pylist(), scores, reasons, until) if reasons else None
-    clock.lap("explain")
-    decided, age = after(model, batch, features, scores)
-    clock.lap("keep")
-    answer = model.answer(scores, batch, reasons, told, decisions_only=hidden, decided=decided, lists_age=age)
-    clock.end("write", features, model.manifest.features)
-    return answer
+    by.clock.lap("features")
+    body = answered(by.model, by.beside, batch, features, partial(_answer_of, by, reasons, hidden, until))
+    by.clock.end("write", features, by.model.manifest.features)
+    return body
+
+
+# What is bound comes first; of the rest, each is what `answering.Answer` gives.
+def _answer_of(
+    by: _By,
+    reasons: int,
+    hidden: bool,
+    until: float,
+    model: LoadedModel,
+    batch: pa.Table,
+    features: Features,
+    role: Role,
+) -> bytes:
+    """The answer of one model about transactions, which is kept."""
+    is_table = isinstance(features, pa.Table)
+    scores = model.scorer.score(features) if is_table else model.scorer.score_rows(features)
+    by.clock.lap("score")
+    told = None
+    if reasons:
+        rows = features.to_pylist() if isinstance(features, pa.Table) else features
+        told = _told(model, rows, scores, reasons, until)
+        by.clock.lap("explain")
+    decided, age = by.after(model, batch, features, scores, role)
+    by.clock.lap("keep")
+    return model.answer(scores, batch, reasons, told, decisions_only=hidden, decided=decided, lists_age=age)
 
 
 def _told(

@@ -1,4 +1,4 @@
-"""The file that names the packaged model to be served, and what running services say of themselves."""
+"""The files that name the model to be served and those beside it, and what running services say of themselves."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fraud_assets.core.decisions.truth import Service
 from fraud_assets.core.models.live import LIVE_FILE, SERVICES_FOLDER, LiveModel
+from fraud_assets.core.rollout.challengers import CHALLENGERS_FILE, Challengers
 
 
 def read_live(bentoml_home: Path) -> LiveModel | None:
@@ -25,11 +26,28 @@ def write_live(bentoml_home: Path, live: LiveModel) -> None:
     kept = read_live(bentoml_home)
     if kept is not None and (kept == live or kept.row > live.row):
         return
-    bentoml_home.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".live-", dir=bentoml_home)
+    _replace(bentoml_home / LIVE_FILE, live.to_json())
+
+
+def read_challengers(bentoml_home: Path) -> Challengers | None:
+    """The challengers that are named; None where none ever were, or the file says something else."""
+    with suppress(OSError, ValueError):
+        return Challengers.from_json((bentoml_home / CHALLENGERS_FILE).read_text(encoding="utf-8"))
+    return None
+
+
+def write_challengers(bentoml_home: Path, named: Challengers) -> None:
+    """Names the challengers; who reads sees those before or these."""
+    if read_challengers(bentoml_home) != named:
+        _replace(bentoml_home / CHALLENGERS_FILE, named.to_json())
+
+
+def _replace(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{file.stem}-", dir=file.parent)
     with os.fdopen(handle, "w", encoding="utf-8") as scratch:
-        scratch.write(live.to_json())
-    Path(name).replace(bentoml_home / LIVE_FILE)
+        scratch.write(text)
+    Path(name).replace(file)
 
 
 def read_services(bentoml_home: Path) -> tuple[Service, ...]:

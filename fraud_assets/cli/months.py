@@ -63,6 +63,7 @@ def read_platform(settings: Settings) -> dict[str, Any]:
     from fraud_assets.adapters.postgres.months import open_store
     from fraud_assets.workflows.models.approve import read_waiting
     from fraud_assets.workflows.models.truth import find_disagreements
+    from fraud_assets.workflows.rollout.challengers import read_status_of_challengers
     from fraud_assets.workflows.runs.refresh import open_stale
     from fraud_assets.workflows.scores import read_kept
     from fraud_assets.workflows.status import read_status
@@ -73,7 +74,8 @@ def read_platform(settings: Settings) -> dict[str, Any]:
     requests = read_waiting(store, ledger, datetime.now(UTC))
     scores = read_kept(store, settings.scores_path)
     live = read_live(settings.bentoml_home)
-    return read_status(store, ledger, open_stale(settings), partial(_rule, settings), found, requests, scores, live)
+    told = read_status(store, ledger, open_stale(settings), partial(_rule, settings), found, requests, scores, live)
+    return told | {"challengers": read_status_of_challengers(store, ledger.events(), settings)}
 
 
 def _rule(settings: Settings, version: int) -> DecisionRule | None:

@@ -55,6 +55,8 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
         parts += ["", *(Text(waiting_line(one), style="yellow") for one in status["waiting"])]
     if status["scores"]:
         parts += ["", _scores_line(status["scores"])]
+    for one in status.get("challengers", []):
+        parts += ["", *_challenger_lines(one)]
     if status["disagreements"]:
         parts += ["", *(Text(one["sentence"], style="red") for one in status["disagreements"])]
     if status["dead_runs"]:
@@ -80,6 +82,15 @@ def _scores_line(scores: Mapping[str, Any]) -> Text:
     """How many scores are kept; in red where some are lost."""
     style = "red" if scores["lost"] or scores["refused"] else "yellow" if scores["error"] else ""
     return Text(scores["sentence"], style=style)
+
+
+def _challenger_lines(one: Mapping[str, Any]) -> list[Text]:
+    """What a version beside the champion has done, and how it compares."""
+    style = "yellow" if one["problem"] else ""
+    lines = [Text(f"Challenger: {one['sentence']}", style=style)]
+    if one["comparison"]:
+        lines.append(Text(f"In {one['comparison']['month']:%Y-%m}: {one['comparison']['sentence']}"))
+    return lines
 
 
 def _label_lines(found: list[dict[str, Any]], limit: int = 3) -> list[Text]:

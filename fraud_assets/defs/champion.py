@@ -9,7 +9,7 @@ import dagster as dg
 import pyarrow as pa
 
 from fraud_assets.adapters.retries import retried
-from fraud_assets.core.decisions.evidence import VERDICT, promotion_signals, shadow_of
+from fraud_assets.core.decisions.evidence import VERDICT, live_metrics, promotion_signals, shadow_of
 from fraud_assets.core.decisions.ledger import metrics_of
 from fraud_assets.core.decisions.promotion import PromotionVerdict
 from fraud_assets.core.decisions.why import why_no_challenger
@@ -29,7 +29,7 @@ from fraud_assets.workflows.models.promote import apply_verdict, package_version
 @dg.asset(
     partitions_def=MONTHS,
     backfill_policy=MONTH_BY_MONTH,
-    deps=["trained_model", "drift_report"],
+    deps=["trained_model", "drift_report", "challenger_comparison"],
     **describe("champion", "serving", {"mlflow", "postgres"}),
 )
 @retried
@@ -45,6 +45,7 @@ def champion(
     before, store = platform.champion_before(month), platform.store
     trained = store.read("trained_model", last_month=month)
     drift = store.read("drift_report", VERDICT, first_month=month, last_month=month)
+    live_pairs = store.read("challenger_comparison", first_month=month, last_month=month)
     why_none = why_no_challenger(trained.to_pylist(), month, CONTRACT.maturity_days, before, CONTRACT.zone)
     registry, ledger, settings = platform.registry, platform.ledger, platform.settings
     mode, events = settings.promotion_mode, ledger.events()
@@ -54,15 +55,18 @@ def champion(
             evaluation, evaluation_segments, month, before,
             contract=CONTRACT, role=role, drift=drift, trained=trained.to_pylist(), why_none=why_none,
             shadow=shadow_of(events, row["model_version"], row["window_to"], mode) if row else None,
+            live=live_pairs,
         )
         for role in CANDIDATES
         if (row := by_role.get(role)) or role == "challenger"
     )  # fmt: skip
     packaged = partial(try_package, month=month, store=store, registry=registry, settings=settings)
     decided = decide(candidates, packaged, mode)
-    decided_on = inputs_of(evaluation, evaluation_segments, drift, champion_inputs(month, before))
+    # Only where there were challengers: what was decided without them is decided on what it always was.
+    beside = [live_pairs] if live_pairs.num_rows else []
+    decided_on = inputs_of(evaluation, evaluation_segments, drift, *beside, champion_inputs(month, before))
     evidence = inputs_of(evidence_inputs(CONTRACT), decided_on)
-    actor, metrics = f"dagster run {context.run.run_id}", metrics_of(evaluation.to_pylist())
+    actor, metrics = f"dagster run {context.run.run_id}", metrics_of(evaluation.to_pylist()) | live_metrics(live_pairs)
     for signals, verdict in decided:
         live = apply_verdict(
             verdict, signals, ledger, registry,

@@ -2,6 +2,7 @@
 
 import math
 from datetime import date
+from functools import partial
 
 import dagster as dg
 import pyarrow as pa
@@ -13,6 +14,7 @@ from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
 from fraud_assets.workflows.models.promote import package_version
 from fraud_assets.workflows.models.truth import name_for_serving
+from fraud_assets.workflows.rollout.naming import name_challengers
 
 DAYS_OF_A_MONTH = 28  # at least
 
@@ -42,8 +44,13 @@ def fraud_bento(context: dg.AssetExecutionContext, platform: Platform, champion:
     reach = math.ceil(history_days(platform.contract) / DAYS_OF_A_MONTH) + 1
     platform.store.index_months("raw_transactions", list(platform.store.months("raw_transactions"))[-reach:])
     platform.store.index_months("fraud_labels", list(platform.store.months("fraud_labels")))
-    bento = package_version(version, platform.registry, platform.settings, platform.ledger)
+    package = partial(
+        package_version, registry=platform.registry, settings=platform.settings, ledger=platform.ledger
+    )  # fmt: skip
+    bento = package(version)
     name_for_serving(platform.ledger.events(), bento, version, platform.settings)
+    for left_out, why in name_challengers(platform.ledger.events(), platform.settings, package).items():
+        context.log.warning(f"version {left_out} is no challenger: {why}")
     _, manifest = platform.registry.fetch(version)
     row = base | {"bento_tag": bento.tag, "model_digest": manifest.model_digest}
     return dg.Output(

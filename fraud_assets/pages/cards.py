@@ -60,6 +60,7 @@ ROLES = get_args(Role)
 EVENTS = {
     "registered": "registered", "validated": "validated", "refused": "not promoted", "approved": "approved",
     "promoted": "promoted", "rolled_back": "rolled back to", "retired": "retired",
+    "shadow_started": "made a challenger", "shadow_ended": "no challenger any more",
 }  # fmt: skip
 
 

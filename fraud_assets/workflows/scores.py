@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,7 +24,7 @@ from fraud_assets.adapters.scores.stored import StoredScores
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.lineage.configuration import setting_inputs
-from fraud_assets.core.lineage.staleness import Inputs, scores_inputs
+from fraud_assets.core.lineage.staleness import Inputs, drawn_inputs, scores_inputs
 from fraud_assets.core.months import months_between
 from fraud_assets.core.performance.realised import ALL, realised_rows
 from fraud_assets.core.performance.serving_skew import Skew
@@ -170,6 +171,16 @@ def realised_month(store: MonthStore, month: str, costs: Costs) -> FoundMonth:
         if row["average_precision"] is not None
     }
     return FoundMonth(rows, (made, statements, setting_inputs("costs", costs)), outcome, figures)
+
+
+def drawn_in(store: MonthStore, first: str, last: str) -> tuple[pa.Table | None, Inputs]:
+    """What could be let through at random in some months, None without any; and that as an input of training."""
+    contract = store.contract
+    drawn = StoredScores(store.database, contract).drawn(contract.month_start(first), contract.month_end(last))
+    if not drawn.num_rows:
+        return None, {}
+    counts = Counter(contract.month_of(moment) for moment in drawn["event_timestamp"].to_pylist())
+    return drawn, drawn_inputs(counts)
 
 
 def skewed_month(store: MonthStore, month: str) -> FoundMonth:

@@ -24,7 +24,7 @@ pytest_plugins = ["fraud_assets_tests.worlds"]
 ASSETS = (
     "quarantined_transactions", "raw_transactions", "delivered_labels", "fraud_labels", "transaction_features",
     "drift_report", "trained_model", "evaluation_segments", "evaluation", "champion", "fraud_bento",
-    "model_performance", "serving_skew",
+    "model_performance", "serving_skew", "challenger_comparison",
 )  # fmt: skip
 PLOTTED = ("raw_transactions", "fraud_labels", "transaction_features", "drift_report", "evaluation", "champion")
 DATA = ("raw_transactions", "fraud_labels", "transaction_features")
@@ -186,10 +186,14 @@ def test_every_month_records_the_contract_and_the_tables_that_its_asset_depends_
         declared -= {"raw_transactions"}
     found = recorded(world, name)
     assert set(found) == set(world.months)
-    if name in ("model_performance", "serving_skew"):
+    if name in ("model_performance", "serving_skew", "challenger_comparison"):
         # Nothing was scored here, so that nothing else was looked at.
-        assert all(set(inputs["scored_transactions"].values()) == {None} for inputs in found.values())
+        looked_at = "shadow_scores" if name == "challenger_comparison" else "scored_transactions"
+        assert all(set(inputs[looked_at].values()) == {None} for inputs in found.values())
         declared = set()
+    if name == "champion":
+        # Only where there are challengers.
+        declared -= {"challenger_comparison"}
     if name == "drift_report":
         # Its own earlier months: what drifted stays drifted for a while.
         declared |= {"drift_report"}

@@ -25,7 +25,7 @@ pytest_plugins = ["fraud_assets_tests.worlds"]
 TABLES = (
     "quarantined_transactions", "delivered_labels", "raw_transactions", "fraud_labels", "transaction_features",
     "drift_report", "trained_model", "evaluation_segments", "evaluation", "champion", "fraud_bento",
-    "model_performance", "serving_skew",
+    "model_performance", "serving_skew", "challenger_comparison",
 )  # fmt: skip
 ON_REQUEST = ("backtest",)
 WRITTEN_ELSEWHERE = ("scored_transactions",)
@@ -207,10 +207,17 @@ def test_the_lineage_is_that_of_the_architecture(repository: dg.RepositoryDefini
         "trained_model": {"transaction_features", "fraud_labels"},
         "evaluation_segments": {"raw_transactions", "transaction_features", "fraud_labels", "trained_model"},
         "evaluation": {"raw_transactions", "transaction_features", "fraud_labels", "trained_model"},
-        "champion": {"evaluation", "evaluation_segments", "trained_model", "drift_report"},
+        "champion": {
+            "evaluation",
+            "evaluation_segments",
+            "trained_model",
+            "drift_report",
+            "challenger_comparison",
+        },
         "fraud_bento": {"champion"},
         "model_performance": {"scored_transactions", "fraud_labels"},
         "serving_skew": {"scored_transactions", "transaction_features"},
+        "challenger_comparison": {"scored_transactions", "fraud_labels"},
     }
 
 

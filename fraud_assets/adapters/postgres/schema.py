@@ -21,7 +21,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, TIMESTAMP
 VERSION_TABLE = "fraud_schema_version"
 
 # Oldest first. Here, and not asked of alembic, because whoever only reads should not wait until that is imported.
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0016", "0010")
+REVISIONS = (
+    "0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0016", "0010", "0012", "0013",
+)  # fmt: skip
 
 State = Literal["empty", "behind", "current", "ahead"]
 
@@ -257,9 +259,14 @@ sa.Table(
     # Of rows from before there were lists and rules, the model's decision was the answer.
     _text("answered", nullable=True),
     _text("decided_by", nullable=True),
+    # Of rows from before 0013 it is not said, and it was the champion.
+    _text("role", nullable=True),
+    sa.Column("more_features", JSON),
     sa.UniqueConstraint("transaction_id", "model_version", name="scored_transactions_once"),
     # By which months are read, and old rows are deleted.
     sa.Index("scored_transactions_by_time", "event_timestamp"),
+    # What training weighs; mostly nothing.
+    sa.Index("scored_transactions_drawn", "event_timestamp", postgresql_where=sa.text("pass_through_probability > 0")),
 )
 
 sa.Table(
@@ -311,6 +318,42 @@ sa.Table(
     _moment("since"),
     sa.Column("until", TIMESTAMP(timezone=True)),
     sa.Index("entity_lists_of_a_list", "list", "entity", "value", "number"),
+)
+
+# What versions say of transactions that another one answered.
+sa.Table(
+    "shadow_scores",
+    CONTROL_TABLES,
+    _number(),
+    _text("transaction_id"),
+    _count("model_version"),
+    _count("answered_version"),
+    _text("role", sa.CheckConstraint("role IN ('champion', 'challenger')")),
+    _moment("event_timestamp"),
+    _moment("scored_at"),
+    _text("outcome", sa.CheckConstraint("outcome IN ('scored', 'failed', 'late')")),
+    sa.Column("probability", sa.Double),
+    sa.Column("threshold", sa.Double, nullable=False),
+    _text("decision", nullable=True),
+    sa.UniqueConstraint("transaction_id", "model_version", name="shadow_scores_once"),
+    sa.Index("shadow_scores_by_time", "event_timestamp"),
+)
+
+sa.Table("shadow_months", CONTROL_TABLES, sa.Column("month", sa.Text, primary_key=True), _count("n_rows"))
+
+sa.Table(
+    "shadow_progress",
+    CONTROL_TABLES,
+    sa.Column("model_version", sa.BigInteger, primary_key=True, autoincrement=False),
+    _count("first_number"),
+    _count("number"),
+    *(
+        sa.Column(name, sa.BigInteger, nullable=False, server_default=sa.text("0"))
+        for name in ("n_scored", "n_failed", "n_late", "n_behind")
+    ),
+    sa.Column("attempting", ARRAY(sa.BigInteger)),
+    _text("said", nullable=True),
+    _moment("updated_at", now=True),
 )
 
 

@@ -33,7 +33,7 @@ LIMITS = {
 }  # fmt: skip
 # PostgreSQL's classes of errors that a row itself causes, and that come again however often it is sent.
 ROW_ERRORS = ("22", "23")
-NO_TABLE = "42P01"
+NO_TABLE, NO_COLUMN = "42P01", "42703"
 
 # Row locks are taken in the order of the ids, so that two processes with the same transactions wait for each other in
 # turn.
@@ -111,7 +111,8 @@ class Sink:
             n_new = self._execute(lines)
         except adbc_driver_manager.Error as error:
             if not (error.sqlstate or "").startswith(ROW_ERRORS):
-                raise self._failed(error) from None
+                self.close()
+                raise failed(error, self._url) from None
             if len(lines) == 1:
                 # Not its words, which have the value in them.
                 return Inserted(refused=((lines[0], error.sqlstate or ""),))
@@ -130,7 +131,7 @@ class Sink:
     def _renamed(self, lines: Sequence[bytes]) -> Sequence[bytes]:
         """Lines with pseudonyms for persons who were erased."""
         if self._connection is None:
-            self._connection = self._connect()
+            self._connection = connect(self._url, "fraud scores")
         with self._connection.cursor() as cursor:
             try:
                 cursor.execute(ERASED)
@@ -153,23 +154,28 @@ class Sink:
             cursor.execute(INSERT, parameters)
             return int(cursor.fetch_arrow_table()["n"][0].as_py())
 
-    def _connect(self) -> Any:
-        # Here, because it brings pandas where that is installed: two seconds at the start of every service.
-        import adbc_driver_postgresql.dbapi as adbc
 
-        given = {name: value for name, value in LIMITS.items() if f"{name}=" not in self._url}
-        limits = "&".join(
-            [f"{name}={value}" for name, value in given.items()] + [f"application_name={quote('fraud scores')}"]
-        )
-        connection = adbc.connect(f"{self._url}{'&' if '?' in self._url else '?'}{limits}", autocommit=True)
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
-        return connection
+def connect(url: str, name: str) -> Any:
+    """A connection under a name, on which no statement takes long.
 
-    def _failed(self, error: adbc_driver_manager.Error) -> SinkError:
-        self.close()
-        if error.sqlstate == NO_TABLE:
-            return SinkError("the database has no scored_transactions yet: `fraud db upgrade` adds it")
-        # libpq repeats a URL that it cannot read, password included; ADBC the statement.
-        said = " ".join(str(error).partition("Query was")[0].replace(self._url, "FRAUD_DATABASE_URL").split())
-        return SinkError(f"the database does not take scores: {said}")
+    Raises:
+        adbc_driver_manager.Error: when there is none.
+    """
+    # Here, because it brings pandas where that is installed: two seconds at the start of every service.
+    import adbc_driver_postgresql.dbapi as adbc
+
+    given = {option: value for option, value in LIMITS.items() if f"{option}=" not in url}
+    limits = "&".join([f"{option}={value}" for option, value in given.items()] + [f"application_name={quote(name)}"])
+    connection = adbc.connect(f"{url}{'&' if '?' in url else '?'}{limits}", autocommit=True)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
+    return connection
+
+
+def failed(error: adbc_driver_manager.Error, url: str) -> SinkError:
+    """What is to be said of an error; no part of the URL."""
+    if error.sqlstate in (NO_TABLE, NO_COLUMN):
+        return SinkError("the database lacks what this version keeps of scores: `fraud db upgrade` adds it")
+    # libpq repeats a URL that it cannot read, password included; ADBC the statement.
+    said = " ".join(str(error).partition("Query was")[0].replace(url, "FRAUD_DATABASE_URL").split())
+    return SinkError(f"the database does not take scores: {said}")

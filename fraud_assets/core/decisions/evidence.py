@@ -37,6 +37,7 @@ def promotion_signals(
     trained: Iterable[Mapping[str, Any]] = (),
     why_none: str | None = None,
     shadow: Shadow | None = None,
+    live: pa.Table | None = None,
 ) -> PromotionSignals:
     """What the promotion decision looks at, from a month's rows.
 
@@ -51,6 +52,7 @@ def promotion_signals(
         trained: rows of `trained_model`, of any months.
         why_none: why there is no challenger; what the rows say when absent.
         shadow: how long it has been in shadow, where it has to be.
+        live: the month's rows of `challenger_comparison`.
     """
     rows = {row["role"]: row for row in evaluation.to_pylist()}
     challenger = rows.get(role)
@@ -71,7 +73,26 @@ def promotion_signals(
         training_digest=digests[-1] if digests else None,
         shadow=shadow,
         why_none=why_none or rows.get(NOBODY, {}).get("reason"),
+        live=_pair(_live_row(live, champion, version), has_amount=bool(contract.amount)),
     )
+
+
+def live_metrics(live: pa.Table) -> dict[str, dict[str, float | None]]:
+    """The differences on live traffic, for the ledger, as `live.v6.cost_difference`; none without challengers."""
+    return {
+        f"live.v{row['challenger_version']}.{name}_difference": {
+            part: row[f"{name}_difference{end}"] for end, part in ENDS.items()
+        }
+        for row in live.to_pylist()
+        for name in DIFFERENCES
+        if row[f"{name}_difference"] is not None
+    }
+
+
+def _live_row(live: pa.Table | None, champion: int | None, version: int | None) -> Mapping[str, Any] | None:
+    rows = [] if live is None else live.to_pylist()
+    pair = (champion, version)
+    return next((row for row in rows if (row["champion_version"], row["challenger_version"]) == pair), None)
 
 
 def shadow_of(

@@ -15,7 +15,10 @@ from typing import Any, Literal, TypeAlias
 from fraud_assets.core.lineage.staleness import Inputs
 from fraud_assets.core.reasons import Reason, read_reasons
 
-EventKind = Literal["registered", "validated", "refused", "approved", "promoted", "rolled_back", "retired", "erased"]
+EventKind = Literal[
+    "registered", "validated", "refused", "approved", "promoted", "rolled_back", "retired", "erased", "shadow_started",
+    "shadow_ended",
+]  # fmt: skip
 
 Metrics: TypeAlias = Mapping[str, Mapping[str, float | None]]
 """Of each metric its `value`, and the bounds of its 95 % interval, `low` and `high`, where they are known."""

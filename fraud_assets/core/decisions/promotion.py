@@ -155,6 +155,8 @@ class PromotionPolicy:
         maximum_latency: of one score, in milliseconds. 50: a card payment has some hundreds for everything.
         maximum_size: of the model, in bytes. 200 MB: what a service with several workers still holds in memory.
         maximum_disagreement: between scores of the same row. 1e-4: ONNX computes with 32 bits.
+        heeds_live: whether a challenger that is shown to be dearer on live traffic is refused. False: the months say
+            the same on more transactions, and a share that was answered otherwise changes who gets which label.
     """
 
     minimum_frauds: int = MINIMUM_FRAUDS
@@ -166,6 +168,7 @@ class PromotionPolicy:
     maximum_latency: float = 50.0
     maximum_size: int = 200_000_000
     maximum_disagreement: float = 1e-4
+    heeds_live: bool = False
 
     def __post_init__(self) -> None:
         if self.minimum_frauds < 1 or self.prevalence_multiple < 1 or not self.tolerance >= 0:
@@ -190,6 +193,7 @@ class PromotionSignals:
         package: of the challenger as it would be served; None before it is packaged.
         shadow: how long it has been in shadow; None where it need not be.
         why_none: why there is no challenger, as the end of a sentence.
+        live: how the two compare on live traffic that both scored (`challenger_comparison`); None where they were not.
     """
 
     month: str
@@ -206,6 +210,7 @@ class PromotionSignals:
     package: PackageEvidence | None = None
     shadow: Shadow | None = None
     why_none: str | None = None
+    live: PairEvidence | None = None
 
     def __post_init__(self) -> None:
         check_month(self.month)
@@ -534,6 +539,12 @@ def _harm(signals: PromotionSignals, policy: PromotionPolicy) -> list[Reason]:
         said = (
             f"At its own threshold version {signals.challenger_version} costs more than {champion}: "
             f"{_change(own, ',.0f')} a day."
+        )
+        reasons.append(Reason(Rule.HARM, said))
+    if policy.heeds_live and signals.live is not None and signals.live.cost is not None and signals.live.cost.low > 0:
+        said = (
+            f"On live traffic version {signals.challenger_version} costs more than {champion}: the same reviews cost "
+            f"{_change(signals.live.cost, ',.0f')} a day{_look(signals.live)}."
         )
         reasons.append(Reason(Rule.HARM, said))
     for part in _known(signals.parts):

@@ -23,7 +23,8 @@ Inputs = dict[str, dict[str, str | None]]
 
 What is no table goes by a name of its own: "contract" (see `contract_inputs`), "features" with the one key "",
 "source" and "label_feed" (what was delivered), "ledger" (see `champion_inputs`), "added_labels",
-"quarantine_decisions", "scored_transactions" (how many scores of the month the service gave), "earlier_ids" (the
+"quarantine_decisions", "scored_transactions" (how many scores of the month the service gave), "shadow_scores" (how
+many of the month other versions gave beside it), "passed_through" (how many could be let through), "earlier_ids" (the
 earlier months with ids among those of the month, by name instead of digest), and "costs", "drift", "training" and
 "maturity" (settings by name, with their values: `configuration.py`).
 
@@ -38,7 +39,7 @@ UP_TO_DATE = "up_to_date"
 INPUTS_KEY = b"fraud.inputs"
 CHAMPION = "champion before "
 WITHOUT_MATURITY = "without maturity"
-SCORES = "scored_transactions"
+SCORES, SHADOW, DRAWN = "scored_transactions", "shadow_scores", "passed_through"
 SETTINGS = ("costs", "drift", "training", "maturity")
 """The names under which settings are recorded."""
 
@@ -93,6 +94,20 @@ def maturity_inputs(contract: Contract) -> Inputs:
 def scores_inputs(counts: Mapping[str, int | None]) -> Inputs:
     """How many scores of each month are kept, as an input; they are only ever added to. None where there are none."""
     return {SCORES: {month: None if n is None else str(n) for month, n in counts.items()}}
+
+
+def shadow_inputs(counts: Mapping[str, int | None]) -> Inputs:
+    """How many scores of versions that did not answer are kept of each month, as an input; as `scores_inputs`."""
+    return {SHADOW: {month: None if n is None else str(n) for month, n in counts.items()}}
+
+
+def drawn_inputs(counts: Mapping[str, int]) -> Inputs:
+    """How many transactions of each month could be let through at random, as an input; none where there are none.
+
+    So a month of a source that lets nothing through is made of what it always was.
+    """
+    found: dict[str, str | None] = {month: str(n) for month, n in sorted(counts.items()) if n}
+    return {DRAWN: found} if found else {}
 
 
 def evidence_inputs(contract: Contract) -> Inputs:
@@ -282,6 +297,10 @@ def _difference(table: str, key: str, was: str | None, is_now: str | None) -> st
         return "the settings of training have changed"
     if table == SCORES:
         return f"{int(is_now) - int(was or 0):,} scores of {key} have been kept since"
+    if table == SHADOW:
+        return f"{int(is_now) - int(was or 0):,} shadow scores of {key} have been kept since"
+    if table == DRAWN:
+        return f"what could be let through of {key} was {was} transactions, and is {is_now}"
     if table == "added_labels":
         return f"labels for {key} have been added since"
     if table == "quarantine_decisions":

@@ -560,6 +560,8 @@ def scored_transactions(contract: Contract) -> Table:
         _column(
             "decided_by", pa.string(), "Who decided: model, rule NAME@VERSION, list NAME, pass_through or breaker."
         ),
+        _column("role", pa.string(), "Who answered: champion or challenger; empty of scores from before challengers."),
+        _column("more_features", pa.string(), "Further features, that challengers took; as JSON by name, or empty."),
     ]
     return Table.of(
         "scored_transactions",
@@ -645,6 +647,31 @@ def serving_skew(contract: Contract) -> Table:  # noqa: ARG001 - all table funct
     return Table.of("serving_skew", "monitoring", columns, "month", order=order, key=order)
 
 
+def challenger_comparison(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
+    """One row per month and challenger: beside the champion, on the live traffic that both scored; see `pairs.py`."""
+    left_out = ("pair_from", "parts_judged")
+    paired = [(one, said) for one, said in _pair_columns() if one.name not in left_out]
+    columns = [
+        _month("at whose end they were compared"),
+        _column(
+            "champion_version", pa.int64(), "The version that was live before the month's decision.", nullable=False
+        ),
+        _column("challenger_version", pa.int64(), "The version beside it.", nullable=False),
+        _column("window_from", TIMESTAMP, "Begin of the window of event times, in UTC.", nullable=False),
+        _column("window_to", TIMESTAMP, "End of the window, in UTC; all of it has matured.", nullable=False),
+        _column("n_answered", pa.int64(), "Transactions of the window that one of them answered.", nullable=False),
+        _column("n_by_challenger", pa.int64(), "Of these, by the challenger.", nullable=False),
+        _column("n_failed", pa.int64(), "Of these, where the other one gave no score.", nullable=False),
+        _column("n_late", pa.int64(), "Of these, where the other one took too long.", nullable=False),
+        _column("n_both", pa.int64(), "Of these, scored by both.", nullable=False),
+        *paired,
+        _column("reason", pa.string(), "Why they could not be compared; else empty."),
+        _column("sentence", pa.string(), "What came of it, for people.", nullable=False),
+    ]
+    order = ("month", "champion_version", "challenger_version")
+    return Table.of("challenger_comparison", "monitoring", columns, "month", order=order, key=order)
+
+
 def backtest(contract: Contract) -> Table:  # noqa: ARG001 - all table functions take the contract
     """One row per policy and month, and one, kind `total`, per policy; see `backtest/judge.py`."""
     columns = [
@@ -689,7 +716,7 @@ TABLES = {
     for build in (
         raw_transactions, quarantined_transactions, delivered_labels, fraud_labels, transaction_features,
         drift_report, trained_model, evaluation_segments, evaluation, champion, fraud_bento, model_performance,
-        serving_skew, backtest,
+        serving_skew, challenger_comparison, backtest,
     )
 }  # fmt: skip
 

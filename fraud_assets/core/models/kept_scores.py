@@ -38,6 +38,8 @@ FIELDS = {
     "features": "json",
     "answered": "text",
     "decided_by": "text",
+    "role": "text",
+    "more_features": "json",
 }
 MONTH = "month"
 """Beside them in a line: the contract's month in which the transaction happened."""
@@ -59,6 +61,8 @@ class Scored:
         let_through, chance: whether it was let through all the same, and the probability of that; shape (n,).
         scored_at: when.
         answered, decided_by: what the answer says, and who decided it, of each; None where the model alone decides.
+        more: names of further features, which other models of the time take; kept where they were computed.
+        role: whether the champion answered or a challenger.
     """
 
     contract: Contract
@@ -75,22 +79,18 @@ class Scored:
     scored_at: datetime
     answered: Sequence[str] | None = None
     decided_by: Sequence[str] | None = None
+    more: tuple[str, ...] = ()
+    role: str = "champion"
 
     def lines(self) -> Iterator[bytes]:
         """A line of JSON for each, without its end; numbers as the shortest text that gives the same double again."""
         raw = _known(self.raw_of(self.probabilities)) if self.raw_of else [None] * len(self.probabilities)
         names = [name for name in self.transactions.column_names if name not in ("transaction_id", "event_timestamp")]
         given = zip(*(self.transactions[name].to_pylist() for name in names), strict=True) if names else None
-        features: Iterable[Iterable[Any]]
-        # Models from before there were encoders name columns that are made of others.
-        if isinstance(self.table, pa.Table):
-            known = [name for name in self.features if name in self.table.column_names]
-            features = zip(*(_values(self.table[name]) for name in known), strict=True)
-        else:
-            there = set(self.table[0]).intersection(*self.table[1:]) if len(self.table) else set()
-            known = [name for name in self.features if name in there]
-            features = ([_value(row[name]) for name in known] for row in self.table)
+        known, features = self._made(self.features)
+        further, more = self._made(self.more) if self.more else ([], None)
         base = {
+            "role": self.role,
             "model_version": self.model_version,
             "threshold": self.threshold,
             "scored_at": self.scored_at.isoformat(),
@@ -114,9 +114,20 @@ class Scored:
                 "features": dict(zip(known, row, strict=True)),
                 "answered": answered,
                 "decided_by": by,
+                "more_features": dict(zip(further, next(more), strict=True)) if more and further else None,
                 MONTH: self.contract.month_of(moment),
             }
             yield ENCODER.encode(said).encode()
+
+    def _made(self, names: Sequence[str]) -> tuple[list[str], Iterator[Iterable[Any]]]:
+        """Those features that were computed, and their values of each row."""
+        # Models from before there were encoders name columns that are made of others.
+        if isinstance(self.table, pa.Table):
+            known = [name for name in names if name in self.table.column_names]
+            return known, zip(*(_values(self.table[name]) for name in known), strict=True)
+        there = set(self.table[0]).intersection(*self.table[1:]) if len(self.table) else set()
+        known = [name for name in names if name in there]
+        return known, iter([_value(row[name]) for name in known] for row in self.table)
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:
@@ -157,8 +168,11 @@ def renamed_line(erased: Erased, personal: Sequence[str], line: bytes) -> bytes:
     try:
         said = json.loads(line)
         transaction, features = erased.score(said["transaction"], said["features"], personal)
+        _, more = erased.score(said["transaction"], said.get("more_features") or {}, personal)
     except (ValueError, KeyError, TypeError, AttributeError):
         return line
     if transaction == said["transaction"]:
         return line
-    return ENCODER.encode({**said, "transaction": transaction, "features": features}).encode()
+    return ENCODER.encode(
+        {**said, "transaction": transaction, "features": features, "more_features": more or None}
+    ).encode()

@@ -36,6 +36,7 @@ from fraud_assets.core.reasons import Reason, Rule
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.models.heads import keep_head
 from fraud_assets.workflows.models.truth import follow_ledger, name_for_serving
+from fraud_assets.workflows.rollout.naming import name_challengers
 
 Package = Callable[[int], PackagedBento]
 
@@ -152,6 +153,7 @@ def carry_out(order: Order, ledger: LedgerStore, registry: Registry, package: Pa
         follow_ledger(decision, registry)
         events = decision.events()
     name_for_serving(events, packaged, order.version, settings)
+    name_challengers(events, settings, package)
     keep_head(ledger, registry)
 
 

@@ -23,6 +23,7 @@ from fraud_assets.adapters.postgres.approvals import read_requests
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.core.decisions.approval import waiting
+from fraud_assets.core.decisions.challengers import named_challengers
 from fraud_assets.core.decisions.ledger import BY_HAND, Event, standing
 from fraud_assets.core.decisions.retention import Choice, Kept, Kind, Rules, choose, in_words
 from fraud_assets.core.reasons import Reason, Rule
@@ -167,6 +168,7 @@ def _compared(settings: Settings, ledger: LedgerStore, events: Sequence[Event], 
     if settings.promotion_mode.mode == "shadow":
         known = {event.model_version for event in events}
         versions |= {version: "in shadow" for version in known if version > (live or NO_MODEL)}
+    versions |= {one.version: "a challenger" for one in named_challengers(events, settings.promotion_mode)}
     asked = waiting(read_requests(ledger.database), now, live)
     return versions | {request.model_version: "waiting for a person" for request in asked}
 

@@ -21,6 +21,7 @@ from fraud_assets.core.models.live import LiveModel
 from fraud_assets.core.reasons import Reason, Rule
 from fraud_assets.settings import Settings
 from fraud_assets.workflows.models.heads import keep_head
+from fraud_assets.workflows.rollout.naming import name_challengers
 
 Package = Callable[[int], PackagedBento]
 
@@ -145,5 +146,6 @@ def reconcile(
     if live is not None and (named is None or named.model_version != live or not there):
         name_for_serving(events, package(live), live, settings)
         repaired.append(f"version {live} is packaged and named for serving")
+    name_challengers(events, settings, package)
     left = [one.sentence for one in find_disagreements(ledger, registry, settings)]
     return {"repaired": repaired, "left": left}

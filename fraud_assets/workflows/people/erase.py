@@ -320,18 +320,24 @@ def _there(connection: psycopg.Connection[Any], table: str) -> bool:
     return bool(found and found[0])
 
 
-def _scored(connection: psycopg.Connection[Any], contract: Contract, person: Person) -> list[tuple[int, str, str]]:
-    """Number, transaction and features of kept scores as they shall be."""
+def _scored(
+    connection: psycopg.Connection[Any], contract: Contract, person: Person
+) -> list[tuple[str, str, str | None, int]]:
+    """Transaction, features, further features and number of kept scores as they shall be."""
     if not _there(connection, "scored_transactions"):
         return []
     rows = connection.execute(
-        "SELECT number, transaction::text, features::text FROM public.scored_transactions WHERE transaction->>%s = %s",
+        "SELECT number, transaction::text, features::text, more_features::text FROM public.scored_transactions "
+        "WHERE transaction->>%s = %s",
         [person.entity, person.identifier],
     )
     changed = []
-    for number, transaction, features in rows:
-        new, known = person.erased.score(json.loads(transaction), json.loads(features), personal_columns(contract))
-        changed.append((number, ENCODER.encode(new), ENCODER.encode(known)))
+    personal = personal_columns(contract)
+    for number, transaction, features, more in rows:
+        new, known = person.erased.score(json.loads(transaction), json.loads(features), personal)
+        _, further = person.erased.score(json.loads(transaction), json.loads(more or "{}"), personal)
+        encoded = ENCODER.encode(further) if more else None
+        changed.append((ENCODER.encode(new), ENCODER.encode(known), encoded, number))
     return changed
 
 
@@ -468,8 +474,9 @@ def _rename(settings: Settings, store: MonthStore, person: Person, progress: Pro
     with progress.working("scores, labels and texts"), store.database.session() as connection:
         scored = _scored(connection, contract, person)
         connection.cursor().executemany(
-            "UPDATE public.scored_transactions SET transaction = %s::json, features = %s::json WHERE number = %s",
-            [(transaction, features, number) for number, transaction, features in scored],
+            "UPDATE public.scored_transactions SET transaction = %s::json, features = %s::json, "
+            "more_features = %s::json WHERE number = %s",
+            scored,
         )
         recent = _recent(connection, person)
         if recent:

@@ -27,7 +27,9 @@ from fraud_assets.core.features.declarations import features_digest
 from fraud_assets.core.lineage.configuration import maturity_values, setting_values
 from fraud_assets.core.lineage.staleness import (
     CHAMPION,
+    DRAWN,
     SCORES,
+    SHADOW,
     WITHOUT_MATURITY,
     Inputs,
     Partition,
@@ -101,7 +103,8 @@ def _find_stale(store: MonthStore, source: Source | None, settings: Settings, st
         version = champion_version(stand.events, before_month=key.removeprefix(CHAMPION))
         return None if version is None else str(version)
 
-    scores = StoredScores(store.database, store.contract).counts()
+    stored = StoredScores(store.database, store.contract)
+    scores, shadow = stored.counts(), stored.shadow_counts()
     lookups: dict[str, Callable[[str], str | None]] = {
         **_configured(store.contract, settings),
         "features": lambda _: features_digest(store.contract),
@@ -110,6 +113,8 @@ def _find_stale(store: MonthStore, source: Source | None, settings: Settings, st
         "added_labels": lambda month: added_digest(store.database, store.contract, month),
         "quarantine_decisions": lambda month: decisions_digest(store.database, month),
         SCORES: lambda month: None if month not in scores else str(scores[month]),
+        DRAWN: lambda month: str(stored.n_drawn(month) or "") or None,
+        SHADOW: lambda month: None if month not in shadow else str(shadow[month]),
         "earlier_ids": stand.earlier_ids,
         "ledger": champion,
     }

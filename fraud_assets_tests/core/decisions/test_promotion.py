@@ -632,3 +632,27 @@ def test_a_month_that_is_none_is_an_error() -> None:
 def test_a_policy_that_would_let_anything_through_is_an_error(thresholds: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="cannot be"):
         PromotionPolicy(**thresholds)
+
+
+@pytest.mark.parametrize(
+    ("cost", "heeds", "promoted"),
+    [
+        (Interval(30.0, 10.0, 50.0), False, True),
+        (Interval(30.0, 10.0, 50.0), True, False),
+        (Interval(30.0, -10.0, 50.0), True, True),
+        (UNKNOWN, True, True),
+        (None, True, True),
+    ],
+)
+def test_live_traffic_decides_only_where_the_policy_heeds_it(
+    cost: Interval | None, heeds: bool, promoted: bool
+) -> None:
+    signals = dataclasses.replace(BETTER, live=dataclasses.replace(PAIR, cost=cost))
+    verdict = decide_promotion(signals, PromotionPolicy(heeds_live=heeds))
+    assert verdict.promote == promoted
+    said = (
+        "On live traffic version 7 costs more than the champion, version 5: the same reviews cost +30 [+10, +50] a day"
+    )
+    assert any(said in text for text in texts(verdict.reasons)) != promoted
+    # Without challengers nothing is another than it was.
+    assert decide_promotion(dataclasses.replace(BETTER, live=None), PromotionPolicy(heeds_live=heeds)).promote
