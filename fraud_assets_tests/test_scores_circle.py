@@ -1,15 +1,22 @@
-"""A month's circle: scored over HTTP, labelled, and next month the platform says how the model did where it decided."""
+"""A full circle over HTTP: scored, labelled, and next month's training and figures use both.
+
+The database's clock stands in the month after the scores while the service takes labels.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import psycopg
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -33,16 +40,56 @@ WHERE to_char(r.event_timestamp, 'YYYY-MM') = '{SCORED}' AND (r.transaction_id %
 ORDER BY r.event_timestamp
 """
 
+# What analysts say on this day, of transactions of which nothing else is known: some that mature until then.
+SAID_AT = "2025-05-12 09:30:00+00"
+PASSED = {"FRAUD_PASS_THROUGH": "0.1", "FRAUD_PASS_THROUGH_AMOUNT": "100000"}
+SAID = f"""
+SELECT s.transaction_id, s.decision FROM scored_transactions s
+WHERE s.event_timestamp < timestamptz '{SAID_AT}' - interval '14 days'
+AND s.event_timestamp >= timestamptz '{NEXT}-01' - interval '14 days' AND NOT EXISTS (
+    SELECT FROM fraud_labels l WHERE l.transaction_id::text = s.transaction_id)
+ORDER BY s.probability DESC, s.transaction_id LIMIT 12
+"""
 
-def scored(world: World, folder: Path) -> tuple[list[dict[str, Any]], str]:
-    """Asks a running `fraud serve` about a month's transactions; what it answered, and its metrics afterwards."""
+
+# Whether it was fraud, as was said last.
+LAST = (
+    "coalesce((SELECT l.is_fraud FROM fraud_labels l WHERE l.transaction_id::text = s.transaction_id "
+    "AND l.label_timestamp < '2025-06-01' ORDER BY l.label_timestamp DESC LIMIT 1), false)"
+)
+
+
+@contextmanager
+def at_the_time(world: World, moment: str) -> Iterator[None]:
+    """The database's clock shows a moment, for whoever connects until the block ends."""
+    with psycopg.connect(world.url, autocommit=True) as connection:
+        (name,) = connection.execute("SELECT quote_ident(current_database())").fetchone() or ("",)
+        connection.execute(
+            "CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql "
+            f"AS $$ SELECT timestamptz '{moment}' $$".encode()
+        )
+        connection.execute(f"ALTER DATABASE {name} SET search_path = public, pg_catalog".encode())
+        try:
+            yield
+        finally:
+            connection.execute(f"ALTER DATABASE {name} RESET search_path".encode())
+            connection.execute("DROP FUNCTION public.clock_timestamp()")
+
+
+def scored(world: World, folder: Path) -> tuple[list[dict[str, Any]], str, dict[str, bool]]:
+    """Asks a running `fraud serve` about a month's transactions, and says what became of some of them.
+
+    Returns:
+        What it answered, its metrics afterwards, and what was said of which transactions.
+    """
     from fraud_assets_tests.worlds import free_port
 
     rows = [dict(zip(COLUMNS, row, strict=True)) for row in world.query(ROWS)]
     port = free_port()
     answers: list[dict[str, Any]] = []
     with (
-        world.running(folder / "log", "serve", "--port", str(port)) as process,
+        at_the_time(world, SAID_AT),
+        world.running(folder / "log", "serve", "--port", str(port), **PASSED) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client,
     ):
         until = time.monotonic() + 120
@@ -63,22 +110,49 @@ def scored(world: World, folder: Path) -> tuple[list[dict[str, Any]], str]:
         while f"fraud_scorer_feature_rows_total {float(n_counted)}" not in (metrics := client.get("/metrics").text):
             assert time.monotonic() < until, metrics
             time.sleep(0.1)
-    return answers, metrics
+        while world.query("SELECT count(*) FROM scored_transactions") != [(len(rows),)]:
+            assert time.monotonic() < until, (folder / "log").read_text()
+            time.sleep(0.2)
+        said = {key: place % 3 > 0 for place, (key, _) in enumerate(world.query(SAID))}
+        labels = [
+            {"transaction_id": int(key), "is_fraud": is_fraud, "label_source": "analyst"}
+            for key, is_fraud in said.items()
+        ]
+        response = client.post("/v1/feedback", json={"labels": labels})
+        assert response.status_code == 200, response.text
+        assert (response.json()["taken"], response.json()["month"]) == (len(labels), NEXT)
+    return answers, metrics, said
 
 
 @pytest.fixture(scope="module")
-def served(own_world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]], str]:
-    """What the service answered about April, and its metrics."""
+def asked(
+    own_world: World, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[dict[str, Any]], str, dict[str, bool]]:
+    """What the service answered about April, its metrics, and what was said of some of it."""
     return scored(own_world, tmp_path_factory.mktemp("serve"))
 
 
 @pytest.fixture(scope="module")
+def served(asked: tuple[list[dict[str, Any]], str, dict[str, bool]]) -> tuple[list[dict[str, Any]], str]:
+    """What the service answered about April, and its metrics."""
+    return asked[:2]
+
+
+@pytest.fixture(scope="module")
 def circle(own_world: World, served: tuple[list[dict[str, Any]], str]) -> tuple[World, list[dict[str, Any]], int]:
-    """The world after April was scored and May was run."""
+    """The world after April was scored and labelled, and May was run."""
     answers, _ = served
     own_world.fraud("run", "--from", NEXT, "--to", NEXT)
     own_world.fraud("refresh", "--to", NEXT)
     return own_world, answers, answers[0]["model_version"]
+
+
+@pytest.fixture(scope="module")
+def whole(
+    circle: tuple[World, list[dict[str, Any]], int], asked: tuple[list[dict[str, Any]], str, dict[str, bool]]
+) -> tuple[World, list[dict[str, Any]], int, dict[str, bool]]:
+    """The same with what was said."""
+    return *circle, asked[2]
 
 
 def performance(world: World, version: int) -> dict[tuple[str, str], dict[str, Any]]:
@@ -123,8 +197,7 @@ def test_the_next_month_says_what_the_scores_came_to(circle: tuple[World, list[d
         f"event_timestamp < timestamptz '2025-06-01 00:00+00' - interval '{maturity} days'"
     )
     ((n, n_fraud),) = world.query(
-        "SELECT count(*), count(*) FILTER (WHERE EXISTS (SELECT FROM fraud_labels l WHERE l.is_fraud "
-        "AND l.transaction_id::text = s.transaction_id AND l.label_timestamp < '2025-06-01')) "
+        f"SELECT count(*), count(*) FILTER (WHERE {LAST}) "
         f"FROM scored_transactions s WHERE model_version = {version} AND {window} "
         f"AND event_timestamp >= timestamptz '2025-05-01 00:00+00' - interval '{maturity} days'"
     )
@@ -135,6 +208,52 @@ def test_the_next_month_says_what_the_scores_came_to(circle: tuple[World, list[d
     assert sum(row["n"] for row in days) == n
     assert {segment for segment, _ in found} >= {"all", "date", "amount", "merchant_segment"}
     assert len(answers) >= n
+
+
+def test_the_next_training_learns_what_was_said_over_http(
+    whole: tuple[World, list[dict[str, Any]], int, dict[str, bool]], tmp_path: Path
+) -> None:
+    world, _, _, said = whole
+    ((newest,),) = world.query(f"SELECT model_version FROM trained_model WHERE month = '{NEXT}-01'")
+    file = tmp_path / "frame.parquet"
+    world.fraud("reproduce", str(newest), "--frame", str(file))
+    frame = pq.read_table(file, columns=["transaction_id", "is_fraud", "label_source", "label_timestamp"])
+    about = frame.filter(pc.is_in(frame["transaction_id"], pc.cast(list(said), "int64"))).to_pylist()
+    assert {str(row["transaction_id"]): row["is_fraud"] for row in about} == said
+    assert {row["label_source"] for row in about} == {"analyst"}
+    assert {f"{row['label_timestamp']:%Y-%m-%d %H:%M}" for row in about} == {SAID_AT[:16]}
+    # By the same rows and settings, the same bytes again.
+    told = json.loads(world.fraud("reproduce", str(newest), "--json").stdout)
+    assert told["same"], told
+
+
+def test_the_next_figures_count_what_was_said_over_http(
+    whole: tuple[World, list[dict[str, Any]], int, dict[str, bool]],
+) -> None:
+    world, answers, version, said = whole
+    found = performance(world, version)["all", "all"]
+    keys = ", ".join(f"'{key}'" for key, is_fraud in said.items() if is_fraud)
+    ((n_said, value),) = world.query(
+        "SELECT count(*), sum((transaction->>'amount')::float8) FROM scored_transactions "
+        f"WHERE model_version = {version} AND transaction_id IN ({keys})"
+    )
+    assert n_said == sum(said.values()) > 0
+    ((others,),) = world.query(
+        "SELECT sum((s.transaction->>'amount')::float8) FROM scored_transactions s "
+        f"WHERE model_version = {version} AND s.event_timestamp < timestamptz '2025-06-01' - interval '14 days' "
+        f"AND s.event_timestamp >= timestamptz '{NEXT}-01' - interval '14 days' "
+        f"AND s.transaction_id NOT IN ({keys}) AND {LAST}"
+    )
+    assert found["fraud_value"] == pytest.approx(others + value)
+    through = [answer for answer in answers if answer.get("passed_through")]
+    assert through
+    ((n_through, weighted),) = world.query(
+        f"SELECT n_passed_through, weighted_n FROM model_performance WHERE month = '{NEXT}-01' AND segment = 'all' "
+        f"AND model_version = {version}"
+    )
+    assert n_through > 0
+    # What went through, and ten for each that was let through.
+    assert weighted == pytest.approx(found["n"] - found["n_flagged"] + 10 * n_through)
 
 
 def test_a_label_that_is_added_is_in_the_next_figures(

@@ -32,6 +32,7 @@ from fraud_assets.defs.resources import Platform
 from fraud_assets.pages import plots
 from fraud_assets.workflows.models.model_card import card_link
 from fraud_assets.workflows.models.truth import follow_registration
+from fraud_assets.workflows.scores import drawn_in
 
 
 @dg.asset(
@@ -55,11 +56,14 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
     first, last = training_months(month, config.window_months, contract.first_month)
     features = store.read("transaction_features", first_month=first, last_month=last)
     statements = store.read("fraud_labels", first_month=first, last_month=last)
+    drawn, let_through = drawn_in(store, first, last)
     inputs = platform.made_of(
-        features, statements, setting_inputs("training", config), setting_inputs("costs", config.costs),
+        features, statements, let_through, setting_inputs("training", config), setting_inputs("costs", config.costs),
         maturity_inputs(contract),
     )  # fmt: skip
-    evidence = inputs_of(evidence_inputs(contract), features, statements, {"training": {"": config.digest}})
+    evidence = inputs_of(
+        evidence_inputs(contract), features, statements, let_through, {"training": {"": config.digest}}
+    )
     made_of = digest_text(json.dumps(evidence, sort_keys=True))
     as_of = contract.month_end(month)
     base = {"month": date.fromisoformat(f"{month}-01"), "as_of": as_of, "inputs_digest": made_of}
@@ -68,7 +72,9 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         outcome = "inputs unchanged; the earlier version was kept"
         return dg.Output(kept, metadata={"outcome": outcome, "inputs": inputs})
     try:
-        result = train_month(month, features, statements, contract, config, workers=settings.training_workers)
+        result = train_month(
+            month, features, statements, contract, config, workers=settings.training_workers, drawn=drawn
+        )
     except TrainingError as error:
         context.log.warning(f"{month}: {error}")
         row = base | {"status": "insufficient_data", "reason": str(error)}

@@ -47,9 +47,10 @@ class Sample:
     @classmethod
     def of(cls, rows: Rows, encoded: Floats, fit: Bools, config: TrainingConfig) -> Sample:
         """The rows of `fit` that are kept, with the columns of their texts beside the numbers."""
-        y, times = rows.y[fit], rows.times[fit]
-        kept, weight = _taken(y, times, config)
-        rate = _log_odds_of_rate(y, _decay(times, config))
+        y = rows.y[fit]
+        counts = _counts(rows.times[fit], None if rows.weight is None else rows.weight[fit], config)
+        kept, weight = _taken(y, counts, config)
+        rate = _log_odds_of_rate(y, counts)
         return cls(beside(rows.X, encoded, np.flatnonzero(fit)[kept]), y[kept], weight, rate)
 
 
@@ -143,14 +144,13 @@ def _staged(model: CalibratedClassifier, X: Floats) -> Staged:
     }
 
 
-def _taken(y: Bools, times: Integers, config: TrainingConfig) -> tuple[Bools, Doubles | None]:
+def _taken(y: Bools, weight: Doubles | None, config: TrainingConfig) -> tuple[Bools, Doubles | None]:
     """Which rows are fitted, and their weights; None where all count alike."""
     kept = np.ones(len(y), dtype=np.bool_)
     genuine = int((~y).sum())
     if config.imbalance not in ("none", "class_weight"):
         wanted = min(max(config.genuine_share * genuine, config.minimum_genuine), config.maximum_genuine)
         kept = y | (np.random.default_rng(config.seed).random(len(y)) < wanted / genuine)
-    weight = _decay(times, config)
     if weight is not None:
         weight = weight[kept]
     if config.imbalance == "class_weight":
@@ -159,10 +159,12 @@ def _taken(y: Bools, times: Integers, config: TrainingConfig) -> tuple[Bools, Do
     return kept, weight
 
 
-def _decay(times: Integers, config: TrainingConfig) -> Doubles | None:
+def _counts(times: Integers, own: Doubles | None, config: TrainingConfig) -> Doubles | None:
+    """For how many each row counts: by its own weight, and less the older it is; None where all count alike."""
     if config.half_life_days is None:
-        return None
-    return np.asarray(np.exp2((times - times.max()) / (config.half_life_days * MICROSECONDS_PER_DAY)))
+        return own
+    decay = np.asarray(np.exp2((times - times.max()) / (config.half_life_days * MICROSECONDS_PER_DAY)))
+    return decay if own is None else decay * own
 
 
 def _with_synthetic_frauds(X: Floats, y: Bools, config: TrainingConfig) -> tuple[Floats, Bools]:

@@ -1,7 +1,7 @@
 """Pass-through: a small share of the transactions that would be held is let through at random, to learn how they end.
 
 What is held never shows whether it was fraud as what goes through does. Which rows are let through is decided here,
-what that says of a model in `performance/realised.py`.
+and for how many a model that learns from them takes them; what they say of a model in `performance/realised.py`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 LARGEST_SHARE = 0.1  # of what is held; more would be a policy, and no sample
 SEED_BYTES = 16  # shorter seeds can be tried out
+# A row that stands for more would decide by itself what a model learns (Ionides, J. Comput. Graph. Stat. 17, 2008).
+LARGEST_WEIGHT = 50.0
 
 
 class PassThroughError(ValueError):
@@ -79,3 +83,34 @@ class PassThrough:
         """A number from 0 to 1 that looks random, of a transaction."""
         digest = hmac.digest(self.seed, str(key).encode("utf-8", "surrogatepass"), hashlib.sha256)
         return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def learning_weights(labels: pa.Table, drawn: pa.Table) -> Floats | None:
+    """For how many rows each one counts in training, shape (n,); None where all count alike.
+
+    Of a transaction that was held, silence says nothing: whoever would have complained was not robbed. So one of which
+    nobody said anything is left out (0), and those that were let through stand for it: 1 over their probability
+    (Horvitz and Thompson, JASA 47, 1952, 663-685), at most `LARGEST_WEIGHT`. As far as held ones were judged by
+    somebody, they are there themselves, and those that were let through stand for so many fewer.
+
+    Args:
+        labels: as `labels_as_of` gives them.
+        drawn: `transaction_id`, `passed_through` and `pass_through_probability` of those that would be held and could
+            be let through; each once.
+    """
+    place = pc.index_in(labels["transaction_id"], value_set=drawn["transaction_id"].combine_chunks())
+    known = pc.is_valid(place).to_numpy()
+    if not known.any():
+        return None
+    at = place.drop_null().to_numpy()
+    through, chance = (np.zeros(len(known), dtype=kind) for kind in (bool, float))
+    through[known] = drawn["passed_through"].to_numpy(zero_copy_only=False)[at]
+    chance[known] = drawn["pass_through_probability"].to_numpy()[at]
+    matured = labels["is_matured"].to_numpy()
+    is_silent = pc.fill_null(pc.equal(labels["label_source"], "auto_matured"), True).to_numpy(zero_copy_only=False)
+    held = known & ~through
+    silent = held & is_silent & matured
+    share = silent.sum() / max(int((held & matured).sum()), 1)
+    with np.errstate(divide="ignore"):
+        stands_for = np.minimum(1 / chance, LARGEST_WEIGHT)
+    return np.where(through, 1 + share * (stands_for - 1), np.where(silent, 0.0, 1.0))

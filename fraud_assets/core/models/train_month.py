@@ -6,10 +6,12 @@ How a model is trained belongs to `training.py`; where rows come from and where 
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.features.declarations import forced_texts, model_columns
 from fraud_assets.core.labels.as_of import labels_as_of
+from fraud_assets.core.models.pass_through import learning_weights
 from fraud_assets.core.models.scoring import ModelManifest, digest_model, score_shares
 from fraud_assets.core.models.training import Candidate, TrainingResult, train
 from fraud_assets.core.models.training_config import TrainingConfig
@@ -23,6 +25,7 @@ def train_month(
     config: TrainingConfig,
     *,
     workers: int = 1,
+    drawn: pa.Table | None = None,
 ) -> TrainingResult:
     """Trains with what was known at a month's end.
 
@@ -33,6 +36,7 @@ def train_month(
         contract: of the source.
         config: how models are trained.
         workers: processes that may fit at once.
+        drawn: what could be let through at random while it was scored, as `pass_through.learning_weights` takes it.
 
     Raises:
         TrainingError: when too little has matured.
@@ -47,10 +51,13 @@ def train_month(
         card=contract.card,
         forced=forced_texts(contract),
         workers=workers,
+        weights=None if drawn is None else learning_weights(labels, drawn),
     )
 
 
-def training_frame(month: str, features: pa.Table, statements: pa.Table, contract: Contract) -> pa.Table:
+def training_frame(
+    month: str, features: pa.Table, statements: pa.Table, contract: Contract, *, drawn: pa.Table | None = None
+) -> pa.Table:
     """The rows that `train_month` learns from: matured ones, with their labels as they were known at the month's end.
 
     Args:
@@ -58,15 +65,21 @@ def training_frame(month: str, features: pa.Table, statements: pa.Table, contrac
         features: likewise.
         statements: likewise.
         contract: likewise.
+        drawn: likewise.
 
     Returns:
-        The columns of `features`, then `is_fraud`, `label_timestamp` and `label_source`.
+        The columns of `features`, then `is_fraud`, `label_timestamp` and `label_source`; and `weight`, for how many a
+        row counts, where that is not the same for all.
     """
     labels = _known(month, features, statements, contract)
     frame = features
     for name in ("is_fraud", "label_timestamp", "label_source"):
         frame = frame.append_column(name, labels[name])
-    return frame.filter(labels["is_matured"])
+    weights = None if drawn is None else learning_weights(labels, drawn)
+    if weights is None:
+        return frame.filter(labels["is_matured"])
+    frame = frame.append_column("weight", pa.array(weights))
+    return frame.filter(pc.and_(labels["is_matured"], pc.greater(frame["weight"], 0)))
 
 
 def _known(month: str, features: pa.Table, statements: pa.Table, contract: Contract) -> pa.Table:

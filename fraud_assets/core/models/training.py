@@ -152,6 +152,7 @@ def train(
     card: str | None,
     forced: Collection[str] = (),
     workers: int = 1,
+    weights: Doubles | None = None,
 ) -> TrainingResult:
     """Trains every family and chooses one by prequential validation.
 
@@ -177,19 +178,25 @@ def train(
         forced: texts among `names` that are used even if nothing can be learned from them.
         workers: processes that may fit at once, this one among them; fewer are used where there is little to do. The
             result is the same, byte for byte.
+        weights: for how many each row counts in what is learned, shape (n,); one that counts for none is left out. In
+            validation each counts once. None where all count alike.
 
     Raises:
         TrainingError: when there are too few matured rows or frauds, it says how many there are and when there may be
             enough; or when a feature is infinite, it says which and where.
     """
     matured = labels["is_matured"]
+    if weights is not None:
+        counts = weights > 0
+        matured, weights = pc.and_(matured, pa.array(counts)), weights[counts & matured.to_numpy()]
     features, labels = features.filter(matured), labels.filter(matured)
     if features.num_rows == 0:
         raise TrainingError("no transaction has matured yet, so there is no label to learn from")
     numbers = tuple(name for name in names if not pa.types.is_string(features[name].type))
     X = feature_matrix(features, numbers)
     _require_finite(X, numbers, features)
-    rows = Rows(X, labels["is_fraud"].to_numpy().astype(bool), features["event_timestamp"].cast(pa.int64()).to_numpy())
+    times = features["event_timestamp"].cast(pa.int64()).to_numpy()
+    rows = Rows(X, labels["is_fraud"].to_numpy().astype(bool), times, weights)
     planned = plan(rows, maturity_days, config)
     validation = np.concatenate([np.flatnonzero(block.validation) for block in planned.blocks])
     judged = _Judged.of(rows, features, validation, card)

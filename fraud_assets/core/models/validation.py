@@ -41,14 +41,16 @@ class TrainingError(ValueError):
 
 @dataclass(frozen=True)
 class Rows:
-    """Matured rows."""
+    """Matured rows; `weight` is for how many each counts, None where all count alike."""
 
     X: Floats
     y: Bools
     times: Integers
+    weight: Doubles | None = None
 
     def __getitem__(self, rows: Bools) -> Rows:
-        return Rows(self.X[rows], self.y[rows], self.times[rows])
+        weight = None if self.weight is None else self.weight[rows]
+        return Rows(self.X[rows], self.y[rows], self.times[rows], weight)
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,14 @@ from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.decisions.ledger import Event
 from fraud_assets.core.errors import PlatformError
 from fraud_assets.core.lineage.configuration import setting_changed, setting_values
-from fraud_assets.core.lineage.staleness import evidence_inputs, inputs_of
+from fraud_assets.core.lineage.staleness import DRAWN, Inputs, evidence_inputs, inputs_of
 from fraud_assets.core.models.scoring import ModelManifest, digest_model
 from fraud_assets.core.models.train_month import manifest_of, train_month, training_frame
 from fraud_assets.core.models.training import Candidate, TrainingError, TrainingResult
 from fraud_assets.core.models.training_config import TrainingConfig
 from fraud_assets.core.windows import training_months
 from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows.scores import drawn_in
 
 READ = ("transaction_features", "fraud_labels")
 SHOWN = 5  # changes of one kind that are named, before it is said how many more there are
@@ -98,8 +99,8 @@ def reproduce(
     """
     recorded = _recorded(settings, ledger, registry, version)
     manifest, event = recorded.manifest, recorded.event
-    features, statements = _rows(store, recorded, recorded.config or settings.training)
-    changes = [*_changed_settings(settings, recorded), *_changed_inputs(recorded, features, statements)]
+    features, statements, drawn, let_through = _rows(store, recorded, recorded.config or settings.training)
+    changes = [*_changed_settings(settings, recorded), *_changed_inputs(recorded, features, statements, let_through)]
     differences = _changed_code(event)
     if recorded.config is not None:
         kept = _settings_of_now(recorded.config, settings.training)
@@ -113,7 +114,7 @@ def reproduce(
     try:
         result = train_month(
             manifest.trained_month, features, statements, recorded.contract, recorded.config,
-            workers=settings.training_workers,
+            workers=settings.training_workers, drawn=drawn,
         )  # fmt: skip
     except TrainingError as error:
         raise ReproductionError(f"version {version} cannot be trained again: {error}") from error
@@ -144,11 +145,11 @@ def export_frame(
         ValueError: when the file cannot be written.
     """
     recorded = _recorded(settings, ledger, registry, version)
-    features, statements = _rows(store, recorded, recorded.config or settings.training)
+    features, statements, drawn, let_through = _rows(store, recorded, recorded.config or settings.training)
     window = [] if recorded.config is not None else _changed_settings(settings, recorded)
-    if changes := [*window, *_changed_inputs(recorded, features, statements)]:
+    if changes := [*window, *_changed_inputs(recorded, features, statements, let_through)]:
         raise ReproductionError(f"the rows of version {version} are not there any more: {'; '.join(changes)}")
-    frame = training_frame(recorded.manifest.trained_month, features, statements, recorded.contract)
+    frame = training_frame(recorded.manifest.trained_month, features, statements, recorded.contract, drawn=drawn)
     about = {
         "model_version": version,
         "as_of": recorded.manifest.as_of,
@@ -181,13 +182,19 @@ def _recorded(settings: Settings, ledger: LedgerStore, registry: Registry, versi
     return Recorded(manifest, event, config, manifest.contract)
 
 
-def _rows(store: MonthStore, recorded: Recorded, config: TrainingConfig) -> tuple[pa.Table, pa.Table]:
-    """The months that it was trained on, as they are stored now, with the columns that its contract has."""
+def _rows(
+    store: MonthStore, recorded: Recorded, config: TrainingConfig
+) -> tuple[pa.Table, pa.Table, pa.Table | None, Inputs]:
+    """The months that it was trained on, as they are stored now, with the columns that its contract has.
+
+    And what could be let through in them, as a table and as an input: none where nothing was when it was trained.
+    """
     contract = recorded.contract
     first, last = training_months(recorded.manifest.trained_month, config.window_months, contract.first_month)
     then = MonthStore(store.database, contract)
     features, statements = (then.read(name, first_month=first, last_month=last) for name in READ)
-    return features, statements
+    drawn, let_through = drawn_in(then, first, last) if DRAWN in recorded.event.evidence else (None, {})
+    return features, statements, drawn, let_through
 
 
 def _changed_settings(settings: Settings, recorded: Recorded) -> list[str]:
@@ -201,7 +208,7 @@ def _changed_settings(settings: Settings, recorded: Recorded) -> list[str]:
     ]
 
 
-def _changed_inputs(recorded: Recorded, features: pa.Table, statements: pa.Table) -> list[str]:
+def _changed_inputs(recorded: Recorded, features: pa.Table, statements: pa.Table, let_through: Inputs) -> list[str]:
     """The months that are others now, as sentences."""
     was = recorded.event.evidence
     now = inputs_of(evidence_inputs(recorded.contract), features, statements)
@@ -214,6 +221,8 @@ def _changed_inputs(recorded: Recorded, features: pa.Table, statements: pa.Table
             if was.get(table, {}).get(month) != now[table].get(month)
         ]
         changes += told[:SHOWN] + ([f"and {len(told) - SHOWN} more months of {table}"] if len(told) > SHOWN else [])
+    if was.get(DRAWN, {}) != let_through.get(DRAWN, {}):
+        changes.append("what could be let through at random is not kept any more as it was, or more of it has come")
     if was.get("contract") != now["contract"]:
         changes.append("the contract in the version's manifest reads as another one by the code of now")
     return changes

@@ -1,9 +1,10 @@
 """Pass-through: only what would be held, up to an amount, as often as was said, and always the same again."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from fraud_assets.core.models.pass_through import PassThrough, PassThroughError
+from fraud_assets.core.models.pass_through import LARGEST_WEIGHT, PassThrough, PassThroughError, learning_weights
 
 SEED = b"0123456789abcdef"
 
@@ -67,3 +68,67 @@ def test_what_cannot_be_is_refused(given, said):
 
 def test_the_seed_is_not_told():
     assert "0123" not in repr(PassThrough(0.01, 5.0, SEED))
+
+
+# What a model learns from rows that were let through
+
+
+def weights(rows):
+    """Weights of rows: the label's source, whether it was let through and with which chance (None: was not held)."""
+    labels = pa.table(
+        {
+            "transaction_id": pa.array(range(len(rows)), pa.int64()),
+            "label_source": [source for source, _ in rows],
+            "is_matured": [source is not None for source, _ in rows],
+        }
+    )
+    held = [(place, *drawn) for place, (_, drawn) in enumerate(rows) if drawn]
+    drawn = pa.table(
+        {
+            "transaction_id": pa.array([place for place, *_ in held], pa.int64()),
+            "passed_through": pa.array([through for _, through, _ in held], pa.bool_()),
+            "pass_through_probability": pa.array([chance for *_, chance in held], pa.float64()),
+        }
+    )
+    found = learning_weights(labels, drawn)
+    return None if found is None else found.tolist()
+
+
+SILENT, SAID = "auto_matured", "analyst"
+
+
+def test_without_a_row_that_could_be_let_through_all_count_alike():
+    assert weights([(SILENT, None), (SAID, None)]) is None
+
+
+def test_what_nobody_judged_is_left_out_and_what_was_let_through_stands_for_it():
+    held = [(SILENT, (False, 0.1))] * 9
+    assert weights([*held, (SILENT, (True, 0.1)), (SAID, None)]) == [0.0] * 9 + [10.0, 1.0]
+
+
+def test_what_somebody_judged_is_there_itself_and_nothing_stands_for_it():
+    assert weights([(SAID, (False, 0.1)), ("chargeback", (True, 0.1)), (SILENT, None)]) == [1.0, 1.0, 1.0]
+
+
+def test_of_what_was_judged_in_part_it_stands_for_the_rest():
+    # Of four that were held, one was judged: 1 + 3/4 of 9 others.
+    rows = [(SAID, (False, 0.1)), *[(SILENT, (False, 0.1))] * 3, (SAID, (True, 0.1))]
+    assert weights(rows) == [1.0, 0.0, 0.0, 0.0, 7.75]
+
+
+def test_no_row_stands_for_more_than_the_limit_and_what_has_not_matured_decides_nothing():
+    rows = [(SILENT, (False, 0.001)), (SAID, (True, 0.001)), (None, (False, 0.001))]
+    assert weights(rows) == [0.0, LARGEST_WEIGHT, 1.0]
+
+
+def test_the_weighted_share_of_frauds_is_that_of_all_rows_on_average():
+    """What Horvitz and Thompson promise: over many draws, no bias, where silence hides every fraud that was held."""
+    generator = np.random.default_rng(3)
+    fraud = generator.random(400) < 0.4
+    found = []
+    for _ in range(400):
+        through = generator.random(400) < 0.1
+        rows = [(SILENT, (bool(one), 0.1)) for one in through]
+        weight = np.array(weights(rows))
+        found.append((weight * fraud).sum())
+    assert np.mean(found) == pytest.approx(fraud.sum(), abs=4 * np.std(found) / np.sqrt(len(found)))

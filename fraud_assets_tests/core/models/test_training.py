@@ -900,3 +900,20 @@ def test_processes_are_started_only_where_there_is_enough_to_do(n, most):
     """Of 50,000 rows that are kept, and 150 trees, boosting takes a second for each of two fits."""
     config = TrainingConfig()
     assert fits_of(config, n=n, columns=30, judged=n // 4).worth_workers == most
+
+
+def test_rows_count_as_often_as_is_said_and_the_odds_are_those_of_all_they_stand_for():
+    rows = Rows(
+        np.zeros((4, 1), dtype=np.float32), np.array([True, False, False, False]), np.arange(4),
+        np.array([10.0, 1.0, 1.0, 2.0]),
+    )  # fmt: skip
+    everything, none = np.ones(4, dtype=bool), np.zeros((4, 0), dtype=np.float32)
+    sample = fitting.Sample.of(rows, none, everything, TrainingConfig(half_life_days=None, imbalance="none"))
+    assert sample.weight.tolist() == [10.0, 1.0, 1.0, 2.0]
+    assert sample.log_odds == pytest.approx(np.log(10 / 4))
+    # Without weights all count alike, as they always did.
+    alike = fitting.Sample.of(
+        Rows(rows.X, rows.y, rows.times), none, everything, TrainingConfig(half_life_days=None, imbalance="none")
+    )
+    assert alike.weight is None
+    assert alike.log_odds == pytest.approx(np.log(1 / 3))
