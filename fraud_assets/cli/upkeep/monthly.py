@@ -20,6 +20,9 @@ def monthly(
         str | None, typer.Option("--month", help="The month to end with, YYYY-MM; the newest that is over when absent.")
     ] = None,
     summary: Annotated[Path | None, typer.Option("--summary", help="Write a summary in Markdown to this file.")] = None,
+    page: Annotated[
+        Path | None, typer.Option("--page", help="Write the pages of `fraud page` into this folder afterwards.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Take the newest complete month, and those before it that are missing, through everything; safe to repeat.
@@ -29,6 +32,7 @@ def monthly(
     """
     from fraud_assets.cli.months import read_platform
     from fraud_assets.cli.progress import ShownProgress
+    from fraud_assets.cli.upkeep.overview import write_page
     from fraud_assets.workflows.runs.monthly import exit_of_run, run_monthly
     from fraud_assets.workflows.runs.monthly_summary import OUTCOMES, summarize
 
@@ -47,6 +51,8 @@ def monthly(
         if summary is not None:
             summary.parent.mkdir(parents=True, exist_ok=True)
             summary.write_text(text, encoding="utf-8")
+        if page is not None:
+            write_page(settings, page, progress)
         if as_json:
             print_json({**outcome, "exit_code": int(found), "outcome": OUTCOMES[found], "status": status})
         else:
