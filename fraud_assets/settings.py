@@ -193,6 +193,22 @@ class Settings(BaseSettings):
         None, description="Folder of the backups that the schedule makes, and whose age is monitored."
     )
     backup_keep: int = Field(12, ge=1, description="How many backups the schedule keeps in it.")
+    breaker_share: Limit | None = Field(
+        None,
+        description="Share of transactions that are held or declined at which the service's breaker opens; never when "
+        "absent.",
+    )
+    breaker_seconds: float = Field(
+        300, ge=1, le=86_400, description="With FRAUD_BREAKER_SHARE: the last seconds that are counted."
+    )
+    breaker_scores: int = Field(
+        200, ge=1, description="With FRAUD_BREAKER_SHARE: scores in them without which it does not open."
+    )
+    breaker_mode: Literal["previous", "review"] = Field(
+        "previous",
+        description="While the breaker is open: previous, the champion before answers; review, what rules decline is "
+        "reviewed.",
+    )
     alert_urls: SecretStr | None = Field(
         None,
         description="Where alerts go: addresses as apprise writes them, separated by spaces; they may hold secrets.",

@@ -15,10 +15,12 @@ import pyarrow as pa
 import pytest
 
 from fraud_assets.adapters.bento import build_bento
+from fraud_assets.adapters.guards.breaker_events import last_events, record_closing
 from fraud_assets.adapters.postgres import schema
 from fraud_assets.adapters.scores.state import read_states
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.features.kernel import compute_features
+from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE, LiveModel
 from fraud_assets.workflows.guards.lists import add_to_list, lists_session, remove_from_list
 from fraud_assets_tests.test_service import (
     CARDS,
@@ -28,8 +30,10 @@ from fraud_assets_tests.test_service import (
     card_model,
     cards,
     database_url,
+    name_for_serving,
     postgres,
     served,
+    store_of,
     trained,
     transaction_rows,
 )
@@ -289,6 +293,48 @@ def test_lists_and_rules_decide_before_the_model_within_a_second_and_rows_say_wh
     assert kept[str(chip["transaction_id"])][1:] == [plain["decision"], "model"]
     assert "changes of lists are in force" in log
     assert f"'{chip['customer_id']}'" not in log
+
+
+# The breaker
+
+
+def test_a_model_that_holds_all_gives_way_to_the_champion_before_until_a_person_lets_it_answer_again(
+    bento, sales, url, tmp_path
+):
+    """The live model holds everything; the one before it lets everything through."""
+    contract, table = sales
+    features = compute_features(
+        table, contract.labels_schema().empty_table(), contract, start=START, end=START + timedelta(days=90)
+    )
+    onnx, manifest = trained(SALES, features, table["risiko"].to_numpy() > 0.7, threshold=1.0, model_version=4)
+    before = build_bento(onnx, manifest, bentoml_home=store_of(bento), project_root=ROOT)
+    digests = {name: digest for name, digest in before.digests.items() if name != "bento"}
+    folder = before.path.relative_to(store_of(bento)).as_posix()
+    name_for_serving(bento, 5, previous=LiveModel(4, 1, "h", before.tag, folder, digests))
+    live = {LIVE_VARIABLE: str(store_of(bento) / LIVE_FILE)}
+    limits = {"FRAUD_BREAKER_SHARE": "0.5", "FRAUD_BREAKER_SCORES": "100"}
+    rows = transaction_rows(table)
+    with serve(bento, tmp_path, url, **live, **limits) as client, lists_session(url) as session:
+        wait_for(lambda: client.get("/v1/model").json()["ledger"])
+        assert client.get("/v1/model").json()["breaker"]["state"] == "closed"
+
+        def answered(some):
+            answer = client.post("/v1/score", json={"transactions": some}).json()
+            decisions = {one["decision"] for one in answer["results"]}
+            return answer["model_version"], answer.get("breaker"), decisions
+
+        assert answered(rows[:99]) == (5, None, {"review"})
+        answered(rows[99:100])
+        wait_for(lambda: answered(rows[100:101]) == (4, "previous", {"approve"}))
+        told = client.get("/v1/model").json()
+        assert (told["model_version"], told["breaker"]["state"], told["breaker"]["answers"]) == (5, "open", 4)
+        assert metric(client, "fraud_scorer_breaker_open") == 1
+        assert "THE BREAKER IS OPEN (previous): 100 of 100 transactions" in client.log()
+        wait_for(lambda: [one.event for one in last_events(session, 5)] == ["opened"])
+        wait_for(lambda: ("B100", 4) in stored(url, "transaction_id, model_version"))
+        record_closing(session, "seen by the test", "ada")
+        wait_for(lambda: answered(rows[101:102]) == (5, None, {"review"}))
+        assert "the breaker is closed by ada: seen by the test" in client.log()
 
 
 # Outages

@@ -73,6 +73,17 @@ class Follower:
         live = self._live
         return live if live is not None and dict(live.digests) == model.digests else None
 
+    def previous_of(self, model: LoadedModel) -> tuple[Path, LiveModel]:
+        """The folder of the champion before a model, and what was said of it when it was named for serving.
+
+        Raises:
+            ScoringError: when none is known.
+        """
+        live = self.live_of(model)
+        if live is None or live.previous is None:
+            raise ScoringError("no champion before this one is named for serving")
+        return self._file.parent / live.previous.folder, live.previous
+
     def close(self) -> None:
         """Looks no more."""
         self._over.set()

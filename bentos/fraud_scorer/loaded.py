@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from fraud_assets.adapters.online.history import History
 from fraud_assets.core.explanations.reason_codes import Explanation, ReasonWriter
 from fraud_assets.core.features.declarations import model_columns
 from fraud_assets.core.features.kernel import compute_features
+from fraud_assets.core.guards.breaker import BreakerMode
 from fraud_assets.core.guards.policy import MODEL, PASSED, Decided
 from fraud_assets.core.models.scoring import SCORE_EDGES, ModelManifest, Scorer, ScoringError
 
@@ -40,6 +42,21 @@ DECISIONS = Counter(
     "Scored transactions, by decision and model version",
     ["decision", "model_version"],
 )
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """What was decided beside the model.
+
+    Attributes:
+        decided: what is answered about transactions, and who says so.
+        lists_age: seconds for which lists could not be read, where that is worth telling.
+        breaker: how it acts; None while it is closed.
+    """
+
+    decided: Decided
+    lists_age: float | None = None
+    breaker: BreakerMode | None = None
 
 
 class LoadedModel:
@@ -140,8 +157,7 @@ class LoadedModel:
         told: list[Explanation] | None = None,
         *,
         decisions_only: bool = False,
-        decided: Decided | None = None,
-        lists_age: float | None = None,
+        guarded: Guarded | None = None,
     ) -> bytes:
         """The answer to a request: model, version, threshold and decisions, all of this model.
 
@@ -151,9 +167,9 @@ class LoadedModel:
             reasons: how many were asked for.
             told: these.
             decisions_only: leave out what is no decision: probabilities, and the threshold.
-            decided: what is answered about transactions, and who says so; without it the model does.
-            lists_age: seconds for which lists could not be read, where that is worth telling.
+            guarded: what was decided about transactions; without it the model decides.
         """
+        decided = None if guarded is None else guarded.decided
         decisions: Sequence[str] = self._scorer.decide(probabilities) if decided is None else decided.decisions
         for probability, decision in zip(probabilities.tolist(), decisions, strict=True):
             self._scores.observe(probability)
@@ -183,8 +199,10 @@ class LoadedModel:
             answer["threshold"] = self.manifest.threshold
         if batch is not None and (age := self.online.age) is not None:
             answer["history_age_seconds"] = age
-        if batch is not None and lists_age is not None:
-            answer["lists_age_seconds"] = lists_age
+        if guarded is not None and guarded.lists_age is not None:
+            answer["lists_age_seconds"] = guarded.lists_age
+        if guarded is not None and guarded.breaker is not None:
+            answer["breaker"] = guarded.breaker
         answer["results"] = results
         if reasons and told is None:
             answer["not_explained"] = self.reasons.why_not

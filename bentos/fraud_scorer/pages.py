@@ -30,6 +30,7 @@ from bentos.fraud_scorer.requests import (
     AnswerRequest,
     AskedAnswer,
     AskedRule,
+    BreakerState,
     FeaturesRequest,
     FeedbackAnswer,
     FeedbackRequest,
@@ -108,6 +109,8 @@ class Pages:
         if self._answering is None or self._follower is None:
             return STARTING
         answer = told_of(self._answering(), self._follower)
+        if self._guards is not None:
+            answer.breaker = BreakerState(**self._guards.breaker.told())
         if CALLER.get().decisions_only:
             answer.threshold = None
         elif self._guards is not None:

@@ -192,6 +192,14 @@ class ScoreResponse(BaseModel):
         float | None,
         Field(description="For how long lists could not be read, where that is more than two seconds."),
     ] = None
+    breaker: Annotated[
+        Literal["previous", "review"] | None,
+        Field(
+            description=(
+                "While the breaker is open: the previous champion answered, or what a rule declines is reviewed."
+            )
+        ),
+    ] = None
     not_explained: Annotated[
         str | None, Field(description="Why there is no explanation, where one was asked for and the model has none.")
     ] = None
@@ -282,6 +290,19 @@ class AskedRule(BaseModel):
     since: Annotated[date | None, Field(description="The first day whose transactions it is about.")] = None
 
 
+class BreakerState(BaseModel):
+    """Whether the breaker is open, and what that means."""
+
+    state: Annotated[Literal["off", "closed", "open"], Field(description="off: no limit is set.")]
+    limit: Annotated[float | None, Field(description="Share of held transactions at which it opens.")] = None
+    mode: Annotated[Literal["previous", "review"] | None, Field(description="While it is open: who answers.")] = None
+    since: Annotated[datetime | None, Field(description="When it opened.")] = None
+    said: Annotated[str | None, Field(description="Why.")] = None
+    opened_for: Annotated[int | None, Field(description="The version that answered when it opened.")] = None
+    answers: Annotated[int | None, Field(description="The version that answers while it is open.")] = None
+    no_previous: Annotated[str | None, Field(description="Why the previous champion does not answer.")] = None
+
+
 class LiveAnswer(BaseModel):
     """The model that answers."""
 
@@ -300,6 +321,7 @@ class LiveAnswer(BaseModel):
     digests: Annotated[dict[str, str], Field(description="SHA-256 of the model's files.")]
     refused: Annotated[str | None, Field(description="Why a model that was named for serving was not taken.")] = None
     rules: Annotated[list[AskedRule], Field(description="The rules that are asked before it.")] = []
+    breaker: Annotated[BreakerState | None, Field(description="Whether too much was held.")] = None
     rules_refused: Annotated[str | None, Field(description="Why the rules of the contract's file are not taken.")] = (
         None
     )

@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,12 @@ from bentos.fraud_scorer.asking import Asking
 from bentos.fraud_scorer.challengers.answering import answered
 from bentos.fraud_scorer.challengers.following import Beside, ChallengerFollower
 from bentos.fraud_scorer.following import Follower, same_sources
+from bentos.fraud_scorer.guards.breaking import Breaker, read_config
 from bentos.fraud_scorer.guards.guarding import DECIDED, Guards
 from bentos.fraud_scorer.keeping import Keeping
 from bentos.fraud_scorer.keys import CALLER, Guard
 from bentos.fraud_scorer.limits import RequestLimits, WithoutRefusals
-from bentos.fraud_scorer.loaded import LoadedModel
+from bentos.fraud_scorer.loaded import Guarded, LoadedModel
 from bentos.fraud_scorer.measures import model as answering
 from bentos.fraud_scorer.measures.stages import Clock, Features, Stages
 from bentos.fraud_scorer.online import HistoryNotConfiguredError
@@ -56,7 +57,6 @@ from bentos.fraud_scorer.transactions import Names, RequestError
 from bentos.fraud_scorer.turns import BusyError, LateError, Turns, check_time
 from fraud_assets.adapters.online.history import DATABASE_VARIABLE, HistoryError
 from fraud_assets.core.explanations.reason_codes import Explanation
-from fraud_assets.core.guards.policy import Decided
 from fraud_assets.core.models.live import LiveModel
 from fraud_assets.core.models.scoring import ScoringError
 from fraud_assets.core.rollout.challengers import Role
@@ -65,7 +65,7 @@ logger = logging.getLogger("bentoml.fraud_scorer")
 
 Scores = np.ndarray[Any, np.dtype[np.float64]]
 # What becomes of scores: decided beside the model, and kept.
-After = Callable[[LoadedModel, pa.Table, Any, Scores, Role], tuple[Decided, float | None]]
+After = Callable[[LoadedModel, pa.Table, Any, Scores, Role], Guarded]
 # Fewer rows than this are scored in the event loop: handing them to a thread takes longer than scoring them.
 THREAD_FROM_ROWS = 256
 EXPLAINED_AT_ONCE = 50  # rows, between two looks at the clock: with a large forest they take most of a second
@@ -98,7 +98,11 @@ class FraudScorer:
         self._stages = Stages()
         self._challengers = ChallengerFollower(lambda: self.model, self._load)
         self._keeping.more = lambda: self._challengers.now.features
-        self._guards = Guards(self._url, lambda: self.model)
+        self._guards = Guards(
+            self._url,
+            lambda: self.model,
+            Breaker(self._url, lambda: self.model, self._load_previous, read_config()),
+        )
         PAGES.open(lambda: self.model, self._follower, self._asking, self._guards)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator] # BentoML imports its names lazily
@@ -180,7 +184,9 @@ class FraudScorer:
         400: the request is wrong, `detail` leads to the fields. 429: too many requests wait, and this one was not
         begun. 503: history is needed and cannot be read. 504: its time is over, and what was left was not computed.
         """
-        model, reasons, hidden = self.model, request.reasons, CALLER.get().decisions_only
+        # While the breaker is open, the champion before the live one may answer.
+        model = self._guards.breaker.answering(self.model)
+        reasons, hidden = request.reasons, CALLER.get().decisions_only
         strict, clock = isinstance(request, Named) and request.strict, Clock(self._stages)
         by = _By(model, self._after, self._challengers.now, clock)
         if hidden and reasons:
@@ -210,15 +216,13 @@ class FraudScorer:
             return refused(504, str(error))
         return Response(body, media_type="application/json")
 
-    def _after(
-        self, model: LoadedModel, batch: pa.Table, features: Features, scores: Scores, role: Role
-    ) -> tuple[Decided, float | None]:
-        """What is answered about scores, which are kept; and how old the lists may be that were asked."""
-        said = self._guards.decide(model, batch, features, scores)
-        decided = self._keeping.keep(model, batch, features, scores, said, role)
-        for by in decided.by:
+    def _after(self, model: LoadedModel, batch: pa.Table, features: Features, scores: Scores, role: Role) -> Guarded:
+        """What is answered about scores, which are kept."""
+        guarded = self._guards.decide(model, batch, features, scores)
+        guarded = replace(guarded, decided=self._keeping.keep(model, batch, features, scores, guarded.decided, role))
+        for by in guarded.decided.by:
             DECIDED.labels(by).inc()
-        return decided, self._guards.age
+        return guarded
 
     def __is_ready__(self) -> bool:
         """Whether the model scores and, where one is configured, the database answers all that scoring asks."""
@@ -251,6 +255,14 @@ class FraudScorer:
         if loaded.contract != self.model.contract:
             loaded.warm()
         return loaded
+
+    def _load_previous(self) -> LoadedModel:
+        """The champion before the live one.
+
+        Raises:
+            ScoringError: when there is none, or it cannot answer here.
+        """
+        return self._load(*self._follower.previous_of(self.model))
 
     def _take(self, loaded: LoadedModel) -> None:
         before, self.model = self.model, loaded
@@ -340,9 +352,9 @@ def _answer_of(
         rows = features.to_pylist() if isinstance(features, pa.Table) else features
         told = _told(model, rows, scores, reasons, until)
         by.clock.lap("explain")
-    decided, age = by.after(model, batch, features, scores, role)
+    guarded = by.after(model, batch, features, scores, role)
     by.clock.lap("keep")
-    return model.answer(scores, batch, reasons, told, decisions_only=hidden, decided=decided, lists_age=age)
+    return model.answer(scores, batch, reasons, told, decisions_only=hidden, guarded=guarded)
 
 
 def _told(

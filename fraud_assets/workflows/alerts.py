@@ -30,6 +30,7 @@ from fraud_assets.core.decisions.alerts import (
     Failure,
     MonthRows,
     SendAttempt,
+    breaker_fact,
     data_facts,
     drift_fact,
     due,
@@ -352,10 +353,13 @@ def find_facts(
     newest = instance.event_log_storage.get_maximum_record_id() or 0
     events = LedgerStore(database).events()
     last_event = max((event.number for event in events), default=0)
+    breakers = _breakers(database)
+    last_breaker = max((number for number, *_ in breakers), default=0)
     links = _Links(ui_url)
     if not cursor:
-        return Found(_open_drift(instance, links), f"{newest} {last_event}")
-    after, decided = map(int, cursor.split())
+        return Found(_open_drift(instance, links), f"{newest} {last_event} {last_breaker}")
+    # One of an earlier version knows of no breaker.
+    after, decided, broken = map(int, f"{cursor} 0".split()[:3])
     facts = [
         *_drifts(instance, after, links),
         *_data(instance, database, contract, after, links),
@@ -366,8 +370,21 @@ def find_facts(
             if event.number > decided
             if (fact := promotion_fact(event, link=links.decision(event.month, event.actor)))
         ),
+        *(breaker_fact(number, said, mode, at=at) for number, said, mode, at in breakers if number > broken),
     ]
-    return Found(sorted(facts, key=lambda fact: fact.at), f"{max(newest, after)} {max(last_event, decided)}")
+    return Found(
+        sorted(facts, key=lambda fact: fact.at),
+        f"{max(newest, after)} {max(last_event, decided)} {max(last_breaker, broken)}",
+    )
+
+
+def _breakers(database: Database) -> list[tuple[int, str, str, datetime]]:
+    """The times when a service's breaker opened."""
+    rows = database.rows(
+        "breaker_events",
+        "SELECT number, said, mode, recorded_at FROM breaker_events WHERE event = 'opened' ORDER BY number",
+    )
+    return [(number, said, mode, at) for number, said, mode, at in rows]
 
 
 class _Links:

@@ -112,7 +112,23 @@ def happening(
         instance.event_log_storage.wipe()
     with database.session() as connection:
         connection.execute("SET LOCAL session_replication_role = replica")
-        connection.execute("TRUNCATE alerts, alert_attempts, ledger")
+        connection.execute("TRUNCATE alerts, alert_attempts, ledger, breaker_events")
+
+
+def test_an_open_breaker_is_told_once_also_by_a_cursor_from_before_there_was_one(happening: World, web: Inbox) -> None:
+    happening.tick()
+    happening.cursor = " ".join(str(happening.cursor).split()[:2])
+    with happening.database.session() as connection:
+        connection.execute(
+            "INSERT INTO breaker_events (event, model_version, mode, n, n_held, said, actor) VALUES "
+            "('opened', 7, 'previous', 300, 200, '200 of 300 were held', 'service'), "
+            "('closed', 7, 'previous', NULL, NULL, 'mended', 'ada')"
+        )
+    happening.tick()
+    assert happening.tick() == "0 new facts, nothing due"
+    [(subject, body)] = web.messages
+    assert subject == "[fraud] the breaker is open"
+    assert "200 of 300 were held. The champion before answers, where there is one. `fraud breaker close`" in body
 
 
 def test_what_happened_is_told_once_with_its_links_and_nothing_else_is(happening: World, web: Inbox) -> None:

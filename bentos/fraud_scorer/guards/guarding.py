@@ -21,13 +21,14 @@ import numpy.typing as npt
 import pyarrow as pa
 from prometheus_client import Counter
 
-from bentos.fraud_scorer.loaded import LoadedModel
+from bentos.fraud_scorer.guards.breaking import Breaker
+from bentos.fraud_scorer.loaded import Guarded, LoadedModel
 from fraud_assets.adapters.asked.session import AskedError, Session
 from fraud_assets.adapters.guards.stored_lists import newer_rows
 from fraud_assets.core.contracts.contract import Contract, ContractError, parse_contract
 from fraud_assets.core.contracts.rules import RULES_VARIABLE
 from fraud_assets.core.guards.lists import EntityLists
-from fraud_assets.core.guards.policy import BoundRule, Decided, Policy, bind_rules
+from fraud_assets.core.guards.policy import BoundRule, Policy, bind_rules
 
 logger = logging.getLogger("bentoml.fraud_scorer")
 
@@ -52,18 +53,23 @@ class Guards:
     """Decides beside the model, for one process."""
 
     def __init__(
-        self, url: str | None, model: Callable[[], LoadedModel], environment: Mapping[str, str] = os.environ
+        self,
+        url: str | None,
+        model: Callable[[], LoadedModel],
+        breaker: Breaker,
+        environment: Mapping[str, str] = os.environ,
     ) -> None:
         """Reads nothing yet.
 
         Args:
             url: of the database with the lists; None where there is none.
-            model: gives the one that answers.
+            model: gives the one that is live.
+            breaker: is looked at in the same thread.
             environment: may name the file of rules.
         """
         named = environment.get(RULES_VARIABLE)
         self._file = Path(named) if named else None
-        self._model = model
+        self._model, self.breaker = model, breaker
         self._session = Session(url, "fraud lists", is_logged=False) if url else None
         self.lists = EntityLists()
         self._declared: Contract | None = None
@@ -89,6 +95,7 @@ class Guards:
             self._thread.join(5)
         if self._session is not None and not self._thread.is_alive():
             self._session.close()
+            self.breaker.close()
 
     @property
     def is_ready(self) -> bool:
@@ -121,7 +128,7 @@ class Guards:
         transactions: pa.Table,
         features: pa.Table | Sequence[Mapping[str, Any]],
         scores: npt.NDArray[np.float64],
-    ) -> Decided:
+    ) -> Guarded:
         """What is answered about transactions.
 
         Args:
@@ -131,7 +138,9 @@ class Guards:
             scores: shape (n,).
         """
         policy = Policy(self._rules_for(model.contract), self.lists)
-        return policy.decide(scores >= model.manifest.threshold, transactions, features, datetime.now(UTC))
+        said = policy.decide(scores >= model.manifest.threshold, transactions, features, datetime.now(UTC))
+        decided, acting = self.breaker.decided(model, said)
+        return Guarded(decided, self.age, acting)
 
     def _rules_for(self, contract: Contract) -> tuple[BoundRule, ...]:
         bound = self._bound
@@ -165,6 +174,7 @@ class Guards:
             try:
                 self._look_at_lists()
                 self._look_at_rules()
+                self.breaker.look()
             except Exception:
                 logger.exception("lists and rules cannot be looked at")
             self._first.set()

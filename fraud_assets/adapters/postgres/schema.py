@@ -22,7 +22,7 @@ VERSION_TABLE = "fraud_schema_version"
 
 # Oldest first. Here, and not asked of alembic, because whoever only reads should not wait until that is imported.
 REVISIONS = (
-    "0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0016", "0010", "0012", "0013",
+    "0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0016", "0010", "0012", "0013", "0011",
 )  # fmt: skip
 
 State = Literal["empty", "behind", "current", "ahead"]
@@ -354,6 +354,20 @@ sa.Table(
     sa.Column("attempting", ARRAY(sa.BigInteger)),
     _text("said", nullable=True),
     _moment("updated_at", now=True),
+)
+
+sa.Table(
+    "breaker_events",
+    CONTROL_TABLES,
+    _number(),
+    _moment("recorded_at", now=True),
+    _text("event", sa.CheckConstraint("event IN ('opened', 'closed')")),
+    _count("model_version"),
+    _text("mode", sa.CheckConstraint("mode IN ('previous', 'review')")),
+    _count("n", nullable=True),
+    _count("n_held", nullable=True),
+    _text("said"),
+    _text("actor"),
 )
 
 

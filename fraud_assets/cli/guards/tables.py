@@ -75,10 +75,24 @@ def show_rules_backtest(console: Console, found: Mapping[str, Any]) -> None:
         )  # fmt: skip
     console.print(table)
     if found["not_beside"]:
-        compared = f"{found['beside'][0]} to {found['beside'][-1]}" if found["beside"] else "no month"
+        compared = ", ".join(found["beside"]) or "no month"
         console.print(f"The model is compared in {compared}. " + "; ".join(found["not_beside"]) + ".", highlight=False)
     for one in found["left_out"]:
         console.print(f"{one['month']} is left out: {one['reason']}.", highlight=False)
+
+
+def show_breaker_events(console: Console, events: Sequence[Mapping[str, Any]]) -> None:
+    """When the breaker opened and was closed."""
+    if not events:
+        console.print("The breaker has never opened.", highlight=False)
+        return
+    table = Table("when", "what", "version", "mode", "why", "by", box=box.SIMPLE)
+    for one in events:
+        table.add_row(
+            f"{one['recorded_at']:%Y-%m-%d %H:%M:%S}", one["event"], str(one["model_version"]), one["mode"],
+            escape(one["said"]), escape(one["actor"]),
+        )  # fmt: skip
+    console.print(table)
 
 
 def _share(value: float | None) -> str:

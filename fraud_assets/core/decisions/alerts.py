@@ -18,7 +18,7 @@ from fraud_assets.core.intake.quarantine import FIRST_ROWS
 from fraud_assets.core.reasons import Reason, Rule, joined
 from fraud_assets.core.words import percent
 
-FactKind = Literal["drift", "broken_data", "refused_promotion", "waiting_promotion", "failed_run"]
+FactKind = Literal["drift", "broken_data", "refused_promotion", "waiting_promotion", "failed_run", "breaker"]
 DeliveryState = Literal["waiting", "delivered", "given_up"]
 
 REFUSALS = frozenset({"IntakeError", "ContractError", "SourceError"})
@@ -31,6 +31,7 @@ HEADLINES: dict[FactKind, str] = {
     "refused_promotion": "new model refused",
     "waiting_promotion": "new model waits",
     "failed_run": "failed run",
+    "breaker": "the breaker is open",
 }
 NEXT_STEPS: dict[FactKind, str] = {
     "drift": "See what moved with `fraud drift {month}`.",
@@ -39,6 +40,7 @@ NEXT_STEPS: dict[FactKind, str] = {
     "refused_promotion": "See the decision with `fraud status`.",
     "waiting_promotion": "`fraud status` says until when, and how to answer.",
     "failed_run": "",
+    "breaker": "",
 }
 
 
@@ -194,6 +196,15 @@ def promotion_fact(event: Event, *, link: str | None) -> Fact | None:
     said = f"Model version {event.model_version} does not go live. {joined(event.reasons, ' ')}"
     key = f"refused_promotion:{event.number}"
     return Fact("refused_promotion", key, event.month, _short(said), link, event.recorded_at)
+
+
+def breaker_fact(number: int, said: str, mode: str, *, at: datetime) -> Fact:
+    """The fact that a service holds too much, and what it does since then."""
+    then = (
+        "The champion before answers, where there is one." if mode == "previous" else "People see what rules decline."
+    )
+    sentence = f"{said}. {then} `fraud breaker close` closes it; `fraud rollback` takes the model back."
+    return Fact("breaker", f"breaker:{number}", None, _short(sentence), None, at)
 
 
 def run_of(actor: str) -> str | None:

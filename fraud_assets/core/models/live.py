@@ -31,6 +31,7 @@ class LiveModel:
         digests: SHA-256 by name of the model's files.
         entry: number of the ledger's row that made it live; 0 where it was named before that was noted.
         since: when that was, in ISO 8601; empty likewise.
+        previous: the model that a rollback brings back, as it was named for serving; None where there is none.
     """
 
     model_version: int
@@ -41,6 +42,7 @@ class LiveModel:
     digests: Mapping[str, str]
     entry: int = 0
     since: str = ""
+    previous: LiveModel | None = None
 
     def to_json(self) -> str:
         """As the file has it."""
@@ -55,15 +57,21 @@ class LiveModel:
         """
         try:
             said: dict[str, Any] = json.loads(text)
-            return cls(
-                model_version=int(said["model_version"]),
-                row=int(said["row"]),
-                hash=str(said["hash"]),
-                bento=str(said["bento"]),
-                folder=str(said["folder"]),
-                digests={str(name): str(digest) for name, digest in said["digests"].items()},
-                entry=int(said.get("entry", 0)),
-                since=str(said.get("since", "")),
-            )
+            return cls._read(said)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"the file names no model to serve ({error}); `fraud reconcile` writes it anew") from error
+
+    @classmethod
+    def _read(cls, said: dict[str, Any]) -> LiveModel:
+        before = said.get("previous")
+        return cls(
+            model_version=int(said["model_version"]),
+            row=int(said["row"]),
+            hash=str(said["hash"]),
+            bento=str(said["bento"]),
+            folder=str(said["folder"]),
+            digests={str(name): str(digest) for name, digest in said["digests"].items()},
+            entry=int(said.get("entry", 0)),
+            since=str(said.get("since", "")),
+            previous=None if before is None else cls._read(before),
+        )

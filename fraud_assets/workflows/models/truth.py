@@ -6,6 +6,7 @@ What disagrees, and in which words, belongs to `core/decisions/truth.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC
 from typing import Any
 
@@ -73,8 +74,17 @@ def name_for_serving(events: Iterable[Event], packaged: PackagedBento, version: 
         digests={name: digest for name, digest in packaged.digests.items() if name != "bento"},
         entry=made_live.number,
         since=made_live.recorded_at.astimezone(UTC).isoformat(),
+        previous=_previous(read_live(settings.bentoml_home), version, standing(ordered).previous),
     )
     write_live(settings.bentoml_home, live)
+
+
+def _previous(named: LiveModel | None, version: int, wanted: int | None) -> LiveModel | None:
+    """The model that a rollback brings back, as it was named for serving before; None where that is not known."""
+    if named is None or wanted is None:
+        return None
+    before = named.previous if named.model_version == version else named
+    return None if before is None or before.model_version != wanted else replace(before, previous=None)
 
 
 def find_disagreements(ledger: LedgerStore, registry: Registry, settings: Settings) -> list[Disagreement]:

@@ -21,10 +21,10 @@ from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.adapters.signing import SIGNATURE_FILE
 from fraud_assets.core.access.addresses import is_loopback
 from fraud_assets.core.access.api_keys import KEYS_VARIABLE
-from fraud_assets.core.contracts.rules import RULES_VARIABLE
 from fraud_assets.core.decisions.why import why_no_model
 from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE
 from fraud_assets.settings import PROJECT_ROOT, Settings
+from fraud_assets.workflows.guards.serving import guards_environment
 from fraud_assets.workflows.models.promote import package_version
 from fraud_assets.workflows.models.served import check_served, recorded_digests
 from fraud_assets.workflows.scores import scores_environment
@@ -167,7 +167,6 @@ def serve_champion(settings: Settings, port: int, host: str, tell: Tell) -> None
         # It follows what is named for serving.
         LIVE_VARIABLE: str(settings.bentoml_home / LIVE_FILE),
         KEYS_VARIABLE: str(settings.api_keys_file),
-        RULES_VARIABLE: str(settings.contract_path),
         "FRAUD_DATABASE_URL": open_database(settings).url,
         "FRAUD_SERVE_HISTORY_MB": str(settings.serve_history_mb),
         "BENTOML_HOME": str(settings.bentoml_home),
@@ -176,6 +175,7 @@ def serve_champion(settings: Settings, port: int, host: str, tell: Tell) -> None
         "PYTHONDONTWRITEBYTECODE": "1",
         "NUMBA_CACHE_DIR": str(compiled),
         **scores_environment(settings),
+        **guards_environment(settings),
     }
     command = serve_command(path, port, host=host)
     tell(f"{tag} at http://{host}:{port}")
