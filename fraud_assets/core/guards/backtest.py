@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.contract import TIMESTAMP, Contract
 from fraud_assets.core.contracts.rules import ContractRule
-from fraud_assets.core.guards.evaluation import Bools
+from fraud_assets.core.guards.evaluation import Bools, Columns
 from fraud_assets.core.guards.policy import BoundRule, rule_hits
 from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.statistics.bootstrap import identifier_codes
@@ -156,10 +156,10 @@ def judge_rules(rules: Sequence[BoundRule], month: JudgedMonth, contract: Contra
     amounts = rows["amount"].to_numpy().astype(np.float64) if contract.amount else None
     losses = costs.losses(month.fraud & month.known, amounts)
     values = np.zeros(rows.num_rows) if amounts is None else np.where(is_value(amounts), amounts, 0.0)
-    card_days = _card_days(rows, contract)
+    card_days, columns = _card_days(rows, contract), Columns(rows, month.features)
     found = []
     for bound in rules:
-        hit = rule_hits(bound, rows, month.features, always=True)
+        hit = rule_hits(bound, columns, always=True)
         fraud, genuine = hit & month.known & month.fraud, hit & month.known & ~month.fraud
         caught = Caught(
             n=int(hit.sum()), n_known=int((hit & month.known).sum()), n_fraud=int(fraud.sum()),

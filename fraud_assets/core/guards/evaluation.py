@@ -3,98 +3,135 @@
 A value that is missing makes everything unknown that is made of it, as in SQL: of no amount, `amount > 5` is neither
 true nor false. `and` with something false is false and `or` with something true is true, whatever the rest; `is
 missing` is always known. A division by zero has no value. A rule is about the rows of which its condition is true.
+
+In numpy, because most rows come alone: what takes Arrow half a millisecond takes a tenth of that here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from fraud_assets.core.contracts.conditions import Among, Condition, Constant, Name, Operation
+from fraud_assets.core.contracts.conditions import Among, Condition, Constant, Kind, Name, Operation
 
 Bools = npt.NDArray[np.bool_]
-Columns = Callable[[str], pa.Array | pa.ChunkedArray]
-"""Gives a column or a feature by its name."""
+Values = tuple[npt.NDArray[Any], Bools]
+"""Values, and which of them are known."""
 
-TYPES: Mapping[str, pa.DataType] = {
-    "number": pa.float64(), "text": pa.string(), "boolean": pa.bool_(), "date": pa.date32(),
+DTYPES: Mapping[Kind, Any] = {"number": np.float64, "date": "datetime64[D]"}
+_TWO: Mapping[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
 }  # fmt: skip
-_TWO: Mapping[str, Callable[..., Any]] = {
-    "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal,
-    "+": pc.add, "-": pc.subtract, "*": pc.multiply,
-}  # fmt: skip
-NOTHING = pa.scalar(None, pa.float64())
+ALWAYS = np.array(True)
 
 
-def is_true(condition: Condition, columns: Columns, n: int) -> Bools:
-    """Of which rows a condition is true, shape (n,).
+class Columns:
+    """Columns of transactions and their features, each read once however many rules name it."""
 
-    Args:
-        condition: as `parse_condition` gives it.
-        columns: asked for those that it names, each of n values.
-        n: how many rows there are.
-    """
-    found = _value(condition, columns)
-    if isinstance(found, pa.Scalar):
-        return np.full(n, bool(found.as_py()))
-    return np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), dtype=bool)
+    def __init__(self, transactions: pa.Table, features: pa.Table | Sequence[Mapping[str, Any]]) -> None:
+        """Reads nothing yet.
+
+        Args:
+            transactions: columns as in `Contract.transactions_schema`.
+            features: of the same, in the same order: a table, or a row of them by name for each.
+        """
+        self.n = transactions.num_rows
+        self._transactions, self._features = transactions, features
+        self._own = frozenset(transactions.column_names)
+        self._read: dict[str, Values] = {}
+
+    def values(self, name: str, kind: Kind) -> Values:
+        """A column or a feature by its name."""
+        if (found := self._read.get(name)) is None:
+            found = self._read[name] = self._values(name, kind)
+        return found
+
+    def since(self, moment: datetime) -> Bools:
+        """Which transactions happened at a moment or later."""
+        happened = self._transactions["event_timestamp"].to_numpy()
+        later: Bools = np.asarray(happened >= np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us"))
+        return later
+
+    def _values(self, name: str, kind: Kind) -> Values:
+        if name in self._own:
+            return _known(self._transactions[name].to_pylist(), kind)
+        if isinstance(self._features, pa.Table):
+            values = self._features[name].to_pylist()
+        else:
+            values = [row[name] for row in self._features]
+        # As models take them.
+        numbers = np.array(values, np.float32).astype(np.float64)
+        return numbers, ~np.isnan(numbers)
 
 
-def _value(condition: Condition, columns: Columns) -> Any:
-    """A column of the condition's values, null where one is unknown; a scalar of a constant."""
-    if isinstance(condition, Constant):
-        return pa.scalar(condition.value, TYPES[condition.kind])
+def _known(values: list[Any], kind: Kind) -> Values:
+    if kind in DTYPES:
+        # What is missing becomes NaN, or no time. A whole number past 2^53 is compared as the nearest double.
+        found = np.array(values, DTYPES[kind])
+        return found, ~(np.isnan(found) if kind == "number" else np.isnat(found))
+    known = np.array([one is not None for one in values], dtype=bool)
+    if kind == "boolean":
+        return np.array([bool(one) for one in values], dtype=bool), known
+    texts = np.empty(len(values), dtype=object)
+    texts[:] = values
+    return texts, known
+
+
+def is_true(condition: Condition, columns: Columns) -> Bools:
+    """Of which rows a condition is true, shape (n,)."""
+    with np.errstate(all="ignore"):
+        values, known = _value(condition, columns)
+    return np.broadcast_to(values & known, columns.n).copy()
+
+
+def _value(condition: Condition, columns: Columns) -> Values:
     if isinstance(condition, Name):
-        return _stored(columns(condition.name), condition.kind)
+        return columns.values(condition.name, condition.kind)
+    if isinstance(condition, Constant):
+        return np.array(condition.value, DTYPES.get(condition.kind, object)), ALWAYS
     if isinstance(condition, Among):
-        found = _value(condition.operand, columns)
+        values, known = _value(condition.operand, columns)
         if condition.operand.kind == "text":
-            known = pc.is_in(found, pa.array(condition.values, pa.string()))
-            return pc.if_else(pc.is_null(found), pa.scalar(None, pa.bool_()), known)
-        equal = [pc.equal(found, pa.scalar(one, TYPES[condition.operand.kind])) for one in condition.values]
-        return _folded(pc.or_kleene, equal)
+            wanted = frozenset(condition.values)
+            return np.array([one in wanted for one in values], dtype=bool), known
+        constants = (np.array(one, DTYPES[condition.operand.kind]) for one in condition.values)
+        return reduce(operator.or_, [values == one for one in constants]), known
     if not isinstance(condition, Operation):
         raise TypeError(f"{type(condition).__name__} is no part of a condition")
-    values = [_value(one, columns) for one in condition.operands]
-    return _applied(condition.operator, values)
+    return _applied(condition.operator, [_value(one, columns) for one in condition.operands])
 
 
-def _applied(operator: str, values: list[Any]) -> Any:
-    if operator in ("and", "or"):
-        return _folded(pc.and_kleene if operator == "and" else pc.or_kleene, values)
-    if operator == "not":
-        return pc.invert(values[0])
-    if operator == "missing":
-        return pc.is_null(values[0])
-    if operator == "negative":
-        return pc.negate(values[0])
-    if operator == "/":
-        return _known(pc.divide(values[0], pc.if_else(pc.equal(values[1], 0.0), NOTHING, values[1])))
-    found = _TWO[operator](*values)
-    return _known(found) if operator in ("+", "-", "*") else found
+def _applied(name: str, operands: list[Values]) -> Values:
+    if name in ("and", "or"):
+        true = [_bools(values) & known for values, known in operands]
+        false = [~_bools(values) & known for values, known in operands]
+        together, against = (operator.and_, operator.or_) if name == "and" else (operator.or_, operator.and_)
+        is_true_, is_false = reduce(together, true), reduce(against, false)
+        return is_true_, is_true_ | is_false
+    values, known = operands[0]
+    if name == "not":
+        return ~_bools(values), known
+    if name == "missing":
+        return ~known, ALWAYS
+    if name == "negative":
+        return -values, known
+    others, others_known = operands[1]
+    found, both = np.asarray(_TWO[name](values, others)), known & others_known
+    if name == "/":
+        both = both & (others != 0)
+    if name in ("+", "-", "*", "/"):
+        return found, both & ~np.isnan(found)
+    # Texts are compared one by one, and give objects.
+    return _bools(found), both
 
 
-def _folded(together: Callable[..., Any], values: list[Any]) -> Any:
-    first, *others = values
-    for one in others:
-        first = together(first, one)
-    return first
-
-
-def _stored(column: pa.Array | pa.ChunkedArray, kind: str) -> Any:
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    if kind == "number":
-        # A whole number past 2^53 is compared as the nearest double.
-        return _known(pc.cast(column, pa.float64(), safe=False))
-    return column if kind == "identifier" else pc.cast(column, TYPES[kind])
-
-
-def _known(numbers: Any) -> Any:
-    """Numbers, of which NaN is none."""
-    return pc.if_else(pc.is_nan(numbers), NOTHING, numbers)
+def _bools(values: npt.NDArray[Any]) -> Bools:
+    return values.astype(bool, copy=False)

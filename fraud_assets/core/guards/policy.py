@@ -15,12 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.conditions import Condition, ConditionError, parse_condition
 from fraud_assets.core.contracts.contract import Contract, ContractError
 from fraud_assets.core.contracts.rules import ContractRule, RuleAction
-from fraud_assets.core.guards.evaluation import Bools, is_true
+from fraud_assets.core.guards.evaluation import Bools, Columns, is_true
 from fraud_assets.core.guards.lists import EntityLists, ListAction
 
 Answered = Literal["approve", "review", "decline"]
@@ -125,6 +124,7 @@ class Policy:
         listed = [entity for entity in self.lists.entities() if entity in transactions.column_names]
         if not (listed or self.rules):
             return Decided(tuple(decisions), tuple(by))
+        columns = Columns(transactions, features)
 
         def overrule(places: Sequence[int], action: RuleAction | ListAction, name: str) -> None:
             for place in places:
@@ -134,7 +134,7 @@ class Policy:
             # The first in the contract is the last that is asked.
             for bound in reversed(self.rules):
                 if bound.rule.action == action:
-                    hit = np.flatnonzero(rule_hits(bound, transactions, features))
+                    hit = np.flatnonzero(rule_hits(bound, columns))
                     overrule(hit.tolist(), action, f"rule {bound.rule.tag}")
 
         def by_lists(action: ListAction) -> None:
@@ -154,31 +154,13 @@ class Policy:
         return Decided(tuple(decisions), tuple(by))
 
 
-def rule_hits(bound: BoundRule, transactions: pa.Table, features: pa.Table | Rows, *, always: bool = False) -> Bools:
+def rule_hits(bound: BoundRule, columns: Columns, *, always: bool = False) -> Bools:
     """Which transactions a rule is about, shape (n,).
 
     Args:
         bound: the rule.
-        transactions: as in `Policy.decide`.
-        features: likewise.
+        columns: of the transactions.
         always: whether `since` is left out of account.
     """
-
-    def column(name: str) -> pa.Array | pa.ChunkedArray:
-        if name in transactions.column_names:
-            return transactions[name]
-        # As models take them.
-        if isinstance(features, pa.Table):
-            return pc.cast(features[name], pa.float32(), safe=False)
-        return pa.array([_number(row[name]) for row in features], pa.float32())
-
-    hits = is_true(bound.condition, column, transactions.num_rows)
-    if bound.since is None or always:
-        return hits
-    begun = pc.greater_equal(transactions["event_timestamp"], pa.scalar(bound.since, pa.timestamp("us", tz="UTC")))
-    on_time: Bools = np.asarray(begun.to_numpy(), dtype=bool)
-    return hits & on_time
-
-
-def _number(value: Any) -> np.float32 | None:
-    return None if value is None else np.float32(value)
+    hits = is_true(bound.condition, columns)
+    return hits if bound.since is None or always else hits & columns.since(bound.since)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fraud_assets.core.contracts.conditions import Among, Constant, Name, Operation, parse_condition
 from fraud_assets.core.contracts.contract import ContractError, parse_contract
-from fraud_assets.core.guards.evaluation import is_true
+from fraud_assets.core.guards.evaluation import Columns, is_true
 from fraud_assets.core.guards.lists import EntityLists, ListError, read_identifier, read_until
 from fraud_assets.core.guards.policy import Policy, bind_rules, rule_hits
 
@@ -130,19 +130,18 @@ def test_one_by_one_and_all_at_once_are_what_is_worked_out_by_hand(given_rows, t
     condition = parse_condition(text, CARDS.kinds, CARDS.sets)
     transactions, features = table_of(given_rows)
 
-    def column(name):
-        return transactions[name] if name in transactions.column_names else features[name]
-
-    together = is_true(condition, column, len(given_rows)).tolist()
+    together = is_true(condition, Columns(transactions, features)).tolist()
     assert together == [by_hand(condition, row) is True for row in given_rows]
     (bound,) = bind_rules([CARDS_RULE.model_copy(update={"when": text})], CARDS.sets, CARDS)
     # As the service has it: a row of features by name, from memory, and a table of one.
     alone = [
-        rule_hits(bound, transactions.slice(place, 1), [{"customer_count_7d": None if v is None or v != v else v}])[0]
+        rule_hits(
+            bound, Columns(transactions.slice(place, 1), [{"customer_count_7d": None if v is None or v != v else v}])
+        )[0]
         for place, v in enumerate(features["customer_count_7d"].to_pylist())
     ]
     assert alone == together
-    assert rule_hits(bound, transactions, features).tolist() == together
+    assert rule_hits(bound, Columns(transactions, features)).tolist() == together
 
 
 def ruled(*rules):
@@ -210,8 +209,8 @@ def test_a_rule_is_about_transactions_since_the_start_of_its_day_by_the_contract
     moments = pa.array([datetime(2024, 6, 1, 21, 59, tzinfo=UTC), datetime(2024, 6, 1, 22, tzinfo=UTC)],
                        pa.timestamp("us", tz="UTC"))  # fmt: skip
     transactions = transactions.set_column(1, "event_timestamp", moments)
-    assert rule_hits(bound, transactions, features).tolist() == [False, True]
-    assert rule_hits(bound, transactions, features, always=True).tolist() == [True, True]
+    assert rule_hits(bound, Columns(transactions, features)).tolist() == [False, True]
+    assert rule_hits(bound, Columns(transactions, features), always=True).tolist() == [True, True]
 
 
 def test_a_rule_about_what_the_model_s_contract_does_not_have_is_refused():
