@@ -32,6 +32,13 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = sorted(name for name, service in SERVICES.items() if "build" in service)
 ONCE = {name for name, service in SERVICES.items() if service["restart"] == "no"}
 PORT_SETTINGS = {"dagster_port", "mlflow_port", "serve_port"}
+OTHERS = {
+    "postgres": "postgres",
+    "prometheus": "prom/prometheus",
+    "grafana": "grafana/grafana",
+    "mail": "axllent/mailpit",
+}
+MONITORING = {"metrics", "prometheus", "grafana"}
 
 
 def _default_text(value: Any) -> str:
@@ -110,7 +117,7 @@ def test_docker_compose_accepts_the_file() -> None:
 def test_the_project_has_one_image() -> None:
     assert {SERVICES[name]["image"] for name in OURS} == {"fraud-assets:local"}
     assert {SERVICES[name]["build"]["dockerfile"] for name in OURS} == {"deploy/Dockerfile"}
-    assert set(SERVICES) - set(OURS) == {"postgres"}
+    assert {name: SERVICES[name]["image"].split(":")[0] for name in set(SERVICES) - set(OURS)} == OTHERS
 
 
 @pytest.mark.parametrize("name", sorted(set(SERVICES) - ONCE))
@@ -140,7 +147,7 @@ def test_the_schemas_exist_before_anything_of_ours_starts() -> None:
 
 def test_named_volumes_are_the_declared_ones() -> None:
     mounted = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])]
-    assert set(mounted) == set(COMPOSE["volumes"])
+    assert {name for name in mounted if not name.startswith(".")} == set(COMPOSE["volumes"])
 
 
 def test_postgres_18_keeps_its_volume_above_the_folder_of_its_version() -> None:
@@ -189,7 +196,51 @@ def test_a_port_is_published_to_this_machine_alone_at_the_settings_default(servi
 
 def test_no_other_port_is_published() -> None:
     published = {name for name, service in SERVICES.items() if service.get("ports")}
-    assert published == {"dagster-webserver", "mlflow", "scoring"}
+    assert published == {"dagster-webserver", "mlflow", "scoring", "prometheus", "grafana", "mail"}
+    for name in ("prometheus", "grafana", "mail"):
+        (port,) = SERVICES[name]["ports"]
+        assert re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port)
+
+
+@pytest.mark.parametrize("name", sorted(MONITORING | {"mail"}))
+def test_what_watches_is_asked_for_by_name_and_may_little(name: str) -> None:
+    service = SERVICES[name]
+    assert service["profiles"] == (["dev"] if name == "mail" else ["monitoring"])
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}
+    # Ours has its user in the image.
+    assert name in OURS or not service["user"].startswith("0")
+    # What is started without the profile waits for nothing that is not.
+    assert (
+        not {other for one in set(SERVICES) - MONITORING for other in SERVICES[one].get("depends_on", {})} & MONITORING
+    )
+
+
+def test_what_is_mounted_from_the_project_is_there() -> None:
+    sources = [volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])]
+    for source in {source for source in sources if source.startswith(".")}:
+        assert (PROJECT_ROOT / source).exists(), source
+    used = {secret for service in SERVICES.values() for secret in service.get("secrets", [])}
+    assert used == set(COMPOSE["secrets"])
+    assert SERVICES["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] == "/run/secrets/grafana_password"
+
+
+def test_prometheus_asks_the_services_where_they_listen() -> None:
+    asked = yaml.safe_load((PROJECT_ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in asked["scrape_configs"]}
+    assert targets == {
+        "fraud-service": [f"scoring:{_option('scoring', '--port')}"],
+        "fraud-platform": [f"metrics:{_option('metrics', '--serve')}"],
+    }
+    (credentials,) = [job["authorization"] for job in asked["scrape_configs"] if "authorization" in job]
+    assert credentials == {"credentials_file": "/run/secrets/metrics_key"}
+    assert SERVICES["prometheus"]["secrets"] == ["metrics_key"]
+    (source,) = yaml.safe_load((PROJECT_ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text())[
+        "datasources"
+    ]
+    assert source["url"] == "http://prometheus:9090"
 
 
 def test_nothing_starts_without_a_password_and_none_is_written_down() -> None:
