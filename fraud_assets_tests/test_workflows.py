@@ -14,6 +14,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,13 +164,16 @@ class Runner:
 
 
 @pytest.fixture
-def runner(tmp_path: Path) -> Runner:
+def runner(tmp_path: Path) -> Iterator[Runner]:
     given = {
         "github": {"workspace": str(tmp_path / "work"), "token": "token"},
         "secrets": {"BACKUP_PASSPHRASE": PASSPHRASE},
         "inputs": {"month": "2025-05"},
     }
-    return Runner(tmp_path / "work", tmp_path / "store", given)
+    yield Runner(tmp_path / "work", tmp_path / "store", given)
+    # It would go on for the folder that is removed.
+    agent = ["gpgconf", "--kill", "gpg-agent"]
+    subprocess.run(agent, env=os.environ | {"GNUPGHOME": str(tmp_path / "store" / "gnupg")}, check=False)
 
 
 def job_of(name: str, job: str) -> dict[str, Any]:
