@@ -78,6 +78,7 @@ def show_replay(shown: Console, found: dict[str, Any]) -> None:
     shown.print(segments)
     for line in (*_label_lines(found["labels"]), *_comparison_lines(found["comparison"])):
         shown.print(escape(line), highlight=False, soft_wrap=True)
+    shown.print("The largest differences, with what moved the scores that would be:", highlight=False, soft_wrap=True)
     for one in found["largest"]:
         why = f": {'; '.join(one['reasons'])}" if one["reasons"] else ""
         shown.print(escape(f"  {one['before']:.3f} -> {one['after']:.3f}{why}"), highlight=False, soft_wrap=True)
@@ -110,8 +111,7 @@ def _comparison_lines(found: dict[str, Any]) -> list[str]:
     interval = "" if low is None else f" [{low:+,.0f}, {high:+,.0f}]"
     return [
         f"{said}: the same {found['reviews_per_day']:,.1f} reviews a day cost {found['cost']:+,.0f}{interval} a day, "
-        f"average precision {found['ap']:+.3f}.",
-        "The largest differences, with what moved them:",
+        f"average precision {found['ap']:+.3f}."
     ]
 
 
