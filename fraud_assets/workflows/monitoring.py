@@ -128,7 +128,7 @@ def _labels(store: MonthStore, now: datetime) -> Iterator[Sample]:
 
 
 def _reports(store: MonthStore) -> Iterator[Sample]:
-    """What the newest month of each table says that judges."""
+    """What the newest month with rows says, of each table that judges."""
     month_end = store.contract.month_end
     for name, samples in (
         ("drift_report", drift_samples),
@@ -136,8 +136,11 @@ def _reports(store: MonthStore) -> Iterator[Sample]:
         ("model_performance", realised_samples),
         ("serving_skew", lambda rows, _: skew_samples(rows)),
     ):
-        if months := list(store.months(name)):
-            yield from samples(_rows(store, name, months[-1]), month_end(months[-1]))
+        # A month in which nothing was scored, or nothing has matured yet, is stored and empty.
+        for month in list(store.months(name))[: -NEWEST_MONTHS - 1 : -1]:
+            if rows := _rows(store, name, month):
+                yield from samples(rows, month_end(month))
+                break
 
 
 def _models(store: MonthStore, settings: Settings, now: datetime) -> Iterator[Sample]:
