@@ -233,19 +233,21 @@ def test_expressions_mean_what_they_mean_at_github(runner: Runner, expression: s
 def test_a_month_goes_on_from_the_latest_backup_and_asks_people_when_it_drifts(
     world: World, runner: Runner, tmp_path: Path
 ) -> None:
-    from fraud_assets_tests.worlds import stop_embedded
+    from fraud_assets_tests.worlds import new_home, remove_home
 
     _keep_backup(world, runner, tmp_path)
     runner.given["vars"] = {"FRAUD_SIMULATOR_DRIFT": f"{world.settings.simulator_drift},amount_inflation@2025-05:4"}
     job = job_of("monthly.yml", "month")
+    # Of its own, and not below `tmp_path`, which the server's user may not enter.
+    home = new_home()
     small = {name: text for name, text in world.settings_given.items() if name != "FRAUD_SIMULATOR_DRIFT"}
-    job["env"] |= small | {"FRAUD_WORKERS": "1", "FRAUD_HOME": str(tmp_path / "h")}
+    job["env"] |= small | {"FRAUD_WORKERS": "1", "FRAUD_HOME": str(home)}
     try:
         succeeded = runner.run(job)
         assert runner.outputs["month"] == {"code": "0", "drift": "DRIFT"}, runner.said
         assert succeeded, runner.said
     finally:
-        stop_embedded(tmp_path / "h" / "postgres")
+        remove_home(home)
     assert not [name for name, outcome in runner.outcomes.items() if outcome != "success"]
     # The four months of the backup, and one more.
     manifest = check_backup(runner.decrypted(tmp_path / "opened"))
