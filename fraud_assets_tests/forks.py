@@ -54,7 +54,6 @@ class Forks:
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait(timeout=30)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def run(
         self, module: str, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float
@@ -144,7 +143,10 @@ def _load() -> None:
 
 if __name__ == "__main__":
     _load()
-    if (asked := _serve(sys.argv[1])) is not None:
+    if (asked := _serve(sys.argv[1])) is None:
+        # Here, because a process of xdist's ends without saying good-bye.
+        shutil.rmtree(Path(sys.argv[1]).parent, ignore_errors=True)
+    else:
         os.environ.clear()
         os.environ.update(asked["env"])
         os.chdir(asked["cwd"])
