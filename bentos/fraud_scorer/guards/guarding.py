@@ -198,7 +198,7 @@ class Guards:
         if rows:
             self.lists.take_up(rows)
             # How many, and never whose.
-            logger.info("%d changes of lists are in force", len(rows))
+            logger.info("changes of lists are in force: %d", len(rows))
         self._looked = began
 
     def _look_at_rules(self) -> None:

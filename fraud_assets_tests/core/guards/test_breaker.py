@@ -31,6 +31,16 @@ def test_it_opens_when_so_much_of_the_last_seconds_was_held_and_there_were_enoug
             seen.clear()
 
 
+def test_what_is_older_than_the_window_does_not_count():
+    window = SlidingWindow(BreakerConfig(share=0.5, seconds=60, least=150))
+    assert window.add(0.0, 100, 100) is None
+    assert window.add(62.0, 100, 100) is None
+    # Within the window there are enough now, and of these too few are held.
+    assert window.add(63.0, 200, 0) is None
+    opening = window.add(64.0, 100, 100)
+    assert (opening.n, opening.n_held) == (400, 200)
+
+
 def test_without_a_share_it_never_opens():
     window = SlidingWindow(BreakerConfig())
     assert all(window.add(float(second), 1000, 1000) is None for second in range(10))
