@@ -116,15 +116,19 @@ class StoredScores:
     def drawn(self, start: datetime, end: datetime) -> pa.Table:
         """The transactions of a span that would be held and could be let through, as they were answered first.
 
+        What was scored after the end of a transaction's month is left out: a model of that month's end cannot know what
+        was decided later, for example when old transactions are sent to a service of today.
+
         Returns:
             `transaction_id`, `event_timestamp`, `passed_through`, `pass_through_probability`.
         """
         rows = self._database.query(
             "SELECT DISTINCT ON (transaction_id) transaction_id, event_timestamp, passed_through, "
             "pass_through_probability FROM scored_transactions WHERE pass_through_probability > 0 "
-            "AND event_timestamp >= $1::timestamptz AND event_timestamp < $2::timestamptz "
+            "AND event_timestamp >= $1::timestamptz AND event_timestamp < $2::timestamptz AND scored_at < "
+            "(date_trunc('month', event_timestamp AT TIME ZONE $3) + interval '1 month') AT TIME ZONE $3 "
             "ORDER BY transaction_id, scored_at, number",
-            [start.isoformat(), end.isoformat()],
+            [start.isoformat(), end.isoformat(), self.contract.timezone],
         )
         return self._with_ids(rows)
 
@@ -132,8 +136,8 @@ class StoredScores:
         """How many these are in a month."""
         ((n,),) = self._rows(
             "SELECT count(DISTINCT transaction_id) FROM scored_transactions WHERE pass_through_probability > 0 "
-            "AND event_timestamp >= %s AND event_timestamp < %s",
-            [self.contract.month_start(month), self.contract.month_end(month)],
+            "AND event_timestamp >= %s AND event_timestamp < %s AND scored_at < %s",
+            [self.contract.month_start(month), self.contract.month_end(month), self.contract.month_end(month)],
         )
         return int(n)
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from bentos.fraud_scorer.challengers.shadow import Shadow
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.scores.shadow import ShadowStore
+from fraud_assets.adapters.scores.stored import StoredScores
 from fraud_assets.cli.rollout.replay import show_replay
 from fraud_assets.cli.tables import show_status
 from fraud_assets.core.evaluation.pair import Reviews, compare_pair
@@ -270,8 +271,8 @@ def test_what_could_be_let_through_is_taken_once_as_it_was_answered_first(small:
     keep(small, MONTHS)
     keep(small, ["2025-04"], version=3)
     assert drawn_in(small.store, "2025-01", "2025-04") == (None, {})
-    rows_of(small, "UPDATE scored_transactions SET pass_through_probability = 0.1, scored_at = scored_at + "
-            "interval '1 day' * model_version WHERE decision = 'review' RETURNING 1")  # fmt: skip
+    rows_of(small, "UPDATE scored_transactions SET pass_through_probability = 0.1, scored_at = event_timestamp + "
+            "interval '1 second' * model_version WHERE decision = 'review' RETURNING 1")  # fmt: skip
     drawn, inputs = drawn_in(small.store, "2025-01", "2025-04")
     assert drawn is not None
     held = rows_of(small, "SELECT count(DISTINCT transaction_id), count(*) FROM scored_transactions "
@@ -279,6 +280,15 @@ def test_what_could_be_let_through_is_taken_once_as_it_was_answered_first(small:
     assert drawn.num_rows == held[0][0] < held[0][1]
     assert sum(int(n or 0) for n in inputs["passed_through"].values()) == drawn.num_rows
     assert drawn["transaction_id"].type == small.store.contract.transaction_id_type
+    # What a service decides later, about transactions of then, no model of then can know.
+    late = rows_of(small, "UPDATE scored_transactions SET scored_at = '2025-04-01 00:00:00+00' "
+                   "WHERE event_timestamp < '2025-04-01' RETURNING 1")  # fmt: skip
+    drawn, inputs = drawn_in(small.store, "2025-01", "2025-04")
+    assert late
+    assert drawn is not None
+    assert set(inputs["passed_through"]) == {"2025-04"}
+    assert min(drawn["event_timestamp"].to_pylist()) >= small.store.contract.month_start("2025-04")
+    assert StoredScores(small.store.database, small.store.contract).n_drawn("2025-03") == 0
 
 
 # Replay
