@@ -83,7 +83,7 @@ def test_many_who_open_a_new_database_at_once_all_get_it(home, tmp_path):
 
     def open_one():
         try:
-            opened.append(module._open.__wrapped__(None, settings.postgres_folder, "crowd", True))
+            opened.append(module._open.__wrapped__(None, settings.postgres_folder, "crowd", True, home / "erasure.key"))
         except (DatabaseError, psycopg.Error) as error:
             errors.append(error)
 
