@@ -239,7 +239,11 @@ def _home(patient: Patient) -> Found:
                 f"run `chmod 600 {file}`, or make a new key",
             )
     if (settings.workspace / ".restore").is_dir():
-        return "look", "a restore is under way, or was broken off", "give any command that writes: it is finished"
+        return (
+            "look",
+            "a restore is under way, or was broken off",
+            "give any other command, such as `fraud status`: it is finished",
+        )
     return _fine(f"{settings.workspace} is there, and its keys are its owner's alone")
 
 
