@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ def open_settings(*, create: bool = True) -> Settings:
     if (settings.workspace / ".restore").is_dir():
         from fraud_assets.workflows.backups.restore import settle_restore
 
-        settle_restore(settings)
+        settle_restore(settings, actor=getpass.getuser())
     return settings
 
 

@@ -1,8 +1,8 @@
 """Restoring a backup: everything is checked before anything is changed, and it is whole or not at all.
 
 Files are laid beside those that are there. The database is replaced in one transaction, which also marks it; from then
-on the restore counts, and what is left to do is to swap folders. A process that is killed before leaves everything as
-it was, one that is killed after is finished by the next command.
+on the restore counts, and what is left to do is to swap folders, and to erase again who was erased since. A process
+that is killed before leaves everything as it was, one that is killed after is finished by the next command.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from fraud_assets.adapters.backups.folder import BackupError, copy_tree, digest_
 from fraud_assets.adapters.head_file import read_head, write_head
 from fraud_assets.adapters.live_bento import read_services
 from fraud_assets.adapters.mlflow import Registry
+from fraud_assets.adapters.people.book import kept_entries
 from fraud_assets.adapters.postgres.database import Database, locate_database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import open_store
@@ -77,36 +78,60 @@ def restore_backup(
         if not force:
             _refuse_running(settings, database)
             _refuse_full(settings, database, backup)
+        _forget(settings)
         with progress.working("restoring"):
             _replace(settings, database, backup, end_others=force)
-    with progress.working("comparing every value with what was written"):
-        return _checked(settings, backup, actor)
+        with progress.working("comparing every value with what was written"):
+            return _checked(settings, backup, actor)
 
 
-def settle_restore(settings: Settings) -> bool:
+def settle_restore(settings: Settings, *, actor: str) -> bool:
     """Finishes a restore that was killed after its database was replaced, or removes what is left of an earlier one.
+
+    Args:
+        settings: of the home.
+        actor: whose command it is, which erases again who was erased since the backup.
 
     Returns:
         Whether there was one.
 
     Raises:
         BackupError: when one is under way.
+        ErasureError: when persons are to be erased again, and the key to recognise them is not there.
+        TableError: when one of their months is not as it was written.
     """
     if not (settings.workspace / STAGE).is_dir():
         return False
     with _alone(settings):
-        return _settle(settings, locate_database(settings))
+        if _settle(settings, locate_database(settings)):
+            erase_again(settings, open_store(settings, writing=True), actor=actor)
+            _forget(settings)
+    return True
 
 
 def _settle(settings: Settings, database: Database) -> bool:
+    """Puts files in place if the restore counts, and forgets it; not before persons who were erased are erased again.
+
+    Returns:
+        Whether that is still to be done.
+    """
     stage = settings.workspace / STAGE
-    if not stage.is_dir():
+    if not (stage / NOTE).is_file():
+        _forget(settings)
         return False
-    note = json.loads((stage / NOTE).read_text(encoding="utf-8")) if (stage / NOTE).is_file() else None
-    if note is not None and last_restored(database) == note["mark"]:
+    note = json.loads((stage / NOTE).read_text(encoding="utf-8"))
+    counts = last_restored(database) == note["mark"]
+    if counts:
         _swap(settings, stage, note)
-    shutil.rmtree(stage)
-    return True
+    if counts and kept_entries(settings.erasure_key_file):
+        return True
+    _forget(settings)
+    return False
+
+
+def _forget(settings: Settings) -> None:
+    if (stage := settings.workspace / STAGE).is_dir():
+        shutil.rmtree(stage)
 
 
 def _swap(settings: Settings, stage: Path, note: dict[str, Any]) -> None:
@@ -201,6 +226,7 @@ def _checked(settings: Settings, backup: dict[str, Any], actor: str) -> dict[str
         notes.append(other_key)
     if again := erase_again(settings, store, actor=actor):
         notes.append(f"{again} persons who were erased after this backup was made are erased again")
+    _forget(settings)
     repaired = repair(settings, store, actor=actor) if verified["rows"] else {"repaired": [], "left": []}
     return {
         "backup": backup["backup"],

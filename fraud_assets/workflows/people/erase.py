@@ -26,7 +26,6 @@ from fraud_assets.adapters.files.reader import SourceError, open_rows
 from fraud_assets.adapters.people.book import (
     Entry,
     add_entry,
-    entries,
     keep_entries,
     keep_name,
     kept_entries,
@@ -212,15 +211,15 @@ def erase_again(settings: Settings, store: MonthStore, *, actor: str) -> int:
     Returns:
         How many persons were there again.
     """
-    known, there = kept_entries(settings.erasure_key_file), entries(store.database)
-    missing = {(one.entity, one.hash) for one in known} - {(one.entity, one.hash) for one in there}
-    if not missing:
+    # Also those whom the tables know as erased: one who did this before may have been killed.
+    known = {(one.entity, one.hash) for one in kept_entries(settings.erasure_key_file)}
+    if not known:
         return 0
     key, again = read_key(settings.erasure_key_file), 0
-    for entity in {entity for entity, _ in missing}:
+    for entity in {entity for entity, _ in known}:
         statement = sql.SQL("SELECT DISTINCT {}::text FROM raw_transactions").format(sql.Identifier(entity))
         for (identifier,) in store.database.rows("raw_transactions", statement):
-            if identifier is not None and (entity, hash_of(key, entity, identifier)) in missing:
+            if identifier is not None and (entity, hash_of(key, entity, identifier)) in known:
                 erase(settings, entity, identifier, reason="erased before the restore", actor=actor)
                 again += 1
     return again

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fraud_assets.adapters.backups.dump import MARK
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.core.digests import digest_table
@@ -15,7 +16,9 @@ from fraud_assets.core.lineage.staleness import find_stale, inputs_of
 from fraud_assets.core.people.pseudonyms import ErasureError
 from fraud_assets.core.simulator import SimulatorConfig, simulate_month
 from fraud_assets.settings import Settings
+from fraud_assets.workflows.backups.restore import settle_restore
 from fraud_assets.workflows.labels import quarantine
+from fraud_assets.workflows.people import erase as erasing
 from fraud_assets.workflows.people.erase import erase, erase_again, look
 from fraud_assets.workflows.status import find_damages
 
@@ -215,6 +218,37 @@ def test_who_comes_back_with_a_restored_database_is_erased_again(settings, store
     assert erase_again(settings, store, actor="ada") == 1
     assert erase_again(settings, store, actor="ada") == 0
     assert str(PERSON) not in "".join(everything(store.database).values())
+
+
+def test_a_restore_that_was_killed_is_not_finished_before_they_are_erased_again(
+    settings, store, delivered, monkeypatch
+):
+    erase(settings, "customer", str(PERSON), reason=REASON, actor="ada")
+    stage = settings.workspace / ".restore"
+    stage.mkdir()
+    (stage / "note.json").write_text(json.dumps({"mark": "mine", "head": None}))
+    with store.database.session() as connection:
+        connection.execute(f"COMMENT ON SCHEMA months IS '{MARK}mine'")
+        connection.execute("DELETE FROM erased_entities")
+    store.replace_months("raw_transactions", delivered["2025-01"], ["2025-01"])
+    try:
+        # Killed once more, when the person was entered and not yet renamed.
+        with monkeypatch.context() as patched:
+            patched.setattr(erasing, "_rename", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                settle_restore(settings, actor="ada")
+        assert stage.is_dir()
+        assert settle_restore(settings, actor="ada")
+        assert not stage.exists()
+    finally:
+        with store.database.session() as connection:
+            connection.execute("COMMENT ON SCHEMA months IS NULL")
+    assert not settle_restore(settings, actor="ada")
+    assert str(PERSON) not in "".join(everything(store.database).values())
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(
