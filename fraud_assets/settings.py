@@ -19,6 +19,7 @@ from fraud_assets.core.contracts.contract import Contract, load_contract
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.models.pass_through import LARGEST_SHARE, SEED_BYTES
 from fraud_assets.core.statistics.costs import Costs
+from fraud_assets.core.units import SECONDS_PER_DAY
 
 if TYPE_CHECKING:
     from fraud_assets.core.decisions.approval import PromotionMode
@@ -199,7 +200,7 @@ class Settings(BaseSettings):
         "absent.",
     )
     breaker_seconds: float = Field(
-        300, ge=1, le=86_400, description="With FRAUD_BREAKER_SHARE: the last seconds that are counted."
+        300, ge=1, le=SECONDS_PER_DAY, description="With FRAUD_BREAKER_SHARE: the last seconds that are counted."
     )
     breaker_scores: int = Field(
         200, ge=1, description="With FRAUD_BREAKER_SHARE: scores in them without which it does not open."

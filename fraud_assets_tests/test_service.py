@@ -386,7 +386,8 @@ def test_the_answer_names_the_model_and_decides_by_its_threshold(service, card_m
     }
     assert len(answer["results"]) == len(rows)
     for result in answer["results"]:
-        assert set(result) == {"probability", "decision", "model_version"}
+        assert set(result) == {"probability", "decision", "decided_by", "model_version"}
+        assert result["decided_by"] == "model"
         assert result["decision"] == ("review" if result["probability"] >= 0.3 else "approve")
         assert result["model_version"] == 5
 

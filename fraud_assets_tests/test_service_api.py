@@ -428,7 +428,7 @@ def test_a_key_for_decisions_gets_nothing_that_they_were_made_of(service, keys, 
         part = service.post(route, json=body, headers=bearing(keys["decide"])).json()
         assert "probability" in whole["results"][0]
         assert set(whole) - set(part) == {"threshold"}
-        assert set(whole["results"][0]) - set(part["results"][0]) == {"probability"}
+        assert set(whole["results"][0]) - set(part["results"][0]) == {"probability", "decided_by"}
         assert part["results"][0]["decision"] == whole["results"][0]["decision"]
         refused = service.post(route, json=body | {"explain": True}, headers=bearing(keys["decide"]))
         assert refused.status_code == 403

@@ -119,6 +119,7 @@ ENTRANCES = {
     "fraud_assets/settings.py": "reads them",
     "fraud_assets/cli/base.py": "a command",
     "fraud_assets/cli/start.py": "a command, before it writes",
+    "fraud_assets/cli/upkeep/overview.py": "a command that looks at a restore and does not finish it",
     "fraud_assets/defs/partitions.py": "Dagster imports the code location by its name",
     "fraud_assets/adapters/dagster_storage.py": "Dagster makes its storage by its name",
     "fraud_assets/adapters/dagster_launcher.py": "Dagster makes its run launcher by its name",

@@ -30,6 +30,7 @@ from fraud_assets.core.monitoring.metrics import (
     skew_samples,
 )
 from fraud_assets.core.monitoring.pictures import PICTURES
+from fraud_assets.core.units import SECONDS_PER_DAY
 from fraud_assets.settings import Settings
 from fraud_assets.workflows.models.approve import read_waiting
 from fraud_assets.workflows.runs.monthly import plan_months
@@ -108,7 +109,7 @@ def _labels(store: MonthStore, now: datetime) -> Iterator[Sample]:
     for month in list(store.months("raw_transactions"))[-NEWEST_MONTHS:]:
         span = {
             "start": contract.month_start(month), "end": contract.month_end(month), "now": now,
-            "seconds": contract.maturity_days * 86_400,
+            "seconds": contract.maturity_days * SECONDS_PER_DAY,
         }  # fmt: skip
         labels = {"month": month}
         ((n, matured),) = rows("raw_transactions", MATURED, span)

@@ -59,7 +59,9 @@ def test_nothing_is_let_through_and_no_secret_is_made_unless_someone_says_so(tmp
         "FRAUD_SCORES_FOLDER": str(tmp_path / "simulator" / "scores"),
         "FRAUD_SCORES_SPOOL_MB": "1024",
         "FRAUD_PASS_THROUGH": "0.0",
+        "FRAUD_ERASURE_KEY_FILE": str(tmp_path / "keys" / "erasure.key"),
     }
+    assert not settings.erasure_key_file.exists()
     assert not settings.pass_through_seed_file.exists()
 
 
@@ -252,7 +254,7 @@ def test_a_feature_that_was_another_is_found_and_no_other(small: SmallWorld) -> 
     n = keep(small, ["2025-03"], other=1.0, most=100)
     rows = skewed_month(small.store, "2025-03").rows.to_pylist()
     assert {row["feature"]: row["n_mismatch"] for row in rows if row["skewed_share"]} == {"amount": n}
-    assert str(skew_in_words(rows)).startswith("1 features differ in more than 1.00 % of transactions: amount (100.0%")
+    assert str(skew_in_words(rows)).startswith("1 features differ in more than 1.00 % of transactions: amount (100.0 %")
 
 
 def test_scores_that_arrive_later_make_a_month_stale(small: SmallWorld) -> None:

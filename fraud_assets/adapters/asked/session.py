@@ -105,8 +105,12 @@ class Session:
             [*(f"{name}={value}" for name, value in given.items()), f"application_name={quote(self._name)}"]
         )
         connection = adbc.connect(f"{self._url}{'&' if '?' in self._url else '?'}{limits}", autocommit=True)
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _refusal(self, error: adbc_driver_manager.Error) -> AskedError:

@@ -108,8 +108,12 @@ class _Connection:
         limits = f"connect_timeout={CONNECT_SECONDS}&application_name={quote(self._name)}"
         # Committed at once: an open transaction would keep months from being swapped.
         connection = adbc.connect(f"{self._url}{'&' if '?' in self._url else '?'}{limits}", autocommit=True)
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 

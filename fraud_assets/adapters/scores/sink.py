@@ -167,8 +167,12 @@ def connect(url: str, name: str) -> Any:
     given = {option: value for option, value in LIMITS.items() if f"{option}=" not in url}
     limits = "&".join([f"{option}={value}" for option, value in given.items()] + [f"application_name={quote(name)}"])
     connection = adbc.connect(f"{url}{'&' if '?' in url else '?'}{limits}", autocommit=True)
-    with connection.cursor() as cursor:
-        cursor.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

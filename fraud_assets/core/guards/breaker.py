@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
+from fraud_assets.core.units import SECONDS_PER_DAY
 from fraud_assets.core.words import percent
 
 BreakerMode = Literal["previous", "review"]
@@ -42,8 +43,8 @@ class BreakerConfig:
     def __post_init__(self) -> None:
         if self.share is not None and not 0 < self.share <= 1:
             raise ValueError(f"the breaker cannot open at a share of {self.share:g}: it is above 0, and at most 1")
-        if not 1 <= self.seconds <= 86_400:
-            raise ValueError(f"the breaker's window cannot be {self.seconds:g} s: it is 1 to 86,400")
+        if not 1 <= self.seconds <= SECONDS_PER_DAY:
+            raise ValueError(f"the breaker's window cannot be {self.seconds:g} s: it is 1 to {SECONDS_PER_DAY:,}")
         if self.least < 1:
             raise ValueError(f"the breaker cannot open on {self.least} scores: it takes 1 or more")
         if self.mode not in ("previous", "review"):

@@ -76,8 +76,10 @@ def run_together(settings: Settings, tell: Tell) -> int:
     tell(f"Dagster: http://127.0.0.1:{settings.dagster_port}")
     tell(f"MLflow:  {settings.mlflow_uri or f'http://127.0.0.1:{settings.mlflow_port}'}")
     processes: list[subprocess.Popen[bytes]] = []
+    signals: list[object] = []
 
-    def stop(*_: object) -> None:
+    def stop(*heard: object) -> None:
+        signals.extend(heard)
         # Each takes its own children down; told at the same time as they, dg waits for them for good.
         for process in processes:
             if process.poll() is None:
@@ -88,6 +90,10 @@ def run_together(settings: Settings, tell: Tell) -> int:
     # After the handlers: a signal that the caller ignores would be ignored by these for good.
     for command in commands:
         processes.append(subprocess.Popen(command, cwd=PROJECT_ROOT, env=environment, start_new_session=True))  # noqa: S603
+    if signals:
+        # It came while these were being started, when there was nothing to stop yet.
+        stop()
+        return max(0, *(_ended(process) for process in processes))
     code_server, died = CodeServerWatch(processes[0].pid, tell), 0
     while all(process.poll() is None for process in processes):
         try:

@@ -99,7 +99,7 @@ def test_a_row_says_what_was_answered(url):
         "number": rows[0]["number"] + 1, "transaction_id": "8", "model_version": 3, "event_timestamp": AT,
         "scored_at": AT, "transaction": {"customer_id": 1, "amount": 2.5}, "raw_score": None, "probability": 0.25,
         "threshold": 0.5, "decision": "approve", "pass_through_probability": 0.0, "passed_through": False,
-        "features": {"x": 1 / 3},
+        "features": {"x": 1 / 3}, "answered": None, "decided_by": None, "role": "champion", "more_features": None,
     }  # fmt: skip
     sink.close()
 

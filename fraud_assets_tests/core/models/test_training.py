@@ -272,7 +272,7 @@ def test_undersampling_keeps_every_fraud_and_the_share_of_the_genuine_within_its
     y = np.arange(10_100) < 100
     config = dataclasses.replace(CONFIG, genuine_share=0.2, minimum_genuine=0)
     for changes, expected in (({}, 2000), ({"minimum_genuine": 4000}, 4000), ({"maximum_genuine": 1000}, 1000)):
-        kept, weight = fitting._taken(y, np.arange(10_100), dataclasses.replace(config, **changes))
+        kept, weight = fitting._taken(y, None, dataclasses.replace(config, **changes))
         assert kept[:100].all()
         assert kept[100:].sum() == pytest.approx(expected, rel=0.1)
         assert weight is None
@@ -280,7 +280,7 @@ def test_undersampling_keeps_every_fraud_and_the_share_of_the_genuine_within_its
 
 def test_class_weights_balance_the_classes():
     y = np.arange(100) < 10
-    kept, weight = fitting._taken(y, np.arange(100), dataclasses.replace(CONFIG, imbalance="class_weight"))
+    kept, weight = fitting._taken(y, None, dataclasses.replace(CONFIG, imbalance="class_weight"))
     assert kept.all()
     assert weight[:10].tolist() == pytest.approx([9.0] * 10)
     assert weight[10:].tolist() == [1.0] * 90
@@ -288,8 +288,11 @@ def test_class_weights_balance_the_classes():
 
 def test_rows_count_half_as_much_for_every_half_life_of_age():
     days = np.array([0, 15, 30]) * MICROSECONDS_PER_DAY
-    _, weight = fitting._taken(np.array([True, False, False]), days, dataclasses.replace(CONFIG, half_life_days=15.0))
-    assert weight.tolist() == [0.25, 0.5, 1.0]
+    config = dataclasses.replace(CONFIG, half_life_days=15.0)
+    assert fitting._counts(days, None, config).tolist() == [0.25, 0.5, 1.0]
+    assert fitting._counts(days, np.array([4.0, 1.0, 3.0]), config).tolist() == [1.0, 0.5, 3.0]
+    kept, weight = fitting._taken(np.array([True, False, True]), np.array([0.25, 0.5, 1.0]), config)
+    assert weight.tolist() == np.array([0.25, 0.5, 1.0])[kept].tolist()
 
 
 def test_a_model_with_decayed_weights_follows_the_newest_rows():

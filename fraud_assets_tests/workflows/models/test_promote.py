@@ -19,6 +19,7 @@ from fraud_assets.adapters.live_bento import read_live, write_live
 from fraud_assets.adapters.mlflow import Registry, RegistryError
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
+from fraud_assets.core.decisions.approval import PromotionMode
 from fraud_assets.core.decisions.ledger import Standing, standing
 from fraud_assets.core.decisions.promotion import PromotionSignals, PromotionVerdict
 from fraud_assets.core.lineage.staleness import Inputs
@@ -42,6 +43,7 @@ class FakeRegistry:
     heads: dict[int, str] = field(default_factory=dict)
     answers: bool = True
     bentoml_home: Path = field(default_factory=lambda: Path(tempfile.mkdtemp()))
+    promotion_mode: PromotionMode = field(default_factory=PromotionMode)
 
     def package(self, version: int) -> PackagedBento:
         if version > 5:

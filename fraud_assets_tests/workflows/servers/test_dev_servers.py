@@ -13,8 +13,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from threading import Timer
-from typing import TYPE_CHECKING
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pyarrow.parquet
@@ -65,12 +65,32 @@ def test_when_one_process_ends_the_other_is_stopped_and_its_code_returned(progra
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_both(programs: Path, number: signal.Signals) -> None:
     for name in ("dg", "mlflow"):
-        program(programs, name, f"trap 'touch {programs}/{name}-stopped; exit 0' TERM INT; while :; do sleep 0.1; done")
-    Timer(1.5, os.kill, (os.getpid(), number)).start()
-    started = time.monotonic()
+        trap = f"trap 'touch {programs}/{name}-stopped; exit 0' TERM INT; touch {programs}/{name}-started"
+        program(programs, name, f"{trap}; while :; do sleep 0.1; done")
+
+    def interrupt() -> None:
+        while len(list(programs.glob("*-started"))) < 2:
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    Thread(target=interrupt, daemon=True).start()
     assert processes.run_together(Settings(), print) == 0
-    assert time.monotonic() - started < 20
     assert {path.name for path in programs.glob("*-stopped")} == {"dg-stopped", "mlflow-stopped"}
+
+
+def test_a_signal_while_the_programs_are_being_started_is_not_lost(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("dg", "mlflow"):
+        program(programs, name, "while :; do sleep 0.1; done")
+    start = processes.subprocess.Popen
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return start(*arguments, **options)
+
+    monkeypatch.setattr(processes.subprocess, "Popen", interrupted)
+    assert processes.run_together(Settings(), print) == signal.SIGTERM
 
 
 LEFT = {
