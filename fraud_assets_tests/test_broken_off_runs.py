@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fraud_assets_tests.worlds import World
 
 pytest_plugins = ["fraud_assets_tests.worlds"]
+pytestmark = pytest.mark.usefixtures("signals_are_heard")
 
 FIRST, SECOND, THIRD = "2025-01", "2025-02", "2025-03"
 RUNS = """

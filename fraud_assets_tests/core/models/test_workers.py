@@ -20,6 +20,8 @@ from fraud_assets.core.models.validation import TrainingError
 from fraud_assets.core.models.workers import end_idle, work_off
 from fraud_assets.settings import PROJECT_ROOT
 
+pytestmark = pytest.mark.usefixtures("signals_are_heard")
+
 
 @dataclass(eq=False)
 class Call:
