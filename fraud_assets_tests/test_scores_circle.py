@@ -116,6 +116,10 @@ def scored(world: World, folder: Path) -> tuple[list[dict[str, Any]], str, dict[
         with psycopg.connect(world.url) as connection:
             # The service's own clock shows today; these were asked about when they happened.
             connection.execute("UPDATE scored_transactions SET scored_at = event_timestamp + interval '1 second'")
+            connection.execute(
+                "UPDATE scored_months m SET last_scored_at = (SELECT max(scored_at) FROM scored_transactions s "
+                "WHERE to_char(s.event_timestamp AT TIME ZONE 'UTC', 'YYYY-MM') = m.month)"
+            )
         said = {key: place % 3 > 0 for place, (key, _) in enumerate(world.query(SAID))}
         labels = [
             {"transaction_id": int(key), "is_fraud": is_fraud, "label_source": "analyst"}
@@ -299,6 +303,8 @@ def values(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 ELSEWHERE = {
     "fraud_platform_waits_for_month_end_timestamp_seconds", "fraud_platform_waiting_until_timestamp_seconds",
     "fraud_platform_backups", "fraud_platform_backup_timestamp_seconds", "fraud_platform_backup_bytes",
+    # Known from thirty frauds on.
+    "fraud_platform_realised_average_precision_low", "fraud_platform_realised_average_precision_high",
 }  # fmt: skip
 
 
