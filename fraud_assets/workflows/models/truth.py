@@ -5,7 +5,7 @@ What disagrees, and in which words, belongs to `core/decisions/truth.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC
 from typing import Any
@@ -74,17 +74,29 @@ def name_for_serving(events: Iterable[Event], packaged: PackagedBento, version: 
         digests={name: digest for name, digest in packaged.digests.items() if name != "bento"},
         entry=made_live.number,
         since=made_live.recorded_at.astimezone(UTC).isoformat(),
-        previous=_previous(read_live(settings.bentoml_home), version, standing(ordered).previous),
+        previous=_previous(read_live(settings.bentoml_home), ordered),
     )
     write_live(settings.bentoml_home, live)
 
 
-def _previous(named: LiveModel | None, version: int, wanted: int | None) -> LiveModel | None:
-    """The model that a rollback brings back, as it was named for serving before; None where that is not known."""
-    if named is None or wanted is None:
-        return None
-    before = named.previous if named.model_version == version else named
-    return None if before is None or before.model_version != wanted else replace(before, previous=None)
+def _previous(named: LiveModel | None, events: Sequence[Event]) -> LiveModel | None:
+    """The model that a rollback brings back, as it was named for serving before; None where that is not known.
+
+    The file may have been written by hand: only what agrees with the ledger counts.
+    """
+    wanted = standing(events).previous
+    for before in (named, named.previous) if named is not None else ():
+        if before is not None and before.model_version == wanted and _was_named(before, events):
+            return replace(before, previous=None)
+    return None
+
+
+def _was_named(model: LiveModel, events: Sequence[Event]) -> bool:
+    """Whether the ledger has the row that a model was named at, and files of that version are these."""
+    at = any((event.number, event.hash) == (model.row, model.hash) for event in events)
+    recorded = [event.digests for event in events if event.model_version == model.model_version and event.digests]
+    files = dict(model.digests).items()
+    return at and (not recorded or any(files <= dict(digests).items() for digests in recorded))
 
 
 def find_disagreements(ledger: LedgerStore, registry: Registry, settings: Settings) -> list[Disagreement]:
