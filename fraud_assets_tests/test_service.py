@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -18,7 +17,7 @@ import time
 import warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -48,6 +47,7 @@ from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.models.encoding import Encoder, EncodingConfig, learn_texts
 from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE, LiveModel
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, digest_model, model_matrix
+from fraud_assets_tests.worlds import free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -161,12 +161,6 @@ def trained(contract_yaml, features, y, **manifest):
     )
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextmanager
 def served(bento, folder, host="127.0.0.1", **environment):
     """A client of a bento that `bentoml serve` runs until the block ends; `client.log()` is what it wrote."""
@@ -205,7 +199,8 @@ def served(bento, folder, host="127.0.0.1", **environment):
             client.without_training = {int(pid) for pid in (folder / "processes").read_text().split()}
             yield client
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):  # it ended by itself: what the block raised says why
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:

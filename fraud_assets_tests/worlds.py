@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import importlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -185,10 +186,19 @@ class World:
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on, and that no outgoing connection is given before a server has bound it.
+
+    Linux gives connections ports from 32,768 on, macOS from 49,152 on. A port from there can be taken
+    by any client in the seconds that a server needs until it binds.
+    """
+    while True:
+        port = 12_000 + secrets.randbelow(20_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def new_home() -> Path:
