@@ -107,6 +107,7 @@ lock: setup  ## requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --output-file requirements.lock
 	echo 'pyspark>=4' | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --output-file requirements-spark.lock
 	printf '%s\n' evidently==0.7.23 nannyml==0.13.1 statsmodels 'pandas<3' pyarrow 'kaleido!=0.2.1.post1' | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --output-file requirements-peers.lock
+	printf '%s\n' dagster-k8s boto3 | $(BIN)/uv pip compile - --constraint requirements.lock --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --output-file deploy/kubernetes/requirements.lock
 	echo uv | $(BIN)/uv pip compile - --universal --python-version 3.11 --generate-hashes --no-emit-index-url --quiet --output-file requirements-uv.lock
 
 clean:  ## stop the embedded database and remove what was made

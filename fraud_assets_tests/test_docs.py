@@ -44,12 +44,14 @@ PAGES = [
 ]  # fmt: skip
 MAKEFILE = (PROJECT_ROOT / "Makefile").read_text(encoding="utf-8")
 PROGRAMS = Path(sys.executable).parent
-COMMANDS = frozenset({"fraud", "make", "python", "curl", "docker", "bash", "cp", "export", "dg", "dagster"})
+COMMANDS = frozenset(
+    {"fraud", "make", "python", "curl", "docker", "bash", "cp", "export", "dg", "dagster", "kubectl", "helm", "sed"}
+)
 TOOLS = frozenset({"uv", "ruff", "mypy", "pre-commit", "lint-imports", "dg", "dagster"})
 # BentoML's own, beside those of the service.
 ROUTES = frozenset({"/", "/healthz", "/livez", "/readyz", "/metrics"})
 # Where what a page names is no part of the repository: what is made on the way, what lies beside it, a kind of content.
-ELSEWHERE = (".fraud", ".venv", ".venv-peers", ".env", "../shared", "/tmp/", "application/")
+ELSEWHERE = (".fraud", ".venv", ".venv-peers", ".env", "../shared", "/tmp/", "application/", "contracts/pagos.yaml")
 # What stands in a command for something of the reader's own, where a type asks for more than a word.
 PLACEHOLDERS = {"DATE": "2025-01-31", "N": "1", "VERSION": "1"}
 # What answers at once, also where nothing has run.
@@ -195,12 +197,16 @@ def _wrong_command(words: list[str], *, whole: bool) -> str | None:
         return _wrong_module(arguments)
     if program == "curl":
         return _wrong_request(arguments)
-    if program == "docker":
+    if program == "docker" and arguments[:1] == ["compose"]:
         return _wrong_compose(arguments)
+    if program in ("docker", "kubectl", "helm"):
+        return _wrong_on_a_cluster(arguments)
     if program in ("bash", "cp"):
         return None if (PROJECT_ROOT / arguments[0]).exists() else f"there is no {arguments[0]}"
     if program in TOOLS:
         return _wrong_tool(program, arguments)
+    if program == "sed":  # of the tutorial, which a test of its own runs
+        return None
     return f"{program} is no program that this test knows"
 
 
@@ -234,8 +240,10 @@ def _wrong_make(arguments: list[str]) -> str | None:
 
 
 def _wrong_module(arguments: list[str]) -> str | None:
+    if arguments[0].endswith(".py"):
+        return None  # `_missing_files` looks for it
     if arguments[0] != "-m":
-        return "this test knows `python -m` only"
+        return "this test knows `python -m` and files only"
     name, rest = arguments[1], [PLACEHOLDERS.get(word, word) for word in arguments[2:] if word not in ("...]", "[")]
     if name == "pytest":
         missing = [word for word in rest if not word.startswith("-") and not (PROJECT_ROOT / word).exists()]
@@ -297,6 +305,8 @@ def _wrong_request(arguments: list[str]) -> str | None:
     url = next(word for word in arguments if "localhost" in word)
     if (path := urlsplit(url if "//" in url else f"http://{url}").path) not in _routes():
         return f"the service has no {path}"
+    if "-d" not in arguments:
+        return None
     body = json.loads(arguments[arguments.index("-d") + 1])
     contract = load_contract(PROJECT_ROOT / "contracts" / "simulator.yaml")
     try:
@@ -304,7 +314,9 @@ def _wrong_request(arguments: list[str]) -> str | None:
             other.model_validate(body)
             return None
         request = ScoreRequest.model_validate(body)
-        TransactionReader(contract).read(request.transactions or [], request.names)
+        # Those of the tutorial's own file, whose contract it drafts, a test of its own sends.
+        if "Referencia" not in (request.transactions or [{}])[0]:
+            TransactionReader(contract).read(request.transactions or [], request.names)
     except (ValidationError, RequestError) as error:
         return str(error)
     return None
@@ -319,13 +331,31 @@ def _routes() -> frozenset[str]:
 
 def _wrong_compose(arguments: list[str]) -> str | None:
     """Services that docker-compose.yml does not have, and commands within them; docker itself need not be there."""
-    if arguments[0] != "compose" or arguments[1] not in ("up", "exec", "restart"):
+    if arguments[1] not in ("up", "exec", "restart"):
         return "this test knows `docker compose` with up, exec and restart only"
     words = [word for word in arguments[2:] if not word.startswith("--")]
     services = yaml.safe_load((PROJECT_ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
     if words and words[0] not in services:
         return f"docker-compose.yml has no service {words[0]}"
     return _wrong_command(arguments[arguments.index(words[0]) + 1 :], whole=True) if arguments[1] == "exec" else None
+
+
+def _wrong_on_a_cluster(arguments: list[str]) -> str | None:
+    """Files and services that a command of docker, kubectl or helm names; none of these programs need be there."""
+    folder = PROJECT_ROOT / "deploy" / "kubernetes"
+    known = {f"{one['kind'].lower()}/{one['metadata']['name']}" for file in folder.glob("*.yaml")
+             for one in yaml.safe_load_all(file.read_text(encoding="utf-8")) if "kind" in one}  # fmt: skip
+    values = yaml.safe_load((folder / "dagster-values.yaml").read_text(encoding="utf-8"))
+    # As the chart calls what it makes, in a release that is called dagster.
+    known |= {f"deployment/dagster-dagster-user-deployments-{one['name']}"
+              for one in values["dagster-user-deployments"]["deployments"]} | {"service/dagster-webserver"}  # fmt: skip
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    for word in arguments[:end]:
+        if word.startswith("deploy/") and not (PROJECT_ROOT / word).exists():
+            return f"there is no {word}"
+        if re.match(r"(job|service|deployment)/", word) and word not in known:
+            return f"deploy/kubernetes has no {word}"
+    return _wrong_command(arguments[end + 1 :], whole=True) if end < len(arguments) else None
 
 
 # Links, variables, files, names
@@ -462,6 +492,20 @@ def test_the_docs_say_of_each_command_which_question_it_answers() -> None:
     assert [leaf for leaf in leaves(typer.main.get_command(app)) if f"fraud {leaf} " not in shown] == []
 
 
+def test_the_sizing_page_says_what_was_measured() -> None:
+    """Each figure as the newest result has it, to the digits that the page gives, with its day and its command."""
+    lines = (PROJECT_ROOT / "docs" / "sizing.md").read_text(encoding="utf-8").splitlines()
+    row = re.compile(r"\|[^|]+\| `(\w+)` \| ([\d.,]+) \|[^|]*\| `make bench-(\w+)` \| (\S+) \|")
+    rows = [found.groups() for line in lines if (found := row.fullmatch(line))]
+    assert len(rows) == sum(line.startswith("|") for line in lines) - 2 * sum(line.startswith("|---") for line in lines)
+    for name, shown, command, date in rows:
+        file = PROJECT_ROOT / "benchmarks" / "results" / f"{command}.json"
+        [newest] = [figure for figure in json.loads(file.read_text(encoding="utf-8")) if figure["name"] == name]
+        digits = len(shown.partition(".")[2])
+        now = f"{newest['value']:,.{digits}f}", newest["date"]
+        assert (shown, date) == now, f"docs/sizing.md has {name} {shown} of {date}; measured is {now[0]} of {now[1]}"
+
+
 # What answers at once, run
 
 
@@ -514,6 +558,11 @@ def test_the_contract_commands_of_the_docs_work_on_the_example(verb: str) -> Non
         ("```sh\ncurl localhost:5000/scores -d '{}'\n```", "the service has no /scores"),
         ("```sh\ncurl localhost:5000/score -d '{\"transactions\": [{\"amount\": 1}]}'\n```", "transaction_id"),
         ("```sh\ndocker compose restart scorer\n```", "no service scorer"),
+        ("```sh\ndocker build --file deploy/Dockerfil .\n```", "there is no deploy/Dockerfil"),
+        ("```sh\nkubectl apply --filename deploy/kubernetes/scorer.yaml\n```", "deploy/kubernetes/scorer.yaml"),
+        ("```sh\nkubectl port-forward service/scorer 5000\n```", "has no service/scorer"),
+        ("```sh\nkubectl exec deployment/scoring -- fraud statsu\n```", "No such command"),
+        ("```sh\n.venv/bin/python examples/write_nothing.py f.csv\n```", "examples/write_nothing.py"),
         ("```sh\ndocker compose exec dagster-code fraud run --form 2025-01\n```", "No such option"),
         ("```sh\nFRAUD_SOURCE=cvs .venv/bin/fraud run\n```", "Input should be"),
         ("```sh\nFRAUD_CONTRACT=contracts/nobody.yaml .venv/bin/fraud run\n```", "there is no contracts/nobody.yaml"),
