@@ -47,7 +47,7 @@ from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.models.encoding import Encoder, EncodingConfig, learn_texts
 from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE, LiveModel
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, digest_model, model_matrix
-from fraud_assets_tests.worlds import free_port
+from fraud_assets_tests.worlds import COMPILED, free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -171,6 +171,7 @@ def served(bento, folder, host="127.0.0.1", **environment):
     environment |= {
         "BENTOML_HOME": str(folder / "home"),
         "BENTOML_DO_NOT_TRACK": "True",
+        "NUMBA_CACHE_DIR": str(COMPILED),
         "PYTHONPATH": str(folder),
     }
     port, log = free_port(), folder / "log"

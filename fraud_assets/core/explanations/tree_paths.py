@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fraud_assets.core.explanations.attributions import Trees
-from fraud_assets.core.features.sliding import compiled
+from fraud_assets.core.features.compiling import compiled
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

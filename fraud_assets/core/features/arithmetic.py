@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from fraud_assets.core.features.sliding import compiled
+from fraud_assets.core.features.compiling import compiled
 
 OPERATORS = ("+", "-", "*", "/", "at_least", "at_most", "abs", "round", "or_else", "where")
 _ADD, _SUBTRACT, _MULTIPLY, _DIVIDE, _AT_LEAST, _AT_MOST, _ABS, _ROUND, _OR_ELSE, _WHERE = range(len(OPERATORS))

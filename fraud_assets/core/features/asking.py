@@ -10,10 +10,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from fraud_assets.core.features.compiling import compiled
 from fraud_assets.core.features.expressions import Aggregate, columns
 from fraud_assets.core.features.program import Program
 from fraud_assets.core.features.sliding import (
-    compiled,
     window_count,
     window_distinct,
     window_extreme,

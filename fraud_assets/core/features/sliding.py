@@ -9,17 +9,14 @@ Which events, windows and values these are belongs to `kernel.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
 import numba
 import numpy as np
 import numpy.typing as npt
 
+from fraud_assets.core.features.compiling import compiled
+
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-Compiled = TypeVar("Compiled", bound=Callable[..., Any])
-
 
 # Of arguments, which may be Arrow's own memory, and of results.
 _GIVEN_FLOATS = numba.types.Array(numba.float64, 1, "C", readonly=True)
@@ -28,23 +25,6 @@ _FLOATS, _INTEGERS = numba.float64[::1], numba.int64[::1]
 _NUMBER, _COUNT = numba.float64, numba.int64
 _TWO_INTEGERS = numba.types.UniTuple(_INTEGERS, 2)  # type: ignore[no-untyped-call] # numba types few of its own names
 _THREE_FLOATS = numba.types.UniTuple(_FLOATS, 3)  # type: ignore[no-untyped-call]
-
-
-def compiled(signature: Any) -> Callable[[Compiled], Compiled]:
-    """Compiles a function for one signature, at once: no caller waits for it in the middle of a request.
-
-    What was compiled is kept beside this file, or in the user's cache folder. Where neither can be written (a
-    read-only container, a full disk), it is compiled at each start, which takes some seconds.
-    """
-
-    def decorate(function: Compiled) -> Compiled:
-        # Without the interpreter's lock: entities are gone through side by side.
-        try:
-            return cast(Compiled, numba.njit(signature, nogil=True, cache=True, error_model="numpy")(function))
-        except (OSError, RuntimeError):  # numba says "no locator available" where it cannot write
-            return cast(Compiled, numba.njit(signature, nogil=True, error_model="numpy")(function))
-
-    return decorate
 
 
 @compiled(_INTEGERS(_GIVEN_INTEGERS, _GIVEN_INTEGERS, _GIVEN_INTEGERS))

@@ -179,7 +179,7 @@ def serve_champion(settings: Settings, port: int, host: str, tell: Tell) -> None
         "BENTOML_DO_NOT_TRACK": "True",
         # What is compiled is kept apart: nothing is written beside what is signed.
         "PYTHONDONTWRITEBYTECODE": "1",
-        "NUMBA_CACHE_DIR": str(compiled),
+        "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR") or str(compiled),
         **scores_environment(settings),
         **guards_environment(settings),
     }

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,30 +91,3 @@ def test_a_group_of_many_events_takes_each_up_once() -> None:
         window = found[max(place - span, 0) : place]
         assert means[place] == pytest.approx(window.mean(), rel=1e-12)
         assert spreads[place] == pytest.approx(window.std(), rel=1e-9)
-
-
-ALONE = """
-import numpy as np
-from fraud_assets.core.features.sliding import window_count
-print(window_count(np.ones(3), np.array([0, 1]), np.array([2, 3])))
-"""
-
-
-def test_without_a_place_for_what_was_compiled_it_is_compiled_at_each_start(tmp_path: Path) -> None:
-    """As in a container whose files are read-only, home included: sources that cannot be written beside."""
-    package = tmp_path / "fraud_assets/core/features"
-    package.mkdir(parents=True)
-    for folder in (tmp_path / "fraud_assets", tmp_path / "fraud_assets/core", package):
-        (folder / "__init__.py").write_text("")
-    (package / "sliding.py").write_bytes(Path(sliding.__file__).read_bytes())
-    # A file where the folder would be made: that stops even those who may write anywhere.
-    (package / "__pycache__").write_text("")
-    nowhere = tmp_path / "nowhere"
-    nowhere.write_text("")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA", "XDG"))}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", ALONE],
-        env={**environment, "HOME": str(nowhere), "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.stdout == "[2. 2.]\n", done.stderr
