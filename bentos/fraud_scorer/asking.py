@@ -25,7 +25,6 @@ from fraud_assets.adapters.asked.labels import FEEDBACK, add_statements
 from fraud_assets.adapters.asked.session import AskedError, Session
 from fraud_assets.adapters.online.history import DATABASE_VARIABLE
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.labels.feed import layouts, read_statements
 from fraud_assets.core.reasons import Rule, reasons_from_json
 
 ANSWERS = "/v1/answers/"
@@ -125,6 +124,9 @@ def take_labels(session: Session, contract: Contract, labels: Sequence[Label], s
         RequestError: naming each row that cannot be used, and why; nothing is added then.
         AskedError: when the database does not take them.
     """
+    # Here: it loads pandas, for which what only starts the service's processes shall not wait.
+    from fraud_assets.core.labels.feed import layouts, read_statements
+
     _refuse_repeated(labels)
     rows = pa.table(
         {

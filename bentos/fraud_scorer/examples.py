@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 from bentos.fraud_scorer.loaded import LoadedModel
 from bentos.fraud_scorer.transactions import RequestError, TransactionReader
 from fraud_assets.core.contracts.contract import Column, Contract
-from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.models.scoring import ScoringError
 
 # Below what sources number their own with: the score of an example shall be no transaction's, nor count for a customer.
@@ -86,6 +85,8 @@ def example_features(model: LoadedModel, transaction: dict[str, Any] | None) -> 
         return plain
     batch = model.transactions.read([transaction], "platform")
     moment = batch["event_timestamp"][0].as_py()
+    from fraud_assets.core.features.kernel import compute_features
+
     features = compute_features(
         batch, model.contract.labels_schema().empty_table(), model.contract,
         start=moment, end=moment + timedelta(microseconds=1),

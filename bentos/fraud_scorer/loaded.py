@@ -23,7 +23,6 @@ from bentos.fraud_scorer.transactions import TransactionReader
 from fraud_assets.adapters.online.history import History
 from fraud_assets.core.explanations.reason_codes import Explanation, ReasonWriter
 from fraud_assets.core.features.declarations import model_columns
-from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.guards.breaker import BreakerMode
 from fraud_assets.core.guards.policy import MODEL, PASSED, Decided
 from fraud_assets.core.models.scoring import SCORE_EDGES, ModelManifest, Scorer, ScoringError
@@ -140,6 +139,8 @@ class LoadedModel:
 
     def warm(self) -> None:
         """Computes features once: the first call loads what it needs, compiled for this machine."""
+        from fraud_assets.core.features.kernel import compute_features
+
         epoch = datetime(1970, 1, 1, tzinfo=UTC)
         compute_features(
             self.contract.transactions_schema().empty_table(),

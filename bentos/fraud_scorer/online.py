@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,9 @@ from bentos.fraud_scorer.watching import Watcher
 from fraud_assets.adapters.online.history import DATABASE_VARIABLE, History, HistoryError, features_from
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.features.declarations import feature_names, text_features
-from fraud_assets.core.features.pasts import Made, Single
+
+if TYPE_CHECKING:
+    from fraud_assets.core.features.pasts import Made, Single
 
 HISTORY = Counter(
     "fraud_scorer_history", "Transactions by where their history was: memory, read into memory, database", ["source"]

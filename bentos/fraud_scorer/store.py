@@ -12,13 +12,15 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.features.pasts import Key, Made, Past, Single, SingleFeatures
 from fraud_assets.core.units import MICROSECONDS_PER_DAY
+
+if TYPE_CHECKING:
+    from fraud_assets.core.features.pasts import Key, Made, Past, Single
 
 # How much earlier than the first transaction that is asked about, another may lie without a past being read anew.
 SLACK = MICROSECONDS_PER_DAY
@@ -131,6 +133,9 @@ class PastStore:
             contract: of the transactions.
             most_bytes: that pasts may take; the newest one always stays.
         """
+        # Here: what only builds a package, or starts the processes that answer, shall not wait for compiled code.
+        from fraud_assets.core.features.pasts import SingleFeatures
+
         self.kernel = SingleFeatures(contract)
         self.lately = Lately(contract)
         self._contract = contract

@@ -21,7 +21,6 @@ from typing_extensions import TypedDict  # pydantic refuses typing.TypedDict bef
 
 from fraud_assets.core.contracts.column_names import find_columns
 from fraud_assets.core.contracts.contract import Column, Contract, ContractError, Csv, TimeColumn
-from fraud_assets.core.intake.accept import convert
 
 Names = Literal["platform", "source"]
 
@@ -61,6 +60,10 @@ class TransactionReader:
     """Reads transactions by one contract."""
 
     def __init__(self, contract: Contract) -> None:
+        # Here: it loads what reads files, for a second that whoever does not answer requests shall not wait.
+        from fraud_assets.core.intake.accept import convert
+
+        self._convert = convert
         self._contract = contract
         self._stored = _as_stored(contract)
         fields: dict[str, Any] = {
@@ -103,7 +106,7 @@ class TransactionReader:
         else:
             table, contract, called = self._source_rows(rows, keys)
         try:
-            converted = convert(table, contract, "the request")
+            converted = self._convert(table, contract, "the request")
         except ContractError as error:
             said = str(error)
             if isinstance(error.__cause__, pa.ArrowException):

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -355,6 +357,14 @@ def test_what_a_failed_build_said_is_in_the_error_and_nothing_is_left(model, tmp
     with pytest.raises(PackagingError, match="broken on purpose"):
         build_bento(*model, bentoml_home=tmp_path / "home", project_root=tmp_path)
     assert not (tmp_path / "home/bentos").exists()
+
+
+def test_whoever_imports_the_service_without_answering_loads_nothing_that_computes():
+    """The build does, and at each start the process that only starts the one that answers."""
+    heavy = ("numba", "pandas", "polars", "scipy", "adbc_driver_postgresql")
+    code = f"import sys, bentos.fraud_scorer.service; print(*[name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_serving_is_for_this_machine_unless_asked_for():

@@ -23,7 +23,6 @@ DRAIN_SECONDS = 0.5
 MOST = 100
 # Of a large request; the rest has the same columns.
 MOST_ROWS = 100
-SOME = pa.array(range(MOST_ROWS))
 
 # At module level, as prometheus_client knows each metric of a process once.
 STAGES = Histogram(
@@ -73,6 +72,8 @@ class Stages:
 
     def __init__(self) -> None:
         self._noted: deque[tuple[Clock, Features, Sequence[str]]] = deque(maxlen=MOST)
+        # Here and not above: Arrow loads pandas to make it.
+        self._some = pa.array(range(MOST_ROWS))
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._drain_often, name="stages", daemon=True)
 
@@ -96,7 +97,7 @@ class Stages:
         """
         if len(features) > MOST_ROWS:
             # Copied, so that the rest of a large request is let go.
-            features = features.take(SOME) if isinstance(features, pa.Table) else features[:MOST_ROWS]
+            features = features.take(self._some) if isinstance(features, pa.Table) else features[:MOST_ROWS]
         self._noted.append((clock, features, names))
 
     def _drain_often(self) -> None:

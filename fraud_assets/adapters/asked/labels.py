@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.adapters.asked.session import Ask, Session
-from fraud_assets.core.labels.feed import statement_digest
 
 STATED = ("transaction_id", "is_fraud", "label_timestamp", "label_source")
 FEEDBACK = "feedback"
@@ -83,6 +82,9 @@ def add_statements(
 
 def incoming_row(row: dict[str, Any]) -> dict[str, Any]:
     """A statement as `incoming` has it, in JSON."""
+    # Here: it loads pandas, for which what only starts the service's processes shall not wait.
+    from fraud_assets.core.labels.feed import statement_digest
+
     known: datetime = row["label_timestamp"]
     named = statement_digest(row["transaction_id"], row["is_fraud"], known)
     plain = {name: row[name] for name in ("is_fraud", "label_source", "file", "row_number", "is_dated")}
