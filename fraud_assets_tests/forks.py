@@ -1,9 +1,9 @@
 """Commands of the tests, each in a process of its own that is forked from one in which the libraries are loaded.
 
 A command that starts from nothing loads Dagster, MLflow and scikit-learn for seconds, and the tests give hundreds of
-them. Run as a program, this loads the libraries once, and forks for each command. Of the platform itself it loads
-nothing, so that a command reads its settings and its code as ever. That commands start from nothing, too, is seen where
-they do: the world of the session is built by such a one (`World.fresh`), and `World.running` starts such.
+them. Run as a program, this loads the libraries once, and forks for each command. Of the platform itself it loads only
+what is pure (`core`), so that a command reads its settings as ever. That commands start from nothing, too, is seen
+where they do: the world of the session is built by such a one (`World.fresh`), and `World.running` starts such.
 """
 
 from __future__ import annotations
@@ -27,12 +27,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-# What the commands load. Not onnxruntime and polars, which ADBC brings: they start threads, which a fork loses.
+# What the commands load. Not onnxruntime, which starts a thread, and a fork loses that.
 LIBRARIES = (
     "alembic.command", "dagster", "dagster_mlflow", "dagster_postgres", "duckdb",
     "jinja2", "matplotlib.figure", "mlflow.sklearn", "numba", "pandas", "psycopg", "pyarrow.parquet",
     "pydantic_settings", "rich.table", "scipy.stats", "onnx", "skops.io", "sklearn.ensemble",
-    "sklearn.linear_model", "sqlalchemy.dialects.postgresql", "typer",
+    "sklearn.linear_model", "sqlalchemy.dialects.postgresql", "typer", "yaml",
+    # What others load when they are first used.
+    "cryptography.hazmat.primitives.serialization", "dagster.components.core.snapshot",
+    "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store",
+    "sqlalchemy.dialects.mssql",
+    # Of the platform: above all what was compiled. Nothing that loads `core.models.scoring`, which loads onnxruntime.
+    "fraud_assets.core.contracts.contract", "fraud_assets.core.decisions.promotion",
+    "fraud_assets.core.drift.covariate", "fraud_assets.core.explanations.tree_paths",
+    "fraud_assets.core.features.pasts", "fraud_assets.core.intake.accept", "fraud_assets.core.lineage.staleness",
 )  # fmt: skip
 
 
