@@ -180,6 +180,12 @@ def database(server: Callable[[str], Database]) -> Database:
     return database
 
 
+@pytest.fixture(scope="session")
+def quick_server(server: Callable[[str], Database]) -> None:
+    """The session's server, not waiting for the disk, for those who open databases in it by themselves."""
+    server("tests").close()
+
+
 @pytest.fixture
 def empty_home(tmp_path: Path, database: object, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A platform on which nothing has run: the session's server, a contract of its own."""

@@ -145,10 +145,10 @@ def test_a_second_run_changes_no_row_and_registers_no_version(world: World) -> N
 
 @pytest.fixture(scope="module")
 def flat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    from fraud_assets_tests.worlds import World, new_home, remove_home
+    from fraud_assets_tests.worlds import World, quick_home, remove_home
 
     flat = World(
-        new_home(),
+        quick_home(),
         {"FRAUD_CONTRACT": "contracts/flat_example.yaml", "FRAUD_SOURCE": "csv", "FRAUD_SOURCE_PATH": "examples"},
         ("2024-01", "2024-02", "2024-03"),
     )
@@ -227,13 +227,13 @@ def _cards(n: int = 2400) -> str:
 
 @pytest.fixture(scope="module")
 def cards(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    from fraud_assets_tests.worlds import World, new_home, remove_home
+    from fraud_assets_tests.worlds import World, quick_home, remove_home
 
     folder = tmp_path_factory.mktemp("cards")
     (folder / "any.yaml").write_text(ANY_CONTRACT)
     (folder / "cards.csv").write_text(_cards(), encoding="utf-8")
     world = World(
-        new_home(),
+        quick_home(),
         {"FRAUD_CONTRACT": str(folder / "any.yaml"), "FRAUD_SOURCE": "csv", "FRAUD_SOURCE_PATH": str(folder)},
         ("2024-01", "2024-02", "2024-03"),
     )
@@ -324,7 +324,7 @@ def _delivery(month: str, *, frauds: bool = True) -> str:
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, dict[str, Any]]]:
     """A world whose folder has every kind of broken month between good ones, and what its first run said."""
-    from fraud_assets_tests.worlds import World, new_home, remove_home
+    from fraud_assets_tests.worlds import World, quick_home, remove_home
 
     folder = tmp_path_factory.mktemp("odd")
     contract = folder / "odd.yaml"
@@ -336,7 +336,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, dict[
     (folder / "2024-05.csv").write_text(HEADER)
     (folder / "2024-06.csv").write_bytes(b"\x1f\x8b\x08\x00 no gzip at all \xff\xfe")
     world = World(
-        new_home(),
+        quick_home(),
         {"FRAUD_CONTRACT": str(contract), "FRAUD_SOURCE": "csv", "FRAUD_SOURCE_PATH": str(folder)},
         GOOD + BROKEN,
     )

@@ -15,7 +15,7 @@ from fraud_assets.adapters.postgres.embedded import embedded_binary
 from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.adapters.postgres.schema import CONTROL_TABLES, REVISIONS, VERSION_TABLE
 from fraud_assets.core.digests import digest_table
-from fraud_assets_tests.worlds import World, new_home, remove_home
+from fraud_assets_tests.worlds import World, quick_home, remove_home
 
 DUMP = Path(__file__).parent / "old_databases" / "before_migrations.sql.gz"
 COUNTS = {
@@ -66,7 +66,7 @@ def reason(rule: str, text: str, column: str | None = None) -> dict[str, str | N
 def old() -> Iterator[World]:
     """A home with the database of the version before migrations; tests run in their order, and go on with it."""
     world = World(
-        new_home(), {"FRAUD_SIMULATOR_CUSTOMERS": "8", "FRAUD_SIMULATOR_TERMINALS": "16"}, ("2025-01", "2025-02")
+        quick_home(), {"FRAUD_SIMULATOR_CUSTOMERS": "8", "FRAUD_SIMULATOR_TERMINALS": "16"}, ("2025-01", "2025-02")
     )
     try:
         url = locate_database(world.settings).url

@@ -51,7 +51,7 @@ def _delivery(month: str, *, frauds: bool) -> str:
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, dict[str, dict[str, str]]]]:
     """A world without a fraud in its first month, and what was said after that month and after all of them."""
-    from fraud_assets_tests.worlds import World, new_home, remove_home
+    from fraud_assets_tests.worlds import World, quick_home, remove_home
 
     folder = tmp_path_factory.mktemp("whynot")
     contract = folder / "whynot.yaml"
@@ -62,7 +62,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, dict
         "FRAUD_CONTRACT": str(contract), "FRAUD_SOURCE": "csv", "FRAUD_SOURCE_PATH": str(folder),
         "FRAUD_REVIEW_COST": REVIEW_COST,
     }  # fmt: skip
-    world = World(new_home(), given, MONTHS)
+    world = World(quick_home(), given, MONTHS)
     try:
         said = {}
         for first, last in ((MONTHS[0], MONTHS[0]), (MONTHS[1], MONTHS[-1])):

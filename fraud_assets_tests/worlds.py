@@ -30,6 +30,7 @@ import pytest
 from psycopg import sql
 
 from fraud_assets.adapters.postgres.database import stop_embedded
+from fraud_assets.adapters.postgres.embedded import start_server
 from fraud_assets.core.simulator import SimulatorConfig, parse_drifts
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets_tests.forks import forks
@@ -209,6 +210,24 @@ def new_home() -> Path:
     return Path(tempfile.mkdtemp(prefix="fraud"))
 
 
+def quick_home() -> Path:
+    """A new folder with a server that does not wait for the disk: seconds a month, and nothing outlives the machine."""
+    home = new_home()
+    try:
+        without_waiting(start_server(home / "postgres").url())
+    except BaseException:
+        remove_home(home)
+        raise
+    return home
+
+
+def without_waiting(url: str) -> None:
+    """Lets a server go on before what it wrote is on the disk; its own end it survives all the same."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+
+
 def remove_home(home: Path) -> None:
     """Stops the server of a home and removes it."""
     stop_embedded(home / "postgres")
@@ -279,10 +298,7 @@ def built_home(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iter
 
     def build(home: Path) -> None:
         world = World(home, GIVEN, MONTHS)
-        with psycopg.connect(world.url, autocommit=True) as connection:
-            # Nothing here outlives the machine; waiting for its disk takes seconds a month. The copies have it, too.
-            connection.execute("ALTER SYSTEM SET fsync = off")
-            connection.execute("SELECT pg_reload_conf()")
+        without_waiting(world.url)  # the copies, too
         world.fresh("run", "--from", MONTHS[0], "--to", MONTHS[-1])
         world.fraud("db", "stop")
 

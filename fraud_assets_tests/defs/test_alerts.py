@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -97,7 +96,7 @@ class World:
 
 @pytest.fixture
 def happening(
-    home: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, web: Inbox
+    quick_server: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, web: Inbox
 ) -> Iterator[World]:
     contract = tmp_path_factory.mktemp("alerting") / "alerting.yaml"
     text = (PROJECT_ROOT / "contracts" / "simulator.yaml").read_text(encoding="utf-8")

@@ -385,9 +385,9 @@ def test_features_with_a_hole_in_their_history_say_which_month_is_missing(run: R
 @pytest.fixture(scope="session")
 def shuffled(world: World) -> Iterator[tuple[World, dict[str, dict[str, Any]]]]:
     """The months of `world` run in another order, each by a command of its own, and what that made anew."""
-    from fraud_assets_tests.worlds import World, new_home, remove_home
+    from fraud_assets_tests.worlds import World, quick_home, remove_home
 
-    other = World(new_home(), world.settings_given, world.months)
+    other = World(quick_home(), world.settings_given, world.months)
     try:
         refreshed = {
             month: json.loads(other.fraud("run", "--from", month, "--to", month, "--json").stdout)["refreshed"]

@@ -142,7 +142,7 @@ def code_location(settings: Settings) -> Iterator[WorkspaceProcessContext]:
 
 
 @pytest.fixture(scope="module")
-def workspace(home: Path, contract: Path) -> Iterator[WorkspaceProcessContext]:
+def workspace(home: Path, quick_server: None, contract: Path) -> Iterator[WorkspaceProcessContext]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FRAUD_HOME", str(home))
         patch.setenv("FRAUD_CONTRACT", str(contract))

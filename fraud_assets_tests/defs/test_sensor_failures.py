@@ -54,7 +54,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def settings(home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def settings(home: Path, quick_server: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     contract = tmp_path_factory.mktemp("killed") / "killed.yaml"
     text = (PROJECT_ROOT / "contracts" / "simulator.yaml").read_text(encoding="utf-8")
     contract.write_text(text.replace("name: simulator", "name: killed"), encoding="utf-8")

@@ -32,9 +32,9 @@ SMALL = {"FRAUD_SIMULATOR_CUSTOMERS": "60", "FRAUD_SIMULATOR_TERMINALS": "120"}
 @pytest.fixture(scope="module")
 def small() -> Iterator[World]:
     """A world in which nothing has run."""
-    from fraud_assets_tests.worlds import World, new_home, remove_home
+    from fraud_assets_tests.worlds import World, quick_home, remove_home
 
-    world = World(new_home(), SMALL)
+    world = World(quick_home(), SMALL)
     try:
         yield world
     finally:
@@ -110,14 +110,14 @@ def test_an_error_s_class_is_told_beside_its_sentence() -> None:
 
 
 def test_a_refused_file_and_a_late_one_have_codes_of_their_own(tmp_path: Path) -> None:
-    from fraud_assets_tests.worlds import World, new_home, remove_home
+    from fraud_assets_tests.worlds import World, quick_home, remove_home
 
     (tmp_path / "in").mkdir()
     contract = tmp_path / "contract.yaml"
     text = (PROJECT_ROOT / "contracts" / "simulator.yaml").read_text(encoding="utf-8")
     contract.write_text(f"{text}\nfile_pattern: 'delivery_{{month}}.csv'\n", encoding="utf-8")
     given = {"FRAUD_SOURCE": "files", "FRAUD_SOURCE_PATH": str(tmp_path / "in"), "FRAUD_CONTRACT": str(contract)}
-    world = World(new_home(), given)
+    world = World(quick_home(), given)
     try:
         assert world.fraud("monthly", fails=True).returncode == Exit.WAITS_FOR_DATA
         (tmp_path / "in" / "delivery_2025-01.csv").write_text("nothing,of,the,contract\n1,2,3,4\n")

@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pyarrow as pa
 import pytest
 from rich.console import Console
 
 from fraud_assets.adapters.dagster_storage import open_instance
+from fraud_assets.adapters.postgres.embedded import start_server
 from fraud_assets.adapters.postgres.months import MonthStore, open_store
 from fraud_assets.cli.progress import ShownProgress
 from fraud_assets.core.lineage.staleness import Inputs, inputs_of
 from fraud_assets.core.months import shift_month
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.quarantine import decisions_digest, record_decisions
-from fraud_assets.workflows.runs.refresh import CURSOR, evaluate_up_to_date, open_stale, refresh_months, untold
+from fraud_assets.workflows.runs.refresh import evaluate_up_to_date, open_stale, refresh_months, untold
 from fraud_assets.workflows.runs.run_months import QUIET
 from fraud_assets_tests.sentences import stored
 
@@ -124,21 +126,30 @@ def contract(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def built(quick_server: None, home: Path, contract: Path) -> Settings:
+    """The database `refresh_built` of all months up to date."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FRAUD_HOME", str(home))
+        patch.setenv("FRAUD_CONTRACT", str(contract))
+        settings = Settings()
+        graph = Graph(settings, open_store(settings, writing=True))
+        graph.run(*MONTHS)
+    with psycopg.connect(start_server(settings.postgres_folder).url(), autocommit=True) as connection:
+        # Connections that readers keep for the next use.
+        connection.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'refresh'")
+        connection.execute("ALTER DATABASE refresh RENAME TO refresh_built")
+    return settings
+
+
 @pytest.fixture
-def graph(contract: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
+def graph(built: Settings, contract: Path, monkeypatch: pytest.MonkeyPatch) -> Graph:
     """The graph with all its months up to date, and nothing that Dagster would remember of another test."""
     monkeypatch.setenv("FRAUD_CONTRACT", str(contract))
-    settings = Settings()
-    graph = Graph(settings, open_store(settings, writing=True))
-    with graph.store.database.session() as connection:
-        connection.execute("DROP SCHEMA public, months CASCADE")
-        connection.execute("CREATE SCHEMA public")
-    graph.store.database.prepare("refresh")
-    with open_instance(settings) as instance:
-        instance.wipe_assets([dg.AssetKey(name) for name in TABLES])
-        instance.daemon_cursor_storage.set_cursor_values({CURSOR: ""})
-    graph.run(*MONTHS)
-    return graph
+    with psycopg.connect(start_server(built.postgres_folder).url(), autocommit=True) as connection:
+        connection.execute("DROP DATABASE IF EXISTS refresh WITH (FORCE)")
+        connection.execute("CREATE DATABASE refresh TEMPLATE refresh_built STRATEGY FILE_COPY")
+    return Graph(built, open_store(built, writing=True))
 
 
 def done(outcome: dict[str, Any]) -> list[tuple[str, str, bool]]:
