@@ -815,6 +815,14 @@ def texts():
     return lambda workers: train(*with_texts(), names, maturity_days=5.0, config=config, card=None, workers=workers)
 
 
+@pytest.fixture(scope="module")
+def crew():
+    """Workers that are idle after a test wait for the next one; starting seven takes ten seconds."""
+    yield
+    workers.end_idle()
+
+
+@pytest.mark.usefixtures("crew")
 @pytest.mark.parametrize("case", [one_block, two_blocks_and_two_settings, few_frauds, texts])
 def test_any_number_of_processes_gives_the_same_bytes(case, monkeypatch):
     monkeypatch.setattr(training, "WORTH_A_WORKER", 1.0)
@@ -827,7 +835,6 @@ def test_any_number_of_processes_gives_the_same_bytes(case, monkeypatch):
         assert in_bytes(trained_by(n)) == in_bytes(alone)
         assert taken
         taken.clear()
-    workers.end_idle()
 
 
 def spy(function, seen):
