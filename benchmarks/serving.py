@@ -128,9 +128,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         world = _world(settings, contract, cards, folder)
         if "exact" in options.only:
             rows += exactness(world, options.days)
-        _store(world, pa.concat_tables([cards.transactions, _hot_events(contract, cards)]))
         if "bulk" in options.only:
+            _store(world, cards.transactions)
             rows += bulk(world, options.data)
+        _store(world, pa.concat_tables([cards.transactions, _hot_events(contract, cards)]))
         if "features" in options.only:
             rows += ready_features(world, options.seconds)
         if {"raw", "cold", "hot", "overload", "soak"} & set(options.only):
