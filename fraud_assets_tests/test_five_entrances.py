@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fraud_assets.adapters.bento import build_bento
+from fraud_assets.adapters.files.writer import write_file
 from fraud_assets.adapters.postgres.database import stop_embedded
 from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.cli import app
@@ -24,7 +25,7 @@ from fraud_assets.core.contracts.contract import load_contract
 from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.settings import PROJECT_ROOT, Settings
-from fraud_assets.workflows.score_file import score_file, write_table
+from fraud_assets.workflows.score_file import score_file
 from fraud_assets_tests.forks import forks
 from fraud_assets_tests.test_service import served, trained
 
@@ -185,7 +186,7 @@ def scored(shop, model, tmp_path_factory):
     onnx, manifest = model
     table, problems = score_file(shop.file, Scorer(onnx, manifest), open_store(shop.settings()).database)
     out = tmp_path_factory.mktemp("out") / "scored.csv"
-    write_table(table, out)
+    write_file(out, table.schema, table.to_batches())
     text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()), strings_can_be_null=False)
     return pyarrow.csv.read_csv(out, convert_options=text).to_pylist(), problems
 
@@ -227,7 +228,7 @@ def test_score_keeps_the_file_s_own_columns_and_scores_the_same_rows(shop, score
     assert [row["fraud_score"] is None or row["fraud_score"] == "" for row in rows] == [False] * len(shop.meant) + [
         True
     ] * 2
-    assert [problem.place for problem in problems] == [
+    assert [sentence.split(":")[0] for sentence in problems.sentences()] == [
         f"row {len(shop.meant) + number} of umsatz_2024-01.csv" for number in (1, 2)
     ]
 

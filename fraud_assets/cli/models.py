@@ -205,16 +205,16 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score a file with the champion: the same rows plus score, decision and model_version."""
-    import pyarrow.csv
-
+    from fraud_assets.adapters.files.writer import write_csv, write_file
     from fraud_assets.adapters.mlflow import Registry
     from fraud_assets.adapters.postgres.ledger import LedgerStore
     from fraud_assets.adapters.postgres.months import open_store
+    from fraud_assets.cli.progress import ShownProgress
     from fraud_assets.core.decisions.ledger import champion_version
     from fraud_assets.core.decisions.why import why_no_model
     from fraud_assets.core.explanations.reason_codes import ReasonWriter
     from fraud_assets.core.models.scoring import Scorer
-    from fraud_assets.workflows.score_file import as_text, by_reason, score_file, write_table
+    from fraud_assets.workflows.score_file import scored_file
     from fraud_assets.workflows.why import newest_remarks
 
     with clear_errors():
@@ -229,19 +229,22 @@ def score(
                 + (f": {why}" if why else "; use `fraud run`")
             )
         scorer = Scorer(*Registry(settings).fetch(version))
+        errors = Console(stderr=True)
         if explain and (why_not := ReasonWriter(scorer).why_not):
-            Console(stderr=True).print(f"no reasons: {escape(why_not)}", highlight=False)
-        scored, problems = score_file(file, scorer, database, reasons=explain)
-        if output is not None:
-            write_table(scored, output)
-            Console(stderr=True).print(f"{scored.num_rows:,} rows scored by version {version}: {output}")
-        elif as_json:
-            print_json(scored.to_pylist())
-        else:
-            pyarrow.csv.write_csv(as_text(scored), sys.stdout.buffer)
-    for problem in by_reason(problems):
+            errors.print(f"no reasons: {escape(why_not)}", highlight=False)
+        progress = ShownProgress(errors)
+        with scored_file(file, scorer, database, reasons=explain, progress=progress) as scored:
+            if output is not None:
+                with progress.working(f"writes {output.name}"):
+                    n_rows = write_file(output, scored.schema, scored.batches())
+                errors.print(f"{n_rows:,} rows scored by version {version}: {output}", soft_wrap=True)
+            elif as_json:
+                print_json([row for batch in scored.batches() for row in batch.to_pylist()])
+            else:
+                write_csv(sys.stdout.buffer, scored.schema, scored.batches())
+    for problem in scored.problems.sentences():
         print(f"not scored: {problem}", file=sys.stderr)
-    if problems:
+    if len(scored.problems):
         raise typer.Exit(1)
 
 

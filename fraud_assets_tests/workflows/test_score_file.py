@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from fraud_assets.adapters.files.writer import write_file
+from fraud_assets.adapters.online.history import History, HistoryAwayError, HistoryError
 from fraud_assets.adapters.onnx_models import to_onnx
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.months import MonthStore
@@ -20,7 +29,8 @@ from fraud_assets.core.intake.accept import BrokenRow
 from fraud_assets.core.models.encoding import Encoder, TextEncoding
 from fraud_assets.core.models.scoring import SCORES_SCHEMA, ModelManifest, Scorer, digest_model
 from fraud_assets.core.reasons import Rule
-from fraud_assets.workflows.score_file import by_reason, score_file, write_table
+from fraud_assets.workflows import score_file as score_file_module
+from fraud_assets.workflows.score_file import Problems, score_file, scored_file
 from fraud_assets_tests.sentences import because
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -76,7 +86,7 @@ def transactions(rows: list[tuple[int, datetime, int, float | None]]) -> pa.Tabl
     )
 
 
-def score(rows: pa.Table, folder: Path, scorer: Scorer, database: Database) -> tuple[list[float | None], list[str]]:
+def score(rows: pa.Table, folder: Path, scorer: Scorer, database: Database) -> tuple[list[float | None], Problems]:
     path = folder / "rows.parquet"
     pyarrow.parquet.write_table(rows, path)
     scored, problems = score_file(path, scorer, database)
@@ -119,7 +129,7 @@ def test_a_row_that_breaks_the_contract_has_no_score_and_a_sentence(
 ) -> None:
     rows = transactions([(100, START, 1, 5.0), (101, START, 1, -1.0), (102, START, 1, 5.0)])
     scores, problems = score(rows, tmp_path, scorer, store.database)
-    assert [problem.sentence for problem in problems] == ["row 2 of rows.parquet: amount is below 0"]
+    assert problems.sentences() == ["row 2 of rows.parquet: amount is below 0"]
     assert scores[1] is None
     assert None not in (scores[0], scores[2])
 
@@ -127,7 +137,10 @@ def test_a_row_that_breaks_the_contract_has_no_score_and_a_sentence(
 def test_rows_are_taken_together_by_their_reasons_whatever_the_file_is_called() -> None:
     below, missing = because("amount is below 0", rule=Rule.BELOW_MINIMUM), because("a: b; c", rule=Rule.MISSING_VALUE)
     rows = [BrokenRow(f"row {n} of a: b; c.csv", below if n < 4 else missing) for n in range(1, 6)]
-    assert by_reason(rows, examples=2) == [
+    problems = Problems(examples=2)
+    for row in rows:
+        problems.add(row)
+    assert problems.sentences() == [
         "row 1 of a: b; c.csv: amount is below 0",
         "row 2 of a: b; c.csv: amount is below 0",
         "... and 1 more: amount is below 0",
@@ -139,9 +152,7 @@ def test_rows_are_taken_together_by_their_reasons_whatever_the_file_is_called() 
 def test_a_row_that_comes_twice_is_scored_once_and_named(store: MonthStore, scorer: Scorer, tmp_path: Path) -> None:
     rows = transactions([(100, START, 1, 5.0), (100, START, 1, 5.0)])
     scores, problems = score(rows, tmp_path, scorer, store.database)
-    assert [problem.sentence for problem in problems] == [
-        "row 2 of rows.parquet: transaction_id appears earlier in the delivery"
-    ]
+    assert problems.sentences() == ["row 2 of rows.parquet: transaction_id appears earlier in the delivery"]
     assert scores[1] is None
 
 
@@ -176,14 +187,86 @@ def test_an_empty_cell_of_a_feature_is_a_missing_value(store: MonthStore, scorer
     path.write_text("\n".join([",".join(names), ",".join("" if name == "amount" else "3" for name in names)]))
     scored, problems = score_file(path, scorer, store.database)
     assert scored["score"].to_pylist() == [pytest.approx(0.03)]
-    assert problems == []
+    assert len(problems) == 0
 
 
 @pytest.mark.parametrize("name", ["scored.parquet", "scored.csv"])
 def test_a_table_is_written_by_the_ending_of_its_file(tmp_path: Path, name: str) -> None:
-    write_table(pa.table({"a": [1, 2]}), tmp_path / name)
+    table = pa.table({"a": [1, 2]})
+    assert write_file(tmp_path / name, table.schema, table.to_batches()) == 2
     start = (tmp_path / name).read_bytes()[:4]
     assert start == (b"PAR1" if name.endswith("parquet") else b'"a"\n')
+
+
+def test_a_file_that_could_not_be_written_whole_is_as_it_was_before(tmp_path: Path) -> None:
+    table, path = pa.table({"a": [1, 2]}), tmp_path / "scored.csv"
+    write_file(path, table.schema, table.to_batches())
+
+    def breaks() -> Iterator[pa.RecordBatch]:
+        yield from table.to_batches()
+        raise HistoryError("the file was cut")
+
+    for name in ("scored.csv", "new.parquet"):
+        with pytest.raises(HistoryError, match="the file was cut"):
+            write_file(tmp_path / name, table.schema, breaks())
+    assert path.read_text() == '"a"\n1\n2\n'
+    assert [one.name for one in tmp_path.iterdir()] == ["scored.csv"]
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    table, pipe = pa.table({"a": [1, 2]}), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        write_file(pipe, table.schema, table.to_batches())
+        assert read.result(10) == '"a"\n1\n2\n'
+    assert pipe.is_fifo()
+
+
+AMOUNTS = st.sampled_from([5.0, 7.5, -1.0, None])
+MOMENTS = st.integers(0, 60 * 24).map(lambda hours: START + timedelta(hours=hours))
+FILES = st.lists(st.tuples(st.integers(1, 12), MOMENTS, st.integers(1, 3), AMOUNTS), min_size=1, max_size=14)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=FILES, block_rows=st.integers(1, 5))
+def test_how_many_are_scored_together_changes_nothing(
+    store: MonthStore, scorer: Scorer, tmp_path_factory: pytest.TempPathFactory, rows: Any, block_rows: int
+) -> None:
+    """Whatever comes twice, out of order, at one moment, is stored already at another time, or breaks the contract."""
+    path = tmp_path_factory.mktemp("file") / "rows.csv"
+    pyarrow.csv.write_csv(transactions(rows), path)
+    expected, problems = score_file(path, scorer, store.database)
+    with scored_file(path, scorer, store.database, block_rows=block_rows, memory=1) as scored:
+        found = pa.Table.from_batches(scored.batches(), scored.schema)
+    assert found.equals(expected)
+    assert scored.n_rows == len(rows)
+    assert scored.problems.sentences() == problems.sentences()
+    assert found["score"].null_count == len(problems)
+
+
+def test_a_database_that_is_away_for_a_moment_is_waited_for(
+    store: MonthStore, scorer: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    around, calls = History.around, list[int]()
+
+    def away_at_first(history: History, batch: pa.Table) -> tuple[pa.Table, pa.Table]:
+        calls.append(batch.num_rows)
+        if len(calls) in (2, 3):
+            raise HistoryAwayError("the database cannot be reached")
+        return around(history, batch)
+
+    monkeypatch.setattr(History, "around", away_at_first)
+    monkeypatch.setattr(score_file_module, "LOOK_SECONDS", 0.01)
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(transactions([(100 + n, START + timedelta(hours=n), 1, 5.0) for n in range(3)]), path)
+    scored, _ = score_file(path, scorer, store.database, block_rows=1)
+    assert scored["score"].to_pylist() == pytest.approx([0.05, 0.06, 0.07])
+    assert len(calls) == 5
+    monkeypatch.setattr(score_file_module, "AWAY_SECONDS", 0.0)
+    calls.clear()
+    with pytest.raises(HistoryAwayError):
+        score_file(path, scorer, store.database, block_rows=1)
 
 
 TEXT_CONTRACT = """

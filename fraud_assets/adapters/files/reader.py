@@ -15,7 +15,7 @@ import re
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,18 +166,33 @@ def open_rows(path: Path, contract: Contract | None = None, *, wanted: Sequence[
 
 def together(batches: Sequence[pa.RecordBatch], names: Sequence[str]) -> pa.Table:
     """Batches as one table; a column that changes its type from one to the next as text."""
-    if not batches:
-        return pa.schema([(name, pa.string()) for name in names]).empty_table()
-    schemas = [batch.schema.remove_metadata() for batch in batches]
-    if all(schema.equals(schemas[0]) for schema in schemas):
-        return pa.Table.from_batches(batches).replace_schema_metadata(None)
-    columns = []
-    for position in range(len(names)):
-        chunks = [batch.column(position) for batch in batches]
-        kinds = {chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)}
-        kind = kinds.pop() if len(kinds) == 1 else pa.string()
-        columns.append(pa.chunked_array([chunk.cast(kind) for chunk in chunks], kind))
-    return pa.table(columns, names=list(names))
+    schema = common_schema([batch.schema for batch in batches], names)
+    return pa.Table.from_batches([in_schema(batch, schema) for batch in batches], schema)
+
+
+def common_schema(schemas: Iterable[pa.Schema], names: Sequence[str]) -> pa.Schema:
+    """What all pieces of a file can be written as: a column that changes its type as text, all as text without any."""
+    kinds: list[dict[pa.DataType, None]] = [{} for _ in names]
+    first: pa.Schema | None = None
+    for schema in schemas:
+        first = first or pa.schema([field.with_nullable(True).remove_metadata() for field in schema])
+        for found, kind in zip(kinds, schema.types, strict=True):
+            found[kind] = None
+    if first is not None and all(len(found) == 1 for found in kinds):
+        return first
+    chosen = [[kind for kind in found if not pa.types.is_null(kind)] for found in kinds]
+    return pa.schema(
+        [(name, some[0] if len(some) == 1 else pa.string()) for name, some in zip(names, chosen, strict=True)]
+    )
+
+
+def in_schema(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """A batch with the columns of a schema, as it takes them."""
+    columns = [
+        column if column.type == field.type else column.cast(field.type)
+        for column, field in zip(batch.columns, schema, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 @contextmanager

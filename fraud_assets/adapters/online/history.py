@@ -50,14 +50,18 @@ class HistoryError(ConnectionError):
     """History cannot be read; the message is fit for a caller and holds no part of the database's URL."""
 
 
+class HistoryAwayError(HistoryError):
+    """The database is not there now, or did not answer in time; it may in a moment."""
+
+
 class _Connection:
     """A connection that a thread of its own uses, so that whoever asks can stop waiting and leave it behind.
 
     libpq waits for ever for a server that stands still, and ADBC does not let its socket be closed.
     """
 
-    def __init__(self, url: str, name: str) -> None:
-        self._url, self._name = url, name
+    def __init__(self, url: str, name: str, statement_seconds: float) -> None:
+        self._url, self._name, self._statement_seconds = url, name, statement_seconds
         self._asked: queue.SimpleQueue[tuple[str, pa.RecordBatch | None] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[pa.Table | Exception] = queue.SimpleQueue()
         # A daemon, because a process must be able to end while the database hangs.
@@ -110,7 +114,7 @@ class _Connection:
         connection = adbc.connect(f"{self._url}{'&' if '?' in self._url else '?'}{limits}", autocommit=True)
         try:
             with connection.cursor() as cursor:
-                cursor.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
+                cursor.execute(f"SET statement_timeout = '{self._statement_seconds}s'")
         except BaseException:
             connection.close()
             raise
@@ -127,7 +131,15 @@ class History:
     Holds one connection, made at first use and again after it broke; calls take turns.
     """
 
-    def __init__(self, url: str, contract: Contract, *, name: str = "fraud history", more: More | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        contract: Contract,
+        *,
+        name: str = "fraud history",
+        more: More | None = None,
+        statement_seconds: int = STATEMENT_SECONDS,
+    ) -> None:
         """Takes a `postgresql://` URL; connects to nothing yet.
 
         Args:
@@ -135,6 +147,7 @@ class History:
             contract: says which columns and entities there are.
             name: by which the database's administrator knows the connection.
             more: gives transactions that are in no month yet, of an entity in some spans; a month's come before these.
+            statement_seconds: that a statement may take.
 
         Raises:
             ValueError: for a URL of another kind.
@@ -145,6 +158,7 @@ class History:
         self._contract = contract
         self._name = name
         self._more = more
+        self._statement_seconds = statement_seconds
         self._connection: _Connection | None = None
         self._lock = threading.Lock()
 
@@ -288,7 +302,7 @@ class History:
         Raises:
             HistoryError: when the database cannot be reached, does not answer in time, or refuses.
         """
-        most = CONNECT_SECONDS + STATEMENT_SECONDS + ANSWER_SECONDS
+        most = CONNECT_SECONDS + self._statement_seconds + ANSWER_SECONDS
         until = min(until, time.monotonic() + most)
         if not self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
             raise self._late()
@@ -299,7 +313,7 @@ class History:
                     raise self._late()
                 try:
                     if self._connection is None:
-                        self._connection = _Connection(self._url, self._name)
+                        self._connection = _Connection(self._url, self._name, self._statement_seconds)
                     return self._connection.fetch(sql, parameters, left)
                 except TimeoutError:
                     self._disconnect(wait=False)
@@ -320,7 +334,7 @@ class History:
 
     def _late(self) -> HistoryError:
         logger.error("history cannot be read: the database did not answer in time")
-        return HistoryError(UNREACHABLE)
+        return HistoryAwayError(UNREACHABLE)
 
     def _unreachable(self, error: adbc_driver_manager.Error) -> HistoryError:
         # libpq repeats a URL it cannot read, password included.
@@ -330,7 +344,7 @@ class History:
                 f"the database of {DATABASE_VARIABLE} holds no history for this model: raw_transactions or "
                 "fraud_labels, or one of their columns, cannot be read"
             )
-        return HistoryError(UNREACHABLE)
+        return HistoryAwayError(UNREACHABLE)
 
 
 def features_with_history(

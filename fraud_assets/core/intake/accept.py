@@ -221,20 +221,58 @@ def convert(rows: pa.Table, contract: Contract, origin: str, numbers: npt.NDArra
     Raises:
         ContractError: when a column of the contract is missing.
     """
-    rows = rows.rename_columns(_names(rows.schema, contract, origin, labels=False))
-    batch = pa.RecordBatch.from_arrays([_one_array(column) for column in rows.columns], names=rows.column_names)
     numbers = np.arange(1, rows.num_rows + 1) if numbers is None else numbers
-    checked = _Rules(contract, None, labels=False).check(batch, origin, numbers)
-    reasons = checked.reasons()
-    reasons |= _Repeats(pc.unique(checked.columns["transaction_id"])).among(checked.ids(), ~checked.broken)
-    good = np.ones(rows.num_rows, bool)
-    good[list(reasons)] = False
-    return Converted(
-        pa.Table.from_batches([checked.transactions(contract, good)]),
-        pc.if_else(pa.array(good), checked.ids(), pa.scalar(None, contract.transaction_id_type)),
-        [BrokenRow(f"row {numbers[position]} of {origin}", tuple(reasons[position])) for position in sorted(reasons)],
-        reasons,
-    )
+    return Conversion(contract, origin).take(rows, numbers)
+
+
+class Conversion:
+    """Rows to score on their way through the contract, a piece at a time."""
+
+    def __init__(self, contract: Contract, origin: str, *, repeats_count: bool = True) -> None:
+        """Takes nothing yet.
+
+        Args:
+            contract: what to keep to.
+            origin: what to call the rows.
+            repeats_count: whether an id that is twice in a piece is a fault; otherwise whoever asks looks for these,
+                in all pieces (`Repeats`).
+        """
+        self._contract, self._origin, self._repeats_count = contract, origin, repeats_count
+        self._rules = _Rules(contract, None, labels=False)
+
+    def take(self, rows: pa.Table, numbers: npt.NDArray[np.int64]) -> Converted:
+        """The next piece, whose rows have these numbers.
+
+        Raises:
+            ContractError: when a column of the contract is missing.
+        """
+        rows = rows.rename_columns(_names(rows.schema, self._contract, self._origin, labels=False))
+        batch = pa.RecordBatch.from_arrays([_one_array(column) for column in rows.columns], names=rows.column_names)
+        checked = self._rules.check(batch, self._origin, numbers)
+        reasons = checked.reasons()
+        if self._repeats_count:
+            repeats = Repeats(pc.unique(checked.columns["transaction_id"]))
+            reasons |= repeats.among(checked.ids(), ~checked.broken)
+        good = np.ones(rows.num_rows, bool)
+        good[list(reasons)] = False
+        return Converted(
+            pa.Table.from_batches([checked.transactions(self._contract, good)]),
+            pc.if_else(pa.array(good), checked.ids(), pa.scalar(None, self._contract.transaction_id_type)),
+            [
+                BrokenRow(row_of(numbers[position], self._origin), tuple(reasons[position]))
+                for position in sorted(reasons)
+            ],
+            reasons,
+        )
+
+
+def row_of(number: int, origin: str) -> str:
+    """A row's place, for people.
+
+    >>> row_of(3, "march.csv")
+    'row 3 of march.csv'
+    """
+    return f"row {number} of {origin}"
 
 
 @dataclass(frozen=True)
@@ -543,7 +581,7 @@ REPEATED_ID = Reason(Rule.REPEATED_ID, "transaction_id appears earlier in the de
 # Rows
 
 
-class _Repeats:
+class Repeats:
     """Of ids that are there more than once, the first good row counts."""
 
     def __init__(self, ids: pa.Array) -> None:
@@ -577,7 +615,7 @@ class _Taking:
         self.rules = _Rules(contract, month, labels=True, whole=whole)
         self.actions = {decision.row_digest: decision.action for decision in decisions}
         self.earlier = earlier
-        self.repeats = None if repeated is None else _Repeats(repeated)
+        self.repeats = None if repeated is None else Repeats(repeated)
         self.accepted = Spool(contract.transactions_schema(), memory)
         self.quarantined = Spool(QUARANTINED, memory)
         self.statements: list[pa.RecordBatch] = []
