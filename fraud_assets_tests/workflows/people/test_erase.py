@@ -9,110 +9,17 @@ import pytest
 
 from fraud_assets.adapters.backups.dump import MARK
 from fraud_assets.adapters.postgres.ledger import LedgerStore
-from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.core.digests import digest_table
-from fraud_assets.core.features.kernel import compute_features
-from fraud_assets.core.lineage.staleness import find_stale, inputs_of
+from fraud_assets.core.lineage.staleness import find_stale
 from fraud_assets.core.people.pseudonyms import ErasureError
-from fraud_assets.core.simulator import SimulatorConfig, simulate_month
-from fraud_assets.settings import Settings
 from fraud_assets.workflows.backups.restore import settle_restore
 from fraud_assets.workflows.labels import quarantine
 from fraud_assets.workflows.people import erase as erasing
 from fraud_assets.workflows.people.erase import erase, erase_again, look
 from fraud_assets.workflows.status import find_damages
+from fraud_assets_tests.workflows.people.small_home import MONTHS, PERSON, everything, write_features
 
-MONTHS = ("2025-01", "2025-02")
-PERSON = 7_654_321
 REASON = "asked for in writing"
-
-
-@pytest.fixture
-def settings(database, tmp_path):
-    contract = tmp_path / "tests.yaml"
-    text = (Settings().contract_path).read_text(encoding="utf-8").replace("name: simulator", "name: tests")
-    contract.write_text(text, encoding="utf-8")
-    given = Settings(home=tmp_path / "home", contract=contract, database_url=database.url)
-    given.workspace.mkdir(parents=True)
-    return given
-
-
-@pytest.fixture
-def delivered(settings):
-    """Two months of transactions, one customer of which is the person; and the person's id before."""
-    months = {month: simulate_month(month, SimulatorConfig(customers=20, terminals=30, seed=3)) for month in MONTHS}
-    schema = settings.loaded_contract.transactions_schema()
-    common = months[MONTHS[0]]["customer_id"][0].as_py()
-    found = {}
-    for month, rows in months.items():
-        ids = [PERSON if one == common else one for one in rows["customer_id"].to_pylist()]
-        rows = rows.set_column(rows.schema.get_field_index("customer_id"), "customer_id", pa.array(ids, pa.int64()))
-        rows = rows.select(schema.names).cast(schema)
-        moment = pa.field("ingested_at", pa.timestamp("us", tz="UTC"), nullable=False)
-        found[month] = rows.append_column(moment, pa.array([datetime.now(UTC)] * rows.num_rows, moment.type))
-    return found
-
-
-@pytest.fixture
-def store(settings, delivered):
-    """The months, their features, a quarantined row, a score, a recent transaction and a refused label row."""
-    store = open_store(settings, writing=True)
-    for month, rows in delivered.items():
-        store.replace_months("raw_transactions", rows, [month], inputs={"source": {month: "as delivered"}})
-    nothing = pa.table({field.name: pa.array([], field.type) for field in store.contract.labels_schema()})
-    for month in MONTHS:
-        write_features(store, month, nothing)
-    store.replace_months(
-        "quarantined_transactions",
-        pa.table({
-            "month": pa.array([datetime(2025, 2, 1).date()] * 2), "source": ["a"] * 2, "row_number": [1, 2],
-            "reasons": ["[]"] * 2, "row_digest": ["d1", "d2"], "status": ["quarantined"] * 2,
-            "original": [json.dumps({"customer_id": str(PERSON), "amount": "x"}), json.dumps({"customer_id": "5"})],
-        }),
-        ["2025-02"], inputs={"source": {"2025-02": "as delivered"}},
-    )  # fmt: skip
-    refused = {"file": ["f.csv"], "row_number": [1], "reasons": ["[]"], "original": [f"{PERSON};maybe"]}
-    quarantine(store, pa.table(refused))
-    with store.database.session() as connection:
-        connection.execute(
-            "INSERT INTO scored_transactions (transaction_id, model_version, event_timestamp, scored_at, transaction, "
-            "probability, threshold, decision, pass_through_probability, passed_through, features) VALUES "
-            "('t', 1, now(), now(), %s, 0.1, 0.5, 'approve', 0, false, '{\"x\":1e-300}')",
-            [json.dumps({"customer_id": PERSON, "amount": 1.5})],
-        )
-        connection.execute(
-            "INSERT INTO entity_lists (change, list, action, entity, value, reason, actor, since) VALUES "
-            "('add', 'bad', 'block', 'customer_id', %s, 'why', 'ada', now()), "
-            "('add', 'bad', 'block', 'customer_id', '5', 'why', 'ada', now())",
-            [str(PERSON)],
-        )
-        connection.execute("CREATE TABLE recent_transactions (number bigint, customer_id bigint, terminal_id bigint)")
-        connection.execute("INSERT INTO recent_transactions VALUES (1, %s), (2, 5)", [PERSON])
-    return store
-
-
-def write_features(store, month, statements):
-    rows = store.read("raw_transactions", first_month=MONTHS[0], last_month=month)
-    start, end = store.contract.month_start(month), store.contract.month_end(month)
-    schema = store.contract.transactions_schema()
-    features = compute_features(
-        rows.select(schema.names).cast(schema), statements.cast(store.contract.labels_schema()), store.contract,
-        start=start, end=end,
-    )  # fmt: skip
-    return store.replace_months("transaction_features", features, [month], inputs=inputs_of(rows))[0]
-
-
-def everything(database):
-    """All text of all rows of the database, the statistics of the server among them."""
-    tables = database.query(
-        "SELECT quote_ident(table_schema) || '.' || quote_ident(table_name) AS name FROM information_schema.tables "
-        "WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('information_schema', 'pg_catalog')"
-    )["name"].to_pylist()
-    found = {}
-    for name in [*tables, "pg_catalog.pg_stats"]:
-        with database.session() as connection:
-            found[name] = "\n".join(text for (text,) in connection.execute(f"SELECT t::text FROM {name} t".encode()))
-    return found
 
 
 def test_a_look_changes_nothing_and_says_what_would_go(settings, store, delivered):
