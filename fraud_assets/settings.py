@@ -194,6 +194,11 @@ class Settings(BaseSettings):
         None, description="Folder of the backups that the schedule makes, and whose age is monitored."
     )
     backup_keep: int = Field(12, ge=1, description="How many backups the schedule keeps in it.")
+    retention_months: int | None = Field(
+        None,
+        ge=1,
+        description="How many months, besides the one that goes on, rows of people are kept; for ever when absent.",
+    )
     breaker_share: Limit | None = Field(
         None,
         description="Share of transactions that are held or declined at which the service's breaker opens; never when "
@@ -241,6 +246,20 @@ class Settings(BaseSettings):
             except ValueError as error:
                 said = ", ".join(f"{_variable(name)} is {getattr(self, name)!r}" for name in given)
                 raise ValueError(f"{said}: {error}") from error
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_what_it_needs(self) -> Self:
+        """A retention that is too short for the contract is refused; a contract that cannot be read says so itself."""
+        if self.retention_months is not None:
+            # Where it is used: most have none, and features take a while to load.
+            from fraud_assets.core.lineage.expiry import check_retention
+
+            try:
+                contract = self.loaded_contract
+            except (ValueError, OSError):
+                return self
+            check_retention(contract, self.retention_months)
         return self
 
     @cached_property

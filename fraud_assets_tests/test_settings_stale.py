@@ -111,6 +111,7 @@ SETTINGS = {
     "pass_through_seed": none("another secret seed", "it decides what becomes of transactions to come"),
     "backup_folder": none(Path("elsewhere"), "it is about copies of what is stored"),
     "backup_keep": none(3, "it is about copies of what is stored"),
+    "retention_months": none(1200, "months whose rows go stay as they are, and are not made again"),
     "breaker_share": none(0.2, "it is about what a service answers"),
     "breaker_seconds": none(60.0, "it is about what a service answers"),
     "breaker_scores": none(50, "it is about what a service answers"),

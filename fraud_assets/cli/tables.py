@@ -51,6 +51,8 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
         parts += ["", *_label_lines(labels)]
     if status["stale"]:
         parts += ["", stale_table(status["stale"])]
+    if status["removed"]:
+        parts += ["", Text(status["removed"][0].upper() + status["removed"][1:] + ".", style="dim")]
     if status["waiting"]:
         parts += ["", *(Text(waiting_line(one), style="yellow") for one in status["waiting"])]
     if status["scores"]:

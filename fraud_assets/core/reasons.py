@@ -109,6 +109,7 @@ class Rule(StrEnum):
 
     # What was done about people's rows
     ERASED = "erased"
+    EXPIRED = "expired"
 
     # A month of a backtest
     POLICY_ASKS = "policy_asks"

@@ -16,7 +16,9 @@ from fraud_assets.adapters.postgres.run_processes import PROCESS_TAG, holding, t
 from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.decisions.ledger import champion_version
+from fraud_assets.core.lineage.expiry import refuse_old
 from fraud_assets.core.lineage.staleness import Inputs, contract_inputs, inputs_of
+from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.core.months import months_between
 from fraud_assets.settings import Settings
 
@@ -44,8 +46,11 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
             yield self
             return
         context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: this_process()})
+        months, assets = months_of(context.run.tags), context.run.asset_selection
+        # Of no asset, it only evaluates checks; of all, where none is named.
+        refuse_old(self.store.kept_from, months, TABLES if assets is None else [one.path[-1] for one in assets])
         with holding(self.store.database, context.run.run_id):
-            take_months(self.store.database, context.run.run_id, months_of(context.run.tags))
+            take_months(self.store.database, context.run.run_id, months)
             yield self
 
     @property

@@ -35,6 +35,7 @@ KINDS = {
     "rolled_back": "went live again (rollback)",
     "retired": "removed",
     "erased": "a person was erased",
+    "expired": "old rows of people were removed",
 }
 SHOWN_EVENTS = 50
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from fraud_assets.adapters.people.removed import removed_in_words
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.postgres.run_processes import find_dead_runs
@@ -53,13 +54,13 @@ def read_status(
         the `rule` in a sentence, and for each of alerts, recall, value and costs what was `promised`, what `came` of it
         in the newest evaluation, and the `share` of the promise that this is; `why`, what is not there, or not as it
         should be, in the newest month, and why (`core/decisions/why.py`); `drift`, the newest verdict or None;
-        `decision`, the newest promotion decision or None; `months`, the stored months of each table; `stale`, for each
-        stale month `table`, `month`, `changes` (what it was made of and has changed; none where it is only built on
-        stale months) and `reasons` (both); `labels`, what is wrong with the label feed, by month; `dead_runs`, the runs
-        that count as running and lost their process, each with `run_id`, `month`, `purpose` and a `sentence`;
-        `disagreements`, what does not say what the ledger says, each with `subject` and `sentence`; `waiting`, the
-        versions that wait for a person, each with `version`, `champion`, `month`, `since`, `until` and `reasons`;
-        `scores`, how many are kept, wait and are lost.
+        `decision`, the newest promotion decision or None; `months`, the stored months of each table; `removed`, which
+        months lost their rows of people, in words; `stale`, for each stale month `table`, `month`, `changes` (what it
+        was made of and has changed; none where it is only built on stale months) and `reasons` (both); `labels`, what
+        is wrong with the label feed, by month; `dead_runs`, the runs that count as running and lost their process, each
+        with `run_id`, `month`, `purpose` and a `sentence`; `disagreements`, what does not say what the ledger says,
+        each with `subject` and `sentence`; `waiting`, the versions that wait for a person, each with `version`,
+        `champion`, `month`, `since`, `until` and `reasons`; `scores`, how many are kept, wait and are lost.
     """
     return {
         "contract": store.contract.name,
@@ -68,6 +69,7 @@ def read_status(
         "drift": _last(store, "drift_report", kind="verdict"),
         "decision": _last(store, "champion"),
         "months": {name: list(store.months(name)) for name in SHOWN_TABLES},
+        "removed": removed_in_words(store.removed()),
         "stale": [as_row(one) for one in stale],
         "labels": feed_findings(store),
         "dead_runs": [

@@ -57,5 +57,5 @@ def test_rules_are_stored_by_names_that_do_not_change() -> None:
         "no_drift", "broken_data", "broken_labels", "drift_off", "drifted", "worse_than_promised", "too_old",
         "model_due", "next_attempt", "waits", "given_up", "in_progress", "already_retrained", "cool_down",
         "policy_asks", "not_trained", "replay_ends", "not_judged", "partly_judged", "months_judged", "next_step",
-        "earlier_version", "erased",
+        "earlier_version", "erased", "expired",
     }  # fmt: skip

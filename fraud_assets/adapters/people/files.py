@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,6 +23,7 @@ from fraud_assets.core.people.pseudonyms import pattern_of
 TEXTS = (".out", ".err", ".log", ".html", ".htm", ".md", ".txt", ".csv", ".jsonl", ".complete")
 BLOCK = 2**22
 ROWS = (".parquet", ".pq")
+REFUSED = "refused.jsonl"
 
 
 def search(folder: Path, identifier: str, but: Sequence[Path] = ()) -> Iterator[Path]:
@@ -145,7 +148,39 @@ def rewrite_spool(folder: Path, change: Callable[[bytes], bytes]) -> list[str]:
             file.seek(0)
             file.truncate()
             file.writelines(b"%08x %b\n" % (zlib.crc32(line), line) for line in changed)
-    refused = folder / "refused.jsonl"
+    refused = folder / REFUSED
     if refused.is_file():
         refused.write_bytes(b"".join(change(line) + b"\n" for line in refused.read_bytes().splitlines()))
     return busy
+
+
+def rows_from_before(folder: Path, column: str, moment: datetime) -> Iterator[Path]:
+    """The files of rows below a folder in which the oldest time of a column lies before a moment."""
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in ROWS and path.is_file()):
+        with suppress(OSError, pa.ArrowException):
+            file = pq.ParquetFile(path)
+            if column in file.schema_arrow.names and pa.types.is_timestamp(file.schema_arrow.field(column).type):
+                oldest = pc.min(file.read([column])[column].cast(pa.timestamp("us", tz="UTC"))).as_py()
+                if oldest is not None and oldest < moment:
+                    yield path
+
+
+def has_refused_before(folder: Path, moment: datetime) -> bool:
+    """Whether a score that the database refused is of a transaction from before a moment."""
+    refused = folder / REFUSED
+    return refused.is_file() and any(_is_before(line, moment) for line in refused.read_bytes().splitlines())
+
+
+def forget_refused(folder: Path, moment: datetime) -> None:
+    """Takes scores of transactions from before a moment out of those that the database refused."""
+    refused = folder / REFUSED
+    lines = refused.read_bytes().splitlines()
+    refused.write_bytes(b"".join(line + b"\n" for line in lines if not _is_before(line, moment)))
+
+
+def _is_before(line: bytes, moment: datetime) -> bool:
+    """Whether a line says so of itself; one that cannot be read says nothing."""
+    try:
+        return datetime.fromisoformat(json.loads(line)["event_timestamp"]) < moment
+    except (ValueError, KeyError, TypeError):
+        return False

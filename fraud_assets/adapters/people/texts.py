@@ -6,7 +6,7 @@ Tables of months have columns of their own for persons and are no part of this, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,10 @@ from fraud_assets.core.people.pseudonyms import pattern_of
 SCHEMAS = ("public", "dagster", "mlflow")
 # Rows of these say who was erased, or are never changed.
 LEFT = ("erased_entities", "erased_digests", "ledger")
+# Where Dagster keeps the first rows of a month that was made.
+EVENTS = (("event_logs", "event"), ("asset_keys", "last_materialization"))
+PREVIEW = sql.Literal('"preview"')
+PREVIEW_GONE = "*removed because of their age*"
 TEXT_COLUMNS = """
 SELECT n.nspname::text, c.relname::text, a.attname::text, format_type(a.atttypid, NULL)
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -56,25 +60,28 @@ def forms_of(identifier: str) -> tuple[str, ...]:
 
 def find_texts(database: Database, identifier: str, left: Iterable[str] = LEFT) -> list[Text]:
     """The columns in which an identifier stands as a word of its own, the ledger's left out."""
-    return list(_found(database, identifier, set(left)))
+    with database.session() as connection:
+        return texts_of(connection, identifier, lambda table: table not in left)
 
 
 def find_in_ledger(database: Database, identifier: str) -> int:
     """In how many rows of the ledger it stands."""
-    return sum(one.n for one in _found(database, identifier, set(), only="ledger"))
-
-
-def _found(database: Database, identifier: str, left: set[str], only: str | None = None) -> Iterator[Text]:
     with database.session() as connection:
-        columns = connection.execute(TEXT_COLUMNS, [list(SCHEMAS)]).fetchall()
-        for schema, table, column, kind in columns:
-            if table in left or (only is not None and table != only):
-                continue
-            condition, values = _condition(column, identifier)
-            statement = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.Identifier(schema, table), condition)
-            ((n,),) = connection.execute(statement, values).fetchall()
-            if n:
-                yield Text(schema, table, column, kind, n)
+        return sum(one.n for one in texts_of(connection, identifier, lambda table: table == "ledger"))
+
+
+def texts_of(connection: psycopg.Connection[Any], identifier: str, is_wanted: Callable[[str], bool]) -> list[Text]:
+    """The columns of some tables in which an identifier stands as a word of its own, as a transaction sees them."""
+    found = []
+    for schema, table, column, kind in connection.execute(TEXT_COLUMNS, [list(SCHEMAS)]).fetchall():
+        if not is_wanted(table):
+            continue
+        condition, values = _condition(column, identifier)
+        statement = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(sql.Identifier(schema, table), condition)
+        ((n,),) = connection.execute(statement, values).fetchall()
+        if n:
+            found.append(Text(schema, table, column, kind, n))
+    return found
 
 
 def _condition(column: str, identifier: str) -> tuple[sql.Composed, list[str]]:
@@ -126,3 +133,44 @@ def rewrite_tables(database: Database, names: Iterable[tuple[str, str]]) -> list
                 "recycled; its administrator can do both at once"
             )
     return failed
+
+
+def forget_previews(connection: psycopg.Connection[Any], runs: Collection[str], tables: Collection[str]) -> None:
+    """Takes the first rows of tables out of what Dagster keeps of some runs: its events, and each asset's last one."""
+    for table, column in EVENTS:
+        there = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [f"dagster.{table}"]).fetchone()
+        if not (there and there[0]):
+            continue
+        name, text = sql.Identifier("dagster", table), sql.Identifier(column)
+        choosing = sql.SQL("SELECT id, {0} FROM {1} WHERE strpos({0}, {2}) > 0").format(text, name, PREVIEW)
+        if table == "event_logs":
+            # By the index, and not each event of all time.
+            choosing += sql.SQL(" AND run_id = ANY({})").format(sql.Literal(list(runs)))
+        found = [(number, json.loads(event)) for number, event in connection.execute(choosing)]
+        changed = [
+            (json.dumps(_without_previews(event)), number)
+            for number, event in found
+            if event.get("run_id") in runs and _table_of(event) in tables
+        ]
+        changing = sql.SQL("UPDATE {} SET {} = %s WHERE id = %s").format(name, text)
+        connection.cursor().executemany(changing, changed)
+
+
+def _table_of(event: dict[str, Any]) -> str | None:
+    """The asset that an event is about: as it says itself, or as its output or step is called."""
+    said = event.get("dagster_event") or {}
+    data = said.get("event_specific_data") or {}
+    path = ((data.get("materialization") or {}).get("asset_key") or {}).get("path")
+    output = data.get("output_name") or (data.get("step_output_handle") or {}).get("output_name")
+    found = path[-1] if path else output if output not in (None, "result") else said.get("step_key")
+    return None if found is None else str(found)
+
+
+def _without_previews(event: Any) -> Any:
+    if isinstance(event, list):
+        return [_without_previews(one) for one in event]
+    if not isinstance(event, dict):
+        return event
+    if event.get("label") == "preview" and isinstance(event.get("entry_data"), dict):
+        return {**event, "entry_data": {**event["entry_data"], "md_str": PREVIEW_GONE}}
+    return {name: _without_previews(one) for name, one in event.items()}

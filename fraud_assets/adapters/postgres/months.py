@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeAlias, cast
 
@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from psycopg import sql
 
 from fraud_assets.adapters.people.book import read_erased, renamed_rows
+from fraud_assets.adapters.people.removed import IS_THERE, Removed, mark_removed, mark_there, read_removed
 from fraud_assets.adapters.postgres.database import Database, open_database
 from fraud_assets.adapters.postgres.month_writer import (
     MonthWrite,
@@ -41,8 +42,9 @@ from fraud_assets.adapters.postgres.verify import is_as_written, ordered
 from fraud_assets.adapters.retries import retrying
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.digests import digest_text
+from fraud_assets.core.lineage.expiry import VARIABLE, first_kept, refuse_old
 from fraud_assets.core.lineage.needs import MonthRows, Needed, fewest
-from fraud_assets.core.lineage.staleness import INPUTS_KEY, Inputs, inputs_of
+from fraud_assets.core.lineage.staleness import INPUTS_KEY, Inputs, Partition, inputs_of
 from fraud_assets.core.lineage.tables import TABLES, Table
 from fraud_assets.core.months import MONTH_PATTERN, months_between
 from fraud_assets.settings import Settings
@@ -63,10 +65,22 @@ POSTGRES_TYPES = {
 class MonthStore:
     """Reads and replaces the months of a database's tables."""
 
-    def __init__(self, database: Database, contract: Contract) -> None:
-        """Binds the tables of `contract` to `database`."""
+    def __init__(self, database: Database, contract: Contract, retention_months: int | None = None) -> None:
+        """Binds the tables of `contract` to `database`.
+
+        Args:
+            database: holds the tables.
+            contract: declares them.
+            retention_months: how long rows of people stay; for ever when absent.
+        """
         self.database = database
         self.contract = contract
+        self.retention_months = retention_months
+
+    @property
+    def kept_from(self) -> str | None:
+        """The first month whose rows of people may stay, as of now; None where all may."""
+        return first_kept(self.contract, self.retention_months, datetime.now(UTC))
 
     def table(self, name: str) -> Table:
         """The declaration of a table.
@@ -105,8 +119,10 @@ class MonthStore:
             TableError: when a column is missing, a value does not fit its type, a row lies outside its month, or a
                 stream is not in order. Months before the one at fault have been replaced.
             ErasureError: when persons were erased, and the key to recognise them is not there.
+            RetentionError: for a month whose rows are older than they may be; nothing is written then.
         """
         table = self.table(name)
+        refuse_old(self.kept_from, months, [name])
         erased = read_erased(self.database)
         bounds = {month: month_bounds(table, self.contract, month) for month in months}
         given = _split(data, table, bounds) if isinstance(data, pa.Table) else data
@@ -130,10 +146,34 @@ class MonthStore:
                     inputs=own, run_id=run_id,
                 )  # fmt: skip
                 writes.append(write)
+                mark_there(connection, name, month)
                 connection.commit()
                 if isinstance(rows, pa.Table) and may_keep(table, rows.column_names):
                     RECENT_MONTHS.keep(table, write.digest, _nullable(rows))
         return writes
+
+    def remove_month(self, name: str, month: str) -> int:
+        """Removes the rows of a stored month, in one transaction; what it was called and counted stays known.
+
+        Returns:
+            How many rows there were; 0 of a month that is not there.
+        """
+        if (called := self.months(name).get(month)) is None:
+            return 0
+        table, nothing = self.table(name), self.table(name).schema.empty_table()
+        with self.database.session() as connection:
+            _ensure(connection, table)
+            write = write_month(
+                connection, table, month, month_bounds(table, self.contract, month), nothing,
+                is_intact=lambda _: True, inputs=None, run_id=None,
+            )  # fmt: skip
+            n_rows = write.removed or 0
+            mark_removed(connection, name, month, called, n_rows)
+        return n_rows
+
+    def removed(self) -> dict[Partition, Removed]:
+        """The months of tables whose rows went because of their age."""
+        return read_removed(self.database)
 
     def _is_intact(self, table: Table, month: str, digest: str) -> bool:
         return is_as_written(self.database, table, partition_name(table, month), digest)
@@ -329,8 +369,14 @@ class MonthStore:
         Raises:
             TableError: when it is not; what is built on it would be built on older months without saying so.
         """
-        if month not in self.months(name):
-            raise TableError(f"{name} has no {month} yet: materialise it first")
+        if month in self.months(name):
+            return
+        if (gone := self.removed().get((name, month))) is not None:
+            raise TableError(
+                f"the rows of {name} {month} were removed on {gone.removed_at:%Y-%m-%d} because of their age "
+                f"({VARIABLE}); what was made of them stays as it is"
+            )
+        raise TableError(f"{name} has no {month} yet: materialise it first")
 
     def first_event(self) -> datetime | None:
         """The time of the first transaction there is."""
@@ -352,7 +398,10 @@ class MonthStore:
         return row is not None and row[0] is not None
 
     def months(self, name: str) -> dict[str, str]:
-        """The months that are stored, in order, each with the digest that is its name now (`people/book.py`)."""
+        """The months that are stored, in order, each with the digest that is its name now (`people/book.py`).
+
+        One whose rows went because of their age is not among them.
+        """
         if not self.exists("month_versions"):
             return {}
         rows = self.database.query(DIGESTS, [name])
@@ -362,12 +411,14 @@ class MonthStore:
         """Of every stored month, by table and month: its digest and what it was made of (None where not recorded).
 
         Args:
-            as_stored: the digest of the rows as they are, instead of the one that is the month's name.
+            as_stored: the digest of the rows as they are, instead of the one that is the month's name; and also months
+                whose rows went because of their age.
         """
         rows = self.database.rows(
             "month_versions",
             f"SELECT DISTINCT ON (table_name, month) table_name, month, {'digest' if as_stored else NAME}, inputs "
-            f"FROM month_versions {NAMED} ORDER BY table_name, month, id DESC",
+            f"FROM month_versions {NAMED} WHERE {'true' if as_stored else IS_THERE} "
+            "ORDER BY table_name, month, id DESC",
         )
         return {(name, month): (digest, inputs) for name, month, digest, inputs in rows}
 
@@ -404,7 +455,7 @@ NAMED = (
 )
 DIGESTS = (
     f"SELECT DISTINCT ON (month) month, digest, {NAME} AS name, n_rows FROM month_versions {NAMED} "
-    "WHERE table_name = $1 ORDER BY month, id DESC"
+    f"WHERE table_name = $1 AND {IS_THERE} ORDER BY month, id DESC"
 )
 
 
@@ -523,7 +574,7 @@ class MonthsOnce:
 
 def open_store(settings: Settings, *, writing: bool = False) -> MonthStore:
     """The settings' tables; see `open_database`."""
-    return MonthStore(open_database(settings, writing=writing), settings.loaded_contract)
+    return MonthStore(open_database(settings, writing=writing), settings.loaded_contract, settings.retention_months)
 
 
 class PostgresMonthIOManager(dg.IOManager):

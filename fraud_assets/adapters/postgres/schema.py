@@ -24,6 +24,7 @@ VERSION_TABLE = "fraud_schema_version"
 # In the order in which they follow each other; a number is a name, given before it was known which comes first.
 REVISIONS = (
     "0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0016", "0010", "0012", "0013", "0011",
+    "0017",
 )  # fmt: skip
 
 State = Literal["empty", "behind", "current", "ahead"]
@@ -291,7 +292,7 @@ sa.Table(
     _text("reason"),
 )
 
-# The names that months had before they were rewritten with pseudonyms, or emptied by age, and still have.
+# The names that months had before they were rewritten with pseudonyms, and still have.
 sa.Table(
     "erased_digests",
     CONTROL_TABLES,
@@ -301,6 +302,19 @@ sa.Table(
     _text("was"),
     _text("why", sa.CheckConstraint("why IN ('person', 'age')")),
     _moment("recorded_at", now=True),
+)
+
+# Months of tables whose rows went because of their age; one that is written again is not among them any more.
+sa.Table(
+    "removed_months",
+    CONTROL_TABLES,
+    sa.Column("table_name", sa.Text, primary_key=True),
+    sa.Column("month", sa.Text, primary_key=True),
+    _moment("removed_at", now=True),
+    _text("digest"),
+    _count("n_rows"),
+    # When Dagster was told of it.
+    sa.Column("told_at", TIMESTAMP(timezone=True)),
 )
 
 # Only added to: what holds of a value is what its last row says.

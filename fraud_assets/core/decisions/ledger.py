@@ -16,8 +16,8 @@ from fraud_assets.core.lineage.staleness import Inputs
 from fraud_assets.core.reasons import Reason, read_reasons
 
 EventKind = Literal[
-    "registered", "validated", "refused", "approved", "promoted", "rolled_back", "retired", "erased", "shadow_started",
-    "shadow_ended",
+    "registered", "validated", "refused", "approved", "promoted", "rolled_back", "retired", "erased", "expired",
+    "shadow_started", "shadow_ended",
 ]  # fmt: skip
 
 Metrics: TypeAlias = Mapping[str, Mapping[str, float | None]]

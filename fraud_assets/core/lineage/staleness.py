@@ -152,7 +152,9 @@ class Stale:
 
 
 def find_stale(
-    current: Mapping[Partition, tuple[str, Inputs | None]], lookup: Callable[[str, str], str | None]
+    current: Mapping[Partition, tuple[str, Inputs | None]],
+    lookup: Callable[[str, str], str | None],
+    final: Callable[[str], bool] = lambda _: False,
 ) -> list[Stale]:
     """The partitions that are stale, by month and then in the order of the graph.
 
@@ -162,6 +164,7 @@ def find_stale(
     Args:
         current: of every stored partition its digest and the inputs recorded with it; None where none were.
         lookup: the present digest of an input that is no table of the platform, by its name and key.
+        final: says of a month that it stays as it is, because the rows that it was made of are gone.
     """
 
     def now(table: str, key: str) -> str | None:
@@ -170,6 +173,8 @@ def find_stale(
     direct: dict[Partition, list[str]] = {}
     feeds: dict[Partition, set[Partition]] = {}
     for partition, (_, inputs) in current.items():
+        if final(partition[1]):
+            continue
         if not inputs:
             direct[partition] = ["what it was made of has not been recorded"]
             continue

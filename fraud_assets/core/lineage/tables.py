@@ -23,6 +23,8 @@ TIMESTAMP = pa.timestamp("us", tz="UTC")
 Layer = Literal["raw", "labels", "features", "monitoring", "models", "serving"]
 # Words of the names of columns that hold personal data.
 PERSONAL = {"email", "mail", "ip", "phone", "iban", "pan", "ssn", "passport", "surname", "firstname", "lastname"}
+# Its rows, as they were delivered, may name anybody.
+QUARANTINED_TABLE = "quarantined_transactions"
 # How reasons are stored (`core/reasons.py`).
 AS_JSON = "as JSON: a list of objects with rule, text (the sentence) and column"
 # A column and what it means.
@@ -71,6 +73,11 @@ class Table:
     def identifying(self) -> tuple[str, ...]:
         """The columns that tell whose row it is, or which: the personal ones, and the transaction's own name."""
         return tuple(name for name in self.schema.names if name in (*self.personal, "transaction_id"))
+
+    @property
+    def holds_people(self) -> bool:
+        """Whether its rows are about persons or their transactions, and so go with age."""
+        return self.name == QUARANTINED_TABLE or bool(self.identifying)
 
     def in_order(self, rows: pa.Table) -> bool:
         """Whether the rows are in the table's order; missing values come last."""
@@ -722,6 +729,9 @@ TABLES = {
 
 # Written by the service, row by row, and by no run: it has neither months nor versions of them.
 WRITTEN_ELSEWHERE = {"scored_transactions": scored_transactions}
+
+# What was decided, and says nothing of rows: it can be made again when these are gone.
+DECIDED = frozenset({"champion", "fraud_bento", "backtest"})
 
 # Answers to a question, of all months at once: nothing is built on them, and a later month makes them no worse.
 ON_REQUEST = frozenset({"backtest"})

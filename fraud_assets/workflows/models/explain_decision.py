@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fraud_assets.adapters.mlflow import Registry
+from fraud_assets.adapters.people.removed import removed_in_words
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.decisions.ledger import Event, champion_event
@@ -180,9 +181,10 @@ def _transaction(store: MonthStore, transaction_id: str) -> dict[str, Any]:
     if store.exists("raw_transactions"):
         found = store.database.query(TRANSACTION, [wanted]).to_pylist()
     if not found:
+        removed = removed_in_words(store.removed())
         raise ValueError(
             f"no transaction {transaction_id!r} is stored; its month may not have been run, or it waits in quarantine "
-            "(`fraud quarantine list`)"
+            f"(`fraud quarantine list`){f'; and {removed}' if removed else ''}"
         )
     return dict(found[0])
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from fraud_assets.adapters.mlflow import Registry
 from fraud_assets.adapters.onnx_models import to_onnx
+from fraud_assets.adapters.people.removed import Removed
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.provenance import code_version, library_versions
@@ -23,7 +24,7 @@ from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.decisions.ledger import Event
 from fraud_assets.core.errors import PlatformError
 from fraud_assets.core.lineage.configuration import setting_changed, setting_values
-from fraud_assets.core.lineage.staleness import DRAWN, Inputs, evidence_inputs, inputs_of
+from fraud_assets.core.lineage.staleness import DRAWN, Inputs, Partition, evidence_inputs, inputs_of
 from fraud_assets.core.models.scoring import ModelManifest, digest_model
 from fraud_assets.core.models.train_month import manifest_of, train_month, training_frame
 from fraud_assets.core.models.training import Candidate, TrainingError, TrainingResult
@@ -100,7 +101,10 @@ def reproduce(
     recorded = _recorded(settings, ledger, registry, version)
     manifest, event = recorded.manifest, recorded.event
     features, statements, drawn, let_through = _rows(store, recorded, recorded.config or settings.training)
-    changes = [*_changed_settings(settings, recorded), *_changed_inputs(recorded, features, statements, let_through)]
+    changes = [
+        *_changed_settings(settings, recorded),
+        *_changed_inputs(recorded, features, statements, let_through, store.removed()),
+    ]
     differences = _changed_code(event)
     if recorded.config is not None:
         kept = _settings_of_now(recorded.config, settings.training)
@@ -147,7 +151,7 @@ def export_frame(
     recorded = _recorded(settings, ledger, registry, version)
     features, statements, drawn, let_through = _rows(store, recorded, recorded.config or settings.training)
     window = [] if recorded.config is not None else _changed_settings(settings, recorded)
-    if changes := [*window, *_changed_inputs(recorded, features, statements, let_through)]:
+    if changes := [*window, *_changed_inputs(recorded, features, statements, let_through, store.removed())]:
         raise ReproductionError(f"the rows of version {version} are not there any more: {'; '.join(changes)}")
     frame = training_frame(recorded.manifest.trained_month, features, statements, recorded.contract, drawn=drawn)
     about = {
@@ -208,7 +212,13 @@ def _changed_settings(settings: Settings, recorded: Recorded) -> list[str]:
     ]
 
 
-def _changed_inputs(recorded: Recorded, features: pa.Table, statements: pa.Table, let_through: Inputs) -> list[str]:
+def _changed_inputs(
+    recorded: Recorded,
+    features: pa.Table,
+    statements: pa.Table,
+    let_through: Inputs,
+    removed: Mapping[Partition, Removed],
+) -> list[str]:
     """The months that are others now, as sentences."""
     was = recorded.event.evidence
     now = inputs_of(evidence_inputs(recorded.contract), features, statements)
@@ -216,9 +226,10 @@ def _changed_inputs(recorded: Recorded, features: pa.Table, statements: pa.Table
     for table in READ:
         months = sorted(set(was.get(table, {})) | set(now.get(table, {})))
         told = [
-            f"{table} {month} was {_short(was.get(table, {}).get(month))} and is {_short(now[table].get(month))}"
+            f"{table} {month} was {_short(was.get(table, {}).get(month))} and {_is_now(now[table].get(month), gone)}"
             for month in months
             if was.get(table, {}).get(month) != now[table].get(month)
+            for gone in [removed.get((table, month))]
         ]
         changes += told[:SHOWN] + ([f"and {len(told) - SHOWN} more months of {table}"] if len(told) > SHOWN else [])
     if was.get(DRAWN, {}) != let_through.get(DRAWN, {}):
@@ -259,6 +270,12 @@ def _made(candidate: Candidate, result: TrainingResult, recorded: Recorded) -> d
 
 def _digest(manifest: ModelManifest) -> str:
     return manifest.digests["manifest.json"]
+
+
+def _is_now(digest: str | None, gone: Removed | None) -> str:
+    if gone is None:
+        return f"is {_short(digest)}"
+    return f"its rows were removed on {gone.removed_at:%Y-%m-%d} because of their age (FRAUD_RETENTION_MONTHS)"
 
 
 def _short(digest: str | None) -> str:

@@ -24,6 +24,7 @@ from fraud_assets.adapters.live_bento import read_live, read_services
 from fraud_assets.adapters.mlflow import Registry
 from fraud_assets.adapters.people.book import entries
 from fraud_assets.adapters.people.key import read_key
+from fraud_assets.adapters.people.removed import removed_in_words
 from fraud_assets.adapters.postgres.database import Database, locate_database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore
@@ -32,6 +33,7 @@ from fraud_assets.adapters.postgres.upgrade import describe
 from fraud_assets.core.decisions.ledger import champion_version
 from fraud_assets.core.errors import PlatformError
 from fraud_assets.core.lineage.staleness import in_words
+from fraud_assets.core.lineage.tables import TABLES
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.backups.made import made_backups
 from fraud_assets.workflows.models.heads import known_heads
@@ -178,7 +180,7 @@ class Patient:
     @cached_property
     def store(self) -> MonthStore:
         """The tables."""
-        return MonthStore(self.database, self.settings.loaded_contract)
+        return MonthStore(self.database, self.settings.loaded_contract, self.settings.retention_months)
 
     @cached_property
     def ledger(self) -> LedgerStore:
@@ -416,6 +418,21 @@ def _people(patient: Patient) -> Found:
     return _fine(f"{plural(len(known), 'person', 'persons')} were erased, and the key to recognise them is there")
 
 
+def _old_rows(patient: Patient) -> Found:
+    store, kept_from = patient.store, patient.store.kept_from
+    removed = removed_in_words(store.removed())
+    if kept_from is None:
+        return _fine(removed or "rows of people are kept for ever (FRAUD_RETENTION_MONTHS is not set)")
+    tables = [name for name, make in TABLES.items() if make(store.contract).holds_people]
+    due = sorted({month for name in tables for month in store.months(name) if month < kept_from})
+    remedy = "run `fraud retain --yes`, or turn the schedule `retention` on"
+    if due:
+        return "look", f"rows of people of {in_words(due)} are older than FRAUD_RETENTION_MONTHS allows", remedy
+    if any(not one.is_told for one in store.removed().values()):
+        return "look", "the last removal of old rows was broken off", remedy
+    return _fine(f"rows of people are kept from {kept_from} on{f'; {removed}' if removed else ''}")
+
+
 # Models and serving
 
 
@@ -493,6 +510,7 @@ CHECKS: dict[str, Look] = {
     "months": _months,
     "rows": _rows,
     "erased persons": _people,
+    "old rows": _old_rows,
     "ledger": _ledger,
     "registry": _registry,
     "package": _bento,

@@ -14,6 +14,7 @@ import dagster as dg
 from fraud_assets.adapters.postgres.months import MonthStore, open_store
 from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.core.decisions.monthly import Exit, Plan, exit_of, plan
+from fraud_assets.core.lineage.expiry import first_kept, refuse_old
 from fraud_assets.core.months import check_month, shift_month
 from fraud_assets.settings import Settings
 from fraud_assets.workflows.progress import Progress
@@ -34,9 +35,10 @@ def plan_months(store: MonthStore, source: Source, now: datetime, asked: str | N
 
     Raises:
         ValueError: for a month that is not one of the contract's.
+        RetentionError: for a month that is older than rows may be.
         SourceError: when the source cannot be asked.
     """
-    contract = store.contract
+    contract, kept_from = store.contract, first_kept(store.contract, store.retention_months, now)
     over = min(contract.last_month or "9999-12", shift_month(contract.month_of(now), -1))
     if asked is not None:
         check_month(asked)
@@ -45,8 +47,12 @@ def plan_months(store: MonthStore, source: Source, now: datetime, asked: str | N
                 f"contract {contract.name!r} has the months {contract.first_month} to {contract.last_month or 'now'}, "
                 f"not {asked}"
             )
-    done = set.intersection(*(set(store.months(name)) for name in LAST_TABLES))
-    return plan(contract.first_month, over, done, source.has, asked)
+        refuse_old(kept_from, [asked], ["raw_transactions"])
+    first = max(contract.first_month, kept_from or contract.first_month)
+    if contract.last_month is not None and first > contract.last_month:
+        return Plan((), None, over)  # all months of the contract are older than rows may be
+    done = {month for month in set.intersection(*(set(store.months(name)) for name in LAST_TABLES)) if month >= first}
+    return plan(first, over, done, source.has, asked)
 
 
 def run_monthly(

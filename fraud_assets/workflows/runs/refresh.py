@@ -25,6 +25,7 @@ from fraud_assets.core.decisions.ledger import Event, champion_version
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.features.declarations import features_digest
 from fraud_assets.core.lineage.configuration import maturity_values, setting_values
+from fraud_assets.core.lineage.expiry import first_kept
 from fraud_assets.core.lineage.staleness import (
     CHAMPION,
     DRAWN,
@@ -122,7 +123,13 @@ def _find_stale(store: MonthStore, source: Source | None, settings: Settings, st
     for name in ("added_labels", "quarantine_decisions"):
         if not store.database.rows(name, f"SELECT 1 FROM {name} LIMIT 1"):
             del lookups[name]
-    return find_stale(stand.current, lambda name, key: lookups[name](key) if name in lookups else None)
+    gone = {month for _, month in store.removed()}
+    kept_from = store.kept_from or ""
+    return find_stale(
+        stand.current,
+        lambda name, key: lookups[name](key) if name in lookups else None,
+        lambda month: month in gone or month < kept_from,
+    )
 
 
 def _configured(contract: Contract, settings: Settings) -> dict[str, Callable[[str], str | None]]:
@@ -171,7 +178,9 @@ def evaluate_up_to_date(
 
 def _reasons(store: MonthStore, stale: list[Stale]) -> dict[Partition, tuple[str, ...]]:
     reasons = {one.partition: one.reasons for one in stale}
-    return {partition: reasons.get(partition, ()) for partition in store.current() if partition[0] not in ON_REQUEST}
+    # With months whose rows are gone: of those, nothing is stale any more.
+    stored = [*store.current(), *store.removed()]
+    return {partition: reasons.get(partition, ()) for partition in stored if partition[0] not in ON_REQUEST}
 
 
 def _evaluation(instance: dg.DagsterInstance, partition: Partition, why: tuple[str, ...]) -> dg.AssetCheckEvaluation:
@@ -233,7 +242,9 @@ def refresh_months(
     Raises:
         ValueError: when a month cannot be run, or the settings name no source; nothing has run then.
     """
-    months = months_to_run(settings.loaded_contract, first, last, datetime.now(UTC))
+    now = datetime.now(UTC)
+    kept_from = first_kept(settings.loaded_contract, settings.retention_months, now)
+    months = months_to_run(settings.loaded_contract, first, last, now, kept_from)
     source, store = open_source(settings), open_store(settings, writing=not dry_run)
     outcome = _found(stale for stale in read_stale(store, source, settings) if stale.month in months)
     if outcome["stale"] and not dry_run:
@@ -269,7 +280,9 @@ def run_and_refresh(
     Raises:
         ValueError: when a month cannot be run, or the settings name no source; nothing has run then.
     """
-    months = months_to_run(settings.loaded_contract, first, last, datetime.now(UTC))
+    now = datetime.now(UTC)
+    kept_from = first_kept(settings.loaded_contract, settings.retention_months, now)
+    months = months_to_run(settings.loaded_contract, first, last, now, kept_from)
     source, store = open_source(settings), open_store(settings, writing=True)
     stand = _stand(store)
     # Nothing looks ahead, so what is not later than the months that are run cannot become stale by it.

@@ -18,6 +18,7 @@ from fraud_assets.adapters.sources import open_source
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.decisions.why import Remark
 from fraud_assets.core.errors import NO_SPACE, PlatformError, full_disk
+from fraud_assets.core.lineage.expiry import refuse_old
 from fraud_assets.core.lineage.staleness import UP_TO_DATE
 from fraud_assets.core.months import check_month, months_between, shift_month
 from fraud_assets.settings import Settings
@@ -35,19 +36,31 @@ PURPOSE_TAG = "fraud/purpose"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-def months_to_run(contract: Contract, first: str | None, last: str | None, today: datetime) -> list[str]:
+def months_to_run(
+    contract: Contract, first: str | None, last: str | None, today: datetime, kept_from: str | None = None
+) -> list[str]:
     """The months asked for.
+
+    Args:
+        contract: of the source.
+        first: the first month; the first one there may be when absent.
+        last: the last one; the newest that is over when absent.
+        today: tells which is over.
+        kept_from: the first month whose rows may be kept; None where all may.
 
     Raises:
         ValueError: when a month is not one of the contract's, or is not over yet.
+        RetentionError: when it is older than rows may be.
     """
     newest = min(contract.last_month or "9999-12", shift_month(contract.month_of(today), -1))
-    first, last = check_month(first or contract.first_month), check_month(last or newest)
+    oldest = max(contract.first_month, kept_from or contract.first_month)
+    first, last = check_month(first or min(oldest, newest)), check_month(last or newest)
     if first < contract.first_month or last > newest or first > last:
         raise ValueError(
             f"contract {contract.name!r} has the months {contract.first_month} to {newest}; {first} to {last} is not "
             "within them: choose other months, or change first_month and last_month in the contract"
         )
+    refuse_old(kept_from, [first], ["raw_transactions"])
     return months_between(first, last)
 
 

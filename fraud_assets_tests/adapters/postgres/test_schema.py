@@ -80,7 +80,7 @@ def test_the_revisions_lead_to_what_is_declared(empty):
         "postgresql+psycopg://", creator=lambda: psycopg.connect(empty.url), poolclass=sa.pool.NullPool
     )
     schema.CONTROL_TABLES.create_all(engine)
-    assert len(OWN) == 22
+    assert len(OWN) == 23
     assert migrated == structure(empty)
 
 

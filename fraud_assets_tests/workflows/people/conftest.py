@@ -72,6 +72,9 @@ def store(settings, delivered):
             "('add', 'bad', 'block', 'customer_id', '5', 'why', 'ada', now())",
             [str(PERSON)],
         )
-        connection.execute("CREATE TABLE recent_transactions (number bigint, customer_id bigint, terminal_id bigint)")
+        connection.execute(
+            "CREATE TABLE recent_transactions (number bigint, customer_id bigint, terminal_id bigint, "
+            "event_timestamp timestamptz DEFAULT now())"
+        )
         connection.execute("INSERT INTO recent_transactions VALUES (1, %s), (2, 5)", [PERSON])
     return store

@@ -1,6 +1,5 @@
 """What tests of the small home with one person among others share; the home itself is in `conftest.py`."""
 
-
 from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.lineage.staleness import inputs_of
 
