@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import IntEnum
 
 from fraud_assets.core.months import months_between
@@ -20,6 +21,10 @@ class Exit(IntEnum):
     BUSY = 40
 
 
+# The check that says whether a month is late.
+NEWEST_MONTH = "newest_month"
+# For so long after its end a month may be on its way, as the alert FraudFeedLate has it.
+LATE_DAYS = 14
 # Classes of errors, by what is to be done about them.
 REFUSED = ("SourceError", "ContractError", "IntakeError", "TextError")
 TAKEN = ("LeaseError",)
@@ -99,3 +104,20 @@ def exit_of(kinds: Collection[str], *, ran: bool, waits_for: str | None, waits_f
     if waits_for_person:
         return Exit.WAITS_FOR_APPROVAL
     return Exit.WAITS_FOR_DATA if waits_for is not None and not ran else Exit.DONE
+
+
+def late_month(planned: Plan, end_of: Callable[[str], datetime], now: datetime) -> str | None:
+    """Which month is long over and not there, as a sentence; None where none is.
+
+    Args:
+        planned: what is to be run, and waited for.
+        end_of: the moment at which a month is over.
+        now: the moment at which this is asked.
+    """
+    first = planned.months[0] if planned.months else planned.waits_for
+    if first is None or end_of(first) + timedelta(days=LATE_DAYS) >= now:
+        return None
+    days = (now - end_of(first)).days
+    if planned.months:
+        return f"{first} was over {days} days ago; it is delivered and has not been run: `fraud monthly` runs it"
+    return f"{first} was over {days} days ago and is not delivered: ask whoever delivers transactions"

@@ -16,6 +16,7 @@ from fraud_assets.adapters.dagster_storage import busy_instance
 from fraud_assets.adapters.postgres.months import open_store
 from fraud_assets.adapters.sources import open_source
 from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.decisions.monthly import NEWEST_MONTH
 from fraud_assets.core.decisions.why import Remark
 from fraud_assets.core.errors import NO_SPACE, PlatformError, full_disk
 from fraud_assets.core.lineage.expiry import refuse_old
@@ -281,11 +282,11 @@ def error_in_words(error: SerializableErrorInfo | None) -> tuple[str, str]:
 
 
 def _checks(result: dg.ExecuteInProcessResult, month: str) -> list[Remark]:
-    """The checks that did not pass; those about what is stored are told by `decisions/why.py` with their reasons."""
+    """The checks of a month that did not pass; `decisions/why.py` tells what is stored with its reasons."""
     return [
         Remark(month, "check", f"{check.asset_key.path[-1]}, {check.check_name}: {check.description}".rstrip("."))
         for check in result.get_asset_check_evaluations()
-        if not check.passed and check.description and check.check_name != UP_TO_DATE
+        if not check.passed and check.description and check.check_name not in (UP_TO_DATE, NEWEST_MONTH)
     ]
 
 

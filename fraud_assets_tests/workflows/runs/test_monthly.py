@@ -16,7 +16,7 @@ from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.sources import FolderSource
 from fraud_assets.core.contracts.contract import load_contract
-from fraud_assets.core.decisions.monthly import Exit, exit_of, plan
+from fraud_assets.core.decisions.monthly import Exit, Plan, exit_of, late_month, plan
 from fraud_assets.settings import PROJECT_ROOT
 from fraud_assets.workflows.runs.monthly import plan_months
 from fraud_assets.workflows.runs.run_months import failures_of
@@ -80,6 +80,29 @@ def test_a_scheduler_is_told_the_worst(
     kinds: list[str], ran: bool, waits_for: str | None, person: bool, expected: Exit
 ) -> None:
     assert exit_of(kinds, ran=ran, waits_for=waits_for, waits_for_person=person) == expected
+
+
+@pytest.mark.parametrize(
+    ("planned", "now", "late"),
+    [
+        (Plan((), None, "2025-04"), "2026-05-20", None),
+        # Delivered or not, a month is on its way for two weeks after its end.
+        (Plan((), "2025-05", "2025-05"), "2025-06-15", None),
+        (Plan((), "2025-05", "2025-05"), "2025-06-15T00:00:01", "2025-05 was over 14 days ago and is not delivered"),
+        (Plan((), "2025-06", "2025-06"), "2025-06-20", None),
+        (Plan(("2025-05",), None, "2025-05"), "2025-06-10", None),
+        (Plan(("2025-04", "2025-05"), None, "2025-05"), "2025-06-10", "2025-04 was over 40 days ago; it is delivered"),
+        (Plan(("2025-05",), "2025-06", "2025-06"), "2025-07-02", "2025-05 was over 31 days ago; it is delivered"),
+    ],
+)
+def test_a_month_is_late_when_it_is_long_over_and_not_there(planned: Plan, now: str, late: str | None) -> None:
+    def end_of(month: str) -> datetime:
+        year, number = map(int, month.split("-"))
+        return datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
+
+    said = late_month(planned, end_of, datetime.fromisoformat(now).replace(tzinfo=UTC))
+    assert (said is None) == (late is None)
+    assert late is None or str(said).startswith(late)
 
 
 @pytest.mark.parametrize(
