@@ -22,6 +22,7 @@ import pytest
 from fraud_assets.adapters.dagster_launcher import FraudRunLauncher
 from fraud_assets.adapters.dagster_storage import open_instance
 from fraud_assets.adapters.postgres.database import open_database
+from fraud_assets.core.decisions.monthly import Exit
 from fraud_assets.settings import PROJECT_ROOT
 from fraud_assets.workflows.runs.interruption import listening
 from fraud_assets_tests.browser import wait
@@ -97,6 +98,41 @@ def test_fraud_run_stops_within_seconds_and_begins_no_other_month(
     assert months(small)[len(before) :] == [("FAILURE", SECOND)]
     assert small.query(f"SELECT * FROM month_versions WHERE month = '{FIRST}' ORDER BY id") == first
     assert json.loads(small.fraud("status", "--json").stdout)["dead_runs"] == []
+
+
+# What a run holds while it writes; its own lock, by which others know that it lives, is a shared one.
+HOLDS = """
+SELECT FROM pg_locks JOIN pg_stat_activity AS session USING (pid)
+WHERE pg_locks.locktype = 'advisory' AND pg_locks.mode = 'ExclusiveLock'
+    AND session.application_name LIKE 'fraud-assets {pid} %'
+"""
+
+
+def test_a_scheduler_that_calls_while_a_run_is_at_the_month_is_told_to_come_again(small: World, tmp_path: Path) -> None:
+    with in_the_midst(small, tmp_path / "log") as process:
+
+        def stands_still() -> bool:
+            # Not in the midst of writing, which others wait for.
+            process.send_signal(signal.SIGSTOP)
+            if not small.query(HOLDS.format(pid=process.pid)):
+                return True
+            process.send_signal(signal.SIGCONT)
+            return False
+
+        wait(stands_still, "a moment at which it writes nothing")
+        before = small.digests()
+        done = small.fraud("monthly", "--month", SECOND, "--json", fails=True)
+        assert done.returncode == Exit.BUSY, done.stdout
+        said = json.loads(done.stdout)
+        assert said["exit_code"] == Exit.BUSY
+        [month] = said["months"]
+        assert {one["kind"] for one in month["failed"]} == {"LeaseError"}
+        [run] = {run for run, status in small.query("SELECT run_id, status FROM dagster.runs") if status == "STARTED"}
+        assert f"run {run[:8]} is working on {SECOND}" in str(month["failed"])
+        # It wrote nothing, and took nothing from the run that stands still.
+        assert small.digests() == before
+    # That run is gone now.
+    assert small.fraud("monthly", "--month", SECOND).returncode == Exit.DONE
 
 
 BUSY = """
