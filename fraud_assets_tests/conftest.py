@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,6 +65,8 @@ LONG = tuple(
     )
 )
 
+COMPILED = "import fraud_assets.core.explanations.tree_paths, fraud_assets.core.features.pasts"
+
 hypothesis.settings.register_profile("local", max_examples=25, deadline=None)
 hypothesis.settings.register_profile("ci", max_examples=100, deadline=None, print_blob=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
@@ -76,6 +80,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("COLUMNS", "LINES"):
         os.environ.pop(name, None)
     Settings.model_config["env_file"] = None
+    if not hasattr(config, "workerinput") and getattr(config.option, "numprocesses", None):
+        # Before there are workers: in a fresh clone each of them would compile the same for eight seconds.
+        subprocess.run([sys.executable, "-c", COMPILED], cwd=PROJECT_ROOT, check=True)
 
 
 @pytest.fixture
