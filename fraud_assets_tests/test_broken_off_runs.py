@@ -45,9 +45,9 @@ ORDER BY runs.id
 @pytest.fixture(scope="module")
 def small() -> Iterator[World]:
     """A world with its first month."""
-    from fraud_assets_tests.worlds import World, quick_home, remove_home
+    from fraud_assets_tests.worlds import PLAIN, World, quick_home, remove_home
 
-    world = World(quick_home(), {"FRAUD_SIMULATOR_CUSTOMERS": "60", "FRAUD_SIMULATOR_TERMINALS": "120"})
+    world = World(quick_home(), PLAIN | {"FRAUD_SIMULATOR_CUSTOMERS": "60", "FRAUD_SIMULATOR_TERMINALS": "120"})
     try:
         world.fraud("run", "--from", FIRST, "--to", FIRST)
         yield world

@@ -324,7 +324,7 @@ def _delivery(month: str, *, frauds: bool = True) -> str:
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, dict[str, Any]]]:
     """A world whose folder has every kind of broken month between good ones, and what its first run said."""
-    from fraud_assets_tests.worlds import World, quick_home, remove_home
+    from fraud_assets_tests.worlds import PLAIN, World, quick_home, remove_home
 
     folder = tmp_path_factory.mktemp("odd")
     contract = folder / "odd.yaml"
@@ -337,7 +337,7 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, dict[
     (folder / "2024-06.csv").write_bytes(b"\x1f\x8b\x08\x00 no gzip at all \xff\xfe")
     world = World(
         quick_home(),
-        {"FRAUD_CONTRACT": str(contract), "FRAUD_SOURCE": "csv", "FRAUD_SOURCE_PATH": str(folder)},
+        PLAIN | {"FRAUD_CONTRACT": str(contract), "FRAUD_SOURCE": "csv", "FRAUD_SOURCE_PATH": str(folder)},
         GOOD + BROKEN,
     )
     try:

@@ -51,7 +51,7 @@ def _delivery(month: str, *, frauds: bool) -> str:
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, dict[str, dict[str, str]]]]:
     """A world without a fraud in its first month, and what was said after that month and after all of them."""
-    from fraud_assets_tests.worlds import World, quick_home, remove_home
+    from fraud_assets_tests.worlds import PLAIN, World, quick_home, remove_home
 
     folder = tmp_path_factory.mktemp("whynot")
     contract = folder / "whynot.yaml"
@@ -60,7 +60,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[World, dict
         (folder / f"{month}.csv").write_text(_delivery(month, frauds=month != MONTHS[0]))
     given = {
         "FRAUD_CONTRACT": str(contract), "FRAUD_SOURCE": "csv", "FRAUD_SOURCE_PATH": str(folder),
-        "FRAUD_REVIEW_COST": REVIEW_COST,
+        "FRAUD_REVIEW_COST": REVIEW_COST, **PLAIN,
     }  # fmt: skip
     world = World(quick_home(), given, MONTHS)
     try:

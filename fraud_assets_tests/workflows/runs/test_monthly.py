@@ -32,9 +32,9 @@ SMALL = {"FRAUD_SIMULATOR_CUSTOMERS": "60", "FRAUD_SIMULATOR_TERMINALS": "120"}
 @pytest.fixture(scope="module")
 def small() -> Iterator[World]:
     """A world in which nothing has run."""
-    from fraud_assets_tests.worlds import World, quick_home, remove_home
+    from fraud_assets_tests.worlds import PLAIN, World, quick_home, remove_home
 
-    world = World(quick_home(), SMALL)
+    world = World(quick_home(), SMALL | PLAIN)
     try:
         yield world
     finally:
