@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from fraud_assets.adapters.postgres.database import stop_embedded
+from fraud_assets.cli import app
 from fraud_assets.settings import PROJECT_ROOT
-from fraud_assets_tests.forks import forks
+from fraud_assets_tests.forks import Forks
 from fraud_assets_tests.worlds import free_port
 
 COPIED = (
@@ -47,12 +49,13 @@ class Notebook:
 
     Attributes:
         folder: the copy.
+        forks: run its commands, with the platform of the copy.
         port: of the service.
         namespace: of the Python cells.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, forks: Forks) -> None:
+        self.folder, self.forks, self.port = folder, forks, free_port()
         self.namespace: dict[str, Any] = {}
         own = {
             name: text for name, text in os.environ.items() if not name.startswith(("FRAUD_", "DAGSTER_", "MLFLOW_"))
@@ -78,7 +81,7 @@ class Notebook:
     def _shell(self, command: str) -> subprocess.CompletedProcess[str]:
         words = shlex.split(command)
         if words[0] == FRAUD:
-            return forks().run("fraud_assets.cli", words[1:], cwd=Path.cwd(), env=self.environment, timeout=300)
+            return self.forks.run("fraud_assets.cli", words[1:], cwd=Path.cwd(), env=self.environment, timeout=300)
         return subprocess.run(
             ["bash", "-c", command], cwd=Path.cwd(), env=self.environment, capture_output=True, text=True, timeout=120
         )
@@ -103,9 +106,16 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
     (programs / "python").symlink_to(sys.executable)
     (programs / "fraud").write_text(f"#!{sys.executable}\nfrom fraud_assets.cli import app\napp()\n", encoding="utf-8")
     (programs / "fraud").chmod(0o755)
+    # Not those of the other tests: they have loaded the platform from here, and would write here.
+    (folder / "fraud_assets_tests").mkdir()
+    for name in ("__init__.py", "forks.py"):
+        shutil.copy(PROJECT_ROOT / "fraud_assets_tests" / name, folder / "fraud_assets_tests")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    forks = Forks()
     (folder / "docs").mkdir()
     monkeypatch.chdir(folder / "docs")
-    opened = Notebook(folder)
+    opened = Notebook(folder, forks)
     yield opened
     service = opened.namespace.get("service")
     if service is not None:
@@ -125,6 +135,13 @@ def test_the_notebook_has_the_commands_of_the_page() -> None:
     assert commands == page_commands()
 
 
+def test_a_command_leaves_the_plots_of_a_notebook_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As Jupyter's kernel sets it; matplotlib refuses to load with one that is not installed.
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    assert CliRunner().invoke(app, ["status", "--help"]).exit_code == 0
+    assert "MPLBACKEND" not in os.environ
+
+
 def test_the_tutorial_leads_from_a_csv_to_a_decision_with_reasons(notebook: Notebook) -> None:
     said = {cell: notebook.run(cell) for cell in notebook_cells()}
 
@@ -132,6 +149,8 @@ def test_the_tutorial_leads_from_a_csv_to_a_decision_with_reasons(notebook: Note
         [found] = [text for cell, text in said.items() if part in cell]
         return found
 
+    assert (notebook.folder / "contracts" / "pagos.yaml").exists()
+    assert not (PROJECT_ROOT / "contracts" / "pagos.yaml").exists()
     assert re.search(r"Version \d+ is live", answer("fraud start"))
     assert "Live: version" in answer("fraud status")
     suspicious, usual = json.loads(answer("/v1/score"))["results"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +27,15 @@ app = typer.Typer(
 )
 
 console = Console()
+
+
+@app.callback()
+def enter() -> None:
+    """What holds for every command; the app's own help is shown."""
+    # A notebook names its kernel's backend to all that it starts, and matplotlib refuses one that is not installed.
+    # Nothing here draws on a screen.
+    os.environ.pop("MPLBACKEND", None)
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
