@@ -51,6 +51,7 @@ LONG = tuple(
         "test_service",
         "test_scores_circle",
         "test_backups",
+        "test_tutorial",
         "test_service_api",
         "test_redelivery",
         "adapters/test_mlflow",
