@@ -338,9 +338,15 @@ def _composed(name: str) -> list[str]:
     return [str(word) for word in SERVICES[name]["command"]]
 
 
-@pytest.mark.parametrize(("pod", "service"), [("fraud-prepare", "prepare"), ("scoring", "scoring")])
-def test_a_command_is_the_one_of_docker_compose(pod: str, service: str) -> None:
-    assert [str(word) for word in containers()[pod]["args"]] == _composed(service)
+def test_the_service_is_started_as_in_docker_compose() -> None:
+    assert [str(word) for word in containers()["scoring"]["args"]] == _composed("scoring")
+
+
+def test_all_that_docker_compose_prepares_is_prepared() -> None:
+    (*ours, script), (*theirs, composed) = containers()["fraud-prepare"]["args"], _composed("prepare")
+    assert ours == theirs
+    assert set(composed.splitlines()) <= set(script.splitlines())
+    compile(script, "prepare", "exec")
 
 
 def test_mlflow_is_started_as_in_docker_compose_but_for_where_it_keeps_things() -> None:
