@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -61,6 +62,9 @@ class Settings(BaseSettings):
     source_url: str | None = Field(None, description="Database of a postgres source.")
     source_query: str | None = Field(None, description="Table name, or SELECT statement, of a postgres source.")
     database_url: str | None = Field(None, description="A PostgreSQL server to use instead of the embedded one.")
+    dagster_url: str | None = Field(
+        None, description="With FRAUD_DATABASE_URL: the same database with a user of Dagster's own, for its tables."
+    )
     mlflow_uri: str | None = Field(None, description="An MLflow server to use instead of the database itself.")
     signing_key: Path | None = Field(
         None,
@@ -260,6 +264,16 @@ class Settings(BaseSettings):
             except (ValueError, OSError):
                 return self
             check_retention(contract, self.retention_months)
+        return self
+
+    @model_validator(mode="after")
+    def _one_database(self) -> Self:
+        """Who looks for runs that lost their process, and who backs up, reads Dagster's tables beside the months'."""
+        if self.dagster_url is not None and _place(self.dagster_url) != _place(self.database_url or ""):
+            raise ValueError(
+                "FRAUD_DAGSTER_URL and FRAUD_DATABASE_URL have to name the same database, with another user; "
+                "leave FRAUD_DAGSTER_URL out where Dagster has no user of its own"
+            )
         return self
 
     @cached_property
@@ -466,6 +480,13 @@ def read_settings() -> Settings:
 
 def _variable(name: str) -> str:
     return f"FRAUD_{name.upper()}"
+
+
+def _place(url: str) -> tuple[Any, ...]:
+    """Which database a URL leads to, whoever the user is."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    return parts.hostname, parts.port or 5432, parts.path, query.get("host"), query.get("port")
 
 
 def _existing(path: Path) -> Path:

@@ -39,6 +39,7 @@ OTHERS = {
     "mail": "axllent/mailpit",
 }
 MONITORING = {"metrics", "prometheus", "grafana"}
+DEV = {"mail", "first-run"}
 
 
 def _default_text(value: Any) -> str:
@@ -94,7 +95,7 @@ def test_env_example_lists_every_setting_once_with_its_meaning_and_its_default()
 
 def test_env_example_copied_as_it_is_changes_no_setting() -> None:
     lines = (PROJECT_ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if line and not line.startswith("#")] == ["POSTGRES_PASSWORD="]
+    assert [line for line in lines if line and not line.startswith("#")] == []
 
 
 # --- docker-compose.yml -------------------------------------------------------------------------------------
@@ -109,8 +110,7 @@ def test_docker_compose_accepts_the_file() -> None:
     if shutil.which("docker") is None or subprocess.run(probe, capture_output=True, check=False).returncode != 0:
         pytest.skip("no docker with the compose plugin here; the schema is checked all the same")
     command = ["docker", "compose", "--file", str(COMPOSE_FILE), "config", "--quiet"]
-    environment = os.environ | {"POSTGRES_PASSWORD": "any"}  # pragma: allowlist secret
-    check = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    check = subprocess.run(command, capture_output=True, text=True, check=False)
     assert check.returncode == 0, check.stderr
 
 
@@ -134,7 +134,7 @@ def test_what_runs_once_is_waited_for_to_the_end_and_the_rest_until_healthy() ->
     assert waits == {
         (other, "service_completed_successfully" if other in ONCE else "service_healthy") for other, _ in waits
     }
-    assert {other for other, _ in waits} >= ONCE
+    assert {other for other, _ in waits} >= ONCE - DEV
 
 
 def test_the_schemas_exist_before_anything_of_ours_starts() -> None:
@@ -152,21 +152,34 @@ def test_named_volumes_are_the_declared_ones() -> None:
 
 def test_postgres_18_keeps_its_volume_above_the_folder_of_its_version() -> None:
     assert SERVICES["postgres"]["image"] == "postgres:18"
-    assert SERVICES["postgres"]["volumes"] == ["postgres:/var/lib/postgresql"]
+    assert SERVICES["postgres"]["volumes"][-1] == "postgres:/var/lib/postgresql"
+
+
+def test_the_image_of_postgres_makes_the_roles_when_its_volume_is_empty() -> None:
+    (script,) = SERVICES["postgres"]["volumes"][:-1]
+    source, target, mode = script.split(":")
+    assert (target, mode) == (f"/docker-entrypoint-initdb.d/{Path(source).name}", "ro")
+    # The image runs files of these kinds only, and a shell script otherwise than psql does.
+    assert source.endswith(".sql")
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_command_and_a_health_check_name_programs_that_the_lock_installs(name: str) -> None:
     check = SERVICES[name].get("healthcheck", {"test": ["CMD", "python"]})["test"][1:]
     check = check[2:] if check[:2] == ["sh", "deploy/with_dagster_home.sh"] else check
-    for program in (SERVICES[name]["command"][0], check[0]):
+    program, *words = SERVICES[name]["command"]
+    # A shell's lines begin with programs, or with what the shell has itself.
+    first = {line.split()[0] for line in words[-1].splitlines()} - {"set"} if program == "sh" else {program}
+    for program in (*first, check[0]):
         assert (PROGRAMS / program).is_file(), program
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_python_in_a_command_or_a_health_check_compiles(name: str) -> None:
+def test_a_program_in_a_command_or_a_health_check_can_be_read(name: str) -> None:
     for words in (SERVICES[name]["command"], SERVICES[name].get("healthcheck", {"test": []})["test"]):
-        if "-c" in words:
+        if words[:2] == ["sh", "-c"]:
+            subprocess.run(["sh", "-n"], input=words[2].replace("$$", "$"), text=True, check=True)
+        elif "-c" in words:
             compile(words[words.index("-c") + 1], name, "exec")
 
 
@@ -178,7 +191,7 @@ def test_every_setting_but_a_port_reaches_every_container(name: str) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_setting_comes_from_the_environment_or_belongs_to_the_containers(name: str) -> None:
-    fixed = {"FRAUD_HOME", "FRAUD_DATABASE_URL", "FRAUD_MLFLOW_URI"}
+    fixed = {"FRAUD_HOME", "FRAUD_DATABASE_URL", "FRAUD_DAGSTER_URL", "FRAUD_MLFLOW_URI"}
     for key, value in SERVICES[name]["environment"].items():
         if key.startswith("FRAUD_") and key not in fixed:
             assert value == f"${{{key}:-}}"
@@ -202,20 +215,34 @@ def test_no_other_port_is_published() -> None:
         assert re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port)
 
 
-@pytest.mark.parametrize("name", sorted(MONITORING | {"mail"}))
-def test_what_watches_is_asked_for_by_name_and_may_little(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(MONITORING | DEV))
+def test_what_not_everybody_needs_is_asked_for_by_name(name: str) -> None:
+    assert SERVICES[name]["profiles"] == (["dev"] if name in DEV else ["monitoring"])
+    # What is started without the profile waits for nothing that is not.
+    always = {one for one in SERVICES if "profiles" not in SERVICES[one]}
+    assert not {other for one in always for other in SERVICES[one].get("depends_on", {})} - always
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_service_may_little(name: str) -> None:
     service = SERVICES[name]
-    assert service["profiles"] == (["dev"] if name == "mail" else ["monitoring"])
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory"}
+    limits = service["deploy"]["resources"]["limits"]
+    assert set(limits) == {"cpus", "memory"}
+    # Docker refuses a limit of more cores than the machine has; a small one has two.
+    assert float(limits["cpus"]) <= 2
     # Ours has its user in the image.
     assert name in OURS or not service["user"].startswith("0")
-    # What is started without the profile waits for nothing that is not.
-    assert (
-        not {other for one in set(SERVICES) - MONITORING for other in SERVICES[one].get("depends_on", {})} & MONITORING
-    )
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_ours_writes_outside_of_volumes_is_forgotten(name: str) -> None:
+    assert SERVICES[name]["tmpfs"] == ["/tmp", "/home/fraud"]
+    environment = SERVICES[name]["environment"]
+    assert environment["PGPASSFILE"].startswith("/tmp/")
+    assert environment["XDG_CACHE_HOME"].startswith(environment["FRAUD_HOME"] + "/")
 
 
 def test_what_is_mounted_from_the_project_is_there() -> None:
@@ -224,6 +251,9 @@ def test_what_is_mounted_from_the_project_is_there() -> None:
         assert (PROJECT_ROOT / source).exists(), source
     used = {secret for service in SERVICES.values() for secret in service.get("secrets", [])}
     assert used == set(COMPOSE["secrets"])
+    assert {name: one["file"] for name, one in COMPOSE["secrets"].items()} == {
+        name: f"${{FRAUD_SECRETS:-./secrets}}/{name}" for name in used
+    }
     assert SERVICES["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] == "/run/secrets/grafana_password"
 
 
@@ -243,22 +273,74 @@ def test_prometheus_asks_the_services_where_they_listen() -> None:
     assert source["url"] == "http://prometheus:9090"
 
 
-def test_nothing_starts_without_a_password_and_none_is_written_down() -> None:
+def test_no_password_is_written_down_or_in_the_environment() -> None:
     text = COMPOSE_FILE.read_text(encoding="utf-8")
-    assert re.findall(r"\$\{POSTGRES_PASSWORD(..)", text) == [":?"]
-    assert SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD"].startswith("${POSTGRES_PASSWORD:?")
-    for name in OURS:
-        assert SERVICES[name]["environment"]["PGPASSWORD"] == SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD"]
-        assert urlsplit(SERVICES[name]["environment"]["FRAUD_DATABASE_URL"]).password is None
+    assert not re.search(r"PGPASSWORD|POSTGRES_PASSWORD(?!_FILE: /run/secrets/)|://\w+:[^/\s@?]+@", text)
+    # A container of ours has a user's password where it may be that user.
+    users = {"fraud_password", "dagster_password", "mlflow_password"}
+    given = {name: {one.removesuffix("_password") for one in {*SERVICES[name]["secrets"]} & users} for name in OURS}
+    assert (
+        {name for name in OURS if "mlflow" in given[name]}
+        == {"mlflow"}
+        == {*OURS} - {name for name in OURS if given[name] & {"fraud", "dagster"}}
+    )
+    # Neither shows people's rows by itself.
+    assert given["dagster-webserver"] == {"dagster"}
+    assert set(SERVICES["postgres"]["secrets"]) == users | {"postgres_password"}
+
+
+def test_passwords_are_made_once_and_those_that_are_there_stay(tmp_path: Path) -> None:
+    def make() -> dict[str, str]:
+        command = ["sh", str(PROJECT_ROOT / "deploy" / "make_secrets.sh")]
+        environment = os.environ | {"FRAUD_SECRETS": str(tmp_path / "secrets")}
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        return {file.name: file.read_text() for file in (tmp_path / "secrets").iterdir()}
+
+    made = make()
+    # The key is made by a platform that runs.
+    assert set(made) == set(COMPOSE["secrets"]) - {"metrics_key"}
+    assert len(set(made.values())) == len(made)
+    assert all(len(one) == 48 for one in made.values())
+    assert (tmp_path / "secrets").stat().st_mode & 0o077 == 0
+    (tmp_path / "secrets" / "mlflow_password").write_text("of my own")
+    (tmp_path / "secrets" / "dagster_password").unlink()
+    again = make()
+    assert {name for name in made if made[name] != again[name]} == {"mlflow_password", "dagster_password"}
+    assert again["mlflow_password"] == "of my own"
+
+
+@pytest.mark.parametrize(
+    "password", ["plain", "with: colons: and \\ backslashes\\", "$HOME `id` 'quoted' \"twice\" %s"]
+)
+def test_a_password_reaches_libpq_as_it_is(tmp_path: Path, password: str) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "fraud_password").write_text(f"{password}\n")
+    script = (PROJECT_ROOT / "deploy" / "with_dagster_home.sh").read_text(encoding="utf-8")
+    (tmp_path / "entrypoint.sh").write_text(script.replace("/run/secrets", str(tmp_path / "secrets")))
+    environment = {"PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}", "PGPASSFILE": str(tmp_path / "pgpass")}
+    subprocess.run(["sh", str(tmp_path / "entrypoint.sh"), "true"], cwd=PROJECT_ROOT, env=environment, check=True)
+    assert (tmp_path / "pgpass").stat().st_mode & 0o077 == 0
+    # What libpq would take for it.
+    (line,) = (tmp_path / "pgpass").read_text().splitlines()
+    fields = re.split(r"(?<!\\)(?:\\\\)*:", line, maxsplit=4)
+    assert fields[:4] == ["*", "*", "*", "fraud"]
+    assert re.sub(r"\\(.)", r"\1", fields[4]) == password
 
 
 def test_the_urls_lead_to_the_services() -> None:
-    postgres = SERVICES["postgres"]["environment"]
     environment = SERVICES["prepare"]["environment"]
-    for url in (environment["FRAUD_DATABASE_URL"], _option("mlflow", "--backend-store-uri")):
+    roles = (PROJECT_ROOT / "deploy" / "postgres" / "roles.sql").read_text(encoding="utf-8")
+    urls = [
+        environment["FRAUD_DATABASE_URL"],
+        environment["FRAUD_DAGSTER_URL"],
+        _option("mlflow", "--backend-store-uri"),
+    ]
+    for url, user in zip(urls, ("fraud", "dagster", "mlflow"), strict=True):
         parts = urlsplit(url)
-        assert (parts.hostname, parts.port) == ("postgres", 5432)
-        assert (parts.username, parts.path) == (postgres["POSTGRES_USER"], f"/{postgres['POSTGRES_DB']}")
+        assert (parts.hostname, parts.port, parts.path) == ("postgres", 5432, "/fraud")
+        assert (parts.username, parts.password) == (user, None)
+        assert f"ALTER ROLE {user} LOGIN" in roles
+    assert "CREATE DATABASE fraud OWNER fraud" in roles
     mlflow = urlsplit(environment["FRAUD_MLFLOW_URI"])
     assert (mlflow.hostname, str(mlflow.port)) == ("mlflow", _option("mlflow", "--port"))
 

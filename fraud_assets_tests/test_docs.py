@@ -201,7 +201,7 @@ def _wrong_command(words: list[str], *, whole: bool) -> str | None:
         return _wrong_compose(arguments)
     if program in ("docker", "kubectl", "helm"):
         return _wrong_on_a_cluster(arguments)
-    if program in ("bash", "cp"):
+    if program in ("bash", "cp", "sh"):
         return None if (PROJECT_ROOT / arguments[0]).exists() else f"there is no {arguments[0]}"
     if program in TOOLS:
         return _wrong_tool(program, arguments)
@@ -337,6 +337,9 @@ def _wrong_compose(arguments: list[str]) -> str | None:
     services = yaml.safe_load((PROJECT_ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
     if words and words[0] not in services:
         return f"docker-compose.yml has no service {words[0]}"
+    if arguments[1] == "exec" and "psql" in words:
+        file, mounts = words[-1], services[words[0]]["volumes"]
+        return None if any(one.split(":")[1] == file for one in mounts) else f"{words[0]} has no {file}"
     return _wrong_command(arguments[arguments.index(words[0]) + 1 :], whole=True) if arguments[1] == "exec" else None
 
 
@@ -557,6 +560,7 @@ def test_the_contract_commands_of_the_docs_work_on_the_example(verb: str) -> Non
         ("```sh\nwget localhost\n```", "is no program"),
         ("```sh\ncurl localhost:5000/scores -d '{}'\n```", "the service has no /scores"),
         ("```sh\ncurl localhost:5000/score -d '{\"transactions\": [{\"amount\": 1}]}'\n```", "transaction_id"),
+        ("```sh\ndocker compose exec postgres psql --file /roles.sql\n```", "postgres has no /roles.sql"),
         ("```sh\ndocker compose restart scorer\n```", "no service scorer"),
         ("```sh\ndocker build --file deploy/Dockerfil .\n```", "there is no deploy/Dockerfil"),
         ("```sh\nkubectl apply --filename deploy/kubernetes/scorer.yaml\n```", "deploy/kubernetes/scorer.yaml"),

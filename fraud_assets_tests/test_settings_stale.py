@@ -61,6 +61,7 @@ SETTINGS = {
     "source_url": none("postgresql://example.invalid/", "the simulator reads no database"),
     "source_query": none("transactions", "the simulator reads no database"),
     "database_url": none("postgresql://example.invalid/", SERVER),
+    "dagster_url": none("postgresql://dagster@example.invalid/", SERVER),
     "mlflow_uri": none("http://example.invalid", SERVER),
     "signing_key": none(Path("elsewhere.pem"), "it signs what is packaged, and changes no row"),
     "api_keys": none(Path("elsewhere.json"), "it says who may ask, and changes no row"),
@@ -132,6 +133,8 @@ def store(world: World) -> MonthStore:
 def with_other(world: World, **changed: Any) -> Settings:
     """The world's settings with some of them changed, and checked as those of a user are."""
     given = {name: getattr(world.settings, name) for name in world.settings.model_fields_set}
+    if "dagster_url" in changed:
+        given["database_url"] = "postgresql://example.invalid/"
     return Settings(**(given | changed))
 
 

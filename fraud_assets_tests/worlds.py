@@ -183,12 +183,17 @@ class World:
 
         Without which run works on a month, which each run changes.
         """
-        found = self.query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-        names = [name for (name,) in found if name != "month_leases"]
-        return {
-            name: self.query(f"SELECT md5(string_agg(md5(t::text), '' ORDER BY md5(t::text))) FROM \"{name}\" t")[0][0]
-            for name in sorted(names)
-        }
+        return digests_of(self.query)
+
+
+def digests_of(query: Callable[[str], list[tuple[Any, ...]]]) -> dict[str, str]:
+    """The same of a database that `query` asks."""
+    found = query("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    names = [name for (name,) in found if name != "month_leases"]
+    return {
+        name: query(f"SELECT md5(string_agg(md5(t::text), '' ORDER BY md5(t::text))) FROM \"{name}\" t")[0][0]
+        for name in sorted(names)
+    }
 
 
 def free_port() -> int:

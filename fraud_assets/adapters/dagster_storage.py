@@ -1,4 +1,4 @@
-"""Dagster's own storage, in the `dagster` schema of the platform's database.
+"""Dagster's own storage, in the `dagster` schema of the platform's database, with a user of its own where one is set.
 
 `dagster.yaml` names this class instead of dagster-postgres' own because a YAML file cannot say "the embedded
 server, started if it is not up": `dagster dev` then works from a fresh checkout with no variable set. Dagster makes the
@@ -18,7 +18,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres.storage import DagsterPostgresStorage
 
 from fraud_assets.adapters.dagster_webserver import guard_webserver
-from fraud_assets.adapters.postgres.database import open_database
+from fraud_assets.adapters.postgres.database import Database, open_database
 from fraud_assets.settings import PROJECT_ROOT, Settings, read_settings
 
 DAGSTER_YAML = PROJECT_ROOT / "dagster.yaml"
@@ -38,7 +38,12 @@ class FraudStorage(DagsterPostgresStorage):
         settings = read_settings()
         if "dagster_webserver.app" in sys.modules:
             guard_webserver(settings.ui_url)
-        return cls(open_database(settings, writing=True).schema_url("dagster"), inst_data=inst_data)
+        if settings.dagster_url is not None:
+            # Its user sees nothing else of the database, nor does a webserver that has no other.
+            database = Database(settings.dagster_url)
+        else:
+            database = open_database(settings, writing=True)
+        return cls(database.schema_url("dagster"), inst_data=inst_data)
 
     @property
     def event_storage_data(self) -> ConfigurableClassData:

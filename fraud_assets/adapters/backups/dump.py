@@ -204,7 +204,7 @@ def restore_dump(url: str, file: Path, mark: str, moved: dict[str, str], *, end_
         file: the dump, whose digest was compared.
         mark: kept in the database, so that after a kill it is known whether the transaction was committed.
         moved: what texts of MLflow's tables begin with or contain, and what comes in its place: its paths are absolute.
-        end_others: end what other sessions of this user have open.
+        end_others: end what other sessions have open, of this user and of those whose rights it has.
 
     Raises:
         BackupError: when it cannot be; the database is as it was then.
@@ -245,7 +245,7 @@ def restore_dump(url: str, file: Path, mark: str, moved: dict[str, str], *, end_
 def _before(end_others: bool) -> str:
     end = (
         "DO $$ BEGIN PERFORM pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() "
-        "AND usename = current_user AND pid <> pg_backend_pid() AND backend_type = 'client backend'; END $$;\n"
+        "AND pg_has_role(usesysid, 'USAGE') AND pid <> pg_backend_pid() AND backend_type = 'client backend'; END $$;\n"
     )
     dropped = ", ".join(name for name in SCHEMAS if name != "public")
     return (
