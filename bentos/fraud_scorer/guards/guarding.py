@@ -186,7 +186,7 @@ class Guards:
             return
         began = time.monotonic()
         try:
-            rows = newer_rows(self._session, self.lists.last)
+            newer = newer_rows(self._session, self.lists.last)
         except AskedError as error:
             if not self._fails:
                 logger.error("lists may be out of date: %s", error)
@@ -195,10 +195,13 @@ class Guards:
         if self._fails:
             logger.warning("lists are current again")
         self._fails = False
-        if rows:
-            self.lists.take_up(rows)
+        if newer.are_all:
+            self.lists.begin_anew(newer.rows)
+            logger.info("lists were read anew: somebody on them was erased")
+        elif newer.rows:
+            self.lists.take_up(newer.rows)
             # How many, and never whose.
-            logger.info("changes of lists are in force: %d", len(rows))
+            logger.info("changes of lists are in force: %d", len(newer.rows))
         self._looked = began
 
     def _look_at_rules(self) -> None:

@@ -1,4 +1,8 @@
-"""The table of lists: a row for each value that was added or taken back, with who and why; none is ever changed."""
+"""The table of lists: a row for each value that was added or taken back, with who and why; none is ever changed.
+
+But for persons who were erased: their rows are written anew, under a pseudonym and with new numbers, so that whoever
+reads along sees it.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +20,9 @@ THERE = "SELECT to_regclass('public.entity_lists') IS NOT NULL AS there"
 CLOCK = "SELECT clock_timestamp() AS now"
 NEWEST = "SELECT coalesce(max(number), 0) AS last FROM entity_lists"
 NEWER = """
-SELECT number, change, list, action, entity, value, since, until FROM entity_lists
-WHERE number > ($1::jsonb ->> 'last')::bigint ORDER BY number
+SELECT number, change, list, action, entity, value, since, until,
+    EXISTS (SELECT FROM erased_entities e WHERE e.entity = l.entity AND e.pseudonym = l.value) AS is_erased
+FROM entity_lists l WHERE number > ($1::jsonb ->> 'last')::bigint ORDER BY number
 """
 # The last row about each value says what holds.
 STANDING = """
@@ -149,19 +154,34 @@ def standing_entries(session: Session, list_name: str | None = None) -> list[dic
     return rows
 
 
-def newer_rows(session: Session, last: int) -> Sequence[dict[str, Any]]:
-    """The rows after a number, in their order; none where the database has no such table yet.
+@dataclass(frozen=True)
+class Newer:
+    """What was said since a number.
+
+    Attributes:
+        rows: in their order.
+        are_all: whether these are all rows that there are, because one from before was rewritten.
+    """
+
+    rows: Sequence[dict[str, Any]] = ()
+    are_all: bool = False
+
+
+def newer_rows(session: Session, last: int) -> Newer:
+    """The rows after a number; none where the database has no such table yet.
 
     Raises:
         AskedError: when the database cannot be read.
     """
 
-    def read(ask: Ask) -> list[dict[str, Any]]:
+    def read(ask: Ask) -> Newer:
         if not last and not ask(THERE)["there"][0].as_py():
-            return []
+            return Newer()
         if int(ask(NEWEST)["last"][0].as_py()) <= last:
-            return []
-        rows: list[dict[str, Any]] = ask(NEWER, {"last": last}).to_pylist()
-        return rows
+            return Newer()
+        rows = ask(NEWER, {"last": last}).to_pylist()
+        if last and any(row["is_erased"] for row in rows):
+            return Newer(ask(NEWER, {"last": 0}).to_pylist(), are_all=True)
+        return Newer(rows)
 
     return session.transact(read)

@@ -70,6 +70,12 @@ class EntityLists:
                 of.pop(row["value"], None)
             self.last = max(self.last, row["number"])
 
+    def begin_anew(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Puts all rows, as `take_up` has them, in the place of what was there: some were rewritten."""
+        new = EntityLists(self.last)
+        new.take_up(rows)
+        self._of, self.last = new._of, new.last
+
     def entities(self) -> list[str]:
         """Those of which a value is listed."""
         return [entity for entity, of in list(self._of.items()) if of]

@@ -1,9 +1,11 @@
 """Erasing a person: what there is of one, a pseudonym in its place, and what is left for people to do.
 
 The order is what makes it safe to repeat. The person is entered first: from then on nothing is written under the name,
-whoever writes. Then come the stored months, one by one, then everything else; a command that is killed in between is
-given again. The ledger is told last. Rows stay, because what was counted and learned from them stays true with a
-pseudonym: a month keeps its number of rows and its name, and nothing becomes stale.
+whoever writes. Then come files and texts, then the rows that are made of others. Then the ledger is told, and last come
+scores, lists and transactions: whoever was not erased to the end is still found there, also by a restore, which knows
+no identifier and looks for those whose hash it has. A command that is killed in between is given again. Rows stay,
+because what was counted and learned from them stays true with a pseudonym: a month keeps its number of rows and its
+name, and nothing becomes stale.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -42,7 +44,7 @@ from fraud_assets.adapters.people.files import (
     search_rows,
 )
 from fraud_assets.adapters.people.key import KEY_BYTES, read_key
-from fraud_assets.adapters.people.texts import find_in_ledger, find_texts, rename_texts, rewrite_tables
+from fraud_assets.adapters.people.texts import LEFT, find_in_ledger, find_texts, rename_texts, rewrite_tables, texts_of
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import COLUMNS, MonthStore, open_store
 from fraud_assets.adapters.sources import FolderSource, open_source
@@ -188,8 +190,9 @@ def erase(
     )  # fmt: skip
     person = replace(looked_for, erased=_alone(entry, key), pseudonym=entry.pseudonym)
     keep_entries(store.database)
-    changed = _rename(settings, store, person, progress)
-    _tell_ledger(settings, store, entry, reason, actor, changed)
+    changed = _rename(settings, store, person, progress, lambda counted: _tell_ledger(
+        settings, store, entry, reason, actor, counted
+    ))  # fmt: skip
     with progress.working("looking for what is left"):
         after = find(settings, store, person, backups)
     left = [*after.left, *(f"{n} rows of {where}" for where, n in after.rows.items()), *after.files]
@@ -217,12 +220,25 @@ def erase_again(settings: Settings, store: MonthStore, *, actor: str) -> int:
         return 0
     key, again = read_key(settings.erasure_key_file), 0
     for entity in {entity for entity, _ in known}:
-        statement = sql.SQL("SELECT DISTINCT {}::text FROM raw_transactions").format(sql.Identifier(entity))
-        for (identifier,) in store.database.rows("raw_transactions", statement):
-            if identifier is not None and (entity, hash_of(key, entity, identifier)) in known:
+        for identifier in _named(store, entity):
+            if (entity, hash_of(key, entity, identifier)) in known:
                 erase(settings, entity, identifier, reason="erased before the restore", actor=actor)
                 again += 1
     return again
+
+
+def _named(store: MonthStore, entity: str) -> list[str]:
+    """Everybody who is named where persons are renamed last: in transactions, scores and lists."""
+    column = sql.Identifier(entity)
+    found: set[str | None] = set()
+    for table, statement, given in (
+        ("raw_transactions", sql.SQL("SELECT DISTINCT {}::text FROM raw_transactions").format(column), []),
+        ("recent_transactions", sql.SQL("SELECT DISTINCT {}::text FROM recent_transactions").format(column), []),
+        ("scored_transactions", sql.SQL("SELECT DISTINCT transaction->>%s FROM scored_transactions"), [entity]),
+        ("entity_lists", sql.SQL("SELECT DISTINCT value FROM entity_lists WHERE entity = %s"), [entity]),
+    ):
+        found |= {identifier for (identifier,) in store.database.rows(table, statement, given)}
+    return sorted(identifier for identifier in found if identifier is not None)
 
 
 def _person(contract: Contract, entity: str, identifier: str) -> Person:
@@ -460,18 +476,87 @@ def _names_persons(table: Table, contract: Contract) -> bool:
     return table.name == QUARANTINE or bool(set(contract.entities) & set(table.schema.names))
 
 
-def _rename(settings: Settings, store: MonthStore, person: Person, progress: Progress) -> Found:
-    """Renames the person everywhere; what was changed, and what could not be."""
+LAST_TABLE = "raw_transactions"
+"""Renamed after all other tables of months."""
+
+
+def _rename(
+    settings: Settings, store: MonthStore, person: Person, progress: Progress, tell: Callable[[Found], None]
+) -> Found:
+    """Renames the person everywhere; what was changed, and what could not be.
+
+    Args:
+        settings: of the home.
+        store: the tables.
+        person: who.
+        progress: hears of it.
+        tell: tells the ledger, when only the places are left by which a restore finds who is not erased yet.
+    """
     changed, contract = Found(), store.contract
-    for name, make in TABLES.items():
-        counts = _by_month(store, make(contract), person)
-        for month in sorted(counts):
-            with progress.working(name, month):
-                _rename_month(store, make(contract), month, person)
-            changed.months.setdefault(name, {})[month] = counts[month]
-    touched: set[tuple[str, str]] = set()
-    with progress.working("scores, labels and texts"), store.database.session() as connection:
-        scored = _scored(connection, contract, person)
+    with progress.working("files"):
+        _rename_files(settings, person, contract, changed)
+    touched = set[tuple[str, str]]()
+    with progress.working("texts"):
+        if is_distinct(person.identifier):
+            texts = find_texts(store.database, person.identifier, (*LEFT, *ANCHORS))
+            with store.database.session() as connection:
+                rename_texts(connection, texts, person.identifier, person.pseudonym)
+            changed.rows |= {text.where: text.n for text in texts}
+            touched |= {(text.schema, text.table) for text in texts}
+        with store.database.session() as connection:
+            refused = _refused_labels(connection, contract, person)
+            connection.cursor().executemany(
+                "UPDATE public.quarantined_labels SET original = %s WHERE number = %s",
+                [(text, number) for number, text in refused],
+            )
+        if refused:
+            changed.rows["quarantined_labels"] = len(refused)
+            touched.add(("public", "quarantined_labels"))
+    for name in [one for one in TABLES if one != LAST_TABLE]:
+        _rename_months(store, name, person, progress, changed)
+    with progress.working("writing tables anew"):
+        changed.left += rewrite_tables(store.database, touched)
+    if last := _by_month(store, store.table(LAST_TABLE), person):
+        changed.months[LAST_TABLE] = dict(sorted(last.items()))
+    tell(changed)
+    with progress.working("scores and lists"):
+        touched = _rename_anchors(store, person, changed)
+    _rename_months(store, LAST_TABLE, person, progress, changed)
+    with progress.working("writing tables anew"):
+        changed.left += [said for said in rewrite_tables(store.database, touched) if said not in changed.left]
+    return changed
+
+
+def _rename_files(settings: Settings, person: Person, contract: Contract, changed: Found) -> None:
+    for path, _ in list(search_rows(settings.workspace, person.entity, person.identifier)):
+        rewrite_rows(path, partial(_renamed_file, person.erased, contract))
+        changed.files.append(str(path))
+    busy = rewrite_spool(settings.scores_path, partial(renamed_line, person.erased, personal_columns(contract)))
+    changed.left += [f"scores wait in {file}, and are renamed when the service sends them" for file in busy]
+    if is_distinct(person.identifier):
+        for path in list(search(settings.workspace, person.identifier, [settings.postgres_folder])):
+            if can_be_changed(path):
+                rename_in(path, person.identifier, person.pseudonym)
+                changed.files.append(str(path))
+
+
+def _rename_months(store: MonthStore, name: str, person: Person, progress: Progress, changed: Found) -> None:
+    table = store.table(name)
+    counts = _by_month(store, table, person)
+    for month in sorted(counts):
+        with progress.working(name, month):
+            _rename_month(store, table, month, person)
+        changed.months.setdefault(name, {})[month] = counts[month]
+
+
+# Where a restore looks for persons who are not erased to the end, besides the transactions of months.
+ANCHORS = ("recent_transactions", "scored_transactions", "entity_lists")
+
+
+def _rename_anchors(store: MonthStore, person: Person, changed: Found) -> set[tuple[str, str]]:
+    """Renames the person in scores and lists, in one transaction; the tables that were changed."""
+    with store.database.session() as connection:
+        scored = _scored(connection, store.contract, person)
         connection.cursor().executemany(
             "UPDATE public.scored_transactions SET transaction = %s::json, features = %s::json, "
             "more_features = %s::json WHERE number = %s",
@@ -479,41 +564,27 @@ def _rename(settings: Settings, store: MonthStore, person: Person, progress: Pro
         )
         recent = _recent(connection, person)
         if recent:
-            _rename_recent(connection, contract, person)
-        refused = _refused_labels(connection, contract, person)
-        connection.cursor().executemany(
-            "UPDATE public.quarantined_labels SET original = %s WHERE number = %s",
-            [(text, number) for number, text in refused],
-        )
+            _rename_recent(connection, store.contract, person)
+        # As whoever adds to lists does: numbers become visible in their order.
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.entity_lists'))")
         listed = _listed(connection, person)
-        connection.execute(
-            "UPDATE public.entity_lists SET value = %s WHERE number = ANY(%s)", [person.pseudonym, listed]
-        )
-        for where, rows in (("scored_transactions", scored), ("recent_transactions", recent),
-                            ("quarantined_labels", refused), ("entity_lists", listed)):  # fmt: skip
-            if rows:
-                changed.rows[where] = len(rows)
-                touched.add(("public", where))
-    if is_distinct(person.identifier):
-        texts = find_texts(store.database, person.identifier)
-        with store.database.session() as connection:
-            rename_texts(connection, texts, person.identifier, person.pseudonym)
-        changed.rows |= {text.where: text.n for text in texts}
-        touched |= {(text.schema, text.table) for text in texts}
-    with progress.working("files"):
-        for path, _ in list(search_rows(settings.workspace, person.entity, person.identifier)):
-            rewrite_rows(path, partial(_renamed_file, person.erased, contract))
-            changed.files.append(str(path))
-        busy = rewrite_spool(settings.scores_path, partial(renamed_line, person.erased, personal_columns(contract)))
-        changed.left += [f"scores wait in {file}, and are renamed when the service sends them" for file in busy]
+        # With new numbers, by which running services notice.
+        connection.execute(RELISTED, {"numbers": listed, "value": person.pseudonym})
         if is_distinct(person.identifier):
-            for path in list(search(settings.workspace, person.identifier, [settings.postgres_folder])):
-                if can_be_changed(path):
-                    rename_in(path, person.identifier, person.pseudonym)
-                    changed.files.append(str(path))
-    with progress.working("writing tables anew"):
-        changed.left += rewrite_tables(store.database, touched)
-    return changed
+            texts = texts_of(connection, person.identifier, lambda table: table in ANCHORS)
+            rename_texts(connection, texts, person.identifier, person.pseudonym)
+            changed.rows |= {text.where: text.n for text in texts}
+    counts = dict(zip(ANCHORS, (len(recent), len(scored), len(listed)), strict=True))
+    found = {name: n for name, n in counts.items() if n}
+    changed.rows |= found
+    return {("public", name) for name in found}
+
+
+RELISTED = """
+WITH gone AS (DELETE FROM public.entity_lists WHERE number = ANY(%(numbers)s) RETURNING *)
+INSERT INTO public.entity_lists (recorded_at, change, list, action, entity, value, reason, actor, since, until)
+SELECT recorded_at, change, list, action, entity, %(value)s, reason, actor, since, until FROM gone ORDER BY number
+"""
 
 
 def _renamed_file(erased: Erased, contract: Contract, rows: pa.Table) -> pa.Table:

@@ -97,7 +97,7 @@ def test_who_reads_along_gets_each_row_once_in_order_while_several_write(
     with ThreadPoolExecutor(3) as pool:
         writers = [pool.submit(write, first) for first in (100, 200, 300)]
         while not all(one.done() for one in writers) or len(seen) < 60:
-            rows = newer_rows(session, lists.last)
+            rows = newer_rows(session, lists.last).rows
             lists.take_up(rows)
             seen += [row["number"] for row in rows]
             for one in writers:
@@ -115,7 +115,7 @@ def test_a_database_without_the_table_has_no_lists(server: object) -> None:
         connection.execute("ALTER TABLE entity_lists RENAME TO elsewhere")
     try:
         with lists_session(bare.url) as opened:
-            assert newer_rows(opened, 0) == []
+            assert newer_rows(opened, 0).rows == ()
     finally:
         with bare.session() as connection:
             connection.execute("ALTER TABLE elsewhere RENAME TO entity_lists")

@@ -1,6 +1,9 @@
 """Erasing a person from stored months: nobody else's rows change, nothing becomes stale, and nobody comes back."""
 
 import json
+import signal
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -8,11 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from fraud_assets.adapters.backups.dump import MARK
+from fraud_assets.adapters.guards.stored_lists import newer_rows
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.core.digests import digest_table
+from fraud_assets.core.guards.lists import EntityLists
 from fraud_assets.core.lineage.staleness import find_stale
 from fraud_assets.core.people.pseudonyms import ErasureError
+from fraud_assets.settings import PROJECT_ROOT
 from fraud_assets.workflows.backups.restore import settle_restore
+from fraud_assets.workflows.guards.lists import lists_session
 from fraud_assets.workflows.labels import quarantine
 from fraud_assets.workflows.people import erase as erasing
 from fraud_assets.workflows.people.erase import erase, erase_again, look
@@ -220,3 +227,73 @@ def test_a_month_s_digest_is_that_of_its_rows(settings, store):
     written = store.versions("raw_transactions", "2025-01").to_pylist()[-1]
     assert written["digest"] == digest_table(rows, ignore=table.volatile)
     assert written["written_at"] > datetime.now(UTC) - timedelta(minutes=5)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from fraud_assets.adapters.postgres.months import open_store
+from fraud_assets.settings import Settings
+from fraud_assets.workflows.people import erase as erasing
+
+home, contract, url, step = sys.argv[1:]
+real = getattr(erasing, step)
+
+def killed(*given):
+    real(*given)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(erasing, step, killed)
+settings = Settings(home=Path(home), contract=Path(contract), database_url=url)
+erasing.erase_again(settings, open_store(settings, writing=True), actor="ada")
+"""
+
+
+def come_back(settings, store, delivered):
+    """As after a restore: no erasure is known, and the person is in transactions, a score, a list and a file."""
+    with store.database.session() as connection:
+        connection.execute("DELETE FROM erased_entities")
+        connection.execute("UPDATE scored_transactions SET transaction = %s", [json.dumps({"customer_id": PERSON})])
+        connection.execute("UPDATE entity_lists SET value = %s WHERE value <> '5'", [str(PERSON)])
+    store.replace_months("raw_transactions", delivered["2025-01"], ["2025-01"])
+    file = settings.artifacts / "run" / "predictions.parquet"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"customer_id": [PERSON, 5], "score": [0.25, 0.5]}), file)
+    return file
+
+
+@pytest.mark.parametrize("step", ["_rename_files", "_rename_anchors"])
+def test_a_kill_after_a_restore_leaves_nobody_behind(settings, store, delivered, step):
+    """When they were erased again in transactions first, what was killed then was not found again."""
+    erase(settings, "customer", str(PERSON), reason=REASON, actor="ada")
+    file = come_back(settings, store, delivered)
+    given = [str(settings.home), str(settings.contract_path), store.database.url, step]
+    done = subprocess.run([sys.executable, "-c", KILLED, *given], cwd=PROJECT_ROOT, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert str(PERSON) in "".join(everything(store.database).values())
+    assert erase_again(settings, store, actor="ada") == 1
+    assert str(PERSON) not in "".join(everything(store.database).values())
+    assert PERSON not in pq.read_table(file)["customer_id"].to_pylist()
+    assert erase_again(settings, store, actor="ada") == 0
+
+
+def test_who_came_back_in_scores_or_on_a_list_alone_is_erased_again(settings, store, delivered):
+    erase(settings, "customer", str(PERSON), reason=REASON, actor="ada")
+    with store.database.session() as connection:
+        connection.execute("UPDATE entity_lists SET value = %s WHERE value <> '5'", [str(PERSON)])
+    assert erase_again(settings, store, actor="ada") == 1
+    assert str(PERSON) not in "".join(everything(store.database).values())
+
+
+def test_whoever_reads_lists_along_notices_an_erasure(settings, store):
+    lists = EntityLists()
+    with lists_session(store.database.url) as session:
+        lists.take_up(newer_rows(session, 0).rows)
+        soon = datetime.now(UTC) + timedelta(minutes=1)
+        assert dict(lists.found("customer_id", [PERSON, 5], "block", soon)) == {0: "bad", 1: "bad"}
+        erase(settings, "customer", str(PERSON), reason=REASON, actor="ada")
+        newer = newer_rows(session, lists.last)
+        assert newer.are_all
+        lists.begin_anew(newer.rows)
+        assert dict(lists.found("customer_id", [PERSON, 5], "block", soon)) == {1: "bad"}
+        assert newer_rows(session, lists.last).rows == ()
