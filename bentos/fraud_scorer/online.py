@@ -59,7 +59,9 @@ class Online:
         self._for_one: History | None = None
         self._watcher: Watcher | None = None
         if url and contract.entities:
-            self._watcher = Watcher(self.store, History(url, contract, name="fraud watcher"), contract)
+            self._watcher = Watcher(
+                self.store, History(url, contract, name="fraud watcher", more=self._recent), contract
+            )
             # Two, so that what is read for one customer does not wait for a request of ten thousand.
             self._history = History(url, contract, name="fraud scorer", more=self._recent)
             self._for_one = History(url, contract, name="fraud memory", more=self._recent)

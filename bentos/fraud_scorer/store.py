@@ -11,12 +11,14 @@ import math
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
 from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.lineage.tables import personal_columns
+from fraud_assets.core.people.pseudonyms import Erased
 from fraud_assets.core.units import MICROSECONDS_PER_DAY
 
 if TYPE_CHECKING:
@@ -63,10 +65,7 @@ class Lately:
         key = row["transaction_id"]
         if key in self._rows:
             return False
-        self._rows[key] = row
-        for entity in self._entities:
-            if row[entity] is not None:
-                self._of.setdefault((entity, row[entity]), {})[key] = None
+        self._enter(key, row)
         if written:
             self._written.append((time.monotonic(), key))
         else:
@@ -74,6 +73,31 @@ class Lately:
             if len(self._unwritten) > MOST_UNWRITTEN:
                 self._remove(next(iter(self._unwritten)))
         return True
+
+    def rename(self, renamed: Callable[[Mapping[str, Any]], Mapping[str, Any] | None]) -> None:
+        """Puts other values in the place of transactions.
+
+        Args:
+            renamed: gives them; None where a transaction stays.
+        """
+        for key, row in list(self._rows.items()):
+            if (new := renamed(row)) is not None:
+                self._leave(key, row)
+                self._enter(key, new)
+
+    def _enter(self, key: Any, row: Mapping[str, Any]) -> None:
+        self._rows[key] = row
+        for entity in self._entities:
+            if row[entity] is not None:
+                self._of.setdefault((entity, row[entity]), {})[key] = None
+
+    def _leave(self, key: Any, row: Mapping[str, Any]) -> None:
+        for entity in self._entities:
+            of = self._of.get((entity, row[entity]))
+            if of is not None:
+                of.pop(key, None)
+                if not of:
+                    del self._of[entity, row[entity]]
 
     def table(self, wanted: Iterable[tuple[str, Any]]) -> pa.Table:
         """The transactions of some entities, each once; columns of `Contract.transactions_schema`."""
@@ -112,12 +136,7 @@ class Lately:
         if row is None:
             return
         self._unwritten.pop(key, None)
-        for entity in self._entities:
-            of = self._of.get((entity, row[entity]))
-            if of is not None:
-                of.pop(key, None)
-                if not of:
-                    del self._of[entity, row[entity]]
+        self._leave(key, row)
 
 
 class PastStore:
@@ -145,6 +164,7 @@ class PastStore:
         self._judged_by: dict[Any, set[Key]] = {}
         self._bytes = 0
         self._version = 0
+        self._erased = Erased()
         self._wanted: dict[Key, int] = {}
         # Of each reading that is under way, what was taken up since it began.
         self._meanwhile: list[list[Single]] = []
@@ -166,6 +186,44 @@ class PastStore:
         """Notes that what is stored has changed: every past is read anew before it is used."""
         with self._lock:
             self._version += 1
+
+    # Forgetting persons
+
+    def erase(self, erased: Erased) -> None:
+        """Forgets persons who were erased; from now on they are looked up each time, and remembered by no name.
+
+        Args:
+            erased: everybody.
+        """
+        with self._lock:
+            self._erased = erased
+            for key in [key for key in self._pasts if self._is_erased(key)]:
+                self._forget(key)
+            self.lately.rename(self._renamed)
+            # Pasts of others may name them as those who spent.
+            self._version += 1
+
+    def forget_all(self) -> None:
+        """Forgets every past."""
+        with self._lock:
+            for key in list(self._pasts):
+                self._forget(key)
+
+    def _is_erased(self, key: Key) -> bool:
+        if not self._erased:
+            return False
+        group, values = key
+        names = self.kernel.groups[group].entities
+        return any(self._erased.pseudonym(name, value) is not None for name, value in zip(names, values, strict=True))
+
+    def _renamed(self, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """A transaction of somebody who was erased, without what names the person; None for anybody else's."""
+        if not self._erased or self._erased.values(row) is None:
+            return None
+        rows = pa.Table.from_pylist([dict(row)], schema=self._contract.transactions_schema())
+        personal = personal_columns(self._contract)
+        (new,) = self._erased.renamed(rows, tuple(self._contract.entities), personal).to_pylist()
+        return dict(new)
 
     # Asking
 
@@ -228,7 +286,7 @@ class PastStore:
         # What a month holds already counts as it is stored there, whatever a request says of it.
         if not written and any(past is not None and not lacks for past, lacks in zip(pasts, lacking, strict=True)):
             return
-        if not self.lately.add(single.row, written=written):
+        if not self.lately.add(self._renamed(single.row) or single.row, written=written):
             return
         for reading in self._meanwhile:
             reading.append(single)
@@ -347,6 +405,9 @@ class PastStore:
     def _keep(self, key: Key, past: Past, version: int, *, asked: bool) -> None:
         if key in self._pasts:
             self._release(key, self._pasts[key][0])
+        if self._is_erased(key):
+            self._pasts.pop(key, None)
+            return
         self._pasts[key] = (past, version)
         if asked:
             self._pasts.move_to_end(key)

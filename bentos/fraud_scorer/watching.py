@@ -1,7 +1,7 @@
 """What keeps remembered pasts current: a thread that looks for changed months and tells other workers what was scored.
 
 Ten times a second it stores what this process has scored, takes up what other processes have, and looks whether a
-month of transactions or labels was replaced. Which months are swapped, and how, belongs to
+month of transactions or labels was replaced, or a person was erased. Which months are swapped, and how, belongs to
 `fraud_assets.adapters.postgres.month_writer`.
 """
 
@@ -15,9 +15,11 @@ import pyarrow as pa
 from prometheus_client import Gauge
 
 from bentos.fraud_scorer.store import PastStore
+from fraud_assets.adapters.online.erased import ErasedPersons
 from fraud_assets.adapters.online.history import History, HistoryError
 from fraud_assets.adapters.online.recent import RecentTransactions
 from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.people.pseudonyms import ErasureError
 
 logger = logging.getLogger("bentoml.fraud_scorer")
 
@@ -54,7 +56,7 @@ class Watcher:
             contract: of the transactions.
         """
         self._store, self._history = store, history
-        self._recent = RecentTransactions(history, contract)
+        self._recent, self._erased = RecentTransactions(history, contract), ErasedPersons(history)
         self._months: dict[int, tuple[str, bool]] | None = None
         self._looked = -float("inf")
         self._prepared, self._refused_at = False, -float("inf")
@@ -101,6 +103,8 @@ class Watcher:
             BYTES.set(self._store.nbytes)
             AGE.set(self.age)
             try:
+                # Before what cannot be written without the key.
+                self._look_at_erased()
                 self._write()
                 if not over:
                     with self._lock:
@@ -138,6 +142,15 @@ class Watcher:
             finally:
                 self._store.outdate()
         self._looked = began
+
+    def _look_at_erased(self) -> None:
+        """Lets the store forget persons who were erased."""
+        try:
+            if (erased := self._erased.newer()) is not None:
+                self._store.erase(erased)
+        except ErasureError as error:
+            logger.error("who was erased cannot be told apart, so nobody is remembered: %s", error)
+            self._store.forget_all()
 
     def _prepare(self) -> None:
         if self._prepared or time.monotonic() - self._refused_at < PREPARE_SECONDS:

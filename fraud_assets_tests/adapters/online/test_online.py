@@ -12,6 +12,8 @@ from prometheus_client import REGISTRY
 
 from bentos.fraud_scorer.online import Online
 from fraud_assets.adapters.online.history import HistoryError
+from fraud_assets.adapters.people.book import add_entry, key_of
+from fraud_assets.adapters.people.key import KEY_VARIABLE
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets_tests.adapters.online.test_history_names import CONTRACT as NAMES
@@ -258,3 +260,42 @@ def test_metrics_say_where_history_came_from(store):
         time.sleep(0.3)
         assert REGISTRY.get_sample_value("fraud_scorer_history_bytes") == one.store.nbytes
         assert REGISTRY.get_sample_value("fraud_scorer_history_age_seconds") < 1
+
+
+def test_who_is_erased_is_forgotten_within_a_second_and_remembered_by_no_name(store, monkeypatch):
+    database = store.database
+    monkeypatch.setenv(KEY_VARIABLE, str(database.erasure_key))
+    with workers(database.url) as (one, other):
+        for number, worker in enumerate((one, other, one), start=2):
+            count(worker, row(number, minutes=number, customer=7))
+            count(worker, row(f"of-8-{number}", minutes=number, customer=8))
+        add_entry(database, key_of(database), "customer_id", "7", is_number=True, actor="ada", reason="asked for")
+        with database.session() as connection:
+            # As erasing does next.
+            connection.execute("UPDATE recent_transactions SET customer_id = -5 WHERE customer_id = 7")
+
+        def remembered(worker):
+            rows = worker.store.lately.table([("customer_id", 7)]).num_rows
+            return {values for _, values in worker.store._pasts if 7 in values}, rows
+
+        for worker in (one, other):
+            within_a_second(lambda worker=worker: remembered(worker), (set(), 0))
+        # Asked for again, and once more: answered, and still not remembered.
+        for number in (10, 11):
+            assert count(one, row(number, minutes=number, customer=7)) == 0
+        assert remembered(one) == (set(), 0)
+        assert count(one, row(12, minutes=12, customer=8)) == 3
+        stored = (
+            "SELECT customer_id FROM recent_transactions WHERE transaction_id IN ('t10', 't11') AND customer_id < 0"
+        )
+        within_a_second(lambda: len(database.rows("recent_transactions", stored)), 2)
+
+
+def test_without_the_key_nobody_is_remembered_from_before_an_erasure(store, monkeypatch, tmp_path):
+    database = store.database
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    with workers(database.url, 1) as (worker,):
+        count(worker, row(2, minutes=2, customer=7))
+        assert len(worker.store) > 0
+        add_entry(database, key_of(database), "customer_id", "7", is_number=True, actor="ada", reason="asked for")
+        within_a_second(lambda: len(worker.store), 0)
