@@ -47,6 +47,7 @@ LONG = tuple(
         "test_why_not",
         "test_benchmarks",
         "test_dagster_ui",
+        "test_process_set",
         "test_end_to_end",
         "test_service",
         "test_scores_circle",
