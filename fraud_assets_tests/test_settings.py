@@ -115,6 +115,24 @@ def test_where_little_is_known_of_months_a_limit_is_never_laxer_than_where_much_
     assert (strict.unsure_drift_p, strict.unsure_watch_p) == (0.0001, 0.0002)
 
 
+@pytest.mark.parametrize(
+    ("database", "other", "same"),
+    [
+        ("postgresql://fraud@db:5432/fraud", "postgresql://dagster:x@db/fraud?sslmode=require", True),
+        ("postgresql://fraud@db/fraud", "postgresql://dagster@db/dagster", False),
+        ("postgresql://fraud@db/fraud", "postgresql://dagster@db:5433/fraud", False),
+        ("postgresql://fraud@/fraud?host=/a", "postgresql://dagster@/fraud?host=/b", False),
+        (None, "postgresql://dagster@db/fraud", False),
+    ],
+)
+def test_dagsters_user_is_one_of_the_platform_s_own_database(database: str | None, other: str, same: bool) -> None:
+    if same:
+        assert Settings(database_url=database, dagster_url=other).dagster_url == other
+    else:
+        with pytest.raises(ValueError, match="have to name the same database"):
+            Settings(database_url=database, dagster_url=other)
+
+
 ENTRANCES = {
     "fraud_assets/settings.py": "reads them",
     "fraud_assets/cli/base.py": "a command",
