@@ -160,7 +160,7 @@ def test_where_a_model_is_live_its_rule_is_stated_with_what_it_promised(tmp_path
 
     from rich.console import Console
 
-    from fraud_assets.cli.tables import show_status
+    from fraud_assets.cli.tables.status import show_status
     from fraud_assets.core.models.decision_threshold import choose_threshold
     from fraud_assets.core.statistics.costs import Costs
     from fraud_assets.workflows.status import _decisions

@@ -21,7 +21,7 @@ def list_of_alerts(
 ) -> None:
     """Alerts by channel: sent, still waiting, or given up."""
     from fraud_assets.adapters.postgres.database import open_database
-    from fraud_assets.cli.tables import show_alerts
+    from fraud_assets.cli.tables.retraining import show_alerts
     from fraud_assets.workflows.alerts import AlertStore, list_alerts, open_channels
 
     with clear_errors():

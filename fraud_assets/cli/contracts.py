@@ -27,7 +27,7 @@ def check_contract(
     as_json: Json = False,
 ) -> None:
     """Explain a contract, and show what it makes of the data; writes nothing."""
-    from fraud_assets.cli.tables import show_contract, show_data_check
+    from fraud_assets.cli.tables.contracts import show_contract, show_data_check
     from fraud_assets.workflows.new_source.contract_files import check_contract
 
     with clear_errors():

@@ -29,7 +29,7 @@ def add_labels(
     from datetime import UTC, datetime
 
     from fraud_assets.adapters.postgres.months import open_store
-    from fraud_assets.cli.tables import show_added
+    from fraud_assets.cli.tables.labels import show_added
     from fraud_assets.workflows.labels import add_file
     from fraud_assets.workflows.runs.refresh import open_stale
     from fraud_assets.workflows.status import as_row
@@ -54,7 +54,7 @@ def label_completeness(
 ) -> None:
     """How many frauds of each month are known at a month's end, and how many are still expected."""
     from fraud_assets.adapters.postgres.months import open_store
-    from fraud_assets.cli.tables import show_completeness
+    from fraud_assets.cli.tables.labels import show_completeness
     from fraud_assets.workflows.labels import completeness_rows, read_completeness
 
     with clear_errors():

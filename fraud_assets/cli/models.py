@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from fraud_assets.cli.base import Json, app, clear_errors, console, graph, open_settings, print_json
-from fraud_assets.cli.tables import show_prunable
+from fraud_assets.cli.tables.models import show_prunable
 
 ledger_commands = typer.Typer(invoke_without_command=True, help="What happened to each model, when, by whom and why.")
 
@@ -126,7 +126,7 @@ def reproduce(
     from fraud_assets.adapters.mlflow import Registry
     from fraud_assets.adapters.postgres.ledger import LedgerStore
     from fraud_assets.adapters.postgres.months import open_store
-    from fraud_assets.cli.tables import show_reproduction
+    from fraud_assets.cli.tables.models import show_reproduction
     from fraud_assets.workflows.models.reproduce import export_frame
     from fraud_assets.workflows.models.reproduce import reproduce as made_again
 
@@ -255,7 +255,7 @@ def ledger(context: typer.Context, as_json: Json = False) -> None:
         return
     from fraud_assets.adapters.postgres.database import open_database
     from fraud_assets.adapters.postgres.ledger import LedgerStore
-    from fraud_assets.cli.tables import show_ledger
+    from fraud_assets.cli.tables.models import show_ledger
 
     with clear_errors():
         settings = open_settings()
@@ -277,7 +277,7 @@ def verify(
     from fraud_assets.adapters.mlflow import Registry
     from fraud_assets.adapters.postgres.database import open_database
     from fraud_assets.adapters.postgres.ledger import LedgerStore
-    from fraud_assets.cli.tables import show_verification
+    from fraud_assets.cli.tables.models import show_verification
     from fraud_assets.workflows.models.heads import verify_ledger
 
     with clear_errors():

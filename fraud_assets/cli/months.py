@@ -88,7 +88,7 @@ def _rule(settings: Settings, version: int) -> DecisionRule | None:
 
 def show_platform(settings: Settings) -> None:
     """Shows it to people."""
-    from fraud_assets.cli.tables import show_status
+    from fraud_assets.cli.tables.status import show_status
 
     show_status(console, read_platform(settings))
 
@@ -102,7 +102,7 @@ def refresh(
 ) -> None:
     """Rebuild what is stale, and nothing else: months whose labels or earlier months have changed since."""
     from fraud_assets.cli.progress import ShownProgress
-    from fraud_assets.cli.tables import show_refresh
+    from fraud_assets.cli.tables.status import show_refresh
     from fraud_assets.workflows.runs.refresh import refresh_months
 
     with clear_errors():
@@ -125,7 +125,7 @@ def versions(
 ) -> None:
     """Every version of a table's months: when and by which run it was written, and what changed."""
     from fraud_assets.adapters.postgres.months import open_store
-    from fraud_assets.cli.tables import show_versions
+    from fraud_assets.cli.tables.status import show_versions
     from fraud_assets.workflows.status import read_versions
 
     with clear_errors():

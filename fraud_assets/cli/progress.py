@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from fraud_assets.cli.tables import remark_line
+from fraud_assets.cli.tables.status import remark_line
 from fraud_assets.core.words import percent
 from fraud_assets.workflows.progress import Progress
 from fraud_assets.workflows.runs.run_months import CHANGES, changes_in_words

@@ -37,7 +37,7 @@ def list_quarantine(
 ) -> None:
     """Rows in quarantine: counts by month and reason, and the first rows."""
     from fraud_assets.adapters.postgres.months import open_store
-    from fraud_assets.cli.tables import show_quarantine
+    from fraud_assets.cli.tables.quarantine import show_quarantine
     from fraud_assets.workflows.quarantine import list_rows
 
     with clear_errors():
@@ -81,7 +81,7 @@ def _decide(
     as_json: bool,
 ) -> None:
     from fraud_assets.adapters.postgres.months import open_store
-    from fraud_assets.cli.tables import show_decided
+    from fraud_assets.cli.tables.quarantine import show_decided
     from fraud_assets.workflows.quarantine import choose_rows, decide
     from fraud_assets.workflows.runs.refresh import open_stale
     from fraud_assets.workflows.status import as_row

@@ -20,7 +20,7 @@ def drift(
 ) -> None:
     """A month's drift report: the verdict, its reasons, and every feature."""
     from fraud_assets.adapters.postgres.months import open_store
-    from fraud_assets.cli.tables import show_drift
+    from fraud_assets.cli.tables.drift import show_drift
     from fraud_assets.workflows.status import read_drift
 
     with clear_errors():
@@ -106,7 +106,7 @@ def explain_decision(
     from fraud_assets.adapters.mlflow import Registry
     from fraud_assets.adapters.postgres.ledger import LedgerStore
     from fraud_assets.adapters.postgres.months import open_store
-    from fraud_assets.cli.tables import show_decision
+    from fraud_assets.cli.tables.models import show_decision
     from fraud_assets.workflows.models.explain_decision import explain_decision as explained
 
     with clear_errors():

@@ -23,7 +23,7 @@ def list_of_retrainings(
     """The drift sensor's decisions: month, time, trigger, reason, and the run that followed."""
     from fraud_assets.adapters.dagster_storage import open_instance
     from fraud_assets.adapters.postgres.database import open_database
-    from fraud_assets.cli.tables import show_retrainings
+    from fraud_assets.cli.tables.retraining import show_retrainings
     from fraud_assets.workflows.retraining import RetrainingStore, list_decisions
 
     with clear_errors():

@@ -28,7 +28,7 @@ def start(
     It asks what only a person can know, and ends with the live model or with what is missing.
     """
     from fraud_assets.cli.progress import ShownProgress
-    from fraud_assets.cli.tables import show_data_check, show_prepared, show_started
+    from fraud_assets.cli.tables.contracts import show_data_check, show_prepared, show_started
     from fraud_assets.workflows.new_source import start as starting
 
     told = Console(stderr=True) if as_json else console

@@ -16,7 +16,7 @@ from rich.console import Console
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore
-from fraud_assets.cli.tables import show_retrainings
+from fraud_assets.cli.tables.retraining import show_retrainings
 from fraud_assets.core.decisions.retraining import DriftSignal, ModelFacts, RetrainingPolicy, Showing, decide_retraining
 from fraud_assets.workflows.retraining import RetrainingStore, list_decisions, read_models
 from fraud_assets_tests.sentences import because

@@ -20,7 +20,7 @@ from fraud_assets.adapters.scores.sink import Sink
 from fraud_assets.adapters.scores.spool import Spool
 from fraud_assets.adapters.scores.state import KeptState, StateFile
 from fraud_assets.adapters.scores.stored import StoredScores
-from fraud_assets.cli.tables import show_status
+from fraud_assets.cli.tables.status import show_status
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.evaluation.evaluation import KnownRows, score_window
 from fraud_assets.core.lineage.staleness import inputs_of

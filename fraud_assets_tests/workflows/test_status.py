@@ -13,7 +13,7 @@ from rich.console import Console
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore, open_store
-from fraud_assets.cli.tables import show_versions, stale_table
+from fraud_assets.cli.tables.status import show_versions, stale_table
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.lineage.staleness import Stale
 from fraud_assets.core.models.live import LiveModel

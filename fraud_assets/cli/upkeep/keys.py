@@ -50,7 +50,7 @@ def add_key(
 def list_keys(as_json: Json = False) -> None:
     """Names, roles and rates of the keys; never a key."""
     from fraud_assets.adapters.key_file import read_keys
-    from fraud_assets.cli.tables import show_keys
+    from fraud_assets.cli.tables.keys import show_keys
 
     with clear_errors():
         there = read_keys(open_settings(create=False).api_keys_file)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from fraud_assets.adapters.mlflow import RegistryError
 from fraud_assets.adapters.postgres.database import Database
-from fraud_assets.cli.tables import show_decision
+from fraud_assets.cli.tables.models import show_decision
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.workflows.models.explain_decision import ExplainedDecision, explain_decision
 from fraud_assets_tests.workflows.models.small_world import MONTHS, SmallWorld, build

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
-from fraud_assets.cli.tables import show_reproduction
+from fraud_assets.cli.tables.models import show_reproduction
 from fraud_assets.core.decisions.ledger import Event
 from fraud_assets.core.models.train_month import train_month
 from fraud_assets.core.models.training_config import TrainingConfig

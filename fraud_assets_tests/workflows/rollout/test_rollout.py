@@ -19,7 +19,7 @@ from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.scores.shadow import ShadowStore
 from fraud_assets.adapters.scores.stored import StoredScores
 from fraud_assets.cli.rollout.replay import show_replay
-from fraud_assets.cli.tables import show_status
+from fraud_assets.cli.tables.status import show_status
 from fraud_assets.core.evaluation.pair import Reviews, compare_pair
 from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.models.scoring import Scorer, ScoringError
