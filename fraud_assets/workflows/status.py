@@ -89,6 +89,7 @@ def read_status(
         ],
         "disagreements": [{"subject": one.subject, "sentence": one.sentence} for one in disagreements],
         "scores": dict(scores) if scores else None,
+        "breaker": _breaker(store, ledger),
     }
 
 
@@ -157,6 +158,17 @@ def reported_month(store: MonthStore, month: str | None) -> str:
         wanted = f"of {month} " if month else ""
         raise ValueError(f"there is no drift report {wanted}yet; stored months: {stored or 'none'}; use `fraud run`")
     return month or stored[-1]
+
+
+def _breaker(store: MonthStore, ledger: LedgerStore) -> dict[str, Any] | None:
+    """Since when and why the champion does not answer as it would."""
+    live = champion_event(ledger.events())
+    if live is None:
+        return None
+    newest = "SELECT event, recorded_at, mode, said FROM breaker_events WHERE model_version = %s ORDER BY number DESC"
+    for event, since, mode, said in store.database.rows("breaker_events", newest, [live.model_version])[:1]:
+        return {"since": since, "mode": mode, "said": said} if event == "opened" else None
+    return None
 
 
 def _champion(

@@ -10,13 +10,15 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
+from fraud_assets.adapters.guards.breaker_events import record_closing, record_opening
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore, open_store
-from fraud_assets.cli.tables.status import show_versions, stale_table
+from fraud_assets.cli.tables.status import breaker_line, show_versions, stale_table
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.lineage.staleness import Stale
 from fraud_assets.core.models.live import LiveModel
+from fraud_assets.workflows.guards.lists import lists_session
 from fraud_assets.workflows.status import as_row, read_drift, read_status, read_versions
 from fraud_assets_tests.sentences import because, said
 
@@ -66,6 +68,23 @@ def test_the_bento_of_a_champion_is_the_one_that_is_named_for_serving(
     ledger.record("promoted", 7, "2025-03", because("by hand"), actor="ada")
     live = LiveModel(version, 1, "a" * 64, f"fraud_scorer:v{version}-0f", "bentos", {})
     assert read_status(empty, ledger, live=live)["champion"]["bento_tag"] == tag
+
+
+def test_an_open_breaker_of_the_champion_is_shown_until_it_is_closed(empty: MonthStore) -> None:
+    ledger = LedgerStore(empty.database)
+    for version in (6, 7):
+        ledger.record("promoted", version, "2025-03", because("by hand"), actor="ada")
+    shown = []
+    with lists_session(empty.database.url) as session:
+        record_opening(session, 6, "review", 200, 180, "an earlier version held much", "a service")
+        shown.append(read_status(empty, ledger)["breaker"])
+        record_opening(session, 7, "previous", 200, 190, "190 of 200 were held", "a service")
+        shown.append(read_status(empty, ledger)["breaker"])
+        record_closing(session, "the feed was mended", "ada")
+        shown.append(read_status(empty, ledger)["breaker"])
+    assert (shown[0], shown[2]) == (None, None)
+    assert (shown[1]["mode"], shown[1]["said"]) == ("previous", "190 of 200 were held")
+    assert "and the previous version answers: 190 of 200 were held. See" in breaker_line(shown[1])
 
 
 def test_the_months_of_a_table_are_those_that_were_run(status: dict[str, Any], world: World) -> None:

@@ -47,6 +47,8 @@ def show_status(console: Console, status: dict[str, Any]) -> None:
         parts += ["", Text(status["removed"][0].upper() + status["removed"][1:] + ".", style="dim")]
     if status["waiting"]:
         parts += ["", *(Text(waiting_line(one), style="yellow") for one in status["waiting"])]
+    if status["breaker"]:
+        parts += ["", Text(breaker_line(status["breaker"]), style="red")]
     if status["scores"]:
         parts += ["", _scores_line(status["scores"])]
     for one in status.get("challengers", []):
@@ -69,6 +71,17 @@ def waiting_line(one: Mapping[str, Any]) -> str:
     return (
         f"Version {one['version']} passed on the evidence of {one['month']} and waits for a person until "
         f"{one['until']:%Y-%m-%d %H:%M} UTC, while {beside}: fraud approve {one['version']} --reason TEXT, or reject"
+    )
+
+
+def breaker_line(breaker: Mapping[str, Any]) -> str:
+    """That the live model does not answer as it would, why, and how to end that."""
+    instead = (
+        "the previous version answers" if breaker["mode"] == "previous" else "what a rule would decline is reviewed"
+    )
+    return (
+        f"The breaker is open since {breaker['since']:%Y-%m-%d %H:%M} UTC, and {instead}: {breaker['said']}. "
+        "See `fraud breaker show`; fraud breaker close --reason TEXT ends it"
     )
 
 
