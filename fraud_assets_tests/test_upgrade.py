@@ -101,7 +101,7 @@ def test_every_row_is_there_after_the_upgrade(upgraded: tuple[World, dict[str, s
     new = {
         "month_leases", "approval_requests", "asked_answers", "scored_transactions", "scored_months", "entity_lists",
         "shadow_scores", "shadow_months", "shadow_progress",
-        "breaker_events", "erased_entities", "erased_digests",
+        "breaker_events", "erased_entities", "erased_digests", "removed_months",
     }  # fmt: skip
     assert {*COUNTS} | new == {table.name for table in CONTROL_TABLES.sorted_tables}
     same = {name: digest for name, digest in world.digests().items() if name not in {VERSION_TABLE, *new, *REWRITTEN}}

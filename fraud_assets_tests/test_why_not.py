@@ -198,6 +198,8 @@ def test_where_a_model_is_live_its_rule_is_stated_with_what_it_promised(tmp_path
         "dead_runs": [],
         "waiting": [],
         "disagreements": [],
+        "removed": "",
+        "breaker": None,
     }
     show_status(Console(file=shown, width=200), status)
     said = plain(shown.getvalue())

@@ -138,7 +138,7 @@ class History:
         *,
         name: str = "fraud history",
         more: More | None = None,
-        statement_seconds: int = STATEMENT_SECONDS,
+        statement_seconds: int | None = None,
     ) -> None:
         """Takes a `postgresql://` URL; connects to nothing yet.
 
@@ -147,7 +147,7 @@ class History:
             contract: says which columns and entities there are.
             name: by which the database's administrator knows the connection.
             more: gives transactions that are in no month yet, of an entity in some spans; a month's come before these.
-            statement_seconds: that a statement may take.
+            statement_seconds: that a statement may take; `STATEMENT_SECONDS` when absent.
 
         Raises:
             ValueError: for a URL of another kind.
@@ -302,7 +302,7 @@ class History:
         Raises:
             HistoryError: when the database cannot be reached, does not answer in time, or refuses.
         """
-        most = CONNECT_SECONDS + self._statement_seconds + ANSWER_SECONDS
+        most = CONNECT_SECONDS + self._limit + ANSWER_SECONDS
         until = min(until, time.monotonic() + most)
         if not self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
             raise self._late()
@@ -313,7 +313,7 @@ class History:
                     raise self._late()
                 try:
                     if self._connection is None:
-                        self._connection = _Connection(self._url, self._name, self._statement_seconds)
+                        self._connection = _Connection(self._url, self._name, self._limit)
                     return self._connection.fetch(sql, parameters, left)
                 except TimeoutError:
                     self._disconnect(wait=False)
@@ -326,6 +326,11 @@ class History:
         finally:
             self._lock.release()
         raise AssertionError("unreachable")
+
+    @property
+    def _limit(self) -> int:
+        """Seconds that a statement may take."""
+        return STATEMENT_SECONDS if self._statement_seconds is None else self._statement_seconds
 
     def _disconnect(self, *, wait: bool = True) -> None:
         if self._connection is not None:

@@ -64,9 +64,9 @@ for line in sys.stdin:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     print("ended with", status, flush=True)
 """
-# How many steps a writer has that replaces an indexed month. A test below fails when there are more. The first three
-# read who was erased.
-STEPS = 31
+# How many steps a writer has that replaces an indexed month. A test below fails when there are more. The first
+# read who was erased and which months lost their rows.
+STEPS = 32
 
 
 @pytest.fixture
