@@ -265,6 +265,7 @@ def test_the_bento_holds_the_sources_it_needs_and_no_others(bento):
         "fraud_assets/adapters/people/key.py",
         "fraud_assets/adapters/scores/shadow.py",
         "fraud_assets/adapters/online/__init__.py",
+        "fraud_assets/adapters/online/connecting.py",
         "fraud_assets/adapters/online/erased.py",
         "fraud_assets/adapters/online/history.py",
         "fraud_assets/adapters/online/recent.py",

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 import adbc_driver_manager
 import pyarrow as pa
 
+from fraud_assets.adapters.online.connecting import connect
 from fraud_assets.adapters.online.history import DATABASE_VARIABLE
 
 logger = logging.getLogger("bentoml.fraud_scorer")
@@ -22,10 +22,6 @@ Ask = Callable[..., pa.Table]
 
 CONNECT_SECONDS = 3
 STATEMENT_SECONDS = 10
-LIMITS = {
-    "connect_timeout": CONNECT_SECONDS, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
-    "tcp_user_timeout": 1000 * STATEMENT_SECONDS,
-}  # fmt: skip
 NO_TABLE, NOT_ALLOWED = "42P01", "42501"
 
 
@@ -60,7 +56,7 @@ class Session:
         for last in (self._connection is None, True):
             try:
                 if self._connection is None:
-                    self._connection = self._connect()
+                    self._connection = connect(self._url, self._name, CONNECT_SECONDS, STATEMENT_SECONDS)
                 return self._once(work)
             except adbc_driver_manager.Error as error:
                 self.close()
@@ -95,23 +91,6 @@ class Session:
         with self._connection.cursor() as cursor:
             cursor.execute(statement, parameters)
             return cursor.fetch_arrow_table()
-
-    def _connect(self) -> Any:
-        # Here, because it brings pandas where that is installed: two seconds at the start of every service.
-        import adbc_driver_postgresql.dbapi as adbc
-
-        given = {name: value for name, value in LIMITS.items() if f"{name}=" not in self._url}
-        limits = "&".join(
-            [*(f"{name}={value}" for name, value in given.items()), f"application_name={quote(self._name)}"]
-        )
-        connection = adbc.connect(f"{self._url}{'&' if '?' in self._url else '?'}{limits}", autocommit=True)
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
     def _refusal(self, error: adbc_driver_manager.Error) -> AskedError:
         # Not the database's own words in the answer: they may have a value in them.

@@ -14,12 +14,12 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
-from urllib.parse import quote
 
 import adbc_driver_manager
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fraud_assets.adapters.online.connecting import connect
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.features.declarations import history_days, spending_entity
 
@@ -95,7 +95,7 @@ class _Connection:
         while (statement := self._asked.get()) is not None:
             try:
                 if connection is None:
-                    connection = self._connect()
+                    connection = connect(self._url, self._name, CONNECT_SECONDS, self._statement_seconds)
                 with connection.cursor() as cursor:
                     cursor.execute(*statement)
                     self._answers.put(cursor.fetch_arrow_table())
@@ -103,22 +103,6 @@ class _Connection:
                 self._answers.put(error)
         if connection is not None:
             connection.close()
-
-    def _connect(self) -> Any:
-        # Here, because it brings pandas where that is installed: two seconds at the start of every
-        # service and every build, for those without a database too.
-        import adbc_driver_postgresql.dbapi as adbc
-
-        limits = f"connect_timeout={CONNECT_SECONDS}&application_name={quote(self._name)}"
-        # Committed at once: an open transaction would keep months from being swapped.
-        connection = adbc.connect(f"{self._url}{'&' if '?' in self._url else '?'}{limits}", autocommit=True)
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(f"SET statement_timeout = '{self._statement_seconds}s'")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
 
 # By entity, of its values `id`, `since` and `until`; and the moment after which nobody waits.

@@ -15,7 +15,8 @@ from typing import Any
 import adbc_driver_manager
 import pyarrow as pa
 
-from fraud_assets.adapters.scores.sink import connect, failed
+from fraud_assets.adapters.online.connecting import connect
+from fraud_assets.adapters.scores.sink import CONNECT_SECONDS, STATEMENT_SECONDS, failed
 
 NAME = "fraud shadow"
 # Rows are numbered before they are there for others to see: of two services, the later number may be seen first.
@@ -178,7 +179,7 @@ class ShadowStore:
         parameters = pa.record_batch([pa.array([one]) for one in given], names=[f"p{at}" for at in range(len(given))])
         try:
             if self._connection is None:
-                self._connection = connect(self._url, NAME)
+                self._connection = connect(self._url, NAME, CONNECT_SECONDS, STATEMENT_SECONDS)
             with self._connection.cursor() as cursor:
                 cursor.execute(statement, parameters)
                 return cursor.fetch_arrow_table()

@@ -12,11 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import adbc_driver_manager
 import pyarrow as pa
 
+from fraud_assets.adapters.online.connecting import connect
 from fraud_assets.adapters.people.key import ERASED, erased_by
 from fraud_assets.core.models.kept_scores import FIELDS, MONTH, renamed_line
 from fraud_assets.core.people.pseudonyms import ErasureError
@@ -27,10 +27,6 @@ CHANNEL = "fraud_scored"
 """Where PostgreSQL tells listeners of new rows: the first and the last number, with a space between."""
 CONNECT_SECONDS = 3
 STATEMENT_SECONDS = 30
-LIMITS = {
-    "connect_timeout": CONNECT_SECONDS, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
-    "tcp_user_timeout": 1000 * STATEMENT_SECONDS,
-}  # fmt: skip
 # PostgreSQL's classes of errors that a row itself causes, and that come again however often it is sent.
 ROW_ERRORS = ("22", "23")
 NO_TABLE, NO_COLUMN = "42P01", "42703"
@@ -131,7 +127,7 @@ class Sink:
     def _renamed(self, lines: Sequence[bytes]) -> Sequence[bytes]:
         """Lines with pseudonyms for persons who were erased."""
         if self._connection is None:
-            self._connection = connect(self._url, "fraud scores")
+            self._connection = connect(self._url, "fraud scores", CONNECT_SECONDS, STATEMENT_SECONDS)
         with self._connection.cursor() as cursor:
             try:
                 cursor.execute(ERASED)
@@ -153,27 +149,6 @@ class Sink:
         with self._connection.cursor() as cursor:
             cursor.execute(INSERT, parameters)
             return int(cursor.fetch_arrow_table()["n"][0].as_py())
-
-
-def connect(url: str, name: str) -> Any:
-    """A connection under a name, on which no statement takes long.
-
-    Raises:
-        adbc_driver_manager.Error: when there is none.
-    """
-    # Here, because it brings pandas where that is installed: two seconds at the start of every service.
-    import adbc_driver_postgresql.dbapi as adbc
-
-    given = {option: value for option, value in LIMITS.items() if f"{option}=" not in url}
-    limits = "&".join([f"{option}={value}" for option, value in given.items()] + [f"application_name={quote(name)}"])
-    connection = adbc.connect(f"{url}{'&' if '?' in url else '?'}{limits}", autocommit=True)
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET statement_timeout = '{STATEMENT_SECONDS}s'")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def failed(error: adbc_driver_manager.Error, url: str) -> SinkError:
