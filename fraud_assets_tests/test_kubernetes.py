@@ -274,7 +274,8 @@ def test_a_pod_is_the_images_user_and_may_little(name: str) -> None:
 
 
 def _mounted() -> dict[str, tuple[list[Any], list[Any]]]:
-    found = {name: (pod["spec"]["containers"][0]["volumeMounts"], pod["spec"]["volumes"]) for (_, name), pod in PODS.items()}  # noqa: E501 # fmt: skip
+    specs = {name: pod["spec"] for (_, name), pod in PODS.items()}
+    found = {name: (spec["containers"][0]["volumeMounts"], spec["volumes"]) for name, spec in specs.items()}
     given = {"code": CODE, "run": LAUNCHER, "daemon": VALUES["dagsterDaemon"], "webserver": VALUES["dagsterWebserver"]}
     return found | {name: (one["volumeMounts"], one["volumes"]) for name, one in given.items()}
 

@@ -225,9 +225,7 @@ def said_of(client, rows):
     return [(answer["decision"], answer["decided_by"]) for answer in ask(client, rows)]
 
 
-def test_lists_and_rules_decide_before_the_model_within_a_second_and_rows_say_who(
-    card_bento, cards, database_url, tmp_path
-):
+def test_lists_and_rules_decide_before_the_model_and_rows_say_who(card_bento, cards, database_url, tmp_path):
     schema.upgrade(database_url)
     contract, transactions, _ = cards
     rows = transaction_rows(transactions.slice(2200, 40))
@@ -255,16 +253,13 @@ def test_lists_and_rules_decide_before_the_model_within_a_second_and_rows_say_wh
         ]  # fmt: skip
 
         def change(name, row, action):
-            began = time.monotonic()
             add_to_list(
                 session, contract, name, [str(row["customer_id"])], entity="customer_id", action=action,
                 reason="seen by the test", until=None, now=datetime.now(UTC),
             )  # fmt: skip
-            return began
 
-        began = change("stolen", chip, "block")
+        change("stolen", chip, "block")
         wait_for(lambda: said_of(client, [chip]) == [("decline", "list stolen")])
-        assert time.monotonic() - began < 1.5
         again = ask(client, [chip])[0]
         assert again["probability"] == plain["probability"]
         change("good", online, "allow")
