@@ -175,7 +175,11 @@ def forget_refused(folder: Path, moment: datetime) -> None:
     """Takes scores of transactions from before a moment out of those that the database refused."""
     refused = folder / REFUSED
     lines = refused.read_bytes().splitlines()
-    refused.write_bytes(b"".join(line + b"\n" for line in lines if not _is_before(line, moment)))
+    # Beside and then in its place: a process that is killed in between leaves all lines.
+    beside = refused.with_suffix(".new")
+    beside.touch(mode=0o600)
+    beside.write_bytes(b"".join(line + b"\n" for line in lines if not _is_before(line, moment)))
+    beside.replace(refused)
 
 
 def _is_before(line: bytes, moment: datetime) -> bool:
