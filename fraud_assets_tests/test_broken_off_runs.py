@@ -163,6 +163,13 @@ class Gone:
         raise KeyboardInterrupt
 
 
+class Broken:
+    """Raises what nobody asked for."""
+
+    def __del__(self) -> None:
+        raise ValueError("broken")
+
+
 def test_an_interruption_that_python_loses_comes_again(capfd: pytest.CaptureFixture[str]) -> None:
     """As in a callback of the garbage collector: Python prints what is raised there, and goes on."""
 
@@ -174,6 +181,30 @@ def test_an_interruption_that_python_loses_comes_again(capfd: pytest.CaptureFixt
     with pytest.raises(KeyboardInterrupt):
         wait_for_it()
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_nothing_is_printed_of_a_step_that_is_left_between_two_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dagster yields the failure of a step whenever its generator ends, also when it is closed."""
+    printed: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: printed.append(str(lost.exc_value)))
+
+    def events() -> Iterator[str]:
+        try:
+            yield "began"
+        finally:
+            yield "failed"
+
+    def leave() -> None:
+        for _ in events():
+            raise KeyboardInterrupt
+
+    with listening(lambda number: None), suppress(KeyboardInterrupt):
+        leave()
+    assert printed == []
+    # Other things that Python can raise nowhere are still printed.
+    with listening(lambda number: None):
+        Broken()
+    assert printed == ["broken"]
 
 
 def test_a_killed_run_is_told_of_by_status_and_ended_by_the_next_one(small: World, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ GRACE_SECONDS = 5
 AGAIN_SECONDS = 0.05
 # No signal has this number.
 OVER = b"\0"
+# What Python says of a generator that yields while it is closed.
+YIELDED_WHILE_CLOSED = "generator ignored GeneratorExit"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -76,7 +78,12 @@ def listening(give_up: Callable[[signal.Signals], None], grace: float = GRACE_SE
 
 
 def _again(hook: Callable[[sys.UnraisableHookArgs], object], over: threading.Event) -> Callable[..., None]:
-    """Lets an interruption come again that was raised where it is lost, as in a callback of the garbage collector."""
+    """Lets an interruption come again that was raised where it is lost, as in a callback of the garbage collector.
+
+    An interruption may also be raised between two events of a step. Dagster's generator of the events is closed then,
+    takes that for a step that failed, and yields one more event, which Python prints with a traceback. It is nothing
+    that a person who pressed Ctrl-C could use.
+    """
 
     def interrupt() -> None:
         if not over.is_set():
@@ -87,7 +94,7 @@ def _again(hook: Callable[[sys.UnraisableHookArgs], object], over: threading.Eve
             timer = threading.Timer(AGAIN_SECONDS, interrupt)
             timer.daemon = True
             timer.start()
-        else:
+        elif not (isinstance(lost.exc_value, RuntimeError) and str(lost.exc_value) == YIELDED_WHILE_CLOSED):
             hook(lost)
 
     return again

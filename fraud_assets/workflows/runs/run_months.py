@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -232,6 +233,8 @@ def execute_month(
             # Outside of the steps, where Dagster puts no handler of its own.
             asked.signal = asked.signal or signal.SIGINT
         if asked.signal is not None:
+            # While what Python says of Dagster's generators that were left in their midst is still heard.
+            gc.collect()
             end(asked.signal)
             raise Interrupted(
                 f"{purpose} was asked to end in the midst of {month}. Months before are complete, no later one has "
