@@ -50,7 +50,7 @@ from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.intake.accept import accept
 from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.lineage.needs import MonthRows, Needed
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, digest_model
 from fraud_assets.core.models.training import Candidate, TrainingConfig, TrainingError, TrainingResult, train
 from fraud_assets.core.monitoring.month import report_month

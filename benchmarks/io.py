@@ -38,7 +38,7 @@ from fraud_assets.adapters.postgres.month_writer import partition_name
 from fraud_assets.adapters.postgres.months import MonthStore, open_store
 from fraud_assets.adapters.sources import Source, open_source
 from fraud_assets.core.intake.accept import Delivery, Part
-from fraud_assets.core.lineage.tables import TIMESTAMP
+from fraud_assets.core.lineage.tables.table import TIMESTAMP
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.arrivals import arriving, remember_ids
 

@@ -26,7 +26,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from benchmarks.browser import open_browser, try_a_request, wait_for_text
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.settings import PROJECT_ROOT
 
 DOCS = PROJECT_ROOT / "docs"

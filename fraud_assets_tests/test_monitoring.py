@@ -30,7 +30,7 @@ from fraud_assets.adapters.prometheus.exposition import PlatformCollector, as_te
 from fraud_assets.cli import app
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.errors import PlatformError
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.monitoring.metrics import METRICS, PREFIX, REALISED, Sample, realised_samples, skew_samples
 from fraud_assets.core.reasons import Reason, Rule
 from fraud_assets.settings import PROJECT_ROOT, Settings

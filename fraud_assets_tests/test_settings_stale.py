@@ -15,7 +15,7 @@ from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.sources import open_source
 from fraud_assets.core.lineage.staleness import Inputs, Stale
-from fraud_assets.core.lineage.tables import ON_REQUEST, TABLES
+from fraud_assets.core.lineage.tables.declared import ON_REQUEST, TABLES
 from fraud_assets.settings import Settings
 from fraud_assets.workflows.runs.refresh import read_stale
 

@@ -25,8 +25,8 @@ from fraud_assets.adapters.scores.keeper import Keeper
 from fraud_assets.adapters.scores.sink import Sink
 from fraud_assets.adapters.scores.spool import Spool
 from fraud_assets.adapters.scores.state import KeptState
+from fraud_assets.core.contracts.personal import personal_columns
 from fraud_assets.core.guards.policy import Decided
-from fraud_assets.core.lineage.tables import personal_columns
 from fraud_assets.core.models.kept_scores import Scored
 from fraud_assets.core.models.pass_through import PassThrough
 from fraud_assets.core.rollout.challengers import Role

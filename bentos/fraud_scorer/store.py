@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.lineage.tables import personal_columns
+from fraud_assets.core.contracts.personal import personal_columns
 from fraud_assets.core.people.pseudonyms import Erased
 from fraud_assets.core.units import MICROSECONDS_PER_DAY
 

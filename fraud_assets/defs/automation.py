@@ -20,7 +20,7 @@ from fraud_assets.core.decisions.retraining import (
     decide_retrainings,
 )
 from fraud_assets.core.drift.findings import DriftStatus
-from fraud_assets.core.lineage.tables import ON_REQUEST, TABLES
+from fraud_assets.core.lineage.tables.declared import ON_REQUEST, TABLES
 from fraud_assets.core.monitoring.verdict import Blame
 from fraud_assets.core.months import MONTH_PATTERN
 from fraud_assets.defs.partitions import CONTRACT, MONTHS

@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from fraud_assets.core.lineage.tables import TABLES, WRITTEN_ELSEWHERE
+from fraud_assets.core.lineage.tables.declared import TABLES, WRITTEN_ELSEWHERE
 from fraud_assets.core.months import month_end
 from fraud_assets.settings import read_settings
 

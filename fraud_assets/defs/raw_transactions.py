@@ -14,7 +14,7 @@ from fraud_assets.adapters.retries import retried
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.intake.accept import Intake
 from fraud_assets.core.labels.as_of import fraud_rate_of
-from fraud_assets.core.lineage.tables import TIMESTAMP
+from fraud_assets.core.lineage.tables.table import TIMESTAMP
 from fraud_assets.core.reasons import Reason
 from fraud_assets.defs.partitions import MONTHS, RANGE_IN_ONE_RUN, describe, month_column, picture
 from fraud_assets.defs.resources import Platform

@@ -18,7 +18,7 @@ from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.decisions.ledger import champion_version
 from fraud_assets.core.lineage.expiry import refuse_old
 from fraud_assets.core.lineage.staleness import Inputs, contract_inputs, inputs_of
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.months import months_between
 from fraud_assets.settings import Settings
 

@@ -12,7 +12,7 @@ from fraud_assets.core.decisions.ledger import validation_metrics
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.lineage.configuration import setting_inputs
 from fraud_assets.core.lineage.staleness import evidence_inputs, inputs_of, maturity_inputs
-from fraud_assets.core.lineage.tables import trained_model as table
+from fraud_assets.core.lineage.tables.models import trained_model as table
 from fraud_assets.core.models.decision_rule import promise_in_words
 from fraud_assets.core.models.scoring import ModelManifest
 from fraud_assets.core.models.train_month import train_month

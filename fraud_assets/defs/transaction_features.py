@@ -12,7 +12,7 @@ from fraud_assets.adapters.retries import retried
 from fraud_assets.core.features.declarations import features_digest, history_days, model_columns
 from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.lineage.staleness import Inputs, absent, features_inputs, in_words, maturity_inputs
-from fraud_assets.core.lineage.tables import raw_transactions
+from fraud_assets.core.lineage.tables.transactions import raw_transactions
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.windows import months_back
 from fraud_assets.defs.partitions import AFTER_ITS_INPUTS, CONTRACT, MONTHS, RANGE_IN_ONE_RUN, describe, picture

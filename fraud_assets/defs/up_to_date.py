@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from fraud_assets.core.lineage.tables import ON_REQUEST, TABLES
+from fraud_assets.core.lineage.tables.declared import ON_REQUEST, TABLES
 from fraud_assets.defs.partitions import MONTHS
 from fraud_assets.defs.resources import Platform
 from fraud_assets.workflows.runs.refresh import UP_TO_DATE, evaluate_up_to_date, open_stale, untold

@@ -19,7 +19,7 @@ from fraud_assets.adapters.postgres.run_processes import find_dead_runs
 from fraud_assets.adapters.sources import SourceError, open_source
 from fraud_assets.core.decisions.chain import LedgerError
 from fraud_assets.core.decisions.ledger import champion_event
-from fraud_assets.core.lineage.tables import ON_REQUEST, TABLES
+from fraud_assets.core.lineage.tables.declared import ON_REQUEST, TABLES
 from fraud_assets.core.monitoring.metrics import (
     NEWEST_MONTHS,
     Sample,

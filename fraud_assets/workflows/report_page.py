@@ -17,7 +17,7 @@ from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.core.decisions.ledger import champion_event
 from fraud_assets.core.lineage.staleness import Inputs
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.monitoring.month import earlier_reports
 from fraud_assets.core.months import shift_month
 from fraud_assets.pages.report import SHOWN_MONTHS, ChampionFacts, ReportFacts, monthly_report

@@ -14,7 +14,7 @@ from fraud_assets.core.decisions.approval import Request
 from fraud_assets.core.decisions.ledger import champion_event
 from fraud_assets.core.decisions.truth import Disagreement
 from fraud_assets.core.lineage.staleness import Stale, in_words
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.models.decision_rule import PROMISED, DecisionRule
 from fraud_assets.core.models.live import LiveModel
 from fraud_assets.core.monitoring.pictures import PICTURES

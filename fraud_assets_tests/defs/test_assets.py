@@ -177,7 +177,7 @@ def recorded(world: World, name: str) -> dict[str, dict[str, dict[str, str | Non
 
 @pytest.mark.parametrize("name", ASSETS)
 def test_every_month_records_the_contract_and_the_tables_that_its_asset_depends_on(world: World, name: str) -> None:
-    from fraud_assets.core.lineage.tables import TABLES
+    from fraud_assets.core.lineage.tables.declared import TABLES
     from fraud_assets.definitions import defs
 
     declared = {key.path[-1] for key in defs.resolve_asset_graph().get(dg.AssetKey(name)).parent_keys}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.drift.findings import DRIFT_STATUSES, Cause, DriftKind, Finding
 from fraud_assets.core.drift.limits import DriftConfig
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.monitoring.month import MonthReport, drift_rows
 from fraud_assets.core.monitoring.pictures import Pictures, draw, features_to_draw
 from fraud_assets.core.monitoring.verdict import judge_month

@@ -16,7 +16,7 @@ from fraud_assets.core.contracts.contract import Contract, parse_contract
 from fraud_assets.core.decisions.ledger import Event
 from fraud_assets.core.evaluation.thresholds import Flagging, calibration_bins, threshold_rows
 from fraud_assets.core.explanations.behaviour import Behaviour, Point
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.models.decision_rule import DecisionRule, Estimate
 from fraud_assets.core.models.encoding import Encoder, TextEncoding
 from fraud_assets.core.models.scoring import ModelManifest

@@ -18,7 +18,7 @@ from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.drift.findings import Finding
 from fraud_assets.core.drift.histograms import Histogram
 from fraud_assets.core.labels.completeness import Completeness, DelayCurve, MonthCompleteness
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.models.scoring import ModelManifest
 from fraud_assets.core.monitoring.month import MonthReport, drift_rows
 from fraud_assets.core.monitoring.pictures import Pictures, features_to_draw

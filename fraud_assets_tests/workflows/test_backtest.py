@@ -15,7 +15,7 @@ from rich.console import Console
 from fraud_assets.core.backtest.judge import BacktestError
 from fraud_assets.core.backtest.replay import parse_policies
 from fraud_assets.core.contracts.contract import load_contract
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.pages.backtest import save_picture, save_rows, show_backtest, summary_in_words
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows import backtest as module

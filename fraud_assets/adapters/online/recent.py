@@ -26,7 +26,7 @@ from fraud_assets.adapters.online.history import (
 )
 from fraud_assets.adapters.people.key import ERASED, KEY_VARIABLE, erased_by
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.lineage.tables import personal_columns
+from fraud_assets.core.contracts.personal import personal_columns
 from fraud_assets.core.people.pseudonyms import ErasureError
 
 # A month is delivered within a few weeks after its end; what is in none of them by then never happened.

@@ -19,7 +19,7 @@ import pyarrow as pa
 from fraud_assets.adapters.people.key import erased_by, make_key, read_key, write_whole
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.lineage.tables import Table
+from fraud_assets.core.lineage.tables.table import Table
 from fraud_assets.core.people.pseudonyms import Erased, ErasureError, hash_of
 
 # Below what a double holds exactly, for whoever reads ids as JSON.

@@ -22,7 +22,7 @@ from fraud_assets.adapters.postgres.turns import take_locks
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.digests import TableDigest, digest_table
 from fraud_assets.core.lineage.staleness import Inputs
-from fraud_assets.core.lineage.tables import Table
+from fraud_assets.core.lineage.tables.table import Table
 from fraud_assets.core.months import month_end, month_start, shift_month
 
 # Small enough that the server has work while the next block is encoded.

@@ -1,7 +1,7 @@
 """Months of tables in and out of Postgres: replaced whole in one transaction, read by month and column.
 
 A month is a native range partition; how one is built and swapped in belongs to `month_writer`. What a table's columns
-mean belongs to `core/lineage/tables.py`, and what makes a stored month stale to `core/lineage/staleness.py`.
+mean belongs to `core/lineage/tables`, and what makes a stored month stale to `core/lineage/staleness.py`.
 
 Tables of months are created here, when a month is written, and not by the migrations of `schema.py`: their columns
 follow the contract, which a user changes without a new version of the platform. What a contract adds is added, and
@@ -45,7 +45,8 @@ from fraud_assets.core.digests import digest_text
 from fraud_assets.core.lineage.expiry import VARIABLE, first_kept, refuse_old
 from fraud_assets.core.lineage.needs import MonthRows, Needed, fewest
 from fraud_assets.core.lineage.staleness import INPUTS_KEY, Inputs, Partition, inputs_of
-from fraud_assets.core.lineage.tables import TABLES, Table
+from fraud_assets.core.lineage.tables.declared import TABLES
+from fraud_assets.core.lineage.tables.table import Table
 from fraud_assets.core.months import MONTH_PATTERN, months_between
 from fraud_assets.settings import Settings
 

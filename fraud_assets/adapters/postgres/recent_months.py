@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from fraud_assets.core.lineage.tables import Table
+from fraud_assets.core.lineage.tables.table import Table
 
 # A year of a hundred thousand transactions a month, with thirty features, takes 230 MiB.
 MOST_BYTES = 512 * 2**20

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.core.digests import TableDigest
-from fraud_assets.core.lineage.tables import Table
+from fraud_assets.core.lineage.tables.table import Table
 
 # Oldest first: a column that was added later comes later.
 COLUMNS = (

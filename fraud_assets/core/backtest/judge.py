@@ -30,7 +30,7 @@ from fraud_assets.core.evaluation.evaluation import EvaluationError, score_windo
 from fraud_assets.core.evaluation.segments import segment_attributes
 from fraud_assets.core.labels.as_of import labels_as_of
 from fraud_assets.core.lineage.needs import MonthRows, Needed, fewest
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.core.models.train_month import manifest_of, train_month
 from fraud_assets.core.models.training import TrainingError

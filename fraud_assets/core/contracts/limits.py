@@ -1,7 +1,7 @@
 """What a contract may ask of the tables: names that every step can use, and rows that Postgres can hold.
 
 Each limit is found when the contract is read and said in a sentence, not by a month that fails. What a contract means
-belongs to `contract.py`, what the tables are to `lineage/tables.py`, what features are to `features/declarations.py`.
+belongs to `contract.py`, what the tables are to `lineage/tables`, what features are to `features/declarations.py`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from datetime import datetime
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.errors import PlatformError
 from fraud_assets.core.features.declarations import history_days
-from fraud_assets.core.lineage.tables import DECIDED
+from fraud_assets.core.lineage.tables.declared import DECIDED
 from fraud_assets.core.months import shift_month
 from fraud_assets.core.windows import months_back
 

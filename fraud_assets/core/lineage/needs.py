@@ -1,7 +1,7 @@
 """Which rows of which months something is made of, as plain values, and such rows in memory.
 
 What a report or a backtest needs is said by it; how months are read belongs to `adapters/postgres/months.py`, what is
-in a table to `tables.py`, what a changed month makes stale to `staleness.py`.
+in a table to `tables`, what a changed month makes stale to `staleness.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.lineage.staleness import Inputs, inputs_of
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.months import months_between, shift_month
 
 

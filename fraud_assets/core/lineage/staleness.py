@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from fraud_assets.core.contracts.contract import Contract
 from fraud_assets.core.lineage.configuration import maturity_values, setting_changed
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.months import shift_month
 
 Inputs = dict[str, dict[str, str | None]]

@@ -33,7 +33,7 @@ from fraud_assets.adapters.postgres.upgrade import describe
 from fraud_assets.core.decisions.ledger import champion_version
 from fraud_assets.core.errors import PlatformError
 from fraud_assets.core.lineage.staleness import in_words
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.backups.made import made_backups
 from fraud_assets.workflows.models.heads import known_heads

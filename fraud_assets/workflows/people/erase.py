@@ -49,9 +49,11 @@ from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import COLUMNS, MonthStore, open_store
 from fraud_assets.adapters.sources import FolderSource, open_source
 from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.contracts.personal import personal_columns
 from fraud_assets.core.decisions.ledger import BY_HAND
 from fraud_assets.core.digests import digest_table
-from fraud_assets.core.lineage.tables import TABLES, Table, personal_columns
+from fraud_assets.core.lineage.tables.declared import TABLES
+from fraud_assets.core.lineage.tables.table import Table
 from fraud_assets.core.models.kept_scores import ENCODER, renamed_line
 from fraud_assets.core.people.pseudonyms import Erased, ErasureError, hash_of, is_distinct
 from fraud_assets.core.reasons import Reason, Rule

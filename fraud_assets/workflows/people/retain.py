@@ -26,7 +26,7 @@ from fraud_assets.adapters.sources import SourceError, open_source
 from fraud_assets.core.decisions.ledger import standing
 from fraud_assets.core.lineage.expiry import VARIABLE, RetentionError, first_kept
 from fraud_assets.core.lineage.staleness import Partition, in_words
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.reasons import Reason, Rule
 from fraud_assets.settings import Settings
 from fraud_assets.workflows.backups.made import made_backups

@@ -41,7 +41,7 @@ from fraud_assets.core.lineage.staleness import (
     stale_since,
 )
 from fraud_assets.core.lineage.staleness import UP_TO_DATE as UP_TO_DATE
-from fraud_assets.core.lineage.tables import ON_REQUEST, TABLES
+from fraud_assets.core.lineage.tables.declared import ON_REQUEST, TABLES
 from fraud_assets.settings import Settings
 from fraud_assets.workflows.arrivals import months_with_ids_among
 from fraud_assets.workflows.labels import added_digest, feed_fingerprint

@@ -22,7 +22,7 @@ from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.digests import digest_table
 from fraud_assets.core.lineage.needs import Needed
 from fraud_assets.core.lineage.staleness import inputs_of
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.months import month_end, month_start
 from fraud_assets.settings import Settings
 

@@ -15,7 +15,7 @@ from fraud_assets.adapters.postgres.database import Database
 from fraud_assets.adapters.postgres.months import MonthStore
 from fraud_assets.adapters.postgres.recent_months import RecentMonths
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.lineage.tables import transaction_features
+from fraud_assets.core.lineage.tables.transactions import transaction_features
 from fraud_assets.core.months import month_end, month_start
 
 NAME = "transaction_features"

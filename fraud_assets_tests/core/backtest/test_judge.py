@@ -30,7 +30,7 @@ from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.evaluation.evaluation import EvaluationError
 from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.lineage.needs import MonthRows, Needed, NotKnownError
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.models.training_config import TrainingConfig
 from fraud_assets.core.monitoring.outcomes import STATEMENT
 from fraud_assets.core.months import months_between, shift_month

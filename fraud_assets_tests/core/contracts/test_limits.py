@@ -14,7 +14,7 @@ from fraud_assets.core.contracts.limits import DERIVED_NAMES, ENTITY_SUFFIXES, O
 from fraud_assets.core.drift.history_columns import history_columns
 from fraud_assets.core.features.declarations import feature_names
 from fraud_assets.core.features.kernel import compute_features
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 
 HEAD = """
 name: cards

@@ -22,7 +22,7 @@ from fraud_assets.core.evaluation.evaluation import (
     window_segments,
 )
 from fraud_assets.core.evaluation.segments import ENDS, Segment, segments_in_words
-from fraud_assets.core.lineage import tables
+from fraud_assets.core.lineage.tables import evaluation as tables
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, digest_model
 from fraud_assets.core.statistics.bootstrap import Interval
 from fraud_assets.core.statistics.metrics import Costs

@@ -3,7 +3,8 @@
 import pyarrow as pa
 import pytest
 
-from fraud_assets.core.lineage.tables import TABLES, Table
+from fraud_assets.core.lineage.tables.declared import TABLES
+from fraud_assets.core.lineage.tables.table import Table
 
 TABLE = Table("t", pa.schema([("a", pa.int64()), ("b", pa.string()), ("c", pa.bool_())]), "a", order=("a", "b", "c"))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fraud_assets.core.decisions.retraining import DriftSignal, ModelFacts, RetrainingPolicy, decide_retraining
 from fraud_assets.core.drift.findings import DRIFT_STATUSES, Finding
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.monitoring.month import MonthReport, drift_rows, earlier_reports
 from fraud_assets.core.monitoring.plan import EarlierReport
 from fraud_assets.core.monitoring.verdict import in_sentences

@@ -19,7 +19,7 @@ from fraud_assets.core.drift.findings import Finding
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.features.declarations import feature_names
 from fraud_assets.core.lineage.needs import MonthRows, Needed
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.monitoring import month as monitoring
 from fraud_assets.core.monitoring.deliveries import Gap, History
 from fraud_assets.core.monitoring.month import MonthReport, drift_rows, earlier_reports, report_month

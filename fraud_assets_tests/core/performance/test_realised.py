@@ -8,7 +8,7 @@ import pytest
 
 from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.labels.as_of import labels_as_of
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.performance.realised import realised_rows
 from fraud_assets.core.statistics.costs import Costs
 from fraud_assets.core.statistics.metrics import average_precision

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from fraud_assets.core.contracts.contract import parse_contract
-from fraud_assets.core.lineage.tables import TABLES
+from fraud_assets.core.lineage.tables.declared import TABLES
 from fraud_assets.core.performance.serving_skew import Skew, skew_in_words
 
 FLAT = parse_contract("""
