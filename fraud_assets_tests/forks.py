@@ -56,7 +56,8 @@ class Forks:
         )  # fmt: skip
         atexit.register(self._close)
         assert self._process.stdout
-        assert self._process.stdout.readline() == b"ready\n", "the libraries cannot be loaded; see above"
+        with self._process.stdout as said:
+            assert said.readline() == b"ready\n", "the libraries cannot be loaded; see above"
 
     def _close(self) -> None:
         assert self._process.stdin
