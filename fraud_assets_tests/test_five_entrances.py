@@ -26,8 +26,8 @@ from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.settings import PROJECT_ROOT, Settings
 from fraud_assets.workflows.score_file import score_file
+from fraud_assets_tests.card_service import served, trained
 from fraud_assets_tests.forks import forks
-from fraud_assets_tests.test_service import served, trained
 
 CONTRACT = """
 name: laden

@@ -33,11 +33,11 @@ from fraud_assets.core.access.addresses import is_loopback
 from fraud_assets.core.access.api_keys import KEYS_VARIABLE, hash_key, make_key, without_key
 from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.labels.feed import layouts, read_statements
-from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE, LiveModel
+from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE
 from fraud_assets.core.models.scoring import Scorer
 from fraud_assets.workflows.labels import added_statements, record_added
 from fraud_assets_tests.browser import require_browser
-from fraud_assets_tests.test_service import (
+from fraud_assets_tests.card_service import (
     TEXTS,
     VALUES,
     card_bento,
@@ -178,11 +178,6 @@ def test_a_model_that_was_not_taken_is_told(service, card_bento):
     assert "is not the file that was promoted" in told["refused"]
     name_for_serving(card_bento, 5, entry=17, since="2024-07-02T08:00:00+00:00")
     within(20, lambda: not service.get("/v1/model").json()["refused"])
-
-
-def test_a_file_from_before_entries_were_noted_is_read():
-    text = '{"model_version": 5, "row": 3, "hash": "h", "bento": "b:1", "folder": "f", "digests": {}}'
-    assert LiveModel.from_json(text) == LiveModel(5, 3, "h", "b:1", "f", {})
 
 
 # --- The description ----------------------------------------------------------------------------------------

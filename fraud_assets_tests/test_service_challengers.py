@@ -22,7 +22,7 @@ from fraud_assets.adapters.postgres import schema
 from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE
 from fraud_assets.core.models.scoring import INPUT_NAME, OUTPUT_NAME, Scorer, digest_model
 from fraud_assets.core.rollout.challengers import Challenger, Challengers
-from fraud_assets_tests.test_service import (
+from fraud_assets_tests.card_service import (
     CARDS,
     card_bento,
     card_features,

@@ -22,7 +22,7 @@ from fraud_assets.core.contracts.contract import parse_contract
 from fraud_assets.core.features.kernel import compute_features
 from fraud_assets.core.models.live import LIVE_FILE, LIVE_VARIABLE, LiveModel
 from fraud_assets.workflows.guards.lists import add_to_list, lists_session, remove_from_list
-from fraud_assets_tests.test_service import (
+from fraud_assets_tests.card_service import (
     CARDS,
     ROOT,
     card_bento,
