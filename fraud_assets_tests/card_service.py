@@ -269,15 +269,15 @@ def database_url(postgres, cards):
 
 
 @contextmanager
-def closed_database(postgres):
-    """Cuts all connections to the cards' database, and refuses new ones until the block ends."""
+def closed_database(postgres, name="cards"):
+    """Cuts all connections to a database, and refuses new ones until the block ends."""
     with psycopg.connect(postgres.get_uri(), autocommit=True) as connection:
-        connection.execute("ALTER DATABASE cards ALLOW_CONNECTIONS false")
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'cards'")
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
         try:
             yield
         finally:
-            connection.execute("ALTER DATABASE cards ALLOW_CONNECTIONS true")
+            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
 def store_of(bento):

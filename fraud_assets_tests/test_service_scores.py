@@ -29,6 +29,7 @@ from fraud_assets_tests.card_service import (
     card_features,
     card_model,
     cards,
+    closed_database,
     database_url,
     name_for_serving,
     postgres,
@@ -93,18 +94,6 @@ def url(postgres):
     address = postgres.get_uri("verkauf")
     schema.upgrade(address)
     return address
-
-
-@contextmanager
-def refusing(postgres):
-    """The database takes nobody in until the block ends."""
-    with psycopg.connect(postgres.get_uri(), autocommit=True) as connection:
-        connection.execute("ALTER DATABASE verkauf ALLOW_CONNECTIONS false")
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'verkauf'")
-        try:
-            yield
-        finally:
-            connection.execute("ALTER DATABASE verkauf ALLOW_CONNECTIONS true")
 
 
 @contextmanager
@@ -352,7 +341,7 @@ def test_an_outage_under_requests_slows_nobody_down_and_loses_nothing(bento, sal
             done += n
 
         some(60, usual)
-        with refusing(postgres):
+        with closed_database(postgres, "verkauf"):
             some(120, slow)
             wait_for(lambda: metric(client, "fraud_scorer_spool_bytes") > 0)
         with standing_still(url):
@@ -369,7 +358,7 @@ def test_an_outage_under_requests_slows_nobody_down_and_loses_nothing(bento, sal
 
 def test_a_service_that_is_killed_in_an_outage_leaves_its_scores_to_the_next(bento, sales, url, postgres, tmp_path):
     rows = transaction_rows(sales[1])
-    with refusing(postgres):
+    with closed_database(postgres, "verkauf"):
         with serve(bento, tmp_path, url, "first") as client:
             for start in range(0, 300, 10):
                 ask(client, rows[start : start + 10])
@@ -393,7 +382,7 @@ def test_a_service_that_is_killed_in_an_outage_leaves_its_scores_to_the_next(ben
 def test_a_full_spool_refuses_no_request_and_tells_what_is_lost(bento, sales, url, postgres, tmp_path):
     rows = transaction_rows(sales[1])
     with serve(bento, tmp_path, url, FRAUD_SCORES_SPOOL_MB="0.01") as client:
-        with refusing(postgres):
+        with closed_database(postgres, "verkauf"):
             for row in rows[:100]:
                 ask(client, [row])
             wait_for(lambda: metric(client, 'fraud_scorer_kept_total{outcome="lost"}') > 0)
