@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from fraud_assets.cli.base import Json, app, clear_errors, console, open_settings, print_json
+
+NOTHING_CHANGED = "Nothing was changed; give --yes to do it."
 
 
 @app.command()
@@ -48,7 +51,7 @@ def erase(
     if as_json:
         print_json(found)
     else:
-        _show(found)
+        _show_erased(found)
     if yes and not found["complete"]:
         raise typer.Exit(1)
 
@@ -80,52 +83,64 @@ def retain(
     if as_json:
         print_json(found)
     else:
-        _show_old(found)
+        _show_removed(found)
 
 
-def _show_old(found: dict[str, Any]) -> None:
-    done = found["removed"]
-    for table, months in found["months"].items():
-        counts = ", ".join(f"{month}: {n:,}" for month, n in months.items())
-        _say(f"{table}: {counts} rows {'were' if done else 'would be'} removed")
-    for where, n in found["rows"].items():
-        _say(f"{where}: {n:,} rows {'were' if done else 'would be'} removed")
-    for file in found["files"]:
-        what = "would lose old scores" if file.endswith(".jsonl") else "would be deleted"
-        _say(f"{file} {what.replace('would be', 'was').replace('would lose', 'lost') if done else what}")
-    if not (found["months"] or found["rows"] or found["files"]):
-        _say(f"no row of a person is from before {found['kept_from']}")
-    for said in found["versions"]:
-        _say(f"- {said}")
-    if found["left"]:
-        _say("Not removed by this command:" if done else "Would not be removed by this command:")
-    for said in found["left"]:
-        _say(f"- {said}")
-    if done:
-        _say(f"Rows from {found['kept_from']} on are kept; so are all counts, reports, models and the ledger.")
-    else:
-        _say(f"Rows from {found['kept_from']} on stay. Nothing was changed; --yes does it.")
-
-
-def _show(found: dict[str, Any]) -> None:
+def _show_erased(found: dict[str, Any]) -> None:
     done = found["erased"]
+    _show(
+        found,
+        rows="have a pseudonym" if done else "would get a pseudonym",
+        of_file=lambda _: "was changed" if done else "would be changed",
+        nothing="no row has this identifier",
+        left="Not changed by this command:" if done else "Would not be changed by this command:",
+        end=f"From now on {found['entity']} is {found['pseudonym']} here, whoever delivers the identifier again."
+        if done
+        else NOTHING_CHANGED,
+    )
+
+
+def _show_removed(found: dict[str, Any]) -> None:
+    done, kept_from = found["removed"], found["kept_from"]
+
+    def of_file(file: str) -> str:
+        # Of a file of refused scores only the old lines go.
+        if file.endswith(".jsonl"):
+            return "lost old scores" if done else "would lose old scores"
+        return "was deleted" if done else "would be deleted"
+
+    _show(
+        found,
+        rows="were removed" if done else "would be removed",
+        of_file=of_file,
+        nothing=f"no row of a person is from before {kept_from}",
+        left="Not removed by this command:" if done else "Would not be removed by this command:",
+        end=f"Rows from {kept_from} on are kept; so are all counts, reports, models and the ledger."
+        if done
+        else f"Rows from {kept_from} on stay. {NOTHING_CHANGED}",
+    )
+
+
+def _show(
+    found: dict[str, Any], *, rows: str, of_file: Callable[[str], str], nothing: str, left: str, end: str
+) -> None:
+    """What was found, place by place, each with what became of it; then what is left, and a last sentence."""
     for table, months in found["months"].items():
         counts = ", ".join(f"{month}: {n:,}" for month, n in months.items())
-        _say(f"{table}: {counts} rows {'have' if done else 'would get'} a pseudonym")
+        _say(f"{table}: {counts} rows {rows}")
     for where, n in found["rows"].items():
-        _say(f"{where}: {n:,} rows {'have' if done else 'would get'} a pseudonym")
+        _say(f"{where}: {n:,} rows {rows}")
     for file in found["files"]:
-        _say(f"{file} {'was' if done else 'would be'} changed")
+        _say(f"{file} {of_file(file)}")
     if not (found["months"] or found["rows"] or found["files"]):
-        _say("nobody of this identifier is in the tables")
+        _say(nothing)
+    for said in found.get("versions", []):
+        _say(f"- {said}")
     if found["left"]:
-        _say("Not changed by this command:" if done else "Would not be changed by this command:")
+        _say(left)
     for said in found["left"]:
         _say(f"- {said}")
-    if done:
-        _say(f"From now on {found['entity']} is {found['pseudonym']} here, whoever delivers the identifier again.")
-    else:
-        _say("Nothing was changed; --yes does it.")
+    _say(end)
 
 
 def _say(sentence: str) -> None:
