@@ -63,6 +63,7 @@ class PackagedBento:
     digests: Mapping[str, str] = field(default_factory=dict)
 
 
+# Half of it is its description: what a package is, and why it is built like this.
 def build_bento(
     onnx: bytes,
     manifest: ModelManifest,
@@ -122,12 +123,8 @@ def build_bento(
     # Not below the home: its default name begins with a dot, and BentoML builds nothing from hidden folders.
     with tempfile.TemporaryDirectory(prefix="packaging-") as folder:
         context, home = Path(folder) / "context", Path(folder) / "home"
-        for relative, content in contents.items():
-            target = context / relative
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
         bentofile = _bentofile(manifest, contents, {"content_digest": digest, **(labels or {})})
-        (context / "bentofile.yaml").write_text(yaml.safe_dump(bentofile, sort_keys=False), encoding="utf-8")
+        _lay_out(context, contents | {Path("bentofile.yaml"): yaml.safe_dump(bentofile, sort_keys=False).encode()})
         _run_build(context, home, version)
         built = home / "bentos" / BENTO_NAME / version
         _settle(built, requirements, manifest)
@@ -135,6 +132,14 @@ def build_bento(
             sign_folder(built, key, packaged.tag)
         _move_in(built, packaged.path, key)
     return packaged
+
+
+def _lay_out(folder: Path, contents: Mapping[Path, bytes]) -> None:
+    """Writes files, by their paths below a folder."""
+    for relative, content in contents.items():
+        target = folder / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
 
 
 def _bentofile(manifest: ModelManifest, files: Iterable[Path], labels: Mapping[str, str]) -> dict[str, Any]:

@@ -209,23 +209,8 @@ class Registry:
 
         client = self.client()
         run_id = tracking.active_run().info.run_id
-        tracking.set_tag("mlflow.runName", f"{month} {result.chosen.family}")
-        tracking.set_tag("month", month)
-        decided: dict[str, Any] = {
-            "family": result.chosen.family,
-            "setting": result.chosen.trial.setting.name,
-            "trees": result.chosen.trial.trees,
-            "calibration": result.chosen.calibration.calibrator.method,
-        }
         as_of = self.settings.loaded_contract.month_end(month).isoformat()
-        tracking.log_params({**config.as_parameters(), **decided, "as_of": as_of})
-        # Of two of one family, which few frauds make of the reference and a more regularised one, the better counts.
-        for candidate in reversed(result.candidates):
-            tracking.log_metrics(
-                {f"{name}_{candidate.family}": value for name, value in candidate.validation_metrics().items()}
-            )
-        tracking.log_text(json.dumps([asdict(trial) for trial in result.trials], indent=2), "trials.json")
-        tracking.log_metrics({"n": result.n, "n_fraud": result.n_fraud, "threshold": result.chosen.threshold})
+        _log_choice(tracking, result, month, {**config.as_parameters(), "as_of": as_of})
         logged = self._log_skops(EncodedClassifier(result.encoder.to_json(), result.chosen.estimator))
         registered = client.create_model_version(
             MODEL_NAME, logged.model_uri, run_id, tags={"month": month}, model_id=logged.model_id
@@ -239,11 +224,7 @@ class Registry:
                 name=MODEL_NAME, version=version, month=month, contract=self.settings.loaded_contract,
                 contract_yaml=contract_yaml,
             )  # fmt: skip
-            with tempfile.TemporaryDirectory() as scratch:
-                (Path(scratch) / "model.onnx").write_bytes(onnx)
-                (Path(scratch) / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
-                (Path(scratch) / RECIPE).write_text(config.to_json(), encoding="utf-8")
-                tracking.log_artifacts(scratch, folder)
+            _log_model(tracking, folder, onnx, manifest, config)
             return manifest
 
         with tempfile.TemporaryDirectory() as scratch:
@@ -601,6 +582,35 @@ class Registry:
                 "SELECT alias, version FROM mlflow.registered_model_aliases WHERE name = %s", [MODEL_NAME]
             ).fetchall()
         return SeenRegistry({int(version): run for version, run in versions}, {name: int(one) for name, one in aliases})
+
+
+def _log_choice(tracking: Any, result: TrainingResult, month: str, parameters: Mapping[str, Any]) -> None:
+    """Logs what was chosen, and what every candidate and setting showed."""
+    tracking.set_tag("mlflow.runName", f"{month} {result.chosen.family}")
+    tracking.set_tag("month", month)
+    decided: dict[str, Any] = {
+        "family": result.chosen.family,
+        "setting": result.chosen.trial.setting.name,
+        "trees": result.chosen.trial.trees,
+        "calibration": result.chosen.calibration.calibrator.method,
+    }
+    tracking.log_params({**parameters, **decided})
+    # Of two of one family, which few frauds make of the reference and a more regularised one, the better counts.
+    for candidate in reversed(result.candidates):
+        tracking.log_metrics(
+            {f"{name}_{candidate.family}": value for name, value in candidate.validation_metrics().items()}
+        )
+    tracking.log_text(json.dumps([asdict(trial) for trial in result.trials], indent=2), "trials.json")
+    tracking.log_metrics({"n": result.n, "n_fraud": result.n_fraud, "threshold": result.chosen.threshold})
+
+
+def _log_model(tracking: Any, folder: str, onnx: bytes, manifest: ModelManifest, config: TrainingConfig) -> None:
+    """Logs a model as serving takes it, and the configuration it was trained with."""
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "model.onnx").write_bytes(onnx)
+        (Path(scratch) / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+        (Path(scratch) / RECIPE).write_text(config.to_json(), encoding="utf-8")
+        tracking.log_artifacts(scratch, folder)
 
 
 def _with_one_tree(estimator: Any) -> Any:

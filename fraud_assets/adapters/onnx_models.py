@@ -76,33 +76,8 @@ def to_onnx(estimator: Any, n_features: int) -> bytes:
         raise ScoringError("only classifiers fitted on the two classes 0 and 1 can be converted")
 
     graph = _Graph()
-    current = graph.add("Cast", INPUT_NAME, to=TensorProto.DOUBLE)
-    for step in transformers:
-        if isinstance(step, SimpleImputer):
-            current = _imputer(graph, current, step)
-        elif isinstance(step, StandardScaler):
-            current = _scaler(graph, current, step)
-        elif step is not None and step != "passthrough":
-            raise ScoringError(
-                f"{type(step).__name__} has no conversion to ONNX here; use SimpleImputer and "
-                "StandardScaler, or add it to onnx_models.to_onnx"
-            )
-    if isinstance(model, RandomForestClassifier):
-        probability = _forest(graph, current, model)
-        if calibrated:
-            probability = graph.add("Sigmoid", _calibrated(graph, _log_odds(graph, probability), calibrated))
-    else:
-        if isinstance(model, LogisticRegression):
-            weighted = graph.add("MatMul", current, graph.constant(model.coef_.reshape(-1, 1)))
-            logit = graph.add("Add", weighted, graph.constant(model.intercept_))
-        elif isinstance(model, HistGradientBoostingClassifier):
-            logit = _boosted_trees(graph, current, model)
-        else:
-            raise ScoringError(
-                f"{type(model).__name__} has no conversion to ONNX here; use LogisticRegression, "
-                "RandomForestClassifier or HistGradientBoostingClassifier, or add it to onnx_models.to_onnx"
-            )
-        probability = graph.add("Sigmoid", _calibrated(graph, logit, calibrated) if calibrated else logit)
+    current = _transformed(graph, graph.add("Cast", INPUT_NAME, to=TensorProto.DOUBLE), transformers)
+    probability = _probability(graph, current, model, calibrated)
     graph.add("Reshape", probability, graph.constant([-1], np.int64), output=OUTPUT_NAME)
 
     proto: ModelProto = helper.make_model(
@@ -121,6 +96,39 @@ def to_onnx(estimator: Any, n_features: int) -> bytes:
         helper.set_model_props(proto, {METADATA: explained.to_json()})
     checker.check_model(proto)
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _transformed(graph: _Graph, current: str, transformers: list[Any]) -> str:
+    for step in transformers:
+        if isinstance(step, SimpleImputer):
+            current = _imputer(graph, current, step)
+        elif isinstance(step, StandardScaler):
+            current = _scaler(graph, current, step)
+        elif step is not None and step != "passthrough":
+            raise ScoringError(
+                f"{type(step).__name__} has no conversion to ONNX here; use SimpleImputer and "
+                "StandardScaler, or add it to onnx_models.to_onnx"
+            )
+    return current
+
+
+def _probability(graph: _Graph, current: str, model: Any, calibrated: CalibratedClassifier | None) -> str:
+    if isinstance(model, RandomForestClassifier):
+        probability = _forest(graph, current, model)
+        if calibrated:
+            probability = graph.add("Sigmoid", _calibrated(graph, _log_odds(graph, probability), calibrated))
+        return probability
+    if isinstance(model, LogisticRegression):
+        weighted = graph.add("MatMul", current, graph.constant(model.coef_.reshape(-1, 1)))
+        logit = graph.add("Add", weighted, graph.constant(model.intercept_))
+    elif isinstance(model, HistGradientBoostingClassifier):
+        logit = _boosted_trees(graph, current, model)
+    else:
+        raise ScoringError(
+            f"{type(model).__name__} has no conversion to ONNX here; use LogisticRegression, "
+            "RandomForestClassifier or HistGradientBoostingClassifier, or add it to onnx_models.to_onnx"
+        )
+    return graph.add("Sigmoid", _calibrated(graph, logit, calibrated) if calibrated else logit)
 
 
 def _explained(

@@ -1,6 +1,6 @@
 """`champion`: the promotion decision of a month, and what was live after it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ import pyarrow as pa
 from fraud_assets.adapters.retries import retried
 from fraud_assets.core.decisions.evidence import VERDICT, live_metrics, promotion_signals, shadow_of
 from fraud_assets.core.decisions.ledger import metrics_of
-from fraud_assets.core.decisions.promotion import PromotionVerdict
+from fraud_assets.core.decisions.promotion import PromotionSignals, PromotionVerdict, Shadow
 from fraud_assets.core.decisions.why import why_no_challenger
 from fraud_assets.core.evaluation.evaluation import CANDIDATES
 from fraud_assets.core.lineage.staleness import champion_inputs, evidence_inputs, inputs_of, maturity_inputs
@@ -46,19 +46,11 @@ def champion(
     trained = store.read("trained_model", last_month=month)
     drift = store.read("drift_report", VERDICT, first_month=month, last_month=month)
     live_pairs = store.read("challenger_comparison", first_month=month, last_month=month)
-    why_none = why_no_challenger(trained.to_pylist(), month, CONTRACT.maturity_days, before, CONTRACT.zone)
     registry, ledger, settings = platform.registry, platform.ledger, platform.settings
     mode, events = settings.promotion_mode, ledger.events()
-    by_role = {row["role"]: row for row in evaluation.to_pylist()}
-    candidates = (
-        promotion_signals(
-            evaluation, evaluation_segments, month, before,
-            contract=CONTRACT, role=role, drift=drift, trained=trained.to_pylist(), why_none=why_none,
-            shadow=shadow_of(events, row["model_version"], row["window_to"], mode) if row else None,
-            live=live_pairs,
-        )
-        for role in CANDIDATES
-        if (row := by_role.get(role)) or role == "challenger"
+    candidates = _candidates(
+        month, before, evaluation, evaluation_segments, trained, drift, live_pairs,
+        shadow=lambda row: shadow_of(events, row["model_version"], row["window_to"], mode),
     )  # fmt: skip
     packaged = partial(try_package, month=month, store=store, registry=registry, settings=settings)
     decided = decide(candidates, packaged, mode)
@@ -99,6 +91,23 @@ def champion(
     )
     # What cards say has been stored by now.
     _publish_cards(platform, live, trained, evaluation)
+
+
+def _candidates(
+    month: str, before: int | None, evaluation: pa.Table, segments: pa.Table, trained: pa.Table, drift: pa.Table,
+    live: pa.Table, *, shadow: Callable[[Mapping[str, Any]], Shadow | None],
+) -> Iterator[PromotionSignals]:  # fmt: skip
+    """The challenger, also where there is none, and then those that wait."""
+    by_role, rows = {row["role"]: row for row in evaluation.to_pylist()}, trained.to_pylist()
+    why_none = why_no_challenger(rows, month, CONTRACT.maturity_days, before, CONTRACT.zone)
+    for role in CANDIDATES:
+        row = by_role.get(role)
+        if row or role == "challenger":
+            yield promotion_signals(
+                evaluation, segments, month, before,
+                contract=CONTRACT, role=role, drift=drift, trained=rows, why_none=why_none,
+                shadow=shadow(row) if row else None, live=live,
+            )  # fmt: skip
 
 
 def _row(month: str, verdict: PromotionVerdict, challenger: int | None, live: int | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from fraud_assets.adapters.retries import retried
 from fraud_assets.core.decisions.ledger import validation_metrics
 from fraud_assets.core.digests import digest_text
 from fraud_assets.core.lineage.configuration import setting_inputs
-from fraud_assets.core.lineage.staleness import evidence_inputs, inputs_of, maturity_inputs
+from fraud_assets.core.lineage.staleness import Inputs, evidence_inputs, inputs_of, maturity_inputs
 from fraud_assets.core.lineage.tables.models import trained_model as table
 from fraud_assets.core.models.decision_rule import promise_in_words
 from fraud_assets.core.models.scoring import ModelManifest
@@ -79,24 +79,8 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
         context.log.warning(f"{month}: {error}")
         row = base | {"status": "insufficient_data", "reason": str(error)}
         return dg.Output(_table([row]), metadata={"outcome": str(error), "inputs": inputs})
-    with platform.registry.run(context.run, name=f"trained_model {month}", log=context.log) as tracking:
-        manifest = platform.registry.register(
-            tracking, result, month=month,
-            contract_yaml=settings.contract_path.read_text(encoding="utf-8"), config=config,
-        )  # fmt: skip
-        run_id = tracking.active_run().info.run_id
     reason = in_words(result.chosen)
-    platform.ledger.record(
-        "registered",
-        manifest.model_version,
-        month,
-        [Reason(Rule.TRAINED, reason)],
-        actor=f"dagster run {context.run.run_id}",
-        evidence=evidence,
-        metrics=validation_metrics(result.chosen.validation_metrics()),
-        digests=manifest.digests,
-    )
-    follow_registration(platform.ledger, platform.registry)
+    manifest, run_id = _register(context, platform, month, result, reason, evidence)
     row = base | _trained_row(result, manifest) | {"reason": reason, "mlflow_run_id": run_id}
     return dg.Output(
         _table([row]),
@@ -108,6 +92,32 @@ def trained_model(context: dg.AssetExecutionContext, platform: Platform) -> dg.O
             **_shown(result),
         },
     )
+
+
+def _register(
+    context: dg.AssetExecutionContext, platform: Platform, month: str, result: TrainingResult, reason: str,
+    evidence: Inputs,
+) -> tuple[ModelManifest, str]:  # fmt: skip
+    """Registers a model and says so in the ledger: its manifest, and the MLflow run."""
+    settings = platform.settings
+    with platform.registry.run(context.run, name=f"trained_model {month}", log=context.log) as tracking:
+        manifest = platform.registry.register(
+            tracking, result, month=month,
+            contract_yaml=settings.contract_path.read_text(encoding="utf-8"), config=settings.training,
+        )  # fmt: skip
+        run_id = tracking.active_run().info.run_id
+    platform.ledger.record(
+        "registered",
+        manifest.model_version,
+        month,
+        [Reason(Rule.TRAINED, reason)],
+        actor=f"dagster run {context.run.run_id}",
+        evidence=evidence,
+        metrics=validation_metrics(result.chosen.validation_metrics()),
+        digests=manifest.digests,
+    )
+    follow_registration(platform.ledger, platform.registry)
+    return manifest, run_id
 
 
 def _trained_row(result: TrainingResult, manifest: ModelManifest) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from fraud_assets.workflows.why import newest_remarks
 SHOWN_TABLES = ("raw_transactions", "transaction_features", "drift_report", "trained_model", "evaluation")
 
 
+# One table of what status says, and the words for each entry; the arguments are what callers may have looked up.
 def read_status(
     store: MonthStore,
     ledger: LedgerStore,

@@ -69,6 +69,7 @@ def partition_name(table: Table, month: str) -> str:
     return f"{table.name}_{month.replace('-', '_')}"
 
 
+# Its steps stand together: readers and other runs are safe because of the order they are in.
 def write_month(
     connection: psycopg.Connection[Any],
     table: Table,

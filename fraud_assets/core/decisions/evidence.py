@@ -25,6 +25,7 @@ from fraud_assets.core.statistics.bootstrap import Interval
 VERDICT = ("month", "kind", "drift_status", "blame")
 
 
+# Each argument is another table or fact of the month, and half of them may be absent: a bundle would only move them.
 def promotion_signals(
     evaluation: pa.Table,
     segments: pa.Table,

@@ -69,6 +69,7 @@ def counted(one: Aggregate) -> str:
     return name
 
 
+# One array an argument: compiled code takes no objects.
 @compiled(
     numba.void(
         _TABLE, _TIMES, _VALUES, _TABLE, _TIMES, _TIMES, _VALUES, numba.int64, numba.float64[::1]

@@ -128,6 +128,7 @@ class Completeness:
         return [month for month in self.months if month.settled_at > moment and month.is_short]
 
 
+# A third of it says what is assumed; the months are gone through in one loop, each with what the earlier ones showed.
 def label_completeness(
     counts: pa.Table,
     statements: pa.Table,

@@ -68,6 +68,7 @@ class _Levels:
         return cls(ordered[last], alerts, costs.review * alerts - saved, len(best), len(np.unique(days)))
 
 
+# Most of it is the rule in words, with what was measured for it.
 def choose_threshold(
     y: ArrayLike,
     score: ArrayLike,

@@ -142,6 +142,7 @@ class TrainingResult:
     validation: pa.Table
 
 
+# Half of it is its description, the rest the steps of a training in their order; what they need is theirs alone.
 def train(
     features: pa.Table,
     labels: pa.Table,

@@ -60,6 +60,7 @@ class Unmatured:
     ages: Floats
 
 
+# A third of it is the estimate's equation in words.
 def estimate_findings(
     promise: pa.Table,
     realised: pa.Table | None,

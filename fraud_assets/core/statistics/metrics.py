@@ -369,6 +369,7 @@ def value_detection_rate(y: ArrayLike, score: ArrayLike, amount: ArrayLike | Non
     return float(amounts[lost & (scores >= threshold)].sum() / amounts[lost].sum())
 
 
+# One array an argument, as in `evaluate_scores`.
 def decision_metrics(
     y: ArrayLike,
     score: ArrayLike,

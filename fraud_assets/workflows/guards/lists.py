@@ -62,6 +62,7 @@ def read_values(given: Iterable[str], file: Path | None, text: str | None = None
     return values
 
 
+# What a person says of an entry, each by its name: the command hands on its options as they are.
 def add_to_list(
     session: Session,
     contract: Contract,

@@ -83,6 +83,7 @@ def write_site(
     }
 
 
+# What was opened and what was written so far, from one caller.
 def gather(
     settings: Settings,
     store: MonthStore,

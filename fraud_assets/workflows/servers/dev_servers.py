@@ -52,18 +52,7 @@ def run_together(settings: Settings, tell: Tell) -> int:
     open_database(settings, writing=True)
     with open_instance(settings):
         pass
-    # The processes run in the project's folder: what the user gave relative to another one must not move.
-    environment = os.environ | {
-        "DAGSTER_HOME": str(settings.dagster_home),
-        "FRAUD_HOME": str(settings.workspace.parent),
-        "FRAUD_CONTRACT": str(settings.contract_path),
-        # Nothing here uses MLflow's background jobs; they are six more processes.
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        # When the code server stops, those who asked it are gone already: their calls need no minute to end.
-        "DAGSTER_GRPC_SHUTDOWN_GRACE_PERIOD": "5",
-    }
-    if settings.source_folder is not None:
-        environment["FRAUD_SOURCE_PATH"] = str(settings.source_folder)
+    environment = _environment(settings)
     commands = [
         [_script("dg"), "dev", "--use-active-venv", "--host", "127.0.0.1", "--port", str(settings.dagster_port)]
     ]
@@ -107,6 +96,22 @@ def run_together(settings: Settings, tell: Tell) -> int:
             break
     stop()
     return max(died, *(_ended(process) for process in processes))
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """The processes run in the project's folder: what the user gave relative to another one must not move."""
+    environment = os.environ | {
+        "DAGSTER_HOME": str(settings.dagster_home),
+        "FRAUD_HOME": str(settings.workspace.parent),
+        "FRAUD_CONTRACT": str(settings.contract_path),
+        # Nothing here uses MLflow's background jobs; they are six more processes.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # When the code server stops, those who asked it are gone already: their calls need no minute to end.
+        "DAGSTER_GRPC_SHUTDOWN_GRACE_PERIOD": "5",
+    }
+    if settings.source_folder is not None:
+        environment["FRAUD_SOURCE_PATH"] = str(settings.source_folder)
+    return environment
 
 
 def _mlflow_server(settings: Settings) -> list[str]:
