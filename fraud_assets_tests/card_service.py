@@ -224,7 +224,13 @@ def card_model(card_features):
 
 @pytest.fixture(scope="module")
 def card_bento(card_model, tmp_path_factory):
-    return build_bento(*card_model, bentoml_home=tmp_path_factory.mktemp("bentoml"), project_root=ROOT)
+    """In a store of the module's own, since tests write beside it; built once, because BentoML takes three seconds."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    build_bento(*card_model, bentoml_home=shared / "card-bento", project_root=ROOT)
+    home = shutil.copytree(shared / "card-bento", tmp_path_factory.mktemp("store") / "bentoml")
+    return build_bento(*card_model, bentoml_home=home, project_root=ROOT)
 
 
 @pytest.fixture(scope="module")
