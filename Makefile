@@ -29,7 +29,7 @@ demo: setup  ## six simulated months to a promoted, packaged model
 
 # What a module sets up is for one worker. How many there are, and that long modules come first, is in conftest.py.
 test: setup spark lint  ## every check and test
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m fraud_assets_tests.once_more --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## format, lint, types, import rule
 	$(BIN)/ruff format --check .
