@@ -218,7 +218,7 @@ def test_while_the_database_is_away_memory_answers_and_says_how_old_it_is(store)
                 )
         began = time.monotonic()
         while one.age is not None:
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 60
             time.sleep(0.05)
         assert count(one, row(5, minutes=3)) == 3
 

@@ -42,16 +42,15 @@ def test_an_opened_database_has_the_schemas_and_belongs_to_its_contract(database
     assert database.query("SELECT contract FROM platform").to_pylist() == [{"contract": "tests"}]
 
 
-def test_opening_again_is_quick_and_changes_nothing(home, tmp_path):
-    """Well below the second that a start of the server takes."""
+def test_opening_again_starts_no_other_server_and_changes_nothing(home, tmp_path):
     settings = Settings(home=home, contract=contract_file(tmp_path, "twice"))
     first = open_database(settings, writing=True)
     with first.session() as connection:
         connection.execute("CREATE TABLE kept (a int)")
     module._open.cache_clear()
-    started = time.monotonic()
+    began = first.query("SELECT pg_postmaster_start_time() AS began")
     again = open_database(settings)
-    assert time.monotonic() - started < 1
+    assert again.query("SELECT pg_postmaster_start_time() AS began") == began
     assert again.url == first.url
     assert again.query("SELECT count(*) AS n FROM kept").to_pylist() == [{"n": 0}]
     first.close()
@@ -230,7 +229,7 @@ def test_a_server_that_was_killed_recovers_what_was_committed(own):
     pid_file = own.postgres_folder / "postmaster.pid"
     server = int(pid_file.read_text().splitlines()[0])
     os.kill(server, signal.SIGKILL)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while psutil.pid_exists(server) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert pid_file.exists()
