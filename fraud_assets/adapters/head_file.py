@@ -27,7 +27,7 @@ def read_head(file: Path) -> Head | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LedgerError(
             f"{file} (FRAUD_LEDGER_HEAD) is no head of a ledger: {error}; put back the one that was there, or take the "
-            "file away, and the next decision writes it anew"
+            "file away, and the next decision writes it again"
         ) from error
 
 

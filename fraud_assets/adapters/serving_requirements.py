@@ -42,7 +42,7 @@ ENVIRONMENTS = [
     for version in ("3.11", "3.12", "3.13", "3.14")
 ]  # fmt: skip
 PINNED = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)")
-REMEDY = "`make setup` installs what the lock says, and `make lock` writes it anew"
+REMEDY = "`make setup` installs what the lock says, and `make lock` rewrites it"
 
 
 class RequirementsError(PlatformError):

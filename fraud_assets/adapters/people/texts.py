@@ -122,7 +122,7 @@ def rewrite_tables(database: Database, names: Iterable[tuple[str, str]]) -> list
                 connection.execute(sql.SQL("VACUUM (FULL, ANALYZE) {}").format(sql.Identifier(schema, table)))
             except psycopg.Error as error:
                 said = " ".join(str(error).split())
-                failed.append(f"{schema}.{table} was not written anew ({said}); run VACUUM FULL on it")
+                failed.append(f"{schema}.{table} was not rewritten ({said}): run VACUUM FULL on it")
         try:
             # Samples of values, by which the server plans queries, of months that are no more.
             connection.execute("VACUUM (FULL) pg_catalog.pg_statistic")

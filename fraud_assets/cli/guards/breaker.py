@@ -8,7 +8,7 @@ import typer
 
 from fraud_assets.cli.base import Json, app, clear_errors, console, open_settings, print_json
 
-breaker = typer.Typer(no_args_is_help=True, help="The breaker of the service, which opens when too much is held.")
+breaker = typer.Typer(no_args_is_help=True, help="The service's breaker: it opens when too many transactions are held.")
 
 app.add_typer(breaker, name="breaker")
 
@@ -18,7 +18,7 @@ def show_breaker(
     limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most this many, the newest first.")] = 20,
     as_json: Json = False,
 ) -> None:
-    """When it opened and was closed, why, and by whom."""
+    """When the breaker opened and was closed, why, and by whom."""
     from dataclasses import asdict
 
     from fraud_assets.adapters.guards.breaker_events import last_events
@@ -37,7 +37,7 @@ def close_breaker(
     reason: Annotated[str, typer.Option("--reason", help="Why the live model may answer again.")],
     as_json: Json = False,
 ) -> None:
-    """Let the live model answer again; running services follow within a second."""
+    """Close the breaker: the live model answers again. Running services follow within a second."""
     import getpass
     from dataclasses import asdict
 

@@ -16,18 +16,20 @@ app.add_typer(lists, name="lists")
 
 Values = Annotated[list[str] | None, typer.Argument(help="Ids, as the transactions have them; - reads standard input.")]
 FromFile = Annotated[Path | None, typer.Option("--file", help="A text file with one id a line.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; is kept with each id.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; stored with each id.")]
 
 
 @lists.command("add")
 def add_values(
-    name: Annotated[str, typer.Argument(help="Of the list; it is made where there is none.")],
+    name: Annotated[str, typer.Argument(help="The list's name; a new list is made where there is none.")],
     values: Values = None,
     *,
     reason: Reason,
-    entity: Annotated[str | None, typer.Option("--entity", help="Whose ids these are; of a new list.")] = None,
-    action: Annotated[str | None, typer.Option("--action", help="block or allow; of a new list.")] = None,
-    until: Annotated[str | None, typer.Option("--until", help="The last day, or a time; for good when absent.")] = None,
+    entity: Annotated[
+        str | None, typer.Option("--entity", help="For a new list: whose ids, such as customer_id.")
+    ] = None,
+    action: Annotated[str | None, typer.Option("--action", help="For a new list: block or allow.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="The last day, or a time; for ever when absent.")] = None,
     file: FromFile = None,
     as_json: Json = False,
 ) -> None:
@@ -50,20 +52,20 @@ def add_values(
         if as_json:
             print_json(done)
         else:
-            again = f"; {done['repeated']:,} stood there alike" if done["repeated"] else ""
+            again = f"; {done['repeated']:,} were on it already" if done["repeated"] else ""
             console.print(f"{done['added']:,} added to the list {name} of {done['entity']}{again}", highlight=False)
 
 
 @lists.command("remove")
 def remove_values(
-    name: Annotated[str, typer.Argument(help="Of the list.")],
+    name: Annotated[str, typer.Argument(help="The list's name.")],
     values: Values = None,
     *,
     reason: Reason,
     file: FromFile = None,
     as_json: Json = False,
 ) -> None:
-    """Take ids off a list; what was said of them stays in the table. Running services follow within a second."""
+    """Take ids off a list; the table keeps who added them, and why. Running services follow within a second."""
     from fraud_assets.adapters.postgres.database import open_database
     from fraud_assets.workflows.guards.lists import lists_session, read_values, remove_from_list
 
@@ -77,14 +79,15 @@ def remove_values(
             print_json(done)
         else:
             missing = f"; {done['not_there']:,} were not on it" if done["not_there"] else ""
-            console.print(f"{done['removed']:,} taken off the list {name}{missing}", highlight=False)
+            console.print(f"{done['removed']:,} removed from the list {name}{missing}", highlight=False)
 
 
 @lists.command("show")
 def show_values(
-    name: Annotated[str | None, typer.Argument(help="Shows the ids of one list.")] = None, as_json: Json = False
+    name: Annotated[str | None, typer.Argument(help="The list; all when absent.")] = None,
+    as_json: Json = False,
 ) -> None:
-    """The lists, with how many ids each has and who changed it last; of one, each id with reason, who, when, until."""
+    """All lists with the number of their ids and the last change; or one list with each id, its reason and dates."""
     from datetime import UTC, datetime
 
     from fraud_assets.adapters.postgres.database import open_database

@@ -15,7 +15,7 @@ app.add_typer(rules, name="rules")
 
 @rules.command("list")
 def list_rules(as_json: Json = False) -> None:
-    """The rules of the contract, in the order in which they are asked."""
+    """The rules of the contract, in the order in which they are applied."""
     from fraud_assets.cli.guards.tables import show_rules
     from fraud_assets.core.guards.policy import STAGES
 
@@ -28,11 +28,13 @@ def list_rules(as_json: Json = False) -> None:
 
 @rules.command("backtest")
 def backtest_of_rules(
-    first: Annotated[str | None, typer.Option("--from", help="First month, YYYY-MM; the first stored one.")] = None,
-    last: Annotated[str | None, typer.Option("--to", help="Last month; the last that has matured.")] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", help="First month, YYYY-MM; the first stored when absent.")
+    ] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last month, YYYY-MM; the last matured when absent.")] = None,
     as_json: Json = False,
 ) -> None:
-    """What each rule would have caught on stored months, what it costs, and how much of it the model has already."""
+    """What each rule would have caught on stored months, what it costs, and how much of that the model catches too."""
     from fraud_assets.adapters.mlflow import Registry
     from fraud_assets.adapters.postgres.ledger import LedgerStore
     from fraud_assets.adapters.postgres.months import open_store

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from fraud_assets.core.words import number, percent
 
-STATES = {"in_force": "in force", "over": "over", "removed": "taken off"}
+STATES = {"in_force": "in force", "over": "over", "removed": "removed"}
 
 
 def show_list_names(console: Console, lists: Sequence[Mapping[str, Any]]) -> None:
@@ -20,7 +20,7 @@ def show_list_names(console: Console, lists: Sequence[Mapping[str, Any]]) -> Non
     if not lists:
         console.print("There are no lists; `fraud lists add` makes one.", highlight=False)
         return
-    table = Table("list", "action", "of", "in force", "over", "taken off", "changed", "by", box=box.SIMPLE)
+    table = Table("list", "action", "of", "in force", "over", "removed", "changed", "by", box=box.SIMPLE)
     for one in lists:
         table.add_row(
             one["list"], one["action"], one["entity"], *(number(one[state]) for state in STATES),
@@ -33,7 +33,7 @@ def show_entries(console: Console, entries: Sequence[Mapping[str, Any]]) -> None
     """What is on a list."""
     table = Table("id", "state", "since", "until", "reason", "by", box=box.SIMPLE)
     for one in entries:
-        until = "for good" if one["until"] is None else f"{one['until']:%Y-%m-%d %H:%M}"
+        until = "for ever" if one["until"] is None else f"{one['until']:%Y-%m-%d %H:%M}"
         table.add_row(
             escape(one["value"]), STATES[one["state"]], f"{one['since']:%Y-%m-%d %H:%M}", until, escape(one["reason"]),
             escape(one["actor"]),

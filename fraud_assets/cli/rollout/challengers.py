@@ -57,11 +57,11 @@ def add_challenger(
     version: Annotated[int, typer.Argument(help="The registered version.")],
     reason: Why,
     share: Annotated[
-        float, typer.Option("--share", help="Share of the customers whom it answers, 0 to 0.5; 0 for shadow alone.")
+        float, typer.Option("--share", help="Share of the customers whom it answers, 0 to 0.5; with 0 it only scores.")
     ] = 0.0,
     as_json: Json = False,
 ) -> None:
-    """Let a version score beside the champion, and answer a share; again with another share, to change that."""
+    """Let a version score beside the champion, and answer a share of the requests; repeat it to change the share."""
     from fraud_assets.adapters.postgres.months import open_store
     from fraud_assets.workflows.rollout.challengers import start_challenger
 
@@ -77,9 +77,9 @@ def add_challenger(
 
 @challengers.command("end")
 def end_challenger(
-    version: Annotated[int, typer.Argument(help="A challenger.")], reason: Why, as_json: Json = False
+    version: Annotated[int, typer.Argument(help="The challenger's version.")], reason: Why, as_json: Json = False
 ) -> None:
-    """Let a version score no more beside the champion; the champion answers its share again."""
+    """Stop a version from scoring beside the champion; the champion answers its share again."""
     from fraud_assets.adapters.postgres.months import open_store
     from fraud_assets.workflows.rollout.challengers import end_challenger as end
 

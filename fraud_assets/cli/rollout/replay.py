@@ -23,7 +23,7 @@ def replay(
     last: Annotated[str | None, typer.Option("--to", help="Last day, YYYY-MM-DD; today when absent.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score kept traffic again with another version, and say what would have changed."""
+    """Score past requests again with another version, and say what would have changed."""
     from fraud_assets.adapters.mlflow import Registry
     from fraud_assets.adapters.postgres.months import open_store
     from fraud_assets.cli.progress import ShownProgress

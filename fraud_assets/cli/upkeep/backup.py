@@ -38,7 +38,7 @@ Folder = Annotated[Path, typer.Argument(help="A backup, or a folder with backups
 def make(
     folder: Annotated[Path, typer.Argument(help="Where backups lie; each becomes a folder in it.")],
     keep: Annotated[
-        int | None, typer.Option("--keep", help="Keep so many backups in it, and remove older ones.", min=1)
+        int | None, typer.Option("--keep", help="Keep this many backups in it, and remove older ones.", min=1)
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -85,7 +85,7 @@ def restore(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Put a backup in the place of database and files: whole or not at all, and compared with what was backed up."""
+    """Restore database and files from a backup: all of it or nothing, and compared with what was backed up."""
     from fraud_assets.cli.progress import ShownProgress
     from fraud_assets.workflows.backups.restore import restore_backup
 

@@ -15,16 +15,16 @@ app.add_typer(keys, name="keys")
 
 @keys.command("add")
 def add_key(
-    name: Annotated[str, typer.Argument(help="Of the bearer; logs and the ledger have it.")],
+    name: Annotated[str, typer.Argument(help="Who uses the key; shown in logs and the ledger.")],
     role: Annotated[
         list[str], typer.Option("--role", help="What it may do: score, decide, feedback or admin; may be repeated.")
     ],
     rate: Annotated[
-        int | None, typer.Option("--rate", help="Requests a minute; any number when absent.", min=1)
+        int | None, typer.Option("--rate", help="Requests allowed in a minute; no limit when absent.", min=1)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a key and show it once; only its hash is kept. Running services take it within a second."""
+    """Make a key and show it once; only its hash is kept. Running services accept it within a second."""
     from datetime import UTC, datetime
 
     from fraud_assets.adapters.key_file import change_keys
@@ -67,9 +67,9 @@ def list_keys(as_json: Json = False) -> None:
 
 @keys.command("remove")
 def remove_key(
-    name: Annotated[str, typer.Argument(help="As `fraud keys list` has it.")], as_json: Json = False
+    name: Annotated[str, typer.Argument(help="The key's name, as `fraud keys list` shows it.")], as_json: Json = False
 ) -> None:
-    """Take a key back; running services refuse it within a second."""
+    """Remove a key; running services refuse it within a second."""
     from functools import partial
 
     from fraud_assets.adapters.key_file import change_keys

@@ -22,7 +22,7 @@ def metrics(
     ] = None,
     host: Annotated[str, typer.Option("--host", help="With --serve: address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Months, labels, drift, models, runs, scores and backups as Prometheus reads them; changes nothing."""
+    """Print figures on months, labels, drift, models, runs, scores and backups for Prometheus; changes nothing."""
     from fraud_assets.adapters.prometheus.exposition import UNREADABLE, as_text, serve_metrics, write_file
     from fraud_assets.workflows.monitoring import read_metrics
 

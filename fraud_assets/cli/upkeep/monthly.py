@@ -17,7 +17,7 @@ from fraud_assets.core.decisions.monthly import REFUSED, Exit
 @app.command()
 def monthly(
     month: Annotated[
-        str | None, typer.Option("--month", help="The month to end with, YYYY-MM; the newest that is over when absent.")
+        str | None, typer.Option("--month", help="The last month to run, YYYY-MM; the newest complete one when absent.")
     ] = None,
     summary: Annotated[Path | None, typer.Option("--summary", help="Write a summary in Markdown to this file.")] = None,
     page: Annotated[
@@ -25,7 +25,7 @@ def monthly(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take the newest complete month, and those before it that are missing, through everything; safe to repeat.
+    """Run everything for the newest complete month, and for earlier ones that are missing; safe to repeat.
 
     Exit codes: 0 done, 1 failed, 10 a model waits for an approval, 20 the data were refused, 30 no complete month yet,
     40 another run is working on the month.

@@ -26,7 +26,7 @@ def doctor(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Look at everything that may be wrong, and say what to do; nothing is changed.
+    """Check the whole platform, and say what to do about each fault; changes nothing.
 
     Exit codes: 0 nothing is broken, 1 something is.
     """
@@ -49,10 +49,10 @@ def doctor(
 
 @app.command()
 def page(
-    folder: Annotated[Path, typer.Argument(help="Where to write it: an empty folder, or one that this made before.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write it: an empty folder, or one that this command made.")],
     as_json: Json = False,
 ) -> None:
-    """Write a folder of pages for people who open nothing else: what is live, what is to be done, month by month."""
+    """Write a folder of web pages for people without the tools: what is live, what to do, and each month."""
     from fraud_assets.cli.progress import ShownProgress
 
     with clear_errors():

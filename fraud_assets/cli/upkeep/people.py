@@ -19,21 +19,21 @@ NOTHING_CHANGED = "Nothing was changed; give --yes to do it."
 
 @app.command()
 def erase(
-    entity: Annotated[str, typer.Argument(help="What is erased, such as customer: an entity of the contract.")],
-    identifier: Annotated[str, typer.Argument(help="Of the person, as the source has it.")],
+    entity: Annotated[str, typer.Argument(help="Which entity of the contract the person is, such as customer.")],
+    identifier: Annotated[str, typer.Argument(help="The person's identifier, as the source has it.")],
     reason: Annotated[
-        str, typer.Option("--reason", help="Why, without the identifier; the ledger keeps it.")
+        str, typer.Option("--reason", help="Why, without the identifier; goes into the ledger.")
     ] = "asked for by the person",
     backups: Annotated[
         list[Path] | None,
         typer.Option("--backups", help="A folder with backups that this home does not know of; may be repeated."),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it, nothing is changed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this option, nothing is changed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Put a pseudonym in the place of a person everywhere, and list what is left; only a list without --yes.
+    """Replace a person's identifier by a pseudonym everywhere; without --yes, only list where it is.
 
-    What it cannot change it names: delivered files, backups, other servers.
+    It also lists what it cannot change: delivered files, backups, other servers.
     """
     from fraud_assets.cli.progress import ShownProgress
     from fraud_assets.workflows.people import erase as erasing
@@ -58,13 +58,13 @@ def erase(
 
 @app.command()
 def retain(
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it, nothing is changed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this option, nothing is changed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove rows of people that are older than FRAUD_RETENTION_MONTHS; only a list without --yes.
+    """Remove rows of people that are older than FRAUD_RETENTION_MONTHS; without --yes, only list them.
 
-    Counts, reports, models and the ledger stay, and nothing becomes stale. What it cannot remove it names: delivered
-    files, backups, other servers.
+    Counts, reports, models and the ledger stay, and nothing becomes stale. It also lists what it cannot remove:
+    delivered files, backups, other servers.
     """
     from fraud_assets.adapters.dagster_storage import busy_instance
     from fraud_assets.cli.progress import ShownProgress
@@ -94,7 +94,7 @@ def _show_erased(found: dict[str, Any]) -> None:
         of_file=lambda _: "was changed" if done else "would be changed",
         nothing="no row has this identifier",
         left="Not changed by this command:" if done else "Would not be changed by this command:",
-        end=f"From now on {found['entity']} is {found['pseudonym']} here, whoever delivers the identifier again."
+        end=f"From now on {found['entity']} is {found['pseudonym']} here, also when the identifier is delivered again."
         if done
         else NOTHING_CHANGED,
     )

@@ -106,10 +106,10 @@ def to_answer(requests: Sequence[Request], version: int, now: datetime, live: in
     state = newest.state(now, live)
     if state == "waiting":
         return newest
-    again = f"run {newest.month} again to ask anew"
+    again = f"run {newest.month} again to ask once more"
     why = {
         "overtaken": f"it was compared with {_named(newest.champion_version)}, and {_named(live)} is live now; the "
-        "next month compares it anew",
+        "next month compares it again",
         "expired": f"it waited until {newest.expires_at:%Y-%m-%d %H:%M} UTC; {again}",
         "withdrawn": f"{newest.month} was decided again, and it did not pass",
         "approved": f"{newest.actor} approved it already",

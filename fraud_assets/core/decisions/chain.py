@@ -67,7 +67,7 @@ class Head:
         """
         number, colon, digits = text.partition(":")
         if not (colon and number.isdecimal() and digits):
-            raise LedgerError(f"{where} has {text!r} in place of number and hash; take it away, and it is made anew")
+            raise LedgerError(f"{where} has {text!r} in place of number and hash; remove that, and it is written again")
         return cls(int(number), digits, where)
 
 

@@ -159,5 +159,5 @@ def read_until(text: str, contract: Contract, now: datetime) -> datetime:
     except (ValueError, OverflowError):
         raise ListError(f"{text!r} is neither a day nor a time: write 2025-01-31, or 2025-01-31T18:00") from None
     if until <= now:
-        raise ListError(f"{text} is over; name a later day, or leave it out for an entry that holds for good")
+        raise ListError(f"{text} is over; name a later day, or leave it out, and the entry holds for ever")
     return until

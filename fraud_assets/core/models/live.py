@@ -59,7 +59,9 @@ class LiveModel:
             said: dict[str, Any] = json.loads(text)
             return cls._read(said)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"the file names no model to serve ({error}); `fraud reconcile` writes it anew") from error
+            raise ValueError(
+                f"the file names no model to serve ({error}); `fraud reconcile` writes it again"
+            ) from error
 
     @classmethod
     def _read(cls, said: dict[str, Any]) -> LiveModel:

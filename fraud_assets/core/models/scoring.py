@@ -205,7 +205,7 @@ class Scorer:
             raise ScoringError(
                 f"the ONNX bytes of {name} have digest {digest[:12]}, its manifest says "
                 f"{manifest.model_digest[:12]}: "
-                "they were changed or swapped after training; fetch the version again or package it anew"
+                "they were changed or swapped after training; fetch the version again or package it again"
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -100,7 +100,7 @@ class Challengers:
                 )[:MOST_CHALLENGERS],
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"the file names no challengers ({error}); `fraud reconcile` writes it anew") from error
+            raise ValueError(f"the file names no challengers ({error}); `fraud reconcile` writes it again") from error
 
 
 def _draw(key: str, entity: object) -> float:

@@ -106,7 +106,7 @@ def _month(
     place = pc.index_in(rows["transaction_id"], features["transaction_id"].combine_chunks())
     if place.null_count:
         raise RulesError(
-            f"transaction_features of {month} lacks {place.null_count:,} transactions: `fraud refresh` makes it anew"
+            f"transaction_features of {month} lacks {place.null_count:,} transactions: `fraud refresh` rebuilds it"
         )
     if not rows.num_rows:
         return [Caught() for _ in rules], None

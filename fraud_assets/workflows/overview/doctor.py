@@ -243,8 +243,8 @@ def _home(patient: Patient) -> Found:
     if (settings.workspace / ".restore").is_dir():
         return (
             "look",
-            "a restore is under way, or was broken off",
-            "give any other command, such as `fraud status`: it is finished",
+            "a restore is running, or was interrupted",
+            "wait for it, or give another command, such as `fraud status`, which finishes it",
         )
     return _fine(f"{settings.workspace} is there, and its keys are its owner's alone")
 
@@ -277,7 +277,11 @@ def _versions(patient: Patient) -> Found:  # noqa: ARG001 - all checks take the 
     platform = importlib.metadata.version("fraud-assets")
     if other:
         shown = ", ".join(other[:5]) + (f" and {len(other) - 5} more" if len(other) > 5 else "")
-        return "look", f"other libraries are installed than were tested: {shown}", "install requirements.lock again"
+        return (
+            "look",
+            f"libraries are installed in other versions than were tested: {shown}",
+            "install requirements.lock again",
+        )
     return _fine(f"fraud-assets {platform}, with the {len(locked)} libraries that it was tested with")
 
 
@@ -356,7 +360,11 @@ def _locks(patient: Patient) -> Found:
         pid, blockers, seconds = waiting[0]
         held = ", ".join(map(str, blockers)) or "another"
         said = f"session {pid} has waited for a lock for {seconds // 60} minutes, which session {held} holds"
-        return "broken", said, f"end what holds it: SELECT pg_terminate_backend({blockers[0] if blockers else pid})"
+        return (
+            "broken",
+            said,
+            f"end the session that holds it: SELECT pg_terminate_backend({blockers[0] if blockers else pid})",
+        )
     if idle:
         pid, name, seconds = idle[0]
         said = f"{name} (session {pid}) has had a transaction open for {seconds // 60} minutes and does nothing"
@@ -429,7 +437,7 @@ def _old_rows(patient: Patient) -> Found:
     if due:
         return "look", f"rows of people of {in_words(due)} are older than FRAUD_RETENTION_MONTHS allows", remedy
     if any(not one.is_told for one in store.removed().values()):
-        return "look", "the last removal of old rows was broken off", remedy
+        return "look", "the last removal of old rows was interrupted", remedy
     return _fine(f"rows of people are kept from {kept_from} on{f'; {removed}' if removed else ''}")
 
 
@@ -480,7 +488,7 @@ def _scores(patient: Patient) -> Found:
     if not kept:
         return _fine("no score was kept yet")
     if kept["error"]:
-        return "broken", kept["sentence"], "bring the database up; the scores are sent by themselves"
+        return "broken", kept["sentence"], "start the database; the scores are then sent without further help"
     if kept["lost"] or kept["refused"]:
         return "look", kept["sentence"], "see docs/scores.md; raise FRAUD_SCORES_SPOOL_MB where the spool was full"
     return _fine(kept["sentence"])

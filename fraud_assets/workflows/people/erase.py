@@ -182,7 +182,7 @@ def erase(
     store = open_store(settings, writing=True)
     looked_for = _person(store.contract, entity_of(store.contract, name), identifier)
     if looked_for.identifier.lower() in reason.lower():
-        raise ErasureError("the reason names the person, and the ledger would keep it for good: say it without")
+        raise ErasureError("the reason names the person, and the ledger would keep that for ever: leave the name out")
     _check_columns(store)
     LedgerStore(store.database, settings.ledger_head_file).events()
     key = key_of(store.database)
@@ -251,9 +251,9 @@ def _person(contract: Contract, entity: str, identifier: str) -> Person:
         try:
             identifier = str(int(identifier))
         except ValueError as error:
-            raise ErasureError(f"{entity} holds whole numbers, and what was given is none") from error
+            raise ErasureError(f"{entity} is a whole number, and the identifier that was given is none") from error
     if not identifier:
-        raise ErasureError(f"say whom: the {entity} is empty")
+        raise ErasureError(f"the {entity} that was given is empty: give the person's identifier")
     key, pseudonym = secrets.token_bytes(KEY_BYTES), new_pseudonym(is_number=is_number)
     erased = _alone(Entry(entity, hash_of(key, entity, identifier), pseudonym), key)
     return Person(entity, identifier, is_number, erased, pseudonym)
@@ -298,8 +298,8 @@ def find(settings: Settings, store: MonthStore, person: Person, backups: Sequenc
             found.left.append(f"{n} rows of the ledger name the person, and are never changed")
     else:
         found.left.append(
-            "logs, events and reasons in free text were not searched: an identifier that is so short cannot be told "
-            "from other numbers (FRAUD_PREVIEW keeps identifiers out of events by itself)"
+            "logs, events and reasons in free text were not searched: such a short identifier cannot be told from "
+            "other numbers (FRAUD_PREVIEW keeps identifiers out of events by itself)"
         )
     found.left += _beyond(settings, store, person, backups)
     return found
@@ -403,11 +403,11 @@ def _beyond(settings: Settings, store: MonthStore, person: Person, backups: Sequ
     folders = dict.fromkeys([*made_backups(settings), *(str(path) for path in _in_folders(backups))])
     for folder in folders:
         if Path(folder).is_dir():
-            yield f"the backup {folder} holds what it held: delete it when you have a newer one"
+            yield f"the backup {folder} still has these rows: delete it when you have a newer one"
     if settings.mlflow_uri is not None:
         yield "the MLflow server of FRAUD_MLFLOW_URI was not searched"
     if settings.database_url is not None:
-        yield "base backups and archives of your PostgreSQL server are not known here"
+        yield "backups and archives that your PostgreSQL server makes itself were not searched"
 
 
 def _in_folders(folders: Iterable[Path]) -> Iterator[Path]:
@@ -469,8 +469,8 @@ def _check_columns(store: MonthStore) -> None:
         there = store.database.query(COLUMNS, [f"public.{name}"])["attname"].to_pylist()
         if undeclared := sorted(set(there) - set(table.schema.names)):
             raise ErasureError(
-                f"{name} has the columns {', '.join(undeclared)} from an earlier contract, which may tell of the "
-                "person: declare them again in the contract, or take them out of the table, and give the command again"
+                f"{name} has the columns {', '.join(undeclared)} from an earlier contract, which may have "
+                "data of the person: declare them again in the contract, or drop them from the table; then try again"
             )
 
 
@@ -516,7 +516,7 @@ def _rename(
             touched.add(("public", "quarantined_labels"))
     for name in [one for one in TABLES if one != LAST_TABLE]:
         _rename_months(store, name, person, progress, changed)
-    with progress.working("writing tables anew"):
+    with progress.working("rewriting tables"):
         changed.left += rewrite_tables(store.database, touched)
     if last := _by_month(store, store.table(LAST_TABLE), person):
         changed.months[LAST_TABLE] = dict(sorted(last.items()))
@@ -524,7 +524,7 @@ def _rename(
     with progress.working("scores and lists"):
         touched = _rename_anchors(store, person, changed)
     _rename_months(store, LAST_TABLE, person, progress, changed)
-    with progress.working("writing tables anew"):
+    with progress.working("rewriting tables"):
         changed.left += [said for said in rewrite_tables(store.database, touched) if said not in changed.left]
     return changed
 

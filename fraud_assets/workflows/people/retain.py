@@ -171,7 +171,7 @@ def retain(
                 Path(file).unlink(missing_ok=True)
     with progress.working("Dagster's events"):
         untold = _forget_in_dagster(store)
-    with progress.working("writing tables anew"):
+    with progress.working("rewriting tables"):
         tables = [("public", table) for table in [*old.rows, RANGES]]
         old.left += rewrite_tables(store.database, [*tables, *(("dagster", name) for name, _ in EVENTS)])
     _tell_dagster(instance, store, untold)
@@ -203,14 +203,14 @@ def _left(settings: Settings, old: Old) -> Iterator[str]:
     except (SourceError, ValueError, OSError):
         delivered = []
     if delivered:
-        yield f"what was delivered of {in_words(delivered)} is yours, and lies where it lay"
+        yield f"what was delivered of {in_words(delivered)} is yours, and was not changed"
     if old.anything:
         for folder in made_backups(settings):
-            yield f"the backup {folder} holds what it held: delete it when you have a newer one"
+            yield f"the backup {folder} still has these rows: delete it when you have a newer one"
         if settings.mlflow_uri is not None:
-            yield "rows on which models were validated lie on the MLflow server of FRAUD_MLFLOW_URI, too"
+            yield "the MLflow server of FRAUD_MLFLOW_URI also has rows on which models were validated"
         if settings.database_url is not None:
-            yield "base backups and archives of your PostgreSQL server are not known here"
+            yield "backups and archives that your PostgreSQL server makes itself were not searched"
 
 
 def _tell_ledger(settings: Settings, store: MonthStore, old: Old, now: datetime, actor: str) -> None:

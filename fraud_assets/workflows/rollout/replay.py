@@ -81,7 +81,9 @@ def _fields(
         return [schema.field(name) for name in manifest.features]
     version = manifest.model_version
     if not kept:
-        raise ReplayError(f"version {version} takes the feature {unknown[0]!r}, which the platform makes no more")
+        raise ReplayError(
+            f"version {version} takes the feature {unknown[0]!r}, which the platform does not compute any more"
+        )
     (answered, name), n = next(iter(kept.items()))
     raise ReplayError(
         f"version {version} takes the feature {name!r}, which was not kept with {n:,} scores of version {answered}: "

@@ -143,12 +143,12 @@ def test_the_command_changes_and_shows_lists(tmp_path: Path) -> None:
     assert "2 added to the list stolen of customer_id" in fraud(
         "lists", "add", "stolen", "-", *words, given="70017\n70018\n"
     )
-    assert "1 added to the list stolen of customer_id; 1 stood there alike" in fraud(
+    assert "1 added to the list stolen of customer_id; 1 were on it already" in fraud(
         "lists", "add", "stolen", "70018", "70019", "--reason", "reported stolen"
     )
     assert "70018" in fraud("lists", "show", "stolen")
     assert "70017" not in fraud("lists", "show")
-    assert "1 taken off the list stolen" in fraud("lists", "remove", "stolen", "70017", "--reason", "was found")
+    assert "1 removed from the list stolen" in fraud("lists", "remove", "stolen", "70017", "--reason", "was found")
     (one,) = json.loads(fraud("lists", "show", "--json"))
     assert (one["in_force"], one["removed"]) == (2, 1)
     refused = fraud("lists", "add", "stolen", "x17y", "--reason", "reported stolen", code=1)

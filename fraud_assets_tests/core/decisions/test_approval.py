@@ -49,7 +49,12 @@ ANSWERED: dict[str, Any] = {"answered_at": NOW, "actor": "ada", "reason": "no"}
         (request(champion_version=None), None, "waiting", None),
         (REQUEST, 6, "overtaken", "it was compared with version 5, and version 6 is live now"),
         (request(champion_version=None), 5, "overtaken", "it was compared with nothing, and version 5 is live now"),
-        (request(expires_at=NOW), 5, "expired", "it waited until 2025-07-10 12:00 UTC; run 2025-06 again to ask anew"),
+        (
+            request(expires_at=NOW),
+            5,
+            "expired",
+            "it waited until 2025-07-10 12:00 UTC; run 2025-06 again to ask once more",
+        ),
         (request(answer="approved", **ANSWERED), 5, "approved", "ada approved it already"),
         (request(answer="rejected", **ANSWERED), 5, "rejected", "ada rejected it: no"),
         (request(answer="withdrawn", **ANSWERED), 5, "withdrawn", "2025-06 was decided again, and it did not pass"),

@@ -153,7 +153,7 @@ def test_a_head_is_read_back_from_its_text_and_anything_else_is_refused():
     head = Head(7, "ab", "a tag")
     assert Head.parse(head.text, "a tag") == head
     for wrong in ("", "7", "x:ab", "7:", "-1:ab"):
-        with pytest.raises(LedgerError, match="take it away"):
+        with pytest.raises(LedgerError, match="remove that, and it is written again"):
             Head.parse(wrong, "a tag")
 
 

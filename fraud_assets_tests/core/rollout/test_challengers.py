@@ -62,7 +62,7 @@ def test_nobody_meets_one_without_a_share_and_who_is_not_named_meets_the_champio
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"champion_version": "x", "models": []}', '{"models": [1]}'])
 def test_a_file_that_says_something_else_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="`fraud reconcile` writes it anew"):
+    with pytest.raises(ValueError, match="`fraud reconcile` writes it again"):
         Challengers.from_json(text)
 
 

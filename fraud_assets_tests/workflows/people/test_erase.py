@@ -169,7 +169,7 @@ def interrupt(*_):
     ("entity", "identifier", "reason", "said"),
     [
         ("person", "7", REASON, "has no entity 'person'; it has customer, terminal"),
-        ("customer", "seven", REASON, "holds whole numbers"),
+        ("customer", "seven", REASON, "customer_id is a whole number"),
         ("customer", str(PERSON), f"letter of {PERSON}", "names the person"),
     ],
 )
