@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import yaml
 
-from fraud_assets.adapters.postgres.migrations.versions.r0001_baseline import STATEMENTS
+from fraud_assets.adapters.postgres.migrations.versions.up_to_0009.r0001_baseline import STATEMENTS
 from fraud_assets.settings import PROJECT_ROOT, Settings
 
 COMPOSE_FILE = PROJECT_ROOT / "docker-compose.yml"

@@ -11,11 +11,14 @@ every contract, and gives them versions with their new digests (0003).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, TIMESTAMP
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 # Not alembic's own name, which other tools (MLflow, Dagster, the user's) take for theirs.
 VERSION_TABLE = "fraud_schema_version"
@@ -426,6 +429,17 @@ def read_version(connection: psycopg.Connection[Any]) -> SchemaVersion:
     return SchemaVersion(revision and revision[0], contract and contract[0])
 
 
+def migrations() -> Config:
+    """Where alembic finds the revisions."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "fraud_assets.adapters.postgres:migrations")
+    # The first ones lie in a folder of `versions`.
+    config.set_main_option("recursive_version_locations", "true")
+    return config
+
+
 def upgrade(url: str) -> None:
     """Brings a database to the newest revision, in one transaction; others who do the same wait for their turn.
 
@@ -434,11 +448,9 @@ def upgrade(url: str) -> None:
     """
     # Here, because it takes longer to import than most commands take.
     from alembic import command
-    from alembic.config import Config
 
     engine = sa.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=sa.pool.NullPool)
-    config = Config()
-    config.set_main_option("script_location", "fraud_assets.adapters.postgres:migrations")
+    config = migrations()
     with engine.begin() as connection:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('fraud_assets.prepare'))"))
         config.attributes["connection"] = connection

@@ -13,7 +13,7 @@ import pytest
 from fraud_assets.adapters.postgres import database as module
 from fraud_assets.adapters.postgres import schema
 from fraud_assets.adapters.postgres.database import Database
-from fraud_assets.adapters.postgres.migrations.versions.r0003_reasons import (
+from fraud_assets.adapters.postgres.migrations.versions.up_to_0009.r0003_reasons import (
     Said,
     reason_of_event,
     reasons_of_label_row,
@@ -36,7 +36,7 @@ def brief(said: list[Said]) -> list[tuple[str | None, str | None]]:
 
 
 def test_every_rule_of_the_revision_is_one_that_is_read() -> None:
-    from fraud_assets.adapters.postgres.migrations.versions import r0003_reasons as revision
+    from fraud_assets.adapters.postgres.migrations.versions.up_to_0009 import r0003_reasons as revision
 
     told = {
         rule for group in ("ROWS", "REPORTS", "PROMOTIONS", "REPLAYS") for _, rule in getattr(revision, f"OF_{group}")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from fraud_assets.adapters.postgres.migrations.versions.r0009_retraining_reasons import reasons_of_decision
+from fraud_assets.adapters.postgres.migrations.versions.up_to_0009.r0009_retraining_reasons import reasons_of_decision
 from fraud_assets.core.decisions.retraining import (
     Attempt,
     DriftSignal,

@@ -1,1 +1,1 @@
-"""One file a revision, named after its number; the order is in each file's `down_revision`."""
+"""One file a revision, named after its number, older ones in a folder; each names in `down_revision` the one before."""
