@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 VERSION_TABLE = "fraud_schema_version"
 
 # Oldest first. Here, and not asked of alembic, because whoever only reads should not wait until that is imported.
-# In the order in which they follow each other; a number is a name, given before it was known which comes first.
+# In the order in which they follow each other; a number is a name, given before it was known which comes first. Do not
+# sort or renumber them: databases are out there that went this way, and one is known by the last revision that it had.
 REVISIONS = (
     "0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0016", "0010", "0012", "0013", "0011",
     "0017",
