@@ -25,9 +25,7 @@ def add_values(
     values: Values = None,
     *,
     reason: Reason,
-    entity: Annotated[
-        str | None, typer.Option("--entity", help="For a new list: whose ids, such as customer_id.")
-    ] = None,
+    entity: Annotated[str | None, typer.Option("--entity", help="For a new list: whose ids, such as customer.")] = None,
     action: Annotated[str | None, typer.Option("--action", help="For a new list: block or allow.")] = None,
     until: Annotated[str | None, typer.Option("--until", help="The last day, or a time; for ever when absent.")] = None,
     file: FromFile = None,
@@ -52,7 +50,7 @@ def add_values(
         if as_json:
             print_json(done)
         else:
-            again = f"; {done['repeated']:,} were on it already" if done["repeated"] else ""
+            again = f"; {done['repeated']:,} already on it" if done["repeated"] else ""
             console.print(f"{done['added']:,} added to the list {name} of {done['entity']}{again}", highlight=False)
 
 
@@ -78,7 +76,7 @@ def remove_values(
         if as_json:
             print_json(done)
         else:
-            missing = f"; {done['not_there']:,} were not on it" if done["not_there"] else ""
+            missing = f"; {done['not_there']:,} not on it" if done["not_there"] else ""
             console.print(f"{done['removed']:,} removed from the list {name}{missing}", highlight=False)
 
 

@@ -1,4 +1,4 @@
-"""Which columns of a contract name a person. How a person is erased belongs to `core/people`."""
+"""Which columns of a contract name a person, and how people call them. Erasing a person belongs to `core/people`."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def personal_columns(contract: Contract) -> tuple[str, ...]:
     called = {name: f"{name}_{column.column}".lower() for name, column in contract.attributes.items()}
     words = {name: set(re.split(r"[^a-z0-9]+|_", said)) for name, said in called.items()}
     return (*contract.entities, *(name for name in called if words[name] & PERSONAL))
+
+
+def entity_called(contract: Contract, name: str) -> str | None:
+    """The contract's column for what people call `customer` or `customer_id`; None without one."""
+    return next((entity for entity in contract.entities if name in (entity, entity.removesuffix("_id"))), None)

@@ -16,6 +16,7 @@ from typing import Any
 from fraud_assets.adapters.asked.session import Session
 from fraud_assets.adapters.guards.stored_lists import Said, entity_of, say, standing_entries
 from fraud_assets.core.contracts.contract import Contract
+from fraud_assets.core.contracts.personal import entity_called
 from fraud_assets.core.guards.lists import (
     LONGEST_REASON,
     Entry,
@@ -83,7 +84,7 @@ def add_to_list(
         contract: has the entity.
         list_name: of the list.
         values: as text.
-        entity: whose; that of the list when absent.
+        entity: whose, with or without `_id`; that of the list when absent.
         action: block or allow; that of the list when absent.
         reason: why.
         until: a day, or a moment; for good when absent.
@@ -97,7 +98,10 @@ def add_to_list(
         ListError: when something is missing or cannot be.
         AskedError: when the database does not take it.
     """
-    whose = entity or entity_of(session, read_list_name(list_name))
+    if entity is None:
+        whose = entity_of(session, read_list_name(list_name))
+    else:
+        whose = entity_called(contract, entity) or entity
     said = Said(
         "add", read_list_name(list_name), whose, _identifiers(contract, whose, values), _reason(reason),
         actor or getpass.getuser(), None if action is None else read_action(action), None,

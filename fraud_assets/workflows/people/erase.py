@@ -49,7 +49,7 @@ from fraud_assets.adapters.postgres.ledger import LedgerStore
 from fraud_assets.adapters.postgres.months import COLUMNS, MonthStore, open_store
 from fraud_assets.adapters.sources import FolderSource, open_source
 from fraud_assets.core.contracts.contract import Contract
-from fraud_assets.core.contracts.personal import personal_columns
+from fraud_assets.core.contracts.personal import entity_called, personal_columns
 from fraud_assets.core.decisions.ledger import BY_HAND
 from fraud_assets.core.digests import digest_table
 from fraud_assets.core.lineage.tables.declared import TABLES
@@ -121,9 +121,8 @@ def entity_of(contract: Contract, name: str) -> str:
     Raises:
         ErasureError: when the contract has none of this name.
     """
-    for entity in contract.entities:
-        if name in (entity, entity.removesuffix("_id")):
-            return entity
+    if (entity := entity_called(contract, name)) is not None:
+        return entity
     there = ", ".join(entity.removesuffix("_id") for entity in contract.entities) or "none"
     raise ErasureError(f"contract {contract.name!r} has no entity {name!r}; it has {there}")
 

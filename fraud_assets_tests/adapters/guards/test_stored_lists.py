@@ -143,14 +143,16 @@ def test_the_command_changes_and_shows_lists(tmp_path: Path) -> None:
     assert "2 added to the list stolen of customer_id" in fraud(
         "lists", "add", "stolen", "-", *words, given="70017\n70018\n"
     )
-    assert "1 added to the list stolen of customer_id; 1 were on it already" in fraud(
-        "lists", "add", "stolen", "70018", "70019", "--reason", "reported stolen"
+    assert "1 added to the list stolen of customer_id; 1 already on it" in fraud(
+        "lists", "add", "stolen", "70018", "70019", "--entity", "customer", "--reason", "reported stolen"
     )
     assert "70018" in fraud("lists", "show", "stolen")
     assert "70017" not in fraud("lists", "show")
     assert "1 removed from the list stolen" in fraud("lists", "remove", "stolen", "70017", "--reason", "was found")
     (one,) = json.loads(fraud("lists", "show", "--json"))
     assert (one["in_force"], one["removed"]) == (2, 1)
+    other = fraud("lists", "add", "stolen", "1", "--entity", "card", "--reason", "reported stolen", code=1)
+    assert "has no entity 'card'; there are customer_id, terminal_id" in other
     refused = fraud("lists", "add", "stolen", "x17y", "--reason", "reported stolen", code=1)
     assert "a value is no customer_id" in refused
     assert "x17y" not in refused
