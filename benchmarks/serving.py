@@ -467,6 +467,8 @@ def _overload(sender: Sender, url: str, process: int, seconds: int) -> list[Row]
         Row("overload_a_second", load.statuses.get(200, 0) / load.seconds, "requests/s"),
         Row("overload_refused_share", 1 - load.statuses.get(200, 0) / max(1, sum(load.statuses.values())), ""),
         at_most("overload_other_answers", float(others + load.broken), "answers", 0.0),
+        # Of these: what wrk had to wait for longer than its 30 s, or lost its connection over.
+        Row("overload_late_answers", float(load.broken), "answers"),
         at_least("overload_ready_share", float(np.mean(ready)) if ready else 0.0, "", 1.0),
         at_most("overload_memory_growth", _memory(process) / before - 1, "", MEMORY_GROWTH),
         at_most("overload_recovery_seconds", recovered, "s", RECOVERY_SECONDS),

@@ -6,12 +6,14 @@ import threading
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bentos.fraud_scorer import limits, turns
+from bentos.fraud_scorer import limits
 from bentos.fraud_scorer.limits import MAX_CONTAINERS, MAX_DEPTH, MAX_ITEMS, RequestLimits, find_excess
-from bentos.fraud_scorer.turns import BusyError, LateError, Turns, check_time
+from bentos.fraud_scorer.waiting import rounds, turns
+from bentos.fraud_scorer.waiting.rounds import Rounds
+from bentos.fraud_scorer.waiting.turns import BusyError, LateError, Turns, check_time
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(alphabet='[]{},:"\\\n\u00e9ab'),
@@ -110,14 +112,14 @@ async def answered(scope, receive, send):
     ],
 )
 def test_a_body_is_plain_json_of_limited_length_or_is_not_read(headers, status):
-    read, sent = asked(RequestLimits(answered), [b"{}"], headers=headers)
+    read, sent = asked(RequestLimits(answered, Rounds()), [b"{}"], headers=headers)
     asyncio.run(read)
     assert sent[0]["status"] == status
 
 
 def test_a_body_that_stays_away_is_given_up(monkeypatch):
     monkeypatch.setattr(limits, "BODY_SECONDS", 0.05)
-    read, sent = asked(RequestLimits(answered), [b"{", b""])
+    read, sent = asked(RequestLimits(answered, Rounds()), [b"{", b""])
     asyncio.run(read)
     assert sent[0]["status"] == 408
 
@@ -131,7 +133,7 @@ def test_bodies_of_all_requests_together_are_limited_and_room_comes_back(monkeyp
         await answered(scope, receive, send)
 
     async def three():
-        app = RequestLimits(slow)
+        app = RequestLimits(slow, Rounds())
         first, first_sent = asked(app, [b"1" * 60])
         going = asyncio.ensure_future(first)
         await asyncio.sleep(0.01)
@@ -235,51 +237,108 @@ def test_the_limits_are_those_of_the_documentation():
     assert (MAX_DEPTH, MAX_ITEMS, MAX_CONTAINERS, limits.MAX_BODY_BYTES) == (8, 1_500_000, 20_000, 32 * 1024**2)
 
 
-def test_a_few_requests_are_no_backlog_however_long_the_machine_stood_still(monkeypatch):
-    monkeypatch.setattr(limits, "MOST_BACKLOG_SECONDS", 0.0)
-
-    async def rounds():
-        backlog = limits.Backlog()
-        return [backlog.is_too_long() for _ in range(limits.LEAST_BACKLOG + 3)]
-
-    assert asyncio.run(rounds()) == [False] * limits.LEAST_BACKLOG + [True] * 3
+# --- Rounds -------------------------------------------------------------------------------------------------
 
 
-def test_what_waits_too_long_in_one_round_of_the_event_loop_is_refused_and_the_next_round_is_answered(monkeypatch):
-    monkeypatch.setattr(limits, "MOST_BACKLOG_SECONDS", 0.05)
-    monkeypatch.setattr(limits, "LEAST_BACKLOG", 2)
-    answers = []
+class Rounded:
+    """An app behind its limits, asked by many at once; which requests were answered in which round of the loop."""
 
-    async def slow(scope, receive, send):
-        time.sleep(0.02)
-        answers.append((await receive())["body"])
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
+    def __init__(self):
+        self.app = RequestLimits(answered, Rounds())
+        self.round = 0
+        self.answers = []
 
-    app = RequestLimits(slow)
+    def count(self):
+        self.round += 1
+        asyncio.get_running_loop().call_soon(self.count)
 
-    async def ask(number):
-        sent = []
+    async def ask(self, name, path="/score", method="POST", body=b"{}"):
+        kept = []
 
         async def receive():
-            return {"type": "http.request", "body": b"%d" % number, "more_body": False}
+            return {"type": "http.request", "body": body, "more_body": False}
 
         async def send(message):
-            sent.append(message)
+            kept.append(message)
 
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"1")]
-        await app({"type": "http", "method": "POST", "headers": headers}, receive, send)
-        return sent[0]["status"], dict(sent[0]["headers"])
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await self.app({"type": "http", "method": method, "path": path, "headers": headers}, receive, send)
+        self.answers.append((name, kept[0]["status"], self.round))
+        return kept[0]
 
-    async def rounds():
-        return [await asyncio.gather(*(ask(number) for number in range(10))) for _ in range(2)]
+    async def all_of(self, *requests):
+        self.count()
+        return await asyncio.gather(*requests)
 
-    for round_of_ten in asyncio.run(rounds()):
-        statuses = [status for status, _ in round_of_ten]
-        assert statuses[:3] == [200, 200, 200]
-        assert set(statuses[4:]) == {429}
-        refused = round_of_ten[-1][1]
-        assert refused[b"retry-after"] == b"1"
-        # It was read, so the connection goes on.
-        assert b"connection" not in refused
-    assert 6 <= len(answers) <= 8
+
+@given(
+    st.lists(st.sampled_from(["POST", "GET", "PUT"]), max_size=400),
+    st.integers(1, 300),
+)
+@settings(max_examples=40, deadline=None)
+def test_no_round_is_long_and_all_are_answered_in_their_order_whatever_comes_at_once(kinds, most):
+    rounded = Rounded()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds, "MOST_AT_ONCE", most)
+        requests = [rounded.ask(place, "/docs.json", method) for place, method in enumerate(kinds)]
+        asyncio.run(rounded.all_of(*requests))
+    assert sorted(place for place, _, _ in rounded.answers) == list(range(len(kinds)))
+    by_round = {}
+    for _, status, number in rounded.answers:
+        by_round.setdefault(number, []).append(rounds.REFUSAL if status in (429, 405) else rounds.REQUEST)
+    for spent in by_round.values():
+        # Places of two rounds may meet in one, and a request may come after a refusal.
+        assert sum(spent) <= 2 * (rounds.REQUEST + rounds.IN_A_ROUND - 1)
+    begun = len(kinds) - kinds.count("PUT")
+    statuses = [status for _, status, _ in rounded.answers]
+    assert statuses.count(429) <= max(0, begun - most)
+    assert set(statuses) <= {200, 405, 429}
+    taken = [place for place, status, _ in rounded.answers if status == 200]
+    assert taken == sorted(taken)
+
+
+def test_whoever_asks_after_the_service_s_health_waits_for_nobody():
+    rounded = Rounded()
+    many = [rounded.ask(place) for place in range(2_000)]
+    asyncio.run(rounded.all_of(*many, *(rounded.ask(path, path, "GET") for path in limits.HEALTH)))
+    said = {name: (status, number) for name, status, number in rounded.answers}
+    assert [said[path][0] for path in limits.HEALTH] == [200] * 4
+    assert max(said[path][1] for path in limits.HEALTH) < 3
+    statuses = [status for name, status, _ in rounded.answers if isinstance(name, int)]
+    assert set(statuses) == {200, 429}
+    assert rounds.MOST_AT_ONCE <= statuses.count(200) <= rounds.MOST_AT_ONCE + rounds.IN_A_ROUND
+    assert rounded.answers[-1][2] > 20
+
+
+def test_what_is_refused_for_its_number_may_be_sent_again_over_the_same_connection():
+    rounded = Rounded()
+    answers = asyncio.run(rounded.all_of(*map(rounded.ask, range(rounds.MOST_AT_ONCE + rounds.IN_A_ROUND))))
+    refused, *_ = [dict(one["headers"]) for one in answers if one["status"] == 429]
+    assert refused[b"retry-after"] == b"1"
+    assert b"connection" not in refused
+
+
+def test_whoever_goes_while_it_waits_leaves_its_place_to_others():
+    async def story():
+        places = Rounds()
+        waiting = [asyncio.ensure_future(places.begin()) for _ in range(rounds.MOST_AT_ONCE)]
+        await asyncio.sleep(0)
+        for one in waiting[20:]:
+            one.cancel()
+        gone = await asyncio.gather(*waiting[20:], return_exceptions=True)
+        assert {type(one) for one in gone} == {asyncio.CancelledError}
+        await asyncio.gather(*waiting[:20])
+        for _ in range(20):
+            places.end()
+        # As many as ever.
+        await asyncio.gather(*(places.begin() for _ in range(rounds.MOST_AT_ONCE)))
+        with pytest.raises(rounds.FullError):
+            await places.begin()
+
+    asyncio.run(story())
+
+
+def test_a_caller_who_goes_before_the_body_is_whole_is_no_error_of_the_service():
+    read, sent = asked(RequestLimits(answered, Rounds()), [b"{", b""], patience=0)
+    asyncio.run(read)
+    assert sent[0]["status"] == 400

@@ -1,10 +1,13 @@
 """Transactions, scored by the service as it runs, with a real PostgreSQL that holds what was before them."""
 
 import json
+import socket
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
+from select import select
 
 import httpx
 import numpy as np
@@ -16,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import load_from_string
 
+from bentos.fraud_scorer.waiting.rounds import MOST_AT_ONCE
 from fraud_assets.adapters.bento import build_bento
 from fraud_assets.adapters.online import history as history_module
 from fraud_assets.adapters.online.history import History, HistoryError
@@ -272,6 +276,43 @@ def test_more_requests_than_can_be_answered_in_time_are_refused_at_once_and_the_
             assert int(answer.headers["retry-after"]) >= 1
     assert set(ready) == {200}
     assert one(0).status_code == 200
+
+
+def test_with_far_too_many_callers_at_once_health_is_told_before_they_are_answered_and_the_rest_are_told_to_wait(
+    service_with_history, cards
+):
+    """All of them have sent before it is asked whether the service lives: that it comes last is no reason to wait."""
+    rows = transaction_rows(cards[1].slice(500))
+    address = (service_with_history.base_url.host, service_with_history.base_url.port)
+
+    def asks(path, body=None):
+        line = (
+            f"GET {path} HTTP/1.1\r\n"
+            if body is None
+            else f"POST {path} HTTP/1.1\r\nContent-Type: application/json\r\n"
+        )
+        kept = "close" if body is None else "keep-alive"
+        length = "" if body is None else f"Content-Length: {len(body)}\r\n"
+        return f"{line}Host: localhost\r\nConnection: {kept}\r\n{length}\r\n".encode() + (body or b"")
+
+    with ExitStack() as stack:
+        callers = [stack.enter_context(closing(socket.create_connection(address, 60))) for _ in range(900)]
+        for number, caller in enumerate(callers):
+            row = rows[number % len(rows)] | {"transaction_id": 800_000 + number}
+            caller.sendall(asks("/v1/score", json.dumps({"transactions": [row]}).encode()))
+        told = []
+        for path in ("/livez", "/readyz"):
+            other = stack.enter_context(closing(socket.create_connection(address, 60)))
+            other.sendall(asks(path))
+            with other.makefile("rb") as answer:
+                told.append(answer.readline().split()[1])
+        waiting = [caller for caller in callers if not select([caller], [], [], 0)[0]]
+        statuses = Counter(caller.makefile("rb").readline().split()[1] for caller in callers)
+    assert told == [b"200", b"200"]
+    assert waiting
+    assert set(statuses) <= {b"200", b"429", b"504"}
+    assert statuses[b"200"] > 0
+    assert statuses[b"429"] < len(callers) - MOST_AT_ONCE + 1
 
 
 def test_a_contract_without_customers_and_terminals_needs_no_database(tmp_path):

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from bentos.fraud_scorer.keys import CALLER
 from bentos.fraud_scorer.requests import AnswerRequest, AskedAnswer, FeedbackAnswer, FeedbackRequest, Label, refused
 from bentos.fraud_scorer.transactions import MOST_PROBLEMS, RequestError
-from bentos.fraud_scorer.turns import BusyError, LateError, Turns
+from bentos.fraud_scorer.waiting.turns import BusyError, LateError, Turns
 from fraud_assets.adapters.asked.answers import Asked, NotWaitingError, ask_answer, read_answer
 from fraud_assets.adapters.asked.labels import FEEDBACK, add_statements
 from fraud_assets.adapters.asked.session import AskedError, Session

@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from bentos.fraud_scorer.waiting.rounds import Rounds
 from fraud_assets.core.access.addresses import is_loopback
 from fraud_assets.core.access.api_keys import KEYS_VARIABLE, ApiKey, KeysError, Role, hash_key, keys_from_json
 from fraud_assets.core.access.rates import Bucket
@@ -132,8 +133,9 @@ class _RefusedError(Exception):
 class Guard:
     """ASGI middleware: lets a request pass whose key has the role for its path."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, rounds: Rounds) -> None:
         self.app = app
+        self._rounds = rounds
         named = os.environ.get(KEYS_VARIABLE)
         self._ring = KeyRing(Path(named) if named else None)
 
@@ -145,6 +147,7 @@ class Guard:
         try:
             caller = self._caller(scope)
         except _RefusedError as refused:
+            await self._rounds.place()
             body = {"error": str(refused), "detail": []}
             # The body stays unread, so this connection is of no further use.
             await JSONResponse(body, refused.status, {**refused.headers, "Connection": "close"})(scope, receive, send)

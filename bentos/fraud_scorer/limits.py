@@ -1,14 +1,12 @@
 """What is refused before it is read or parsed, and what the service's page may load.
 
 BentoML has no limit on a body's size, reads it whole, parses it in the event loop, and takes unknown content types for
-JSON. Its page loads a tag manager of another company. Which requests wait for their turn belongs to `turns.py`.
+JSON. Its page loads a tag manager of another company. Which requests wait, and for what, belongs to `waiting`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import time
 
 import anyio
 import anyio.to_thread
@@ -17,6 +15,8 @@ from pydantic import ValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bentos.fraud_scorer.waiting.rounds import FullError, Rounds
 
 # Ten thousand rows of a hundred features, written out.
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -35,12 +35,10 @@ LOOKED_INTO_FROM = 64 * 1024
 BODY_SECONDS = 20.0
 CHUNK_BYTES = 1024 * 1024
 
-# Of a round of the event loop: what comes last in it has waited so long, and the next round waits for it.
-MOST_BACKLOG_SECONDS = 0.3
-LEAST_BACKLOG = 64  # requests
-MANY = "more requests came at once than can be answered in time; send this one again later"
 WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
 METHODS = (*WITHOUT_BODY, "POST")
+# Asked by what decides whether this service gets requests at all: before whatever waits.
+HEALTH = ("/healthz", "/livez", "/readyz", "/metrics")
 
 
 # The page's own files, and nothing from elsewhere; its scripts are all files.
@@ -58,64 +56,43 @@ class WithoutRefusals(logging.Filter):
         return not (record.exc_info and isinstance(record.exc_info[1], ValidationError))
 
 
-class Backlog:
-    """How long what is ready to be answered has waited at least, in an event loop that does one thing after the other.
-
-    With so many callers that a round of all of them takes seconds, each would wait for seconds, and so would whoever
-    asks whether the service is ready.
-    """
-
-    def __init__(self) -> None:
-        self._since: float | None = None
-        self._begun = 0
-
-    def is_too_long(self) -> bool:
-        """Whether a request that is begun now comes late in a long round of the event loop.
-
-        A round of a few requests is no backlog: then the machine stood still.
-        """
-        if self._since is None:
-            self._since, self._begun = time.monotonic(), 0
-            # Runs in the next round.
-            asyncio.get_running_loop().call_soon(self._clear)
-        self._begun += 1
-        return self._begun > LEAST_BACKLOG and time.monotonic() - self._since > MOST_BACKLOG_SECONDS
-
-    def _clear(self) -> None:
-        self._since = None
-
-
 class _RefusedError(Exception):
     """A request that is answered here."""
 
-    def __init__(self, status: int, error: str, *, was_read: bool = False) -> None:
+    def __init__(self, status: int, error: str, *, was_read: bool = False, has_place: bool = False) -> None:
         super().__init__(error)
         self.status = status
         self.was_read = was_read
+        self.has_place = has_place
 
 
 class RequestLimits:
     """ASGI middleware: bodies must be plain `application/json` of limited size and shape, pages load their own files.
 
-    A body is passed on when it is whole.
+    A body is passed on when it is whole. All requests but those after its health wait for a place in a round.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, rounds: Rounds) -> None:
         self.app = app
+        self._rounds = rounds
         self._bytes = 0
-        self._backlog = Backlog()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, or answers 400, 405, 408, 413, 415 or 429."""
-        if scope["type"] != "http" or scope["method"] in WITHOUT_BODY:
-            await self.app(scope, receive, _with_own_files(send))
+        if scope["type"] != "http" or (scope["method"] in WITHOUT_BODY and scope["path"] in HEALTH):
+            await self.app(scope, receive, send)
             return
         held = [0]
         try:
-            if scope["method"] not in METHODS:
+            if scope["method"] in WITHOUT_BODY:
+                await self._answer(scope, receive, _with_own_files(send))
+            elif scope["method"] in METHODS:
+                await self._pass_on(scope, receive, send, held)
+            else:
                 raise _RefusedError(405, f"this method has no use here; use one of {', '.join(METHODS)}")
-            await self._pass_on(scope, receive, send, held)
         except _RefusedError as refused:
+            if not refused.has_place:
+                await self._rounds.place()
             headers = {429: {"Retry-After": "1"}, 405: {"Allow": ", ".join(METHODS)}}.get(refused.status, {})
             if not refused.was_read:
                 # The rest of the body stays unread, so this connection is of no further use.
@@ -129,29 +106,47 @@ class RequestLimits:
         declared = _declared_bytes(Headers(scope=scope))
         self._hold(declared, held)
         body = await self._body(receive, held)
-        if self._backlog.is_too_long():
-            raise _RefusedError(429, MANY, was_read=True)
-        if body is not None and len(body) >= LOOKED_INTO_FROM:
+        if len(body) >= LOOKED_INTO_FROM:
             # In a thread, where it leaves the interpreter to others.
             wrong = await anyio.to_thread.run_sync(find_excess, body)
             if wrong:
                 raise _RefusedError(400, wrong)
-        messages = iter([{"type": "http.disconnect"} if body is None else {"type": "http.request", "body": body}])
+        messages = iter([{"type": "http.request", "body": body}])
 
         async def replay() -> Message:
             return next(messages, None) or await receive()
 
-        await self.app(scope, replay, send)
+        await self._answer(scope, replay, send)
 
-    async def _body(self, receive: Receive, held: list[int]) -> bytes | None:
-        """The body; None when the caller has gone."""
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lets the request be answered, when it is its turn.
+
+        Raises:
+            _RefusedError: when too many are being answered.
+        """
+        try:
+            await self._rounds.begin()
+        except FullError as full:
+            raise _RefusedError(429, str(full), was_read=True, has_place=True) from None
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._rounds.end()
+
+    async def _body(self, receive: Receive, held: list[int]) -> bytes:
+        """The body.
+
+        Raises:
+            _RefusedError: when it is too large, or does not come.
+        """
         parts, received = list[bytes](), 0
         try:
             with anyio.fail_after(BODY_SECONDS):
                 while True:
                     message = await receive()
                     if message["type"] != "http.request":
-                        return None
+                        # Nobody hears it, but BentoML waits for an answer, and counts it.
+                        raise _RefusedError(400, "the caller went before the body was whole")
                     parts.append(message.get("body", b""))
                     received += len(parts[-1])
                     # A chunked body declares no length.

@@ -2,7 +2,7 @@
 
 BentoML mounts /healthz and /livez (the process answers), /readyz (`__is_ready__` below) and /metrics.
 Who may ask belongs to `keys.py`, what is answered to GET to `pages.py`, what is refused unread to `limits.py`, waiting
-to `turns.py`, checking requests to `requests.py` and `transactions.py`, reading history to
+to `waiting`, checking requests to `requests.py` and `transactions.py`, reading history to
 `adapters/online/history.py`, deciding beside the model to `guards`, keeping what
 was answered to `keeping.py`, and all science to `fraud_assets.core`.
 """
@@ -54,7 +54,8 @@ from bentos.fraud_scorer.requests import (
     refused,
 )
 from bentos.fraud_scorer.transactions import Names, RequestError
-from bentos.fraud_scorer.turns import BusyError, LateError, Turns, check_time
+from bentos.fraud_scorer.waiting.rounds import Rounds
+from bentos.fraud_scorer.waiting.turns import BusyError, LateError, Turns, check_time
 from fraud_assets.adapters.online.history import DATABASE_VARIABLE, HistoryError
 from fraud_assets.core.explanations.reason_codes import Explanation
 from fraud_assets.core.models.live import LiveModel
@@ -72,11 +73,13 @@ EXPLAINED_AT_ONCE = 50  # rows, between two looks at the clock: with a large for
 # Whoever asks whether the service is ready asks again soon.
 READY_SECONDS = 3.0
 PAGES = Pages()
+ROUNDS = Rounds()
 
 
 @bentoml.service(
     # All of these can be changed at deployment: BENTOML_CONFIG and BENTOML_CONFIG_OPTIONS come after them.
-    traffic={"timeout": 30, "max_concurrency": 256},
+    # It has no limit of requests at once: BentoML's refuses all of them in one round (`waiting/rounds.py`).
+    traffic={"timeout": 30},
     # Per request they cost more than the scoring; requests are counted and timed at /metrics.
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": ".*"},
@@ -376,6 +379,6 @@ def _told(
 
 
 # BentoML's decorator makes the class a Service, which type checkers do not see. The first is asked first.
-FraudScorer.add_asgi_middleware(Guard)  # type: ignore[attr-defined]
-FraudScorer.add_asgi_middleware(RequestLimits)  # type: ignore[attr-defined]
+FraudScorer.add_asgi_middleware(Guard, rounds=ROUNDS)  # type: ignore[attr-defined]
+FraudScorer.add_asgi_middleware(RequestLimits, rounds=ROUNDS)  # type: ignore[attr-defined]
 FraudScorer.mount_asgi_app(PAGES.app)  # type: ignore[attr-defined]
