@@ -222,18 +222,36 @@ def test_a_restore_that_is_killed_is_whole_or_as_if_it_had_not_been(
 def test_from_the_embedded_server_to_a_plain_user_of_another_one_and_back(
     world: World, restored: World, backup: Path, server: Callable[[str], Database], tmp_path: Path
 ) -> None:
-    from fraud_assets_tests.worlds import World, new_home, remove_home
+    from fraud_assets_tests.worlds import World, free_port, new_home, remove_home
 
     given = server("backup_source").url
     with psycopg.connect(given, autocommit=True) as connection:
         connection.execute("CREATE ROLE plain LOGIN")
         connection.execute("CREATE DATABASE elsewhere OWNER plain")
+        # As deploy/postgres/roles.sql does: of one there is the schema already, the other was granted.
+        connection.execute("CREATE ROLE dagster LOGIN")
+        connection.execute("CREATE ROLE mlflow")
+        connection.execute("CREATE ROLE stranger LOGIN")
+        connection.execute("GRANT dagster, mlflow TO plain")
+    with psycopg.connect(given.replace("/backup_source?", "/elsewhere?"), autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA dagster AUTHORIZATION dagster")
     url = given.replace("postgres:@", "plain:@").replace("/backup_source?", "/elsewhere?")
     other = World(new_home(), world.settings_given | {"FRAUD_DATABASE_URL": url}, world.months)
     shutil.copytree(world.home / "keys", other.home / "keys")
     try:
-        other.fraud("restore", str(backup))
+        # The MLflow server stands on this database, so it is started later.
+        servers = {
+            "FRAUD_MLFLOW_URI": f"http://127.0.0.1:{free_port()}",
+            "FRAUD_DAGSTER_URL": url.replace("plain:@", "stranger:@"),
+        }
+        said = other.fraud("restore", str(backup), **servers).stdout
+        assert "then `fraud reconcile`" in said
+        assert "stranger, the user of FRAUD_DAGSTER_URL, has no rights" in said
         assert other.digests() == world.digests()
+        owners = (
+            "SELECT DISTINCT schemaname, tableowner FROM pg_tables WHERE schemaname IN ('dagster', 'mlflow') ORDER BY 1"
+        )
+        assert other.query(owners) == [("dagster", "dagster"), ("mlflow", "mlflow")]
         second = json.loads(other.fraud("backup", str(tmp_path), "--json").stdout)["backup"]
     finally:
         remove_home(other.home)

@@ -331,8 +331,8 @@ def _routes() -> frozenset[str]:
 
 def _wrong_compose(arguments: list[str]) -> str | None:
     """Services that docker-compose.yml does not have, and commands within them; docker itself need not be there."""
-    if arguments[1] not in ("up", "exec", "restart"):
-        return "this test knows `docker compose` with up, exec and restart only"
+    if arguments[1] not in ("up", "exec", "run", "restart"):
+        return "this test knows `docker compose` with up, exec, run and restart only"
     words = [word for word in arguments[2:] if not word.startswith("--")]
     services = yaml.safe_load((PROJECT_ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
     if words and words[0] not in services:
@@ -340,7 +340,8 @@ def _wrong_compose(arguments: list[str]) -> str | None:
     if arguments[1] == "exec" and "psql" in words:
         file, mounts = words[-1], services[words[0]]["volumes"]
         return None if any(one.split(":")[1] == file for one in mounts) else f"{words[0]} has no {file}"
-    return _wrong_command(arguments[arguments.index(words[0]) + 1 :], whole=True) if arguments[1] == "exec" else None
+    within = arguments[1] in ("exec", "run")
+    return _wrong_command(arguments[arguments.index(words[0]) + 1 :], whole=True) if within else None
 
 
 def _wrong_on_a_cluster(arguments: list[str]) -> str | None:
@@ -568,6 +569,7 @@ def test_the_contract_commands_of_the_docs_work_on_the_example(verb: str) -> Non
         ("```sh\nkubectl exec deployment/scoring -- fraud statsu\n```", "No such command"),
         ("```sh\n.venv/bin/python examples/write_nothing.py f.csv\n```", "examples/write_nothing.py"),
         ("```sh\ndocker compose exec dagster-code fraud run --form 2025-01\n```", "No such option"),
+        ("```sh\ndocker compose run --rm dagster-code fraud restore --farce\n```", "No such option"),
         ("```sh\nFRAUD_SOURCE=cvs .venv/bin/fraud run\n```", "Input should be"),
         ("```sh\nFRAUD_CONTRACT=contracts/nobody.yaml .venv/bin/fraud run\n```", "there is no contracts/nobody.yaml"),
         ("[a page](docs/nowhere.md)", "docs/nowhere.md leads nowhere"),

@@ -211,13 +211,42 @@ def test_killed_and_started_again_nothing_is_lost(composed: Composed) -> None:
     wait(lambda: set(targets(composed).values()) == {"up"}, f"Prometheus\n{composed.log('prometheus').read_text()}")
 
 
-def test_after_a_restore_and_for_other_passwords_the_roles_are_made_again(composed: Composed) -> None:
+def test_a_restore_leaves_each_service_what_is_its_own_and_none_is_started_again(composed: Composed) -> None:
+    from fraud_assets_tests.worlds import digests_of
+
+    backups = composed.here("dagster-code", "/backups")
+    answers, versions, tables = score(composed), registered(composed), digests_of(composed.query)
+    made = composed.execute("dagster-code", "fraud", "backup", backups)
+    assert made.returncode == 0, made.stderr
+    with composed.connect("postgres") as administrator:
+        administrator.execute("CREATE ROLE reader")
+    with composed.connect("fraud") as connection:
+        connection.execute("GRANT SELECT ON champion TO reader")
+        connection.execute("DELETE FROM scored_transactions")
+    with composed.connect("mlflow") as connection:
+        connection.execute("DELETE FROM mlflow.registered_model_aliases")
+    done = composed.execute("dagster-code", "fraud", "restore", "--force", "--json", backups)
+    assert done.returncode == 0, done.stderr
+    (note,) = json.loads(done.stdout)["notes"]
+    assert note.startswith("reader had rights on tables in public")
+    assert composed.query(
+        "SELECT nspname, relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
+        "WHERE nspname IN ('dagster', 'mlflow') AND (relowner::regrole::text <> nspname OR nspowner <> relowner)"
+    ) == []  # fmt: skip
+    assert digests_of(composed.query) == tables
+    assert wait(lambda: registered(composed) == versions, "MLflow")
+    graphql(composed, "{ runsOrError { ... on Runs { results { runId } } } }")
+    assert score(composed) == answers
+    assert [name for name, one in composed.processes.items() if one.poll() not in (None, 0)] == []
+
+
+def test_for_other_passwords_and_owners_the_roles_are_made_again(composed: Composed) -> None:
     answers = score(composed)
     script = composed.of("postgres") / "deploy" / "postgres" / "roles.sql"
     owned = "SELECT schemaname, count(*) FROM pg_tables WHERE schemaname = tableowner GROUP BY 1 ORDER BY 1"
     before = composed.query(owned)
     assert [name for name, _ in before] == ["dagster", "mlflow"]
-    # As a restore leaves it: all of it is the platform's.
+    # As pg_restore leaves it: all of it is the platform's.
     with composed.connect("fraud") as connection:
         for schema, table in connection.execute(
             "SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('dagster', 'mlflow')"

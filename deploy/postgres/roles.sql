@@ -1,5 +1,5 @@
--- Who may do what in the database. The image of docker-compose.yml runs it once, when its volume is empty; after `fraud
--- restore`, which makes everything anew as its own user, or with other passwords, run it again. Nothing is lost by it.
+-- Who may do what in the database. The image of docker-compose.yml runs it once, when its volume is empty; with other
+-- passwords, or where tables have another owner, run it again. Nothing is lost by it. `fraud restore` keeps the owners.
 --
 -- One database, because the months, Dagster's runs and MLflow's models are one thing: they are backed up as they were at
 -- one moment, and who looks for a run that lost its process joins them. Each has a schema and a role of its own:
@@ -38,7 +38,7 @@ CREATE SCHEMA IF NOT EXISTS dagster AUTHORIZATION dagster;
 CREATE SCHEMA IF NOT EXISTS mlflow AUTHORIZATION mlflow;
 ALTER SCHEMA dagster OWNER TO dagster;
 ALTER SCHEMA mlflow OWNER TO mlflow;
--- What a restore made. A sequence goes with its table.
+-- What was made by another user, as by pg_restore. A sequence goes with its table.
 SELECT format('ALTER TABLE %I.%I OWNER TO %I', nspname, relname, nspname)
 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE nspname IN ('dagster', 'mlflow') AND relkind IN ('r', 'p', 'v', 'm') AND pg_get_userbyid(relowner) <> nspname \gexec

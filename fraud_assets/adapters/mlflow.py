@@ -506,10 +506,10 @@ class Registry:
             RegistryError: when the registry does not say.
         """
         mlflow = _mlflow()
-        client = self.client()
         found: dict[int, str] = {}
         page: str | None = None
-        with _asking(mlflow):
+        with _briefly(), _asking(mlflow):
+            client = self.client()
             while True:
                 versions = client.search_model_versions(f"name = '{MODEL_NAME}'", max_results=200, page_token=page)
                 found |= {int(one.version): one.tags[HEAD_TAG] for one in versions if HEAD_TAG in one.tags}

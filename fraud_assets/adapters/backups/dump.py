@@ -1,7 +1,7 @@
 """A database as a file: what one snapshot of it holds, pg_dump, and putting a dump in within one transaction.
 
-Only the platform's schemas are dumped and replaced: a database that somebody shares keeps its other schemas. Owners and
-grants are those of the server it is restored into.
+Only the platform's schemas are dumped and replaced: a database that somebody shares keeps its other schemas. Owners are
+those of the database it is restored into (`owners.py`); grants are in no dump.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import psycopg
 from psycopg import sql
 
 from fraud_assets.adapters.backups.folder import BackupError
+from fraud_assets.adapters.backups.owners import GIVE_BACK, KEEP_OWNERS
 from fraud_assets.adapters.postgres.database import Database, session_name, without_password
 from fraud_assets.adapters.postgres.embedded import embedded_binary
 from fraud_assets.adapters.postgres.schema import VERSION_TABLE, read_version
@@ -250,7 +251,7 @@ def _before(end_others: bool) -> str:
     dropped = ", ".join(name for name in SCHEMAS if name != "public")
     return (
         f"SET client_min_messages = warning;\nBEGIN;\nSET LOCAL lock_timeout = '{LOCK_SECONDS}s';\n"
-        f"{end if end_others else ''}DROP SCHEMA IF EXISTS {dropped} CASCADE;\n{ALL_IN_PUBLIC}"
+        f"{end if end_others else ''}{KEEP_OWNERS}DROP SCHEMA IF EXISTS {dropped} CASCADE;\n{ALL_IN_PUBLIC}"
     )
 
 
@@ -280,7 +281,7 @@ END $$;
     # The dump has no grants; this one keeps the ledger's rows as they are.
     revoked = "REVOKE UPDATE, DELETE, TRUNCATE ON public.ledger FROM PUBLIC, CURRENT_USER;\n"
     ledger = f"SELECT to_regclass('public.ledger') IS NOT NULL AS known \\gset\n\\if :known\n{revoked}\\endif\n"
-    return f"{replaced}{ledger}{comment}COMMIT;\n"
+    return f"{replaced}{ledger}{comment}{GIVE_BACK}COMMIT;\n"
 
 
 @contextmanager

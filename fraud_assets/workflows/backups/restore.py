@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from fraud_assets.adapters.backups.dump import is_empty, last_restored, restore_dump, sessions_of_others
+from fraud_assets.adapters.backups.dump import SCHEMAS, is_empty, last_restored, restore_dump, sessions_of_others
 from fraud_assets.adapters.backups.folder import BackupError, copy_tree, digest_of, make_folder, sync, write_text
+from fraud_assets.adapters.backups.owners import lost_rights, read_rights, shut_out
 from fraud_assets.adapters.head_file import read_head, write_head
 from fraud_assets.adapters.live_bento import read_services
-from fraud_assets.adapters.mlflow import Registry
+from fraud_assets.adapters.mlflow import Registry, RegistryError
 from fraud_assets.adapters.people.book import kept_entries
 from fraud_assets.adapters.postgres.database import Database, locate_database
 from fraud_assets.adapters.postgres.ledger import LedgerStore
@@ -41,6 +42,10 @@ from fraud_assets.workflows.status import find_damages
 
 STAGE, NOTE, LOCK = ".restore", "note.json", ".restore.lock"
 FOLDERS = ("artifacts", "bentoml", "reports")
+ASK_LATER = (
+    "the server of FRAUD_MLFLOW_URI did not answer, so aliases and what is served were not compared with the ledger: "
+    "start it, then `fraud reconcile`"
+)
 
 
 def restore_backup(
@@ -79,10 +84,13 @@ def restore_backup(
             _refuse_running(settings, database)
             _refuse_full(settings, database, backup)
         _forget(settings)
+        before = read_rights(database, SCHEMAS)
         with progress.working("restoring"):
             _replace(settings, database, backup, end_others=force)
         with progress.working("comparing every value with what was written"):
-            return _checked(settings, backup, actor)
+            found = _checked(settings, backup, actor)
+        lost = lost_rights(before, read_rights(database, SCHEMAS)) + shut_out(database, settings.dagster_url)
+        return found | {"notes": [*found["notes"], *lost]}
 
 
 def settle_restore(settings: Settings, *, actor: str) -> bool:
@@ -227,7 +235,17 @@ def _checked(settings: Settings, backup: dict[str, Any], actor: str) -> dict[str
     if again := erase_again(settings, store, actor=actor):
         notes.append(f"{again} persons who were erased after this backup was made are erased again")
     _forget(settings)
-    repaired = repair(settings, store, actor=actor) if verified["rows"] else {"repaired": [], "left": []}
+    repaired: dict[str, Any] = {"repaired": [], "left": []}
+    if verified["rows"]:
+        try:
+            # One that is away says so within seconds; asked for a change, within minutes.
+            registry.seen()
+            repaired = repair(settings, store, actor=actor)
+        except RegistryError:
+            if settings.mlflow_uri is None:
+                raise
+            # It stands on the same database, so it is started after the restore.
+            notes.append(ASK_LATER)
     return {
         "backup": backup["backup"],
         "contract": backup["contract"],
