@@ -224,6 +224,9 @@ class Settings(BaseSettings):
         description="Where alerts go: addresses as apprise writes them, separated by spaces; they may hold secrets.",
     )
     ui_url: str | None = Field(None, description="Address of the Dagster UI as people reach it, for links in alerts.")
+    mlflow_ui_url: str | None = Field(
+        None, description="Address of the MLflow UI as people reach it, for links to reports and model cards."
+    )
     dagster_port: Port = Field(3000, description="Port of the Dagster UI.")
     mlflow_port: Port = Field(5001, description="Port of the MLflow UI.")
     serve_port: Port = Field(5000, description="Port of the scoring service.")

@@ -192,9 +192,11 @@ def test_every_setting_but_a_port_reaches_every_container(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_a_setting_comes_from_the_environment_or_belongs_to_the_containers(name: str) -> None:
     fixed = {"FRAUD_HOME", "FRAUD_DATABASE_URL", "FRAUD_DAGSTER_URL", "FRAUD_MLFLOW_URI"}
+    # The address at which the port is published, see below.
+    people = {"FRAUD_MLFLOW_UI_URL": f"http://localhost:{Settings.model_fields['mlflow_port'].default}"}
     for key, value in SERVICES[name]["environment"].items():
         if key.startswith("FRAUD_") and key not in fixed:
-            assert value == f"${{{key}:-}}"
+            assert value == f"${{{key}:-{people.get(key, '')}}}"
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,14 @@ GIVEN = {
 COLUMNS = ("transaction_id", "event_timestamp", "customer_id", "terminal_id", "amount", "merchant_segment")
 ROWS = f"SELECT {', '.join(COLUMNS)} FROM raw_transactions ORDER BY event_timestamp DESC, transaction_id LIMIT 20"
 
+NEWEST = """
+query Newest($asset: AssetKeyInput!) {
+  assetOrError(assetKey: $asset) { ... on Asset {
+    assetMaterializations(limit: 1) { metadataEntries { label ... on UrlMetadataEntry { url } } }
+  } }
+}
+"""
+
 
 @pytest.fixture(scope="module")
 def composed() -> Iterator[Composed]:
@@ -110,6 +118,10 @@ def test_from_empty_databases_a_model_is_promoted_registered_and_served(composed
     # The files went through MLflow's server into its volume, and none into the platform's home.
     assert list((composed.folder / "volumes" / "artifacts").rglob("model.onnx"))
     assert not list((composed.folder / "volumes" / "home").rglob("mlflow*/**/model.onnx"))
+    # Dagster's link to it names the server as a browser does.
+    (made,) = graphql(composed, NEWEST, asset={"path": ["champion"]})["assetOrError"]["assetMaterializations"]
+    (link,) = [one["url"] for one in made["metadataEntries"] if one["label"] == "model_card"]
+    assert link.startswith("http://localhost:5001/#/experiments/")
 
 
 def test_a_run_goes_from_the_webserver_over_queue_and_daemon_into_the_code_location(composed: Composed) -> None:

@@ -119,6 +119,7 @@ SETTINGS = {
     "breaker_mode": none("review", "it is about what a service answers"),
     "alert_urls": none("json://127.0.0.1", "alerts are told of rows, and change none"),
     "ui_url": none("https://dagster.example.com", "a link in alerts"),
+    "mlflow_ui_url": none("https://mlflow.example.com", "a link beside what is stored"),
     "dagster_port": none(3001, SERVER),
     "mlflow_port": none(5002, SERVER),
     "serve_port": none(5003, SERVER),

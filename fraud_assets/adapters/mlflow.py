@@ -451,9 +451,10 @@ class Registry:
         """
         client = self.client()
         run = client.get_run(self._run_of(client, version))
-        server = self.settings.mlflow_uri or ""
-        ui = server.rstrip("/") if server.startswith("http") else f"http://127.0.0.1:{self.settings.mlflow_port}"
-        return f"{ui}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/{path}"
+        # Programs may know the server by a name that no browser does.
+        server = self.settings.mlflow_ui_url or self.settings.mlflow_uri or ""
+        ui = server if server.startswith("http") else f"http://127.0.0.1:{self.settings.mlflow_port}"
+        return f"{ui.rstrip('/')}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/{path}"
 
     def has(self, version: int) -> bool:
         """Whether the registry holds a version.

@@ -327,6 +327,9 @@ def test_a_text_is_kept_beside_the_run_of_its_version_and_replaced(spare: Regist
     run = spare.client().get_model_version(MODEL_NAME, str(version)).run_id
     assert address.endswith(f"/runs/{run}/artifacts/drift_reports/2025-04.html")
     assert address.startswith("http://127.0.0.1:5001/#/experiments/")
+    # Containers know the server by a name that no browser does.
+    named = Registry(spare.settings.model_copy(update={"mlflow_ui_url": "https://mlflow.example.com/"}))
+    assert named.address(version, "a.html").startswith("https://mlflow.example.com/#/experiments/")
     import mlflow.artifacts
 
     assert mlflow.artifacts.load_text(f"runs:/{run}/drift_reports/2025-04.html") == "second"
