@@ -131,7 +131,7 @@ class Runner:
         (self.store / "gnupg").mkdir(mode=0o700, exist_ok=True)
         assert "${{" not in step["run"], f"{name}: an expression in a script may bring commands in"
         ran = subprocess.run(
-            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+            [*_shell(step, job), "-c", step["run"]],
             cwd=self.workspace, env=environment, capture_output=True, text=True, timeout=400, check=False,
         )  # fmt: skip
         self.said[name] = ran.stdout + ran.stderr
@@ -176,10 +176,18 @@ def runner(tmp_path: Path) -> Iterator[Runner]:
     subprocess.run(agent, env=os.environ | {"GNUPGHOME": str(tmp_path / "store" / "gnupg")}, check=False)
 
 
+def _shell(step: dict[str, Any], job: dict[str, Any]) -> list[str]:
+    """The shell of a step: that which is there without a name does not look at what fails within a pipe."""
+    named = step.get("shell") or job.get("defaults", {}).get("run", {}).get("shell")
+    assert named in (None, "bash")
+    return ["bash", "-e"] if named is None else ["bash", "--noprofile", "--norc", "-eo", "pipefail"]
+
+
 def job_of(name: str, job: str) -> dict[str, Any]:
     (file,) = (one for one in WORKFLOWS if one.name == name)
-    found: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))["jobs"][job]
-    return found
+    workflow = yaml.safe_load(file.read_text(encoding="utf-8"))
+    found: dict[str, Any] = workflow["jobs"][job]
+    return {"defaults": workflow.get("defaults", {})} | found
 
 
 # What they may do
@@ -308,6 +316,21 @@ def test_what_becomes_of_each_exit_code(runner: Runner, code: str, drift: str, a
         calls = [json.loads(line) for line in (runner.store / "calls").read_text().splitlines()]
         # The issue that is open is gone on with.
         assert calls[-1][:3] == ["issue", "comment", "3"]
+
+
+def test_an_answer_goes_to_the_command_with_the_name_of_who_gave_it(world: World, runner: Runner) -> None:
+    job = job_of("monthly.yml", "month")
+    (step,) = (one for one in job["steps"] if one.get("name") == "Answer for a model that waits")
+    assert not runner.evaluate(step["if"])
+    runner.given["inputs"] |= {"answer": "approve", "version": "99", "reason": "seen; $(touch here) it's fine"}
+    runner.given["github"]["actor"] = "ada"
+    assert runner.evaluate(step["if"])
+    job["env"] |= world.settings_given | {"FRAUD_HOME": str(world.home)}
+    # Nothing waits in this world, so nothing is promoted; the month is not run then.
+    assert not runner._run_step(step, "answer", job)
+    assert "version 99 does not wait" in runner.said["answer"]
+    assert not (runner.workspace / "here").exists()
+    assert runner.fill(step["env"]["LOGNAME"]) == "ada"
 
 
 def test_without_a_passphrase_nothing_is_kept(runner: Runner) -> None:
