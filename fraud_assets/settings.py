@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from fraud_assets.core.contracts.contract import Contract, load_contract
 from fraud_assets.core.drift.limits import DriftConfig
 from fraud_assets.core.models.pass_through import LARGEST_SHARE, SEED_BYTES
+from fraud_assets.core.rollout.challengers import MOST_CHALLENGERS
 from fraud_assets.core.statistics.costs import Costs
 from fraud_assets.core.units import SECONDS_PER_DAY
 
@@ -174,6 +175,18 @@ class Settings(BaseSettings):
     approval_days: int = Field(14, ge=1, description="With approval: days that a model waits for a person.")
     shadow_days: int = Field(
         30, ge=1, description="With shadow: days of matured transactions that the comparison needs."
+    )
+    shadow_models: int = Field(
+        3, ge=1, le=MOST_CHALLENGERS, description="Challengers at once; each is a process with a model in memory."
+    )
+    shadow_seconds: int = Field(
+        10, ge=1, le=600, description="Seconds that a challenger may take for 200 transactions; then it is ended."
+    )
+    shadow_behind: int = Field(
+        50_000,
+        ge=1_000,
+        le=10_000_000,
+        description="Transactions that a challenger may be behind; the oldest beyond that it leaves out.",
     )
     scores_folder: Path | None = Field(
         None, description="Folder of the scores on their way to the database; without it, in the home."
@@ -355,7 +368,7 @@ class Settings(BaseSettings):
         """What becomes of a model that passed."""
         from fraud_assets.core.decisions.approval import PromotionMode
 
-        return PromotionMode(self.promotion, self.approval_days, self.shadow_days)
+        return PromotionMode(self.promotion, self.approval_days, self.shadow_days, self.shadow_models)
 
     @property
     def retraining(self) -> RetrainingPolicy:

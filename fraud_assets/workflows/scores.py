@@ -46,6 +46,8 @@ def scores_environment(settings: Settings) -> dict[str, str]:
         "FRAUD_SCORES_FOLDER": str(settings.scores_path),
         "FRAUD_SCORES_SPOOL_MB": str(settings.scores_spool_mb),
         "FRAUD_PASS_THROUGH": str(settings.pass_through),
+        "FRAUD_SHADOW_SECONDS": str(settings.shadow_seconds),
+        "FRAUD_SHADOW_BEHIND": str(settings.shadow_behind),
         KEY_VARIABLE: str(settings.erasure_key_file),
     }
     if not settings.pass_through:

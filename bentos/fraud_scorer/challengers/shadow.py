@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from fraud_assets.adapters.online.history import DATABASE_VARIABLE
-from fraud_assets.adapters.scores.shadow import Outcome, ShadowStore
+from fraud_assets.adapters.scores.shadow import MOST_BEHIND, Outcome, ShadowStore
 from fraud_assets.adapters.scores.sink import SinkError
 from fraud_assets.core.models.scoring import ModelManifest, Scorer, ScoringError
 
@@ -28,7 +28,8 @@ logger = logging.getLogger("bentoml.fraud_scorer")
 
 CHUNK = 200
 # For a chunk: 50 ms a row, beside whatever else the machine does.
-DEADLINE_SECONDS = 10
+SECONDS_VARIABLE, SECONDS = "FRAUD_SHADOW_SECONDS", 10
+BEHIND_VARIABLE = "FRAUD_SHADOW_BEHIND"
 LOOK_SECONDS = 0.5
 RETRY_SECONDS = 3.0
 LOWER_PRIORITY = 10
@@ -37,8 +38,8 @@ LOWER_PRIORITY = 10
 class Shadow:
     """Scores kept rows with one version."""
 
-    def __init__(self, scorer: Scorer, store: ShadowStore) -> None:
-        self._scorer, self._store = scorer, store
+    def __init__(self, scorer: Scorer, store: ShadowStore, seconds: int = SECONDS) -> None:
+        self._scorer, self._store, self._seconds = scorer, store, seconds
         self._contract = scorer.manifest.contract
         self._is_begun = False
 
@@ -51,12 +52,12 @@ class Shadow:
         if not self._is_begun:
             if given_up := self._store.begin():
                 late = [Outcome(row["number"], self._month(row), None, "late") for row in given_up]
-                self._store.keep(late, f"{len(late)} transactions took longer than {DEADLINE_SECONDS} s, or ended it")
+                self._store.keep(late, f"{len(late)} transactions took longer than {self._seconds} s, or ended it")
             self._is_begun = True
         rows = self._store.next_rows(CHUNK)
         if rows:
             self._store.attempt([row["number"] for row in rows])
-            signal.alarm(DEADLINE_SECONDS)
+            signal.alarm(self._seconds)
             try:
                 outcomes, said = self._scored(rows)
             finally:
@@ -101,8 +102,10 @@ def main(folder: Path, role: str) -> None:
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     manifest = ModelManifest.from_json((folder / "manifest.json").read_bytes())
     scorer = Scorer((folder / "model.onnx").read_bytes(), manifest)
-    store = ShadowStore(os.environ[DATABASE_VARIABLE], manifest.model_version, role, manifest.threshold)
-    shadow, wait, is_away = Shadow(scorer, store), threading.Event(), False
+    most_behind = int(os.environ.get(BEHIND_VARIABLE) or MOST_BEHIND)
+    store = ShadowStore(os.environ[DATABASE_VARIABLE], manifest.model_version, role, manifest.threshold, most_behind)
+    seconds = int(os.environ.get(SECONDS_VARIABLE) or SECONDS)
+    shadow, wait, is_away = Shadow(scorer, store, seconds), threading.Event(), False
     while True:
         try:
             n = shadow.step()

@@ -21,7 +21,8 @@ from fraud_assets.adapters.scores.sink import CONNECT_SECONDS, STATEMENT_SECONDS
 NAME = "fraud shadow"
 # Rows are numbered before they are there for others to see: of two services, the later number may be seen first.
 TRAILING = 2_000
-# What a version is behind at most: some minutes of a busy service. What is older is left out, and counted.
+# What a version is behind at most, if nobody says more: some minutes of a busy service. What is older is left out, and
+# counted.
 MOST_BEHIND = 50_000
 
 BEGIN = """
@@ -31,11 +32,11 @@ ON CONFLICT (model_version) DO UPDATE SET updated_at = now()
 RETURNING attempting IS NOT NULL AS is_broken_off
 """
 # Moves the position over what is too far behind; numbers that no row has are no rows.
-SKIP = f"""
+SKIP = """
 UPDATE public.shadow_progress p SET updated_at = now(), number = edge.number, first_number = edge.number,
     n_behind = n_behind + (SELECT count(*) FROM public.scored_transactions s
         WHERE s.number > p.number AND s.number <= edge.number AND s.model_version <> $1)
-FROM (SELECT coalesce(max(number), 0) - {MOST_BEHIND} AS number FROM public.scored_transactions) edge
+FROM (SELECT coalesce(max(number), 0) - $2::bigint AS number FROM public.scored_transactions) edge
 WHERE p.model_version = $1 AND edge.number > p.number
 RETURNING p.number
 """
@@ -112,7 +113,7 @@ class Outcome:
 class ShadowStore:
     """A connection for the shadow scores of one version; for one thread."""
 
-    def __init__(self, url: str, version: int, role: str, threshold: float) -> None:
+    def __init__(self, url: str, version: int, role: str, threshold: float, most_behind: int = MOST_BEHIND) -> None:
         """Connects to nothing yet.
 
         Args:
@@ -120,7 +121,9 @@ class ShadowStore:
             version: that scores.
             role: `champion` or `challenger`; a champion scores what a challenger answered.
             threshold: of the version.
+            most_behind: how many rows it may be behind.
         """
+        self._most_behind = most_behind
         self._url, self._version, self._role, self._threshold = url, version, role, threshold
         self._connection: Any = None
 
@@ -140,7 +143,7 @@ class ShadowStore:
         Raises:
             SinkError: as above.
         """
-        self._ask(SKIP, self._version)
+        self._ask(SKIP, self._version, self._most_behind)
         answered = "challenger" if self._role == "champion" else ""
         return list(self._ask(NEXT, self._version, answered, most).to_pylist())
 

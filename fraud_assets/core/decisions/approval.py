@@ -13,6 +13,7 @@ from typing import Literal
 
 from fraud_assets.core.decisions.promotion import PromotionVerdict
 from fraud_assets.core.reasons import Reason, Rule
+from fraud_assets.core.rollout.challengers import USUAL_CHALLENGERS
 
 Mode = Literal["automatic", "approval", "shadow", "never"]
 Answer = Literal["approved", "rejected", "withdrawn"]
@@ -28,11 +29,13 @@ class PromotionMode:
             champion only on transactions from after it was registered. never: it stays where it is.
         approval_days: how long it waits for a person.
         shadow_days: of transactions that the comparison needs, in shadow.
+        shadow_models: how many versions may be challengers at once.
     """
 
     mode: Mode = "automatic"
     approval_days: int = 14
     shadow_days: int = 30
+    shadow_models: int = USUAL_CHALLENGERS
 
     def __post_init__(self) -> None:
         if self.approval_days < 1 or self.shadow_days < 1:

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from fraud_assets.core.decisions.approval import PromotionMode
 from fraud_assets.core.decisions.ledger import Event, champion_version, standing
-from fraud_assets.core.rollout.challengers import LARGEST_SHARE, MOST_CHALLENGERS
+from fraud_assets.core.rollout.challengers import LARGEST_SHARE
 
 SHARE = "challenger"
 """The name of the evidence that has the share."""
@@ -60,7 +60,12 @@ def named_challengers(events: Sequence[Event], mode: PromotionMode) -> list[Name
     live = champion_version(events)
     named = [one for one in found.values() if one.version != live]
     newest = standing(events).challenger
-    if mode.mode == "shadow" and newest is not None and newest not in (live, *found) and len(named) < MOST_CHALLENGERS:
+    if (
+        mode.mode == "shadow"
+        and newest is not None
+        and newest not in (live, *found)
+        and len(named) < mode.shadow_models
+    ):
         named.append(NamedChallenger(newest))
     return named
 
@@ -78,9 +83,12 @@ def why_not(events: Sequence[Event], mode: PromotionMode, version: int, share: f
     if not any(one.kind == "registered" and one.model_version == version for one in events):
         return f"the ledger knows no version {version}; `fraud ledger` names those there are"
     others = [one for one in named_challengers(events, mode) if one.version != version and one.since is not None]
-    if len(others) >= MOST_CHALLENGERS:
+    if len(others) >= mode.shadow_models:
         names = ", ".join(str(one.version) for one in others)
-        return f"{MOST_CHALLENGERS} challengers are the most, and versions {names} are; end one of them first"
+        return (
+            f"{mode.shadow_models} challengers are the most (FRAUD_SHADOW_MODELS), and versions {names} are; end one "
+            "of them first"
+        )
     if sum(one.share for one in others) + share > LARGEST_SHARE:
         return f"with those of the others, the shares come to more than {LARGEST_SHARE:g}; make one of them smaller"
     return None

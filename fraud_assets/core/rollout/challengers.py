@@ -17,7 +17,7 @@ from fraud_assets.core.contracts.contract import Contract
 
 CHALLENGERS_FILE = "challengers.json"
 """Its name, beside the file that names the live model."""
-MOST_CHALLENGERS = 3  # each is a process with a model in memory
+USUAL_CHALLENGERS, MOST_CHALLENGERS = 3, 8  # at once: each is a process with a model in memory
 LARGEST_SHARE = 0.5  # with more, the challenger would be the champion
 
 Role = Literal["champion", "challenger"]

@@ -90,9 +90,15 @@ def test_a_version_that_cannot_be_one_is_refused_with_the_reason(version: int, s
     assert said is None or said in (why or "")
 
 
-def test_without_a_champion_or_with_three_others_there_is_no_room() -> None:
-    assert "no model is live" in (why_not(ledger(("registered", 1)), AUTOMATIC, 1, 0.0) or "")
-    many = [("registered", at) for at in range(4, 8)] + [("shadow_started", at) for at in range(4, 7)]
-    assert "3 challengers are the most, and versions 4, 5, 6 are" in (
-        why_not(ledger(*LIVE, *many), AUTOMATIC, 7, 0.0) or ""
+@pytest.mark.parametrize("most", [1, 3, 8])
+def test_without_a_champion_or_with_as_many_others_as_may_be_there_is_no_room(most: int) -> None:
+    mode = PromotionMode(shadow_models=most)
+    assert "no model is live" in (why_not(ledger(("registered", 1)), mode, 1, 0.0) or "")
+    last = 4 + most
+    events: list[Any] = [("registered", at) for at in range(4, last + 1)]
+    events += [("shadow_started", at) for at in range(4, last)]
+    names = ", ".join(map(str, range(4, last)))
+    assert f"{most} challengers are the most (FRAUD_SHADOW_MODELS), and versions {names} are" in (
+        why_not(ledger(*LIVE, *events), mode, last, 0.0) or ""
     )
+    assert why_not(ledger(*LIVE, *events[:-1]), mode, last, 0.0) is None

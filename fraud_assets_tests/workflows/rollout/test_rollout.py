@@ -121,6 +121,23 @@ def test_a_version_says_in_the_shadow_what_it_would_have_answered_each_once(smal
     assert rows_of(small, "SELECT count(*) FROM shadow_scores x GROUP BY transaction_id HAVING count(*) > 1") == []
 
 
+@pytest.mark.parametrize("behind", [1, 40])
+def test_a_version_leaves_out_what_lies_further_behind_than_it_may_be(small: SmallWorld, behind: int) -> None:
+    of_version = small.registry.fetch(3)
+    threshold = of_version[1].threshold
+    store = ShadowStore(small.store.database.url, 3, "challenger", threshold, behind)
+    OPENED.append(store)
+    store.begin()
+    keep(small, MONTHS[-1:])
+    rows_of(small, "UPDATE shadow_progress SET number = 0, first_number = 0, n_behind = 0 RETURNING 1")
+    rows_of(small, "DELETE FROM shadow_scores RETURNING 1")
+    (total, newest) = rows_of(small, "SELECT count(*), max(number) FROM scored_transactions")[0]
+    left = [row["number"] for row in store.next_rows(total)]
+    assert left
+    assert min(left) > newest - behind
+    assert rows_of(small, "SELECT n_behind FROM shadow_progress WHERE model_version = 3") == [(total - len(left),)]
+
+
 def test_rows_that_come_to_be_seen_late_are_scored_all_the_same(small: SmallWorld) -> None:
     """Of two services, the one with the smaller numbers may commit last."""
     shadowed(small)
