@@ -190,3 +190,75 @@ def test_months_are_run_in_order_once_and_the_schedule_asks_for_the_next_ones(sm
     graph = layer.asset_graph
     months = {key for key in layer.executable_asset_keys if graph.get(key).partitions_def is not None}
     assert set(requests[0].asset_selection or ()) == months
+
+
+def outcome_of(world: World) -> dict[str, object]:
+    """What came of a month, without times, hashes that are made of them, and names of runs."""
+    said = json.loads(world.fraud("status", "--json").stdout)
+    return {
+        "digests": world.query(
+            "SELECT DISTINCT ON (table_name, month) table_name, month, digest, n_rows FROM month_versions "
+            "WHERE table_name <> 'trained_model' ORDER BY table_name, month, id DESC"
+        ),
+        # The one table that names a run.
+        "trained": world.query("SELECT to_jsonb(t) - 'mlflow_run_id' FROM trained_model AS t ORDER BY month"),
+        "ledger": world.query(
+            "SELECT number, kind, model_version, month, reasons, evidence FROM ledger ORDER BY number"
+        ),
+        "versions": world.query("SELECT version FROM mlflow.model_versions ORDER BY version"),
+        "aliases": world.query("SELECT alias, version FROM mlflow.registered_model_aliases ORDER BY alias"),
+        "decision": said["decision"],
+        "waiting": [
+            {name: one[name] for name in ("version", "champion", "month", "reasons")} for one in said["waiting"]
+        ],
+        "stale": said["stale"],
+    }
+
+
+def test_a_month_after_a_restore_is_the_same_by_the_command_and_by_the_schedule_and_waits_for_an_approval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fraud_assets.adapters.dagster_storage import open_instance
+    from fraud_assets.definitions import build_definitions
+    from fraud_assets.defs.automation import monthly
+    from fraud_assets.defs.resources import Platform
+    from fraud_assets.settings import Settings
+    from fraud_assets_tests.worlds import GIVEN, PLAIN, World, quick_home, remove_home
+
+    # A first model passes in the third month, and nobody has approved it.
+    world = World(quick_home(), GIVEN | PLAIN | {"FRAUD_PROMOTION": "approval", "FRAUD_WORKERS": "1"})
+    try:
+        assert world.fraud("monthly", "--month", "2025-02").returncode == Exit.DONE
+        backup = json.loads(world.fraud("backup", str(tmp_path), "--json").stdout)["backup"]
+        before = outcome_of(world)
+        done = world.fraud("monthly", "--month", "2025-03", "--json", fails=True)
+        assert done.returncode == Exit.WAITS_FOR_APPROVAL, done.stdout
+        by_command = outcome_of(world)
+        assert by_command["waiting"]
+        # Called again, it says so again, and does nothing.
+        assert world.fraud("monthly", "--month", "2025-03", fails=True).returncode == Exit.WAITS_FOR_APPROVAL
+        world.fraud("restore", "--force", backup)
+        assert outcome_of(world) == before
+
+        for name, value in (world.settings_given | {"FRAUD_HOME": str(world.home)}).items():
+            monkeypatch.setenv(name, value)
+        settings = Settings()
+        definitions = build_definitions(settings)
+        with open_instance(settings) as instance:
+            with dg.build_schedule_context(
+                instance,
+                resources={"platform": Platform(settings=settings)},
+                scheduled_execution_time=datetime(2025, 4, 1, 6, tzinfo=UTC),
+                repository_def=definitions.get_repository_def(),
+            ) as context:
+                (request,) = monthly.evaluate_tick(context).run_requests or []
+            ran = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+                instance=instance,
+                partition_key=request.partition_key,
+                asset_selection=list(request.asset_selection or []),
+                tags=dict(request.tags),
+            )
+        assert ran.success
+        assert outcome_of(world) == by_command
+    finally:
+        remove_home(world.home)
