@@ -59,6 +59,8 @@ def test_nothing_is_let_through_and_no_secret_is_made_unless_someone_says_so(tmp
         "FRAUD_SCORES_FOLDER": str(tmp_path / "simulator" / "scores"),
         "FRAUD_SCORES_SPOOL_MB": "1024",
         "FRAUD_PASS_THROUGH": "0.0",
+        "FRAUD_SHADOW_SECONDS": "10",
+        "FRAUD_SHADOW_BEHIND": "50000",
         "FRAUD_ERASURE_KEY_FILE": str(tmp_path / "keys" / "erasure.key"),
     }
     assert not settings.erasure_key_file.exists()
