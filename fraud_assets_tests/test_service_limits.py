@@ -235,7 +235,7 @@ def test_work_is_told_until_when_it_may_compute(monkeypatch):
 
 def test_the_limits_are_those_of_the_documentation():
     assert (MAX_DEPTH, MAX_ITEMS, MAX_CONTAINERS, limits.MAX_BODY_BYTES) == (8, 1_500_000, 20_000, 32 * 1024**2)
-    assert (rounds.MOST_AT_ONCE, rounds.IN_A_ROUND) == (256, rounds.REQUEST)
+    assert (rounds.MOST_AT_ONCE, rounds.IN_A_ROUND, rounds.FEW_AT_ONCE) == (256, rounds.REQUEST, 16)
 
 
 # --- Rounds -------------------------------------------------------------------------------------------------
@@ -291,8 +291,8 @@ def test_no_round_is_long_and_all_are_answered_in_their_order_whatever_comes_at_
     for _, status, number in rounded.answers:
         by_round.setdefault(number, []).append(rounds.REFUSAL if status in (429, 405) else rounds.REQUEST)
     for spent in by_round.values():
-        # Places of two rounds may meet in one, and a request may come after a refusal.
-        assert sum(spent) <= 2 * (rounds.REQUEST + rounds.IN_A_ROUND - 1)
+        # Places of two rounds may meet in one, and a request may come after a refusal. Of few at once all may begin.
+        assert sum(spent) <= 2 * (rounds.REQUEST + rounds.FEW_AT_ONCE * rounds.REQUEST - 1)
     begun = len(kinds) - kinds.count("PUT")
     statuses = [status for _, status, _ in rounded.answers]
     assert statuses.count(429) <= max(0, begun - most)
@@ -310,16 +310,39 @@ def test_whoever_asks_after_the_service_s_health_waits_for_nobody():
     assert max(said[path][1] for path in HEALTH) < 3
     statuses = [status for name, status, _ in rounded.answers if isinstance(name, int)]
     assert set(statuses) == {200, 429}
-    assert rounds.MOST_AT_ONCE <= statuses.count(200) <= rounds.MOST_AT_ONCE + rounds.IN_A_ROUND
+    assert rounds.MOST_AT_ONCE <= statuses.count(200) <= rounds.MOST_AT_ONCE + rounds.FEW_AT_ONCE
     assert rounded.answers[-1][2] > 20
 
 
 def test_what_is_refused_for_its_number_may_be_sent_again_over_the_same_connection():
     rounded = Rounded()
-    answers = asyncio.run(rounded.all_of(*map(rounded.ask, range(rounds.MOST_AT_ONCE + rounds.IN_A_ROUND))))
+    answers = asyncio.run(rounded.all_of(*map(rounded.ask, range(rounds.MOST_AT_ONCE + 2 * rounds.FEW_AT_ONCE))))
     refused, *_ = [dict(one["headers"]) for one in answers if one["status"] == 429]
     assert refused[b"retry-after"] == b"1"
     assert b"connection" not in refused
+
+
+def test_of_many_one_begins_in_each_round_and_few_begin_at_once():
+    async def begin(n):
+        """How many begin in each round, while nobody is through."""
+        places, counts, begun = Rounds(), [], []
+
+        async def one():
+            await places.begin()
+            begun.append(None)
+
+        tasks = [asyncio.ensure_future(one()) for _ in range(n)]
+        while len(begun) < n:
+            before = len(begun)
+            await asyncio.sleep(0)
+            counts.append(len(begun) - before)
+        await asyncio.gather(*tasks)
+        return [count for count in counts if count]
+
+    assert asyncio.run(begin(rounds.FEW_AT_ONCE)) == [rounds.FEW_AT_ONCE]
+    many = asyncio.run(begin(rounds.MOST_AT_ONCE))
+    assert many[0] == rounds.FEW_AT_ONCE
+    assert set(many[1:]) == {1}
 
 
 def test_whoever_goes_while_it_waits_leaves_its_place_to_others():

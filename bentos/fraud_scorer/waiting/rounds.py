@@ -1,4 +1,4 @@
-"""Rounds of the event loop: one request begins in each, so that no round is long, whatever comes.
+"""Rounds of the event loop: of many requests one begins in each, so that no round is long, whatever comes.
 
 The event loop answers everything that has come before it looks for what came meanwhile, and in each round it takes one
 new connection: uvloop does (libuv's pull request 3696). With thousands of callers a round took seconds, and whoever was
@@ -16,6 +16,8 @@ from collections import deque
 # One request, or a few refusals: about a millisecond.
 IN_A_ROUND = 4
 REFUSAL, REQUEST = 1, 4
+# So few at once may all begin in one round: it is not long, and each of them would wait for a round otherwise.
+FEW_AT_ONCE = 16
 # Of each worker. More are refused, and so nobody waits for longer than some seconds.
 MOST_AT_ONCE = 256
 
@@ -32,9 +34,9 @@ class Rounds:
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
-        self._left = IN_A_ROUND
         self._goes_on = False
         self._at_once = 0
+        self._left = self._room
 
     async def place(self, cost: int = REFUSAL) -> None:
         """Returns in a round that has room; at once where nobody waits.
@@ -71,6 +73,11 @@ class Rounds:
         """Gives the place to others."""
         self._at_once -= 1
 
+    @property
+    def _room(self) -> int:
+        """Of a round, in refusals."""
+        return IN_A_ROUND if self._at_once > FEW_AT_ONCE else FEW_AT_ONCE * REQUEST
+
     def _go_on(self) -> None:
         if not self._goes_on:
             self._goes_on = True
@@ -79,12 +86,12 @@ class Rounds:
 
     def _next_round(self) -> None:
         self._goes_on = False
-        self._left = IN_A_ROUND
+        self._left = room = self._room
         while self._waiting and self._left > 0:
             place, cost = self._waiting.popleft()
             # Whoever has gone needs none.
             if not place.done():
                 place.set_result(None)
                 self._left -= cost
-        if self._left < IN_A_ROUND:
+        if self._left < room:
             self._go_on()
